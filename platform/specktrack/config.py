@@ -1,0 +1,133 @@
+"""Typed, frozen configuration: one class per verb, read from defaults < YAML < environment < options.
+
+The same class parses the command line, a YAML file, a Ray job and the ``args:`` of a Serve application, so an unknown
+key is refused everywhere with the list of allowed ones.
+"""
+
+import difflib
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from specktrack.errors import ConfigError
+
+
+class Config(BaseModel):
+    """Base of every configuration and value class: frozen, and no key it does not know."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False, validate_default=True
+    )
+
+    def sha(self) -> str:
+        """SHA-256 over the canonical JSON of all fields: equal settings, equal hash."""
+        return sha_of(self.model_dump(mode="json"))
+
+
+class VerbConfig(Config):
+    """Configuration of one command-line verb; its fields are the verb's options."""
+
+    verb: ClassVar[str]
+
+    @classmethod
+    def parse(
+        cls,
+        options: Mapping[str, Any] | None = None,
+        *,
+        yaml_file: str | Path | None = None,
+        environment: Mapping[str, str] = os.environ,
+    ) -> Self:
+        """Merge defaults < ``yaml_file`` < ``SPECKTRACK_<VERB>_<FIELD>`` < ``options`` and validate.
+
+        Option keys may be dotted (``network.width``). Raises ConfigError naming the key, the value and the allowed keys.
+        """
+        merged: dict[str, Any] = {}
+        if yaml_file is not None:
+            _merge(merged, read_yaml(yaml_file))
+        prefix = f"SPECKTRACK_{cls.verb.upper()}_"
+        for name, text in sorted(environment.items()):
+            if name.startswith(prefix):
+                _set(merged, name.removeprefix(prefix).lower().replace("__", "."), text)
+        for key, given in (options or {}).items():
+            _set(merged, key, given)
+        try:
+            return cls.model_validate(merged)
+        except ValidationError as error:
+            raise ConfigError(explain(error, cls), place=f"configuration of '{cls.verb}'") from None
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """Read a YAML mapping; ConfigError if it is missing, is not YAML or not a mapping."""
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read the configuration file: {error.strerror}", str(path)) from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"not valid YAML: {' '.join(str(error).split())}", str(path)) from None
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise ConfigError("a configuration file holds 'key: value' lines", type(content).__name__, str(path))
+    return content
+
+
+def explain(error: ValidationError, cls: type[BaseModel]) -> str:
+    """One sentence per problem of a pydantic ValidationError, with the allowed keys where a key is unknown."""
+    sentences = []
+    for problem in error.errors():
+        key = ".".join(str(part) for part in problem["loc"])
+        if problem["type"] == "extra_forbidden":
+            allowed = sorted(_fields_at(cls, problem["loc"][:-1]))
+            close = difflib.get_close_matches(str(problem["loc"][-1]), allowed, n=1)
+            hint = f"did you mean {close[0]!r}? " if close else ""
+            sentences.append(f"unknown key {key!r}; {hint}allowed: {', '.join(allowed)}")
+        elif problem["type"] == "missing":
+            sentences.append(f"{key!r} is required")
+        else:
+            message = problem["msg"].removeprefix("Value error, ")
+            sentences.append(f"{key or 'value'}={problem['input']!r}: {message[0].lower()}{message[1:]}")
+    return "; ".join(sentences)
+
+
+def sha_of(value: Any) -> str:
+    """SHA-256 of the canonical JSON of ``value`` (sorted keys, no spaces)."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def _fields_at(cls: type[BaseModel], location: tuple[Any, ...]) -> list[str]:
+    """Names of the fields of the model found by walking ``location`` from ``cls``."""
+    for part in location:
+        field = cls.model_fields.get(str(part))
+        nested = field.annotation if field else None
+        if isinstance(nested, type) and issubclass(nested, BaseModel):
+            cls = nested
+    return list(cls.model_fields)
+
+
+def _set(target: dict[str, Any], dotted: str, value: Any) -> None:
+    """Set a dotted key; text that begins like a list or mapping is read as YAML, other text is left to pydantic."""
+    if isinstance(value, str) and value[:1] in ("[", "{"):
+        try:
+            value = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise ConfigError("not a valid list or mapping", value, f"option {dotted!r}") from None
+    *parents, leaf = dotted.split(".")
+    for parent in parents:
+        target = target.setdefault(parent, {})
+        if not isinstance(target, dict):
+            raise ConfigError("a dotted key needs a mapping above it", dotted)
+    target[leaf] = value
+
+
+def _merge(target: dict[str, Any], extra: Mapping[str, Any]) -> None:
+    for key, value in extra.items():
+        if isinstance(value, Mapping) and isinstance(target.get(key), dict):
+            _merge(target[key], value)
+        else:
+            target[key] = value

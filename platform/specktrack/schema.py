@@ -1,0 +1,191 @@
+"""The nouns that every part shares: videos, clips, rows and the record of a finished clip.
+
+Rows have one Arrow schema for labels and predictions alike, so that evaluation is a join, a corrected prediction *is*
+a label, and an importer and its exporter are one mapping read both ways.
+"""
+
+import hashlib
+import re
+from enum import StrEnum
+from pathlib import PurePosixPath
+from typing import Self
+from urllib.parse import unquote, urlsplit
+
+import pyarrow as pa
+from pydantic import Field, model_validator
+
+from specktrack.config import Config, sha_of
+from specktrack.errors import ConfigError, QuarantineReason
+
+RECORD_VERSION = 1
+
+
+class Visibility(StrEnum):
+    """How well the object can be seen in one frame."""
+
+    ABSENT = "absent"
+    CLEAR = "clear"
+    BLURRED = "blurred"
+    OCCLUDED = "occluded"
+
+
+class Provenance(StrEnum):
+    """Where a row's position comes from; a filled position is never marked as detected."""
+
+    LABELLED = "labelled"
+    DETECTED = "detected"
+    TRACKED = "tracked"
+    INTERPOLATED = "interpolated"
+    INPAINTED = "inpainted"
+
+
+_WORD = pa.dictionary(pa.int32(), pa.string())
+
+ROWS = pa.schema(
+    [
+        pa.field("video", pa.string(), nullable=False),
+        pa.field("frame", pa.int64(), nullable=False),
+        pa.field("pts_s", pa.float64(), nullable=False),
+        pa.field("object", pa.int32(), nullable=False),
+        pa.field("x", pa.float32()),
+        pa.field("y", pa.float32()),
+        pa.field("w", pa.float32()),
+        pa.field("h", pa.float32()),
+        pa.field("visibility", _WORD, nullable=False),
+        pa.field("score", pa.float32()),
+        pa.field("provenance", _WORD, nullable=False),
+        pa.field("gap", pa.int32(), nullable=False),
+    ]
+)
+"""One row per frame and object, absent frames included. x, y, w, h in source px; null where absent or not known."""
+
+
+class Box(Config):
+    """An axis-aligned box in centre form, source px."""
+
+    cx_px: float
+    cy_px: float
+    w_px: float = Field(gt=0)
+    h_px: float = Field(gt=0)
+
+
+class Prompt(Config):
+    """What to follow: a box in one frame (0-based index in presentation order)."""
+
+    frame: int = Field(ge=0)
+    box: Box
+
+
+class VideoRef(Config):
+    """The identity of a video's bytes in storage."""
+
+    uri: str
+    """``file://`` or ``s3://``; a trailing slash means a folder of frames."""
+    etag: str
+    """What the store says changes when the bytes change."""
+    size_bytes: int = Field(ge=0)
+
+    @model_validator(mode="after")
+    def _known_scheme(self) -> Self:
+        if urlsplit(self.uri).scheme not in ("file", "s3"):
+            raise ValueError(f"a video URI starts with file:// or s3://, not {self.uri!r}")
+        return self
+
+    @property
+    def name(self) -> str:
+        """The last part of the URI without its suffix, reduced to characters that are safe in any key or file name."""
+        path = unquote(urlsplit(self.uri).path)
+        return re.sub(r"[^A-Za-z0-9._-]+", "_", PurePosixPath(path).stem).strip("._")[:60] or "video"
+
+    @property
+    def key(self) -> str:
+        """Readable and unique: the name and 12 hex digits over uri, etag and size."""
+        return f"{self.name}-{sha_of([self.uri, self.etag, self.size_bytes])[:12]}"
+
+
+class Clip(Config):
+    """A half-open range of frames of one video: the unit of work, retry and commit."""
+
+    video: VideoRef
+    start: int = Field(ge=0)
+    stop: int
+    """One past the last frame."""
+    lead_in: int = Field(default=0, ge=0)
+    """Frames before ``start`` that are decoded to warm up; their rows are dropped."""
+    lead_out: int = Field(default=0, ge=0)
+    """Frames after ``stop`` that are decoded so that the last rows see their future; their rows are dropped."""
+    prompt: Prompt | None = None
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if not self.start < self.stop:
+            raise ValueError(f"a clip needs start < stop, got [{self.start}, {self.stop})")
+        if self.lead_in > self.start:
+            raise ValueError(f"lead_in {self.lead_in} reaches before frame 0 from start {self.start}")
+        if self.prompt and not self.start <= self.prompt.frame < self.stop:
+            raise ValueError(f"the prompt's frame {self.prompt.frame} lies outside [{self.start}, {self.stop})")
+        return self
+
+    @property
+    def key(self) -> str:
+        """Name of the clip below its video's key; sorts by start."""
+        return f"{self.start:09d}-{self.stop:09d}"
+
+
+class ClipStatus(StrEnum):
+    """What became of a clip."""
+
+    COMMITTED = "committed"
+    QUARANTINED = "quarantined"
+
+
+class ClipRecord(Config):
+    """The ledger's receipt for one clip: the only truth about what is complete."""
+
+    version: int = RECORD_VERSION
+    video: VideoRef
+    start: int
+    stop: int
+    """One past the last frame; equal to ``start`` where a video could not even be cut into clips."""
+    status: ClipStatus
+    data_uri: str | None = None
+    """Key of the rows below the output's root; a quarantined clip has it if a prefix of its frames could be read."""
+    rows: int = Field(default=0, ge=0)
+    sha256: str | None = None
+    """Over the bytes of the data object."""
+    decode_errors: int = Field(default=0, ge=0)
+    reason: QuarantineReason | None = None
+    detail: str = ""
+    """One sentence for people about ``reason``."""
+    model_sha: str
+    config_sha: str
+
+    @model_validator(mode="after")
+    def _reason_iff_quarantined(self) -> Self:
+        if (self.reason is not None) != (self.status is ClipStatus.QUARANTINED):
+            raise ValueError(f"a reason goes with a quarantined clip and only with one: {self.status}, {self.reason}")
+        if (self.data_uri is None) != (self.sha256 is None) or (self.data_uri is None and self.rows):
+            raise ValueError("rows, data_uri and sha256 go together")
+        return self
+
+    @property
+    def key(self) -> str:
+        """``<video key>/<clip key>``, the record's place below ``records/``."""
+        return f"{self.video.key}/{self.start:09d}-{self.stop:09d}"
+
+
+def check_rows(table: pa.Table, place: str) -> pa.Table:
+    """Return ``table`` cast to ROWS; ConfigError names the column that is missing, unknown or of a wrong type."""
+    unknown = sorted(set(table.column_names) - set(ROWS.names))
+    missing = sorted(set(ROWS.names) - set(table.column_names))
+    if unknown or missing:
+        raise ConfigError(f"not the row schema: missing {missing}, unknown {unknown}", place=place)
+    try:
+        return table.select(ROWS.names).cast(ROWS)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, ValueError) as error:
+        raise ConfigError(f"not the row schema: {error}", place=place) from None
+
+
+def sha256_hex(data: bytes) -> str:
+    """SHA-256 of bytes, in hex."""
+    return hashlib.sha256(data).hexdigest()

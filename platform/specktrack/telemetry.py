@@ -1,0 +1,45 @@
+"""Structured log lines: events with fields, to stderr.
+
+    log = get_logger()
+    log.info("clip committed", clip=key, rows=120)
+
+Standard output belongs to results (``--json``), so nothing is ever logged there.
+"""
+
+import logging
+import sys
+from typing import Any
+
+import structlog
+
+
+def configure(*, verbose: bool = False) -> None:
+    """Set up logging once per process: readable lines on a terminal, JSON lines otherwise."""
+    renderer: Any = (
+        structlog.dev.ConsoleRenderer() if sys.stderr.isatty() else structlog.processors.JSONRenderer(default=str)
+    )
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG if verbose else logging.INFO),
+        logger_factory=_StderrLogger,
+        cache_logger_on_first_use=False,
+    )
+
+
+class _StderrLogger(structlog.PrintLogger):
+    """Looks stderr up at each line, so that a redirected stream is followed."""
+
+    def __init__(self, *_: Any) -> None:
+        super().__init__(file=sys.stderr)
+
+
+def get_logger(**fields: Any) -> Any:
+    """A logger whose lines all carry ``fields``."""
+    if not structlog.is_configured():
+        configure()
+    return structlog.get_logger(**fields)

@@ -1,0 +1,1 @@
+"""Labelled video on disk: importers, exporters and the rendered truth."""

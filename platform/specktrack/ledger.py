@@ -1,0 +1,241 @@
+"""What is complete: one record per clip, written once; rows are visible only through records.
+
+    OUTPUT/data/<video key>/<attempt>.parquet     rows; a name of its own for every attempt
+    OUTPUT/records/<video key>/<clip key>.json    the receipt, put only if absent
+    OUTPUT/_SUCCESS                               counts and the hash over all records; written last
+
+A commit writes the rows, then the record. Whoever dies in between leaves rows that no record names, which no reader
+sees and `seal` removes once they are old. Two writers of one clip both write rows; one record wins, and the loser
+takes its own rows back. There is no rename, and no listing of data is ever taken for the truth.
+"""
+
+import io
+import json
+import time
+import uuid
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from pydantic import ValidationError
+
+from specktrack import __version__
+from specktrack.config import sha_of
+from specktrack.errors import Conflict, QuarantineReason, StorageError
+from specktrack.schema import ROWS, Clip, ClipRecord, ClipStatus, VideoRef, sha256_hex
+from specktrack.storage import MissingError, Store, open_store
+
+SUCCESS = "_SUCCESS"
+READERS = 16
+"""Records are small: reading them is all waiting."""
+ORPHAN_AGE_S = 24 * 3600.0
+"""Rows without a record may belong to a writer that is about to commit; older ones belong to nobody."""
+
+
+class Ledger:
+    """The records of one output, all made by one model under one configuration."""
+
+    def __init__(self, store: Store, model_sha: str, config_sha: str) -> None:
+        self.store, self.model_sha, self.config_sha = store, model_sha, config_sha
+
+    def completed(self) -> dict[str, ClipRecord]:
+        """All records by key; Conflict if one was made by another model or configuration."""
+        return {record.key: self._ours(record) for record in _records(self.store)}
+
+    def commit(
+        self, clip: Clip, table: pa.Table, *, decode_errors: int = 0, metadata: Mapping[str, str] | None = None
+    ) -> ClipRecord:
+        """Write the clip's rows and its record. Returns the record that stands: ours, or that of a writer who won."""
+        record = ClipRecord(
+            video=clip.video,
+            start=clip.start,
+            stop=clip.stop,
+            status=ClipStatus.COMMITTED,
+            decode_errors=decode_errors,
+            model_sha=self.model_sha,
+            config_sha=self.config_sha,
+        )
+        return self._write(record, table, metadata)
+
+    def quarantine(
+        self,
+        video: VideoRef,
+        start: int,
+        stop: int,
+        *,
+        reason: QuarantineReason,
+        detail: str,
+        table: pa.Table | None = None,
+        decode_errors: int = 0,
+        metadata: Mapping[str, str] | None = None,
+    ) -> ClipRecord:
+        """Record why a clip, or a whole video (0, 0), is set aside, with the rows of the frames read before that."""
+        record = ClipRecord(
+            video=video,
+            start=start,
+            stop=stop,
+            status=ClipStatus.QUARANTINED,
+            decode_errors=decode_errors,
+            reason=reason,
+            detail=detail,
+            model_sha=self.model_sha,
+            config_sha=self.config_sha,
+        )
+        return self._write(record, table if table is not None and table.num_rows else None, metadata)
+
+    def forget(self, key: str) -> None:
+        """Remove a clip's record and its rows, so that the clip is done again."""
+        try:
+            record = _parse(self.store.get(_place(key)), _place(key))
+        except MissingError:
+            return
+        self.store.delete(_place(key))  # the record first: it must never name rows that are gone
+        if record.data_uri is not None:
+            self.store.delete(record.data_uri)
+
+    def seal(self, planned: Collection[str]) -> dict:
+        """Write ``_SUCCESS`` and return its content; StorageError if a planned key has no record."""
+        records = self.completed()
+        missing = sorted(set(planned) - set(records))
+        if missing:
+            raise StorageError(
+                f"{len(missing)} clips have no record, the first is",
+                missing[0],
+                self.store.uri,
+                "run the same command again",
+            )
+        self._sweep(records)
+        ordered = [records[key] for key in sorted(records)]
+        content = {
+            "version": __version__,
+            "model_sha": self.model_sha,
+            "config_sha": self.config_sha,
+            "clips": dict(sorted(Counter(str(record.status) for record in ordered).items())),
+            "reasons": dict(sorted(Counter(str(record.reason) for record in ordered if record.reason).items())),
+            "videos": len({record.video.key for record in ordered}),
+            "rows": sum(record.rows for record in ordered),
+            "records_sha256": sha_of([[r.key, r.status, r.rows, r.sha256, r.reason] for r in ordered]),
+        }
+        self.store.put(SUCCESS, json.dumps(content, indent=2).encode())
+        return content
+
+    def _write(self, record: ClipRecord, table: pa.Table | None, metadata: Mapping[str, str] | None) -> ClipRecord:
+        if table is not None:
+            data = _to_parquet(_own_rows(record, table), metadata or {})
+            name = f"data/{record.video.key}/{uuid.uuid4().hex}.parquet"
+            self.store.put(name, data)
+            record = record.model_copy(update={"data_uri": name, "rows": table.num_rows, "sha256": sha256_hex(data)})
+        try:
+            self.store.put_if_absent(_place(record.key), record.model_dump_json(indent=1).encode())
+        except Conflict:
+            standing = _parse(self.store.get(_place(record.key)), _place(record.key))
+            if record.data_uri is not None and standing.data_uri != record.data_uri:  # equal: our own repeated PUT
+                self.store.delete(record.data_uri)
+            return self._ours(standing)
+        return record
+
+    def _ours(self, record: ClipRecord) -> ClipRecord:
+        if (record.model_sha, record.config_sha) != (self.model_sha, self.config_sha):
+            raise Conflict(
+                "the output holds clips of another model or configuration",
+                f"{record.model_sha[:12]}/{record.config_sha[:12]}",
+                f"{self.store.uri}, clip {record.key}",
+                "choose another --output, or start over with --fresh",
+            )
+        return record
+
+    def _sweep(self, records: Mapping[str, ClipRecord]) -> None:
+        """Remove rows that no record names and that are too old to be a commit in progress."""
+        named = {record.data_uri for record in records.values()}
+        for info in self.store.list("data/"):
+            if info.key not in named and time.time() - info.modified_s > ORPHAN_AGE_S:
+                self.store.delete(info.key)
+
+
+def read_records(uri: str) -> list[ClipRecord]:
+    """All records of an output, ordered by video URI and start; StorageError if the place holds none."""
+    store = open_store(uri)
+    records = sorted(_records(store), key=lambda record: (record.video.uri, record.start, record.key))
+    if not records and not store.exists(SUCCESS):
+        raise StorageError("no annotations", store.uri, remedy="give the --output of an annotate run")
+    return records
+
+
+def scan_annotations(uri: str) -> Iterator[pa.Table]:
+    """The rows of one clip after the other, ordered by video URI and start, in constant memory."""
+    store = open_store(uri)
+    return (_rows(store, record) for record in read_records(uri) if record.data_uri is not None)
+
+
+def read_annotations(uri: str) -> pa.Table:
+    """All rows of an output, ordered by video, object and frame; only what records name, checked against their hash."""
+    store = open_store(uri)
+    records = [record for record in read_records(uri) if record.data_uri is not None]
+    with ThreadPoolExecutor(READERS) as pool:
+        tables = list(pool.map(lambda record: _rows(store, record), records))
+    rows = pa.concat_tables([ROWS.empty_table(), *tables])
+    return rows.sort_by([("video", "ascending"), ("object", "ascending"), ("frame", "ascending")])
+
+
+def _place(key: str) -> str:
+    return f"records/{key}.json"
+
+
+def _records(store: Store) -> list[ClipRecord]:
+    def read(place: str) -> ClipRecord | None:
+        with suppress(MissingError):  # forgotten by a retry since it was listed
+            return _parse(store.get(place), place)
+        return None
+
+    places = [info.key for info in store.list("records/")]
+    with ThreadPoolExecutor(READERS) as pool:
+        return [record for record in pool.map(read, places) if record is not None]
+
+
+def _parse(data: bytes, place: str) -> ClipRecord:
+    try:
+        record = ClipRecord.model_validate_json(data)
+    except ValidationError as error:
+        raise StorageError(
+            "not a record", place=place, remedy=f"remove it to do the clip again ({error.error_count()} problems)"
+        ) from None
+    if _place(record.key) != place:
+        raise StorageError("a record in another's place", record.key, place, "remove it to do the clip again")
+    return record
+
+
+def _own_rows(record: ClipRecord, table: pa.Table) -> pa.Table:
+    """The rows in their order, checked: this video's, inside the clip, one per frame and object."""
+    rows = table.cast(ROWS).sort_by([("object", "ascending"), ("frame", "ascending")])
+    frames = rows["frame"]
+    assert pc.all(pc.equal(rows["video"], record.video.uri)).as_py() is not False, "rows of another video"
+    if rows.num_rows:
+        last = record.stop if record.stop > record.start else pc.max(frames).as_py() + 1
+        assert record.start <= pc.min(frames).as_py() and pc.max(frames).as_py() < last, "rows outside the clip"
+    pairs = rows.group_by(["object", "frame"]).aggregate([]).num_rows
+    assert pairs == rows.num_rows, "two rows for one frame and object"
+    return rows
+
+
+def _to_parquet(rows: pa.Table, metadata: Mapping[str, str]) -> bytes:
+    """Equal rows and metadata give equal bytes, however the table was put together."""
+    columns = [
+        rows[field.name].cast(pa.string()).combine_chunks().dictionary_encode()  # words in order of appearance
+        if pa.types.is_dictionary(field.type)
+        else rows[field.name].combine_chunks()
+        for field in ROWS
+    ]
+    described = ROWS.with_metadata({"package_version": __version__, **dict(sorted(metadata.items()))})
+    sink = io.BytesIO()
+    pq.write_table(pa.table(columns, schema=described), sink, compression="zstd")
+    return sink.getvalue()
+
+
+def _rows(store: Store, record: ClipRecord) -> pa.Table:
+    assert record.data_uri is not None
+    data = store.get(record.data_uri, sha256=record.sha256)
+    return pq.read_table(io.BytesIO(data)).replace_schema_metadata(None).cast(ROWS)

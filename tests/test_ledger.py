@@ -1,0 +1,264 @@
+"""A clip is complete or it is not: whatever dies, whoever else writes, on a folder and on S3 alike."""
+
+import io
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from specktrack import __version__
+from specktrack.errors import Conflict, QuarantineReason, StorageError
+from specktrack.frames import Trajectory, concat
+from specktrack.ledger import Ledger, read_annotations, read_records, scan_annotations
+from specktrack.schema import ROWS, Clip, ClipStatus, VideoRef, sha256_hex
+from specktrack.storage import ObjectInfo, Store, open_store
+
+VIDEO = VideoRef(uri="file:///in/match.mp4", etag="1", size_bytes=9)
+OTHER = VideoRef(uri="file:///in/a%20b.mp4", etag="1", size_bytes=9)
+
+
+def trajectory(start: int, stop: int) -> Trajectory:
+    frame = np.arange(start, stop)
+    xy_px = np.stack([frame * 2.5, frame + 0.25], axis=1).astype(np.float32)
+    xy_px[frame % 3 == 0] = np.nan
+    return Trajectory(frame, frame / 30, xy_px, np.full(len(frame), 0.5, np.float32))
+
+
+def rows(start: int, stop: int, video: VideoRef = VIDEO) -> pa.Table:
+    return trajectory(start, stop).to_rows(video.uri)
+
+
+def clip(start: int, stop: int, video: VideoRef = VIDEO) -> Clip:
+    return Clip(video=video, start=start, stop=stop)
+
+
+@pytest.fixture(params=["file", "s3"])
+def root(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    return (tmp_path / "out").as_uri() if request.param == "file" else f"s3://{request.getfixturevalue('s3')}/out"
+
+
+@pytest.fixture
+def ledger(root: str) -> Ledger:
+    return Ledger(open_store(root), "model", "config")
+
+
+class TestCommit:
+    def test_rows_come_back_ordered_by_video_object_and_frame(self, ledger: Ledger, root: str) -> None:
+        both = pa.concat_tables([rows(5, 9), trajectory(5, 9).to_rows(VIDEO.uri, object_id=1)])
+        record = ledger.commit(clip(5, 9), both, decode_errors=2)
+        ledger.commit(clip(0, 5), rows(0, 5))
+        ledger.commit(clip(0, 3, OTHER), rows(0, 3, OTHER))
+        assert (record.rows, record.decode_errors, record.status) == (8, 2, ClipStatus.COMMITTED)
+        table = read_annotations(root)
+        assert table.schema.equals(ROWS)
+        assert table["video"].to_pylist() == [OTHER.uri] * 3 + [VIDEO.uri] * 13
+        assert table["object"].to_pylist() == [0] * 12 + [1] * 4
+        assert table["frame"].to_pylist() == [0, 1, 2, *range(9), *range(5, 9)]
+        expected = concat([trajectory(0, 9)])
+        stored = Trajectory.from_rows(table.slice(3, 9))
+        np.testing.assert_array_equal(stored.xy_px, expected.xy_px)
+        assert [part["frame"][0].as_py() for part in scan_annotations(root)] == [0, 0, 5]
+        assert sorted(ledger.completed()) == sorted(record.key for record in read_records(root))
+
+    def test_the_data_is_plain_parquet_with_the_facts_in_its_metadata(self, ledger: Ledger) -> None:
+        record = ledger.commit(clip(0, 4), rows(0, 4), metadata={"model": "tracknet-v2", "fps": "30.0"})
+        data = ledger.store.get(record.data_uri or "")
+        file = pq.ParquetFile(io.BytesIO(data))
+        metadata = file.schema_arrow.metadata
+        assert metadata[b"model"] == b"tracknet-v2" and metadata[b"package_version"] == __version__.encode()
+        assert file.metadata.row_group(0).column(0).compression == "ZSTD"
+        assert sha256_hex(data) == record.sha256 and record.data_uri.startswith(f"data/{VIDEO.key}/")
+
+    def test_equal_rows_give_equal_bytes_however_they_were_put_together(self, ledger: Ledger) -> None:
+        parts = pa.concat_tables([rows(6, 9), rows(0, 2), rows(2, 6)])
+        first = ledger.commit(clip(0, 9), parts, metadata={"b": "2", "a": "1"})
+        ledger.forget(first.key)
+        second = ledger.commit(clip(0, 9), rows(0, 9), metadata={"a": "1", "b": "2"})
+        assert first.sha256 == second.sha256 and first.data_uri != second.data_uri
+
+    def test_of_two_writers_one_wins_and_the_loser_takes_its_rows_back(self, ledger: Ledger, root: str) -> None:
+        start, results = threading.Barrier(4), []
+
+        def write() -> None:
+            start.wait()
+            results.append(Ledger(open_store(root), "model", "config").commit(clip(0, 4), rows(0, 4)))
+
+        threads = [threading.Thread(target=write) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len({record.data_uri for record in results}) == 1 and len(results) == 4
+        assert [info.key for info in ledger.store.list("data/")] == [results[0].data_uri]
+        assert read_annotations(root).num_rows == 4
+
+    def test_another_model_in_the_same_output_is_a_conflict(self, ledger: Ledger, root: str) -> None:
+        ledger.commit(clip(0, 4), rows(0, 4))
+        stranger = Ledger(open_store(root), "another", "config")
+        with pytest.raises(Conflict, match=r"another model or configuration.*choose another --output"):
+            stranger.completed()
+        with pytest.raises(Conflict, match="another model or configuration"):
+            stranger.commit(clip(0, 4), rows(0, 4))
+
+    @pytest.mark.parametrize(
+        ("table", "fault"),
+        [
+            (rows(0, 5), "outside the clip"),
+            (rows(0, 4, OTHER), "another video"),
+            (pa.concat_tables([rows(0, 4), rows(3, 4)]), "two rows for one frame"),
+        ],
+    )
+    def test_rows_that_are_not_the_clips_own_are_never_written(
+        self, tmp_path: Path, table: pa.Table, fault: str
+    ) -> None:
+        store = open_store(str(tmp_path))
+        with pytest.raises(AssertionError, match=fault):
+            Ledger(store, "m", "c").commit(clip(0, 4), table)
+        assert list(store.list()) == []
+
+
+class TestQuarantine:
+    def test_a_clip_keeps_the_rows_read_before_the_fault(self, ledger: Ledger, root: str) -> None:
+        record = ledger.quarantine(
+            VIDEO, 0, 9, reason=QuarantineReason.TRUNCATED, detail="ends at 4", table=rows(0, 4), decode_errors=1
+        )
+        assert (record.status, record.rows, record.reason) == (ClipStatus.QUARANTINED, 4, QuarantineReason.TRUNCATED)
+        assert read_annotations(root).num_rows == 4
+
+    def test_a_video_that_could_not_be_cut_has_a_record_and_no_rows(self, ledger: Ledger, root: str) -> None:
+        record = ledger.quarantine(VIDEO, 0, 0, reason=QuarantineReason.EMPTY, detail="no bytes")
+        assert record.data_uri is None and ledger.completed() == {record.key: record}
+        assert read_annotations(root).equals(ROWS.empty_table())
+
+    def test_forget_lets_the_clip_be_done_again(self, ledger: Ledger) -> None:
+        record = ledger.quarantine(VIDEO, 0, 9, reason=QuarantineReason.CRASHED, detail="x", table=rows(0, 4))
+        ledger.forget(record.key)
+        ledger.forget(record.key)
+        assert list(ledger.store.list()) == []
+        assert ledger.commit(clip(0, 9), rows(0, 9)).status is ClipStatus.COMMITTED
+
+
+class Dying:
+    """A store whose process is killed at one step: before the step's effect, or after it and before its answer."""
+
+    def __init__(self, store: Store, step: int, *, after: bool) -> None:
+        self.store, self.uri, self.left, self.after = store, store.uri, step, after
+
+    def _step(self, effect: str, *arguments: object) -> None:
+        self.left -= 1
+        if self.left == 0 and not self.after:
+            raise KeyboardInterrupt
+        getattr(self.store, effect)(*arguments)
+        if self.left == 0:
+            raise KeyboardInterrupt
+
+    def put(self, key: str, data: bytes) -> None:
+        self._step("put", key, data)
+
+    def put_if_absent(self, key: str, data: bytes) -> None:
+        self._step("put_if_absent", key, data)
+
+    def delete(self, key: str) -> None:
+        self._step("delete", key)
+
+    def get(self, key: str, *, sha256: str | None = None) -> bytes:
+        return self.store.get(key, sha256=sha256)
+
+    def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
+        return self.store.list(prefix)
+
+
+class TestCrashes:
+    @pytest.mark.parametrize("after", [False, True])
+    @pytest.mark.parametrize("step", range(1, 10))
+    def test_a_death_at_any_step_loses_nothing_and_doubles_nothing(self, root: str, step: int, after: bool) -> None:
+        def job(store: Store) -> None:
+            ledger = Ledger(store, "model", "config")
+            done = ledger.completed()
+            for record in list(done.values()):
+                if record.status is ClipStatus.QUARANTINED:
+                    ledger.forget(done.pop(record.key).key)
+            for start in (0, 3, 6):
+                if clip(start, start + 3).key not in {key.rpartition("/")[2] for key in done}:
+                    ledger.commit(clip(start, start + 3), rows(start, start + 3))
+            ledger.seal([f"{VIDEO.key}/{clip(start, start + 3).key}" for start in (0, 3, 6)])
+
+        store = open_store(root)
+        Ledger(store, "model", "config").quarantine(
+            VIDEO, 0, 3, reason=QuarantineReason.TIMEOUT, detail="x", table=rows(0, 1)
+        )
+        died = False
+        try:
+            job(Dying(store, step, after=after))
+        except KeyboardInterrupt:
+            died = True
+        assert died
+        job(store)
+        assert read_annotations(root).equals(rows(0, 9))
+
+    def test_a_put_whose_answer_was_lost_keeps_its_rows(self, ledger: Ledger, root: str) -> None:
+        class Repeating(Dying):
+            def put_if_absent(self, key: str, data: bytes) -> None:
+                self.store.put_if_absent(key, data)
+                self.store.put_if_absent(key, data)  # what an S3 client does after a reset connection
+
+        once = Ledger(Repeating(ledger.store, 0, after=False), "model", "config")
+        record = once.commit(clip(0, 4), rows(0, 4))
+        assert record.rows == 4 and read_annotations(root).num_rows == 4
+
+
+class TestSeal:
+    def test_success_counts_and_its_hash_depends_on_results_only(self, root: str) -> None:
+        contents = []
+        for run, order in (("1", (0, 3)), ("2", (3, 0))):
+            ledger = Ledger(open_store(f"{root}/{run}"), "model", "config")
+            for start in order:
+                ledger.commit(clip(start, start + 3), rows(start, start + 3))
+            ledger.quarantine(OTHER, 0, 0, reason=QuarantineReason.EMPTY, detail=f"run {run}")
+            contents.append(ledger.seal([]))
+            assert json.loads(ledger.store.get("_SUCCESS")) == contents[-1]
+        assert contents[0] == contents[1]
+        assert contents[0]["clips"] == {"committed": 2, "quarantined": 1} and contents[0]["reasons"] == {"empty": 1}
+        assert (contents[0]["rows"], contents[0]["videos"]) == (6, 2)
+
+    def test_a_planned_clip_without_record_is_refused(self, ledger: Ledger) -> None:
+        record = ledger.commit(clip(0, 3), rows(0, 3))
+        with pytest.raises(
+            StorageError, match=r"1 clips have no record.*000000003-000000006.*run the same command again"
+        ):
+            ledger.seal([record.key, f"{VIDEO.key}/{clip(3, 6).key}"])
+        assert not ledger.store.exists("_SUCCESS")
+
+    def test_only_old_rows_without_a_record_are_removed(self, ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+        record = ledger.commit(clip(0, 3), rows(0, 3))
+        ledger.store.put(f"data/{VIDEO.key}/orphan.parquet", b"rows of a writer")
+        ledger.seal([])
+        assert len(list(ledger.store.list("data/"))) == 2
+        monkeypatch.setattr("specktrack.ledger.ORPHAN_AGE_S", -60)
+        ledger.seal([])
+        assert [info.key for info in ledger.store.list("data/")] == [record.data_uri]
+
+
+class TestReaders:
+    def test_rows_without_a_record_are_invisible(self, ledger: Ledger, root: str) -> None:
+        record = ledger.commit(clip(0, 3), rows(0, 3))
+        ledger.store.put(f"data/{VIDEO.key}/torn.parquet", ledger.store.get(record.data_uri or ""))
+        assert read_annotations(root).num_rows == 3
+
+    def test_damaged_rows_and_records_are_named(self, ledger: Ledger, root: str) -> None:
+        record = ledger.commit(clip(0, 3), rows(0, 3))
+        ledger.store.put(record.data_uri or "", b"PAR1 damaged")
+        with pytest.raises(StorageError, match=r"differ from its recorded SHA-256.*parquet"):
+            read_annotations(root)
+        ledger.store.put(f"records/{record.key}.json", b"{}")
+        with pytest.raises(StorageError, match=r"not a record.*000000000-000000003\.json"):
+            read_records(root)
+
+    def test_a_place_without_annotations_is_named(self, root: str) -> None:
+        with pytest.raises(StorageError, match=r"no annotations.*give the --output of an annotate run"):
+            read_annotations(root)

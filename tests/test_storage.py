@@ -1,0 +1,296 @@
+"""Stores keep their promises on a folder and on S3 alike; sources name the videos that a person means."""
+
+import os
+import threading
+from pathlib import Path
+from urllib.parse import unquote
+
+import pytest
+
+from specktrack import storage
+from specktrack.errors import ConfigError, Conflict, MediaError, QuarantineReason, StorageError
+from specktrack.schema import sha256_hex
+from specktrack.storage import FileStore, expand_sources, frame_names, local_path, open_binary, open_store, stat, to_uri
+
+ODD_NAMES = ["a b.mp4", "new\nline.mp4", "été 羽毛球.mp4", "100%.mp4", "%20.mp4", "q?x=1#f.mp4", "[1].mp4", "+&=;'.mp4"]
+
+
+@pytest.fixture(params=["file", "s3"])
+def root(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """URI of an empty place, on disk and on S3."""
+    return (
+        (tmp_path / "store").as_uri()
+        if request.param == "file"
+        else f"s3://{request.getfixturevalue('s3')}/some/prefix"
+    )
+
+
+def touch(root: str, *keys: str, data: bytes = b"x") -> None:
+    for key in keys:
+        open_store(root).put(key, data)
+
+
+def keys_of(root: str, sources: list[str]) -> list[str]:
+    """What the sources expand to, relative to ``root``."""
+    refs = expand_sources(sources)
+    return [unquote(ref.uri.removeprefix(f"{root}/")) for ref in refs]
+
+
+class TestStore:
+    def test_put_replaces_and_get_returns(self, root: str) -> None:
+        store = open_store(root)
+        store.put("a/b.bin", b"one")
+        store.put("a/b.bin", b"two")
+        assert store.get("a/b.bin", sha256=sha256_hex(b"two")) == b"two"
+        assert store.exists("a/b.bin") and not store.exists("a") and not store.exists("a/c.bin")
+
+    def test_a_missing_object_is_a_storage_error_with_its_place_and_a_remedy(self, root: str) -> None:
+        with pytest.raises(StorageError, match=r"a/none\.json.*check the"):
+            open_store(root).get("a/none.json")
+
+    def test_bytes_that_differ_from_their_hash_are_not_returned(self, root: str) -> None:
+        touch(root, "rows.parquet", data=b"damaged")
+        with pytest.raises(StorageError, match="differ from its recorded SHA-256"):
+            open_store(root).get("rows.parquet", sha256=sha256_hex(b"intact"))
+
+    def test_put_if_absent_lets_exactly_one_of_many_writers_win(self, root: str) -> None:
+        store, start, winners = open_store(root), threading.Barrier(6), []
+
+        def write(name: bytes) -> None:
+            start.wait()
+            try:
+                store.put_if_absent("records/clip.json", name)
+                winners.append(name)
+            except Conflict:
+                pass
+
+        threads = [threading.Thread(target=write, args=(b"writer %d" % i,)) for i in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert [store.get("records/clip.json")] == winners
+        with pytest.raises(Conflict, match=r"another writer was first.*clip\.json"):
+            store.put_if_absent("records/clip.json", b"late")
+
+    def test_list_is_ordered_recursive_and_filtered_by_prefix(self, root: str) -> None:
+        touch(root, "b/2", "b/10", "a", "bc/1")
+        assert [info.key for info in open_store(root).list()] == ["a", "b/10", "b/2", "bc/1"]
+        assert [info.key for info in open_store(root).list("b/")] == ["b/10", "b/2"]
+        assert [info.key for info in open_store(root).list("b")] == ["b/10", "b/2", "bc/1"]
+        assert list(open_store(root).list("none/")) == []
+
+    def test_the_etag_in_a_listing_is_the_one_of_stat(self, root: str) -> None:
+        touch(root, "v.mp4", data=b"12345")
+        (info,) = open_store(root).list()
+        ref = stat(f"{root}/v.mp4")
+        assert (ref.etag, ref.size_bytes) == (info.etag, info.size_bytes) and info.size_bytes == 5
+
+    def test_delete_is_idempotent(self, root: str) -> None:
+        touch(root, "a")
+        open_store(root).delete("a")
+        open_store(root).delete("a")
+        assert not open_store(root).exists("a")
+
+    def test_put_file_sends_a_file(self, root: str, tmp_path: Path) -> None:
+        path = tmp_path / "overlay.mp4"
+        path.write_bytes(os.urandom(storage.BLOCK_BYTES + 5))
+        open_store(root).put_file("overlays/o.mp4", path)
+        assert open_store(root).get("overlays/o.mp4") == path.read_bytes()
+
+    @pytest.mark.parametrize("key", ["../x", "a/../../x", "/etc/passwd", "", "a//b", "./a", "a\0b"])
+    def test_a_key_never_leaves_the_root(self, root: str, key: str) -> None:
+        with pytest.raises(ConfigError, match="not a key below the store's root"):
+            open_store(root).put(key, b"")
+
+    @pytest.mark.parametrize("name", ODD_NAMES)
+    def test_odd_names_round_trip_through_uris(self, root: str, name: str) -> None:
+        if "\n" in name and root.startswith("s3://"):
+            name = name.replace("\n", "\t")  # the test server has no route for a newline
+        touch(root, f"in/{name}", data=name.encode())
+        (ref,) = expand_sources([f"{root}/in"])
+        assert ref == stat(ref.uri) and to_uri(ref.uri) == ref.uri
+        with open_binary(ref) as file:
+            assert file.read().decode() == name
+        assert set(ref.key) <= set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
+
+
+class TestFileStore:
+    def test_a_writer_that_was_killed_leaves_nothing_that_is_listed(self, tmp_path: Path) -> None:
+        (tmp_path / ".0f3a.tmp").write_bytes(b"half")
+        assert list(FileStore(tmp_path).list()) == []
+
+    def test_a_failed_write_leaves_the_old_bytes_and_no_temporary_file(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        store = FileStore(tmp_path)
+        store.put("a", b"old")
+
+        def full(_: int) -> None:
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(os, "fsync", full)
+        with pytest.raises(StorageError, match=r"No space left on device.*free some space"):
+            store.put("a", b"new")
+        assert [path.name for path in tmp_path.iterdir()] == ["a"] and store.get("a") == b"old"
+
+    def test_a_path_through_a_file_is_a_storage_error(self, tmp_path: Path) -> None:
+        (tmp_path / "file").write_bytes(b"")
+        with pytest.raises(StorageError, match="file"):
+            FileStore(tmp_path / "file").put("a/b", b"")
+
+
+class TestUris:
+    def test_a_path_becomes_absolute_and_keeps_its_trailing_slash(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        assert to_uri("x/../a b") == f"file://{tmp_path}/a%20b"
+        assert to_uri("frames/") == f"file://{tmp_path}/frames/"
+        assert to_uri(f"file://localhost{tmp_path}/a b") == f"file://{tmp_path}/a%20b"
+        assert local_path(f"file://{tmp_path}/a%20b") == tmp_path / "a b"
+        assert local_path("s3://bucket/a") is None
+
+    @pytest.mark.parametrize("uri", ["http://host/v.mp4", "s3:///key", "file://host/v.mp4", "s3a://b/k"])
+    def test_other_schemes_are_refused(self, uri: str) -> None:
+        with pytest.raises(ConfigError, match=r"not a place to read from.*give a path or s3://bucket/prefix"):
+            to_uri(uri)
+
+
+class TestOpenBinary:
+    def test_reads_and_seeks_like_a_local_file(self, root: str) -> None:
+        data = os.urandom(2 * storage.BLOCK_BYTES + 1234)
+        touch(root, "v.mp4", data=data)
+        with open_binary(stat(f"{root}/v.mp4")) as file:
+            assert file.read(10) == data[:10]
+            assert file.seek(-20, os.SEEK_END) == len(data) - 20 and file.read() == data[-20:]
+            file.seek(storage.BLOCK_BYTES - 3)
+            assert file.read(9) == data[storage.BLOCK_BYTES - 3 : storage.BLOCK_BYTES + 6]
+            file.seek(len(data) + 5)
+            assert file.read(1) == b""
+            file.seek(0)
+            assert file.read() == data
+
+    def test_a_replaced_video_is_a_media_error(self, root: str) -> None:
+        touch(root, "v.mp4", data=b"first")
+        ref = stat(f"{root}/v.mp4")
+        touch(root, "v.mp4", data=b"second version")
+        with (
+            pytest.raises(MediaError, match="replaced or removed after it was listed") as caught,
+            open_binary(ref) as f,
+        ):
+            f.read()
+        assert caught.value.reason is QuarantineReason.CHANGED
+
+    def test_a_removed_video_is_a_media_error(self, root: str) -> None:
+        touch(root, "v.mp4")
+        ref = stat(f"{root}/v.mp4")
+        open_store(root).delete("v.mp4")
+        with pytest.raises(MediaError, match="replaced or removed"), open_binary(ref) as file:
+            file.read()
+
+    def test_s3_is_read_in_few_requests_and_little_memory(self, s3: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(storage, "BLOCK_BYTES", 1000)
+        data = os.urandom(10_500)
+        touch(f"s3://{s3}", "v.mp4", data=data)
+        ranges, get = [], storage._s3_get
+
+        def counted(place: str, **request: str) -> bytes:
+            ranges.append(request["Range"])
+            return get(place, **request)
+
+        monkeypatch.setattr(storage, "_s3_get", counted)
+        reader = storage.RangedReader(stat(f"s3://{s3}/v.mp4"))
+        read = b"".join(iter(lambda: reader.read(300), b""))
+        assert read == data
+        assert len(ranges) == 11 and ranges[-1] == "bytes=10000-10499"
+        assert sum(map(len, reader._blocks.values())) <= storage.BLOCKS_KEPT * 1000
+
+
+class TestS3Errors:
+    def test_a_missing_bucket_names_the_remedy(self, s3: str) -> None:
+        with pytest.raises(StorageError, match=r"404 NoSuchBucket.*AWS_ENDPOINT_URL"):
+            open_store("s3://no-such-bucket-here").put("a", b"")
+
+    def test_missing_credentials_name_the_remedy(
+        self, s3: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+        monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+        with pytest.raises(StorageError, match=r"Unable to locate credentials.*check the AWS settings"):
+            open_store(f"s3://{s3}").put("a", b"")
+
+    def test_an_endpoint_that_is_down_does_not_show_its_password(
+        self, s3: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+        monkeypatch.setenv("AWS_ENDPOINT_URL", "http://user:canary@127.0.0.1:9")
+        with pytest.raises(StorageError, match=r"127\.0\.0\.1:9.*check the AWS settings") as caught:
+            open_store(f"s3://{s3}").get("a")
+        assert "canary" not in str(caught.value)
+
+
+class TestExpandSources:
+    def test_a_folder_is_searched_for_video_suffixes_at_any_depth(self, root: str) -> None:
+        touch(root, "b.MP4", "a/deep/c.mkv", "notes.txt", "a/.hidden.mp4", ".trash/d.mp4", "a/z.mov")
+        assert keys_of(root, [root]) == ["a/deep/c.mkv", "a/z.mov", "b.MP4"]
+
+    def test_an_explicit_path_is_taken_whatever_its_suffix(self, root: str) -> None:
+        touch(root, "take.bin", "b.mp4")
+        assert keys_of(root, [f"{root}/take.bin"]) == ["take.bin"]
+
+    def test_globs_filter_by_suffix_unless_they_name_one(self, root: str) -> None:
+        touch(root, "1.mp4", "2.mp4", "3.bin", "more/4.mp4")
+        plain = str(local_path(root) or root)
+        assert keys_of(root, [f"{plain}/*.mp4"]) == ["1.mp4", "2.mp4"]
+        assert keys_of(root, [f"{plain}/*.bin"]) == ["3.bin"]
+        assert keys_of(root, [f"{plain}/[12].*"]) == ["1.mp4", "2.mp4"]
+
+    def test_order_is_as_given_and_duplicates_are_dropped(self, root: str) -> None:
+        touch(root, "1.mp4", "2.mp4", "3.mp4")
+        assert keys_of(root, [f"{root}/3.mp4", root, f"{root}/1.mp4"]) == ["3.mp4", "1.mp4", "2.mp4"]
+
+    def test_an_s3_prefix_need_not_end_at_a_slash(self, s3: str) -> None:
+        root = f"s3://{s3}"
+        touch(root, "match1/a.mp4", "match10/b.mp4", "other.mp4")
+        assert keys_of(root, [f"{root}/match1"]) == ["match1/a.mp4"]
+        assert keys_of(root, [f"{root}/mat"]) == ["match1/a.mp4", "match10/b.mp4"]
+
+    def test_a_list_holds_any_sources_relative_to_its_folder(self, root: str) -> None:
+        touch(root, "in/a.mp4", "in/b.mp4", "c.mov")
+        touch(root, "list.txt", data=f"# comment\n\nin\nc.mov\n{root}/in/b.mp4\n@more.txt\n".encode())
+        touch(root, "more.txt", data=b"d.bin\n")
+        touch(root, "d.bin")
+        at = f"@{local_path(root) or root}"
+        assert keys_of(root, [f"{at}/list.txt"]) == ["in/a.mp4", "in/b.mp4", "c.mov", "d.bin"]
+
+    def test_a_list_that_contains_itself_is_refused(self, tmp_path: Path) -> None:
+        (tmp_path / "list.txt").write_text("@list.txt\n")
+        with pytest.raises(ConfigError, match="a list that contains itself"):
+            expand_sources([f"@{tmp_path}/list.txt"])
+
+    def test_a_source_without_videos_is_named(self, root: str) -> None:
+        touch(root, "in/a.mp4", "empty/notes.txt")
+        with pytest.raises(ConfigError, match=r"no video found: '.*empty'.*name a video"):
+            expand_sources([f"{root}/in", f"{root}/empty"])
+        with pytest.raises(ConfigError, match=r"no video found: '.*none\.mp4'"):
+            expand_sources([f"{root}/none.mp4"])
+        with pytest.raises(ConfigError, match="no source is given"):
+            expand_sources([])
+
+    def test_a_folder_of_numbered_images_is_one_video(self, root: str) -> None:
+        touch(
+            root,
+            "clips/1/10.png",
+            "clips/1/9.png",
+            "clips/1/labels.csv",
+            "clips/2/img_0001.jpg",
+            "clips/2/img_0002.jpg",
+        )
+        touch(root, "clips/photos/cat.jpg", "clips/photos/dog.jpg", "clips/mixed/1.png", "clips/mixed/2.jpg")
+        assert keys_of(root, [f"{root}/clips"]) == ["clips/1/", "clips/2/"]
+        (ref,) = expand_sources([f"{root}/clips/1"])
+        assert ref == stat(f"{root}/clips/1") == stat(f"{root}/clips/1/") and ref.size_bytes == 2
+        assert frame_names(ref.uri) == ["9.png", "10.png"]
+        touch(root, "clips/1/9.png", data=b"yy")
+        assert stat(ref.uri).etag != ref.etag

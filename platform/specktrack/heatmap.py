@@ -1,0 +1,89 @@
+"""Heatmaps: encode a centre into one and decode candidates from one. The two are inverses and live here together.
+
+    # B batch, T frames in window, H W heatmap px, K candidates
+
+A heatmap may be coarser than the network's input by an integer ``stride``; positions outside this file are always in
+network px, so the half-pixel rule of that change of grid is written here and nowhere else.
+"""
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+
+def encode(
+    xy_net: torch.Tensor,
+    size_hw: tuple[int, int],
+    *,
+    kind: Literal["disk", "gaussian"],
+    radius_px: float,
+    stride: int = 1,
+) -> torch.Tensor:
+    """Draw centres [..., 2] (network px; NaN where absent) as heatmaps [..., H, W] in [0, 1].
+
+    ``size_hw`` is the network's input size. ``disk`` is one within ``radius_px`` of the pixel that holds the centre
+    (TrackNetV2's code: 21 px at 2.5); ``gaussian`` is exp(-d^2 / 2 radius_px^2) around the exact centre. An absent object
+    gives an all-zero heatmap.
+    """
+    height, width = size_hw[0] // stride, size_hw[1] // stride
+    present = ~torch.isnan(xy_net).any(dim=-1)
+    centre = torch.nan_to_num(xy_net, nan=-1e4)
+    if kind == "disk":
+        centre = (centre + 0.5).floor()  # the pixel that holds the centre
+    # Heatmap pixel j has its centre at network px (j + 0.5) * stride - 0.5.
+    xs = (torch.arange(width, device=xy_net.device) + 0.5) * stride - 0.5
+    ys = (torch.arange(height, device=xy_net.device) + 0.5) * stride - 0.5
+    dx2 = (xs - centre[..., 0, None]).square()
+    dy2 = (ys - centre[..., 1, None]).square()
+    distance2 = dy2[..., :, None] + dx2[..., None, :]
+    if kind == "disk":
+        heatmap = (distance2 <= radius_px**2).to(xy_net.dtype)
+    else:
+        heatmap = torch.exp(-distance2 / (2 * radius_px**2))
+    return heatmap * present[..., None, None]
+
+
+def decode(
+    heatmap: torch.Tensor, *, stride: int = 1, candidates: int = 1, window: int = 7
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Find the highest peaks of heatmaps [..., H, W] in [0, 1].
+
+    Returns positions [..., K, 2] in network px and scores [..., K] in falling order (the peaks' values; 0 with position
+    NaN where fewer peaks exist). A peak is a maximum of its 5x5 neighbourhood; its position is the weighted centroid of
+    the ``window`` x ``window`` heatmap px around it, over what rises above a fifth of the peak, so that neither a flat disk nor
+    the background pulls it to the window's middle.
+    """
+    leading, (height, width) = heatmap.shape[:-2], heatmap.shape[-2:]
+    flat = heatmap.reshape(-1, 1, height, width).float()
+    if candidates == 1:
+        score, index = flat.flatten(1).max(dim=1, keepdim=True)
+    else:
+        is_peak = flat == F.max_pool2d(flat, 5, stride=1, padding=2)
+        score, index = (flat * is_peak).flatten(1).topk(candidates, dim=1)
+    rows, columns = index // width, index % width  # [M, K]
+
+    offsets = torch.arange(window, device=flat.device) - window // 2
+    y = rows[..., None, None] + offsets[:, None]  # [M, K, window, 1]
+    x = columns[..., None, None] + offsets[None, :]
+    inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
+    linear = y.clamp(0, height - 1) * width + x.clamp(0, width - 1)
+    values = flat.flatten(1).gather(1, linear.flatten(1)).view(linear.shape) * inside
+    weight = (values - 0.2 * score[..., None, None]).clamp(min=0)
+    total = weight.sum(dim=(-2, -1)).clamp(min=1e-12)
+    centre_x = columns + (weight * offsets[None, :]).sum(dim=(-2, -1)) / total
+    centre_y = rows + (weight * offsets[:, None]).sum(dim=(-2, -1)) / total
+    xy = (torch.stack([centre_x, centre_y], dim=-1) + 0.5) * stride - 0.5
+    xy = torch.where((score > 0)[..., None], xy, torch.nan)
+    return xy.view(*leading, -1, 2), score.view(*leading, -1)
+
+
+def focal_loss(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """|p - y|^2 * BCE summed over pixels, mean over heatmaps [..., H, W].
+
+    On a binary target this is TrackNetV2's weighted BCE (focal loss, gamma 2, its equation with w = the prediction); on a
+    soft one it is the quality focal loss that WASB uses. Computed from logits, so that no epsilon is needed.
+    """
+    logits = logits.float()
+    weight = (torch.sigmoid(logits) - target).square()
+    loss = weight * F.binary_cross_entropy_with_logits(logits, target, reduction="none")
+    return loss.sum(dim=(-2, -1)).mean()

@@ -1,0 +1,139 @@
+"""Weights on disk: one safetensors file with its model card inside, named by its SHA-256.
+
+No pickle is read or written. Damage is seen: the card holds the hash over all tensors.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import SerializeAsAny, ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from specktrack import __version__
+from specktrack.config import Config, explain
+from specktrack.errors import CheckpointError, ConfigError
+from specktrack.models import WEIGHTS, ZOO, WindowedConfig, build, network_config
+from specktrack.models.heatmap_network import HeatmapNetwork
+
+_CARD = "specktrack.card"
+
+
+class ModelCard(Config):
+    """What a person must know before using weights."""
+
+    name: str
+    """Name of these weights, by default the network's."""
+    network: SerializeAsAny[WindowedConfig]
+    description: str = ""
+    """One sentence."""
+    data: tuple[str, ...] = ()
+    """What it was trained on."""
+    recipe: dict[str, Any] = {}
+    """The resolved training configuration."""
+    metrics: dict[str, Any] = {}
+    """Measured numbers, each with what it was measured on."""
+    licence: str = ""
+    package_version: str = __version__
+    weights_sha256: str = ""
+    """Over names, shapes, types and bytes of all tensors."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """A network with its weights and their card."""
+
+    network: HeatmapNetwork
+    card: ModelCard
+
+    @property
+    def config(self) -> WindowedConfig:
+        """The network's configuration."""
+        return self.network.config
+
+    @property
+    def sha256(self) -> str:
+        """Identity of network and weights together."""
+        return hashlib.sha256(f"{self.config.sha()}{self.card.weights_sha256}".encode()).hexdigest()
+
+
+def save_model(path: str | Path, network: HeatmapNetwork, card: ModelCard) -> ModelCard:
+    """Write weights and card as one safetensors file, atomically; return the card with the weights' hash."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    card = card.model_copy(update={"weights_sha256": tensors_sha256(tensors)})
+    save_tensors(path, tensors, {_CARD: card.model_dump_json()})
+    return card
+
+
+def load_model(name_or_path: str | Path) -> Model:
+    """Load packaged weights by name or a checkpoint by path, on the CPU, in evaluation mode.
+
+    Raises CheckpointError if there are no such weights, or they are damaged or of another network.
+    """
+    path = model_path(name_or_path)
+    tensors, metadata = load_tensors(path)
+    if _CARD not in metadata:
+        raise CheckpointError("not a specktrack checkpoint: it holds no model card", str(path))
+    try:
+        values = json.loads(metadata[_CARD])
+        card = ModelCard.model_validate({**values, "network": network_config(values["network"])})
+    except ValidationError as error:
+        raise CheckpointError(explain(error, ModelCard), place=str(path)) from None
+    except (ConfigError, KeyError, ValueError, TypeError) as error:
+        raise CheckpointError(f"the model card cannot be read: {error}", place=str(path)) from None
+    if tensors_sha256(tensors) != card.weights_sha256:
+        raise CheckpointError("the weights do not match the hash in their card", str(path), remedy="copy them again")
+    network = build(card.network)
+    try:
+        network.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise CheckpointError(f"the weights are of another network: {error}", place=str(path)) from None
+    return Model(network.eval(), card)
+
+
+def model_path(name_or_path: str | Path) -> Path:
+    """The file behind a model's name or path; CheckpointError says which names there are."""
+    packaged = WEIGHTS / f"{name_or_path}.safetensors"
+    if str(name_or_path).replace("-", "").isalnum() and packaged.is_file():
+        return packaged
+    path = Path(name_or_path)
+    if path.is_dir():
+        path = path / "model.safetensors"
+    if not path.is_file():
+        names = sorted(file.stem for file in WEIGHTS.glob("*.safetensors"))
+        hint = "it is in the zoo, but has no shipped weights; train it" if str(name_or_path) in ZOO else ""
+        remedy = hint or f"give the path of a checkpoint or one of: {', '.join(names)}"
+        raise CheckpointError("no such model", str(name_or_path), remedy=remedy)
+    return path
+
+
+def tensors_sha256(tensors: dict[str, torch.Tensor]) -> str:
+    """SHA-256 over names, shapes, types and bytes of tensors."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def save_tensors(path: str | Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> None:
+    """Write a safetensors file so that it is there whole or not at all."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    save_file(tensors, partial, metadata)
+    partial.replace(path)
+
+
+def load_tensors(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """Tensors and metadata of a safetensors file; CheckpointError if it cannot be read as one."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"not a readable safetensors file: {error}", str(path)) from None

@@ -1,0 +1,140 @@
+"""Which window of which video, and which part of its picture, makes sample number i of a training run.
+
+The order is a pure function of (seed, sample number): epochs are permutations of all windows, every draw has a named
+generator. So ranks take slices of one global list, and resuming is an offset into it, whatever the number of workers.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from specktrack.config import Config
+
+MOTION_CELL_PX = 16
+"""Side of the cells, in network px, in which motion is summed up for hard negatives."""
+
+
+@dataclass(frozen=True)
+class LabelledVideo:
+    """What sampling needs to know of a video; positions in network px."""
+
+    xy_net: np.ndarray
+    """float32 [N, 2], NaN where absent."""
+    labelled: np.ndarray
+    """bool [N]: the frame has a label; windows over other frames are not drawn."""
+    motion: np.ndarray
+    """float32 [N, rows, columns]: mean absolute difference to the frame before, per cell of MOTION_CELL_PX."""
+    wh_net: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One training sample: ``frames_in`` frames ``step`` apart from ``start``, cropped, resized and perhaps mirrored."""
+
+    video: int
+    start: int
+    step: int
+    crop: tuple[int, int, int, int]
+    """x0, y0, width, height in network px of the video."""
+    mirrored: bool
+    reversed_time: bool
+    number: int
+    """Position in the run's list: the key of all further draws."""
+
+
+class SamplingConfig(Config):
+    """Where crops are taken and how they vary."""
+
+    crop_wh: tuple[int, int] = (256, 160)
+    """Size of a training picture, network px; the whole frame where it is at least as large."""
+    zoom: tuple[float, float] = (0.75, 1.6)
+    """Range of magnifications, log-uniform: every target size gets its turn."""
+    on_object: float = 0.7
+    """Share of crops placed around the object, where there is one."""
+    on_motion: float = 0.2
+    """Share of crops placed on motion away from the object: players, rackets, shadows (hard negatives)."""
+    skip_frames: float = 0.15
+    """Share of windows that take every second frame: faster motion, lower frame rates."""
+
+
+class WindowSampler:
+    """The global list of samples of a run."""
+
+    def __init__(self, videos: list[LabelledVideo], *, frames_in: int, seed: int, config: SamplingConfig) -> None:
+        self.videos, self.frames_in, self.seed, self.config = videos, frames_in, seed, config
+        starts = [
+            np.stack([np.full(len(good), index), good], axis=1)
+            for index, video in enumerate(videos)
+            if len(good := _window_starts(video.labelled, frames_in))
+        ]
+        self.windows = np.concatenate(starts) if starts else np.zeros((0, 2), np.int64)
+        """int64 [windows, 2]: video and first frame."""
+
+    def __len__(self) -> int:
+        """Samples per epoch."""
+        return len(self.windows)
+
+    def sample(self, number: int) -> Sample:
+        """Sample ``number`` of the run (0, 1, 2, ... over all epochs)."""
+        epoch, place = divmod(number, len(self))
+        video_index, start = (int(v) for v in self.windows[_epoch_order(self.seed, epoch, len(self))[place]])
+        video = self.videos[video_index]
+        draw = np.random.default_rng([self.seed, 1, number])
+        step = 2 if draw.random() < self.config.skip_frames else 1
+        span = (self.frames_in - 1) * step + 1
+        if start + span > len(video.labelled) or not video.labelled[start : start + span].all():
+            step, span = 1, self.frames_in
+        crop = self._crop(video, start + span // 2, draw)
+        mirrored, reversed_time = draw.random(2) < 0.5
+        return Sample(video_index, start, step, crop, bool(mirrored), bool(reversed_time), number)
+
+    def _crop(self, video: LabelledVideo, frame: int, draw: np.random.Generator) -> tuple[int, int, int, int]:
+        """A crop of the drawn magnification around the object, around motion or anywhere."""
+        width, height = video.wh_net
+        zoom = float(np.exp(draw.uniform(*np.log(self.config.zoom))))
+        crop_w = min(width, round(self.config.crop_wh[0] / zoom))
+        crop_h = min(height, round(self.config.crop_wh[1] / zoom))
+        centre = self._centre(video, frame, draw)
+        jitter = draw.uniform(-0.4, 0.4, size=2) * (crop_w, crop_h)
+        x0, y0 = np.clip(centre + jitter - (crop_w / 2, crop_h / 2), 0, (width - crop_w, height - crop_h))
+        return int(x0), int(y0), crop_w, crop_h
+
+    def _centre(self, video: LabelledVideo, frame: int, draw: np.random.Generator) -> np.ndarray:
+        kind = draw.random()
+        ball = video.xy_net[frame]
+        if kind < self.config.on_object and not np.isnan(ball).any():
+            return ball
+        if kind < self.config.on_object + self.config.on_motion:
+            energy = video.motion[frame].astype(float) ** 2
+            rows, columns = np.indices(energy.shape)
+            centres = (np.stack([columns, rows], axis=-1) + 0.5) * MOTION_CELL_PX
+            if not np.isnan(ball).any():
+                energy[np.linalg.norm(centres - ball, axis=-1) < 2 * MOTION_CELL_PX] = 0
+            if energy.sum() > 0:
+                return centres.reshape(-1, 2)[draw.choice(energy.size, p=(energy / energy.sum()).ravel())]
+        return draw.uniform((0, 0), video.wh_net)
+
+
+@lru_cache(maxsize=4)
+def _epoch_order(seed: int, epoch: int, windows: int) -> np.ndarray:
+    return np.random.default_rng([seed, 0, epoch]).permutation(windows)
+
+
+def _window_starts(labelled: np.ndarray, frames_in: int) -> np.ndarray:
+    """First frames of all windows whose frames are all labelled."""
+    if len(labelled) < frames_in:
+        return np.zeros(0, np.int64)
+    counts = np.convolve(labelled.astype(np.int64), np.ones(frames_in, np.int64), mode="valid")
+    return np.flatnonzero(counts == frames_in)
+
+
+def motion_cells(pixels: np.ndarray) -> np.ndarray:
+    """float32 [N, rows, columns]: motion between consecutive frames uint8 [N, H, W, 3], per cell; frame 0 as frame 1."""
+    small = pixels[:, ::4, ::4, 1].astype(np.int16)
+    difference = np.abs(np.diff(small, axis=0))
+    side = MOTION_CELL_PX // 4
+    n, rows, columns = difference.shape[0], difference.shape[1] // side, difference.shape[2] // side
+    cells = difference[:, : rows * side, : columns * side].reshape(n, rows, side, columns, side)
+    energy = cells.mean(axis=(2, 4)).astype(np.float32)
+    return np.concatenate([energy[:1], energy]) if n else np.zeros((len(pixels), rows, columns), np.float32)

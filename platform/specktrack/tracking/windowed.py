@@ -1,0 +1,162 @@
+"""Following by a windowed network: overlapping windows -> mean heatmap per frame -> candidates -> choice -> rows.
+
+Windows start at multiples of the stride, counted from frame 0 of the video, not from the first frame pushed. Every row
+depends on frames at most ``reach`` away. So rows are the same however the video is cut into clips and batches.
+"""
+
+# T frames in window, K candidates
+
+import numpy as np
+import torch
+from pydantic import Field
+
+from specktrack import models
+from specktrack.config import Config
+from specktrack.frames import FrameBatch, Trajectory, Viewport
+from specktrack.models.inference import Detector
+from specktrack.tracking.motion import Choice, choose
+
+
+class WindowedConfig(Config):
+    """How windows are laid and how one candidate per frame is chosen."""
+
+    overlap: int = Field(default=2, ge=1)
+    """Windows that see each frame: 1 is fastest, frames_in is the full temporal ensemble."""
+    candidates: int = Field(default=4, ge=1)
+    """Peaks per frame that the choice may take from."""
+    choice: Choice = Choice()
+
+    def stride_of(self, network: models.WindowedConfig) -> int:
+        """Frames from one window to the next."""
+        return max(1, network.frames_in // self.overlap) if network.frames_out == network.frames_in else 1
+
+
+def reach(network: models.WindowedConfig, config: WindowedConfig) -> int:
+    """Frames on either side that a row depends on, rounded up to a multiple of the stride."""
+    stride = config.stride_of(network)
+    frames = network.frames_in - stride + config.choice.frames
+    return -(-frames // stride) * stride
+
+
+class WindowedSession:
+    """Live state: frames that wait for their windows, heatmap sums that wait for theirs, candidates for the choice."""
+
+    def __init__(self, detector: Detector, viewport: Viewport, config: WindowedConfig) -> None:
+        self._detector, self._viewport, self._config = detector, viewport, config
+        self._network = detector.config
+        self._stride = config.stride_of(detector.config)
+        self._weights = _window_weights(self._network)
+        self._batch_windows = 8 if detector.device.type == "cuda" else 1  # batching pays on GPUs only
+        self._begin: int | None = None  # the first frame pushed
+        self._end = 0  # one past the last frame pushed
+        self._frames: list[np.ndarray] = []  # pixels from frame self._first on
+        self._first = 0
+        self._next_window = 0  # first frame of the next window
+        self._covered = 0  # one past the last frame that a window has seen
+        self._sums: dict[int, torch.Tensor] = {}  # frame -> weighted heatmap sum
+        self._totals: dict[int, float] = {}
+        self._pts_s: dict[int, float] = {}
+        self._decoded = _Candidates(config.candidates)
+
+    def push(self, batch: FrameBatch) -> Trajectory:
+        """Take frames; return rows that no later frame can change."""
+        if not len(batch):
+            return Trajectory.empty()
+        if self._begin is None:
+            self._start(batch)
+        elif batch.frame[0] != self._end:
+            raise ValueError(f"frames must follow one another: expected frame {self._end}, got {batch.frame[0]}")
+        self._end = int(batch.frame[-1]) + 1
+        self._frames.extend(batch.pixels)
+        self._pts_s.update(zip(batch.frame.tolist(), batch.pts_s.tolist(), strict=True))
+        self._run_windows(self._end)
+        return self._final_rows(last=False)
+
+    def finish(self) -> Trajectory:
+        """Run the last windows, filled up with copies of the last frame, and return the remaining rows."""
+        if self._begin is None:
+            return Trajectory.empty()
+        if self._covered < self._end:
+            self._frames.extend([self._frames[-1]] * self._network.frames_in)
+            while self._covered < self._end:
+                self._run_windows(self._next_window + self._network.frames_in)
+        return self._final_rows(last=True)
+
+    def _start(self, batch: FrameBatch) -> None:
+        """Lay the first window; where it begins before the first frame, copies of that frame stand in."""
+        self._begin = self._end = self._covered = int(batch.frame[0])
+        unseen = self._network.frames_in - self._network.frames_out  # a MISO network draws the last frame only
+        self._first = self._next_window = (self._begin - unseen) // self._stride * self._stride
+        self._frames = [batch.pixels[0]] * (self._begin - self._first)
+
+    def _run_windows(self, available: int) -> None:
+        """Run every window whose frames are all below ``available``."""
+        starts = []
+        while self._next_window + self._network.frames_in <= available:
+            starts.append(self._next_window)
+            self._next_window += self._stride
+        for i in range(0, len(starts), self._batch_windows):
+            self._forward(starts[i : i + self._batch_windows])
+        del self._frames[: self._next_window - self._first]
+        self._first = self._next_window
+
+    def _forward(self, starts: list[int]) -> None:
+        frames_in = self._network.frames_in
+        windows = np.stack([self._frames[s - self._first : s - self._first + frames_in] for s in starts])
+        heatmaps = self._detector.heatmaps(torch.from_numpy(windows))
+        self._covered = starts[-1] + frames_in
+        for start, window in zip(starts, heatmaps, strict=True):
+            first_out = start + frames_in - len(window)
+            for i, heatmap in enumerate(window):
+                frame, weight = first_out + i, self._weights[i]
+                self._sums[frame] = self._sums[frame] + weight * heatmap if frame in self._sums else weight * heatmap
+                self._totals[frame] = self._totals.get(frame, 0.0) + weight
+
+    def _final_rows(self, *, last: bool) -> Trajectory:
+        """Decode frames whose windows have all run and choose among candidates whose neighbourhood is complete."""
+        limit = self._end if last else min(self._end, self._next_window)
+        self._sums = {frame: sums for frame, sums in self._sums.items() if frame >= (self._begin or 0)}
+        frames = [frame for frame in sorted(self._sums) if frame < limit]
+        if frames:
+            mean = torch.stack([self._sums.pop(frame) / self._totals.pop(frame) for frame in frames])
+            xy_net, score = self._detector.decode(mean)
+            self._decoded.append(np.array(frames), xy_net.numpy(), score.numpy())
+        frame, xy_net, score = self._decoded.take(self._config.choice, last=last)
+        pts_s = np.array([self._pts_s.pop(int(f)) for f in frame])
+        xy_px = self._viewport.to_source(xy_net).astype(np.float32)
+        return Trajectory(frame, pts_s, xy_px, score)
+
+
+class _Candidates:
+    """Candidates of consecutive frames, kept as long as the choice for a later frame looks back at them."""
+
+    def __init__(self, candidates: int) -> None:
+        self._frame = np.zeros(0, np.int64)
+        self._xy = np.zeros((0, candidates, 2), np.float32)
+        self._score = np.zeros((0, candidates), np.float32)
+        self._chosen = 0  # rows already handed out, counted from the front of the arrays
+
+    def __len__(self) -> int:
+        return len(self._frame)
+
+    def append(self, frame: np.ndarray, xy_net: np.ndarray, score: np.ndarray) -> None:
+        self._frame = np.concatenate([self._frame, frame])
+        self._xy = np.concatenate([self._xy, xy_net])
+        self._score = np.concatenate([self._score, score])
+
+    def take(self, choice: Choice, *, last: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Frames [N], chosen positions [N, 2] (NaN if absent) and scores [N] that are final now."""
+        stop = len(self) if last else max(self._chosen, len(self) - choice.frames)
+        xy, score = choose(self._xy, self._score, choice)
+        rows = slice(self._chosen, stop)
+        result = self._frame[rows], xy[rows], score[rows]
+        drop = max(0, stop - choice.frames)
+        self._frame, self._xy, self._score = self._frame[drop:], self._xy[drop:], self._score[drop:]
+        self._chosen = stop - drop
+        return result
+
+
+def _window_weights(network: models.WindowedConfig) -> list[float]:
+    """Triangular weights over a window's outputs (TrackNetV3's temporal ensemble): its middle knows most."""
+    n = network.frames_out
+    return [float(min(i + 1, n - i)) for i in range(n)]

@@ -1,0 +1,99 @@
+"""What a training run is told, and what it reports."""
+
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+from pydantic import Field, SerializeAsAny, field_validator, model_validator
+
+from specktrack.augment import AugmentConfig
+from specktrack.config import Config, VerbConfig
+from specktrack.errors import ConfigError
+from specktrack.models import DEFAULT_MODEL, WindowedConfig, network_config
+from specktrack.sampling import SamplingConfig
+
+RECIPES = Path(__file__).parent / "recipes"
+
+
+class TrainConfig(VerbConfig):
+    """Everything that decides the trained weights, and where they go."""
+
+    verb: ClassVar[str] = "train"
+
+    data: tuple[str, ...] = Field(min_length=1)
+    """Datasets to train on."""
+    output: str
+    """Folder or s3:// prefix for the model, checkpoints and logs; an unfinished run in it is resumed."""
+    validation: tuple[str, ...] = ()
+    """Datasets to measure on while training; never trained on."""
+    hold_out_every: int = Field(default=0, ge=0)
+    """Each n-th training video is kept for validation instead; 0 keeps none."""
+    network: SerializeAsAny[WindowedConfig] = network_config(DEFAULT_MODEL)
+    init: str = ""
+    """Model whose weights to start from: a name or a path."""
+
+    steps: int = Field(default=3000, ge=1)
+    batch_size: int = Field(default=8, ge=1)
+    """Samples per step over all workers."""
+    learning_rate: float = Field(default=1e-3, gt=0)
+    warmup_steps: int = Field(default=100, ge=0)
+    weight_decay: float = Field(default=0.01, ge=0)
+    average: float = Field(default=0.999, ge=0, lt=1)
+    """Decay of the moving average of the weights; the average is what is saved and measured."""
+    sampling: SamplingConfig = SamplingConfig()
+    augment: AugmentConfig = AugmentConfig()
+    seed: int = 0
+
+    workers: int = Field(default=1, ge=1)
+    """Ray Train workers: gloo on CPUs, nccl on GPUs."""
+    gpu: bool | None = None
+    """One GPU per worker; the default uses GPUs where the cluster has them."""
+    address: str = "auto"
+    """Ray cluster: auto, local or an address."""
+    cache: str = "~/.cache/specktrack/frames"
+    """Folder on each node for decoded training video."""
+    log_every: int = Field(default=20, ge=1)
+    validate_every: int = Field(default=500, ge=1)
+    checkpoint_every: int = Field(default=250, ge=1)
+
+    name: str = ""
+    """Name of the resulting weights; the network's by default."""
+    description: str = ""
+    licence: str = ""
+
+    @field_validator("network", mode="before")
+    @classmethod
+    def _from_zoo(cls, value: Any) -> Any:
+        if isinstance(value, (str, dict)):
+            try:
+                return network_config(value)
+            except ConfigError as error:
+                raise ValueError(str(error)) from None
+        return value
+
+    @model_validator(mode="after")
+    def _divisible(self) -> Self:
+        if self.batch_size % self.workers:
+            raise ValueError(f"batch_size {self.batch_size} must be a multiple of workers {self.workers}")
+        if any(side % 16 for side in self.sampling.crop_wh):
+            raise ValueError(f"sampling.crop_wh {self.sampling.crop_wh} must be multiples of 16")
+        return self
+
+
+class TrainReport(Config):
+    """What came out of a run."""
+
+    model: str
+    """URI of the weights with their card."""
+    steps: int
+    wall_s: float
+    validation: dict[str, float] = {}
+    exit_code: int = 0
+
+
+def recipe_path(name: str) -> Path:
+    """The YAML file of a shipped recipe; ConfigError names the shipped ones."""
+    path = RECIPES / f"{name}.yaml"
+    if not path.is_file():
+        shipped = ", ".join(sorted(file.stem for file in RECIPES.glob("*.yaml")))
+        raise ConfigError("no such recipe", name, remedy=f"shipped are: {shipped}")
+    return path

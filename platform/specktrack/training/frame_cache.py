@@ -1,0 +1,84 @@
+"""Training videos decoded once, at network size, into memory-mapped arrays that all ranks of a node share."""
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow.compute as pc
+import torch
+
+from specktrack import telemetry
+from specktrack.datasets import Dataset, LabelledSource, load_dataset
+from specktrack.errors import ConfigError
+from specktrack.frames import Trajectory, Viewport
+from specktrack.sampling import LabelledVideo, motion_cells
+from specktrack.schema import Clip, VideoRef, Visibility
+from specktrack.video import probe, read_clip
+
+log = telemetry.get_logger()
+
+
+@dataclass(frozen=True)
+class CachedVideo:
+    """One labelled video in memory."""
+
+    ref: VideoRef
+    viewport: Viewport
+    pixels: torch.Tensor
+    """uint8 [N, H, W, 3] at network size, backed by a memory map (or on the GPU)."""
+    label: Trajectory
+    """In source px; frames without a row are not in it."""
+    sampling: LabelledVideo
+
+    def to(self, device: torch.device) -> "CachedVideo":
+        """With the pixels on ``device``; a GPU holds hours of training video at network size."""
+        return replace(self, pixels=self.pixels.to(device)) if device.type == "cuda" else self
+
+
+def load_videos(uris: tuple[str, ...], *, input_wh: tuple[int, int], folder: Path) -> list[CachedVideo]:
+    """Decode (or find decoded in ``folder``) all videos of the datasets at ``uris``, joined with their labels."""
+    folder.mkdir(parents=True, exist_ok=True)
+    datasets = [load_dataset(uri) for uri in uris]
+    videos = [(video, dataset) for dataset in datasets for video in dataset.card.videos]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return list(pool.map(lambda pair: _load(*pair, input_wh, folder), videos))
+
+
+def _load(video: LabelledSource, dataset: Dataset, input_wh: tuple[int, int], folder: Path) -> CachedVideo:
+    ref = video.ref
+    label = Trajectory.from_rows(dataset.rows.filter(pc.equal(dataset.rows["video"], ref.uri)))
+    path = folder / f"{ref.key}-{input_wh[0]}x{input_wh[1]}.npy"
+    viewport = Viewport.fit((video.width_px, video.height_px), input_wh)
+    if not path.is_file():
+        _decode(ref, viewport, path)
+    pixels = np.load(path, mmap_mode="c")  # copy on write: torch wants writable memory, the file stays as it is
+    frames = len(pixels)
+    if len(label) and label.frame[-1] >= frames:
+        raise ConfigError("labels reach beyond the video", f"frame {label.frame[-1]} of {frames}", ref.uri)
+    xy_px = np.full((frames, 2), np.nan, np.float32)
+    seen = label.visibility != Visibility.OCCLUDED.value  # nothing to see, so nothing to learn to see
+    xy_px[label.frame[seen]] = label.xy_px[seen]
+    labelled = np.zeros(frames, bool)
+    labelled[label.frame] = True
+    sampling = LabelledVideo(
+        xy_net=viewport.to_network(xy_px).astype(np.float32),
+        labelled=labelled,
+        motion=motion_cells(pixels),
+        wh_net=viewport.network_wh_px,
+    )
+    return CachedVideo(ref, viewport, torch.from_numpy(pixels), label, sampling)
+
+
+def _decode(ref: VideoRef, viewport: Viewport, path: Path) -> None:
+    info = probe(ref)
+    width, height = viewport.network_wh_px
+    partial = path.with_suffix(f".{os.getpid()}.partial")
+    pixels = np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint8, shape=(info.frames, height, width, 3))
+    with read_clip(Clip(video=ref, start=0, stop=info.frames), info=info, viewport=viewport) as reader:
+        for batch in reader:
+            pixels[batch.frame[0] : batch.frame[-1] + 1] = batch.pixels
+    pixels.flush()
+    partial.replace(path)
+    log.info("video cached", video=ref.name, frames=info.frames)

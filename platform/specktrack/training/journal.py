@@ -1,0 +1,83 @@
+"""What a run writes for people: metrics as JSON lines and TensorBoard, and the finished model with its card."""
+
+import json
+import math
+import tempfile
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import torch
+from torch.utils.tensorboard import SummaryWriter
+
+from specktrack import storage, telemetry
+from specktrack.models.checkpoint import ModelCard, save_model
+from specktrack.models.heatmap_network import HeatmapNetwork
+from specktrack.training.config import TrainConfig
+
+log = telemetry.get_logger()
+
+MODEL = "model.safetensors"
+
+
+class Journal:
+    """Rank 0's record of a run; on other ranks it does nothing."""
+
+    def __init__(self, config: TrainConfig, *, enabled: bool, first_step: int) -> None:
+        self._config, self._enabled, self._first_step = config, enabled, first_step
+        self._started = time.monotonic()
+        self._store = storage.open_store(config.output)
+        local = storage.local_path(storage.to_uri(config.output))
+        self._folder = local or Path(tempfile.mkdtemp(prefix="specktrack-journal-"))
+        self._remote = local is None
+        self.latest: dict[str, float] = {}
+        """The newest value of every metric."""
+
+    def __enter__(self) -> Self:
+        if self._enabled:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self._board = SummaryWriter(str(self._folder / "tensorboard"), purge_step=self._first_step)
+            self._lines = (self._folder / "metrics.jsonl").open("a", encoding="utf-8")
+        return self
+
+    def __exit__(self, _type: type[BaseException] | None, _error: object, _trace: TracebackType | None) -> None:
+        if self._enabled:
+            self._board.close()
+            self._lines.close()
+            if self._remote:
+                for path in self._folder.rglob("*"):
+                    if path.is_file():
+                        self._store.put_file(str(path.relative_to(self._folder)), path)
+
+    def write(self, step: int, kind: str, values: dict[str, Any]) -> None:
+        """Note metrics of a step; ``kind`` is train or validation."""
+        if not self._enabled:
+            return
+        numbers = {name: float(value) for name, value in values.items()}
+        self.latest |= {f"{kind}/{name}": number for name, number in numbers.items() if math.isfinite(number)}
+        elapsed_s = time.monotonic() - self._started
+        rate = (step - self._first_step) / max(elapsed_s, 1e-9)
+        left_s = (self._config.steps - step) / max(rate, 1e-9)
+        line = {"step": step, "kind": kind, **{name: round(number, 5) for name, number in numbers.items()}}
+        self._lines.write(json.dumps({**line, "elapsed_s": round(elapsed_s, 1)}) + "\n")
+        self._lines.flush()
+        for name, number in numbers.items():
+            self._board.add_scalar(f"{kind}/{name}", number, step)
+        log.info(kind, **line, steps_per_s=round(rate, 2), left_s=round(left_s))
+
+    def save_model(self, network: HeatmapNetwork) -> None:
+        """Write the finished weights with their card."""
+        config = self._config
+        card = ModelCard(
+            name=config.name or config.network.name,  # type: ignore[attr-defined]
+            network=config.network,
+            description=config.description,
+            data=config.data,
+            recipe=config.model_dump(mode="json"),
+            metrics={name.removeprefix("validation/"): v for name, v in self.latest.items() if "validation/" in name},
+            licence=config.licence,
+        )
+        path = self._folder / MODEL
+        save_model(path, network, card)
+        log.info("model saved", uri=self._store.uri_of(MODEL))

@@ -1,0 +1,46 @@
+"""Measuring on held-out videos while training: the same sessions and counts as annotate and evaluate."""
+
+import numpy as np
+import torch
+
+from specktrack.frames import FrameBatch, concat
+from specktrack.metrics import PointCounts, count_points, point_errors
+from specktrack.models.checkpoint import Model, ModelCard
+from specktrack.models.heatmap_network import HeatmapNetwork
+from specktrack.tracking import Tracker
+from specktrack.training.frame_cache import CachedVideo
+
+TOLERANCE_PX = 4.0
+"""At 512x288, the field's reference size."""
+
+
+def validate(network: HeatmapNetwork, videos: list[CachedVideo], device: torch.device) -> dict[str, float]:
+    """F1, precision, recall and accuracy at 4 px in 512x288, and the median error, over all frames of ``videos``."""
+    model = Model(network, ModelCard(name="in training", network=network.config))
+    tracker = Tracker(model, device=str(device))
+    counts, errors = PointCounts(0, 0, 0, 0, 0), []
+    for video in videos:
+        session = tracker.open(video.viewport)
+        rows = concat([*(session.push(batch) for batch in _frames(video)), session.finish()])
+        predicted = rows[video.label.frame]
+        scale = (512 / video.viewport.source_wh_px[0], 288 / video.viewport.source_wh_px[1])
+        counts += count_points(predicted.xy_px, video.label.xy_px, tolerance=TOLERANCE_PX, scale=scale)
+        errors.append(point_errors(predicted.xy_px * scale, video.label.xy_px * scale))
+    known = np.concatenate(errors)
+    known = known[~np.isnan(known)]
+    return {
+        "f1": counts.f1,
+        "precision": counts.precision,
+        "recall": counts.recall,
+        "accuracy": counts.accuracy,
+        "median_error_px": float(np.median(known)) if len(known) else float("nan"),
+    }
+
+
+def _frames(video: CachedVideo) -> list[FrameBatch]:
+    """The whole video in batches of 64 frames; presentation times do not matter here."""
+    n = len(video.pixels)
+    return [
+        FrameBatch(video.pixels[i : i + 64].numpy(), np.arange(i, min(i + 64, n)), np.arange(i, min(i + 64, n)) / 30, video.viewport)
+        for i in range(0, n, 64)
+    ]

@@ -60,21 +60,28 @@ def decode(
     else:
         is_peak = flat == F.max_pool2d(flat, 5, stride=1, padding=2)
         score, index = (flat * is_peak).flatten(1).topk(candidates, dim=1)
-    rows, columns = index // width, index % width  # [M, K]
-
-    offsets = torch.arange(window, device=flat.device) - window // 2
-    y = rows[..., None, None] + offsets[:, None]  # [M, K, window, 1]
-    x = columns[..., None, None] + offsets[None, :]
-    inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
-    linear = y.clamp(0, height - 1) * width + x.clamp(0, width - 1)
-    values = flat.flatten(1).gather(1, linear.flatten(1)).view(linear.shape) * inside
-    weight = (values - 0.2 * score[..., None, None]).clamp(min=0)
-    total = weight.sum(dim=(-2, -1)).clamp(min=1e-12)
-    centre_x = columns + (weight * offsets[None, :]).sum(dim=(-2, -1)) / total
-    centre_y = rows + (weight * offsets[:, None]).sum(dim=(-2, -1)) / total
-    xy = (torch.stack([centre_x, centre_y], dim=-1) + 0.5) * stride - 0.5
+    centre = torch.stack([index % width, index // width], dim=-1).float()  # [M, K, 2]
+    for _ in range(2):  # a flat peak's first maximum lies at its rim: the second window is centred
+        centre = _centroid(flat[:, 0], centre.round().long(), score, window)
+    xy = (centre + 0.5) * stride - 0.5
     xy = torch.where((score > 0)[..., None], xy, torch.nan)
     return xy.view(*leading, -1, 2), score.view(*leading, -1)
+
+
+def _centroid(heatmap: torch.Tensor, centre: torch.Tensor, score: torch.Tensor, window: int) -> torch.Tensor:
+    """Weighted centroids [M, K, 2] in ``window`` x ``window`` px around ``centre`` [M, K, 2] of heatmaps [M, H, W]."""
+    height, width = heatmap.shape[-2:]
+    offsets = torch.arange(window, device=heatmap.device) - window // 2
+    x = centre[..., 0, None, None] + offsets[None, :]  # [M, K, 1, window]
+    y = centre[..., 1, None, None] + offsets[:, None]
+    inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
+    linear = y.clamp(0, height - 1) * width + x.clamp(0, width - 1)
+    values = heatmap.flatten(1).gather(1, linear.flatten(1)).view(linear.shape) * inside
+    weight = (values - 0.2 * score[..., None, None]).clamp(min=0)
+    total = weight.sum(dim=(-2, -1)).clamp(min=1e-12)
+    shift_x = (weight * offsets[None, :]).sum(dim=(-2, -1)) / total
+    shift_y = (weight * offsets[:, None]).sum(dim=(-2, -1)) / total
+    return centre + torch.stack([shift_x, shift_y], dim=-1)
 
 
 def focal_loss(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:

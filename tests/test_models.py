@@ -1,0 +1,100 @@
+import pytest
+import torch
+
+from specktrack import models
+from specktrack.errors import CheckpointError, ConfigError
+from specktrack.models import SpeckNetConfig, TrackNetV2Config, build, network_config
+from specktrack.models.checkpoint import Model, ModelCard, load_model, save_model
+from specktrack.models.inference import fold_batch_norm
+
+TINY = SpeckNetConfig(widths=(8, 8, 16, 16), frames_in=4)
+
+
+@pytest.fixture
+def tiny():
+    torch.manual_seed(0)
+    network = build(TINY).eval()
+    for module in network.modules():  # batch statistics that folding has to respect
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.uniform_(-1, 1)
+            module.running_var.uniform_(0.5, 2)
+    return Model(network, ModelCard(name="tiny", network=TINY, licence="Apache-2.0"))
+
+
+@pytest.mark.parametrize(("config", "parameters"), [
+    (TrackNetV2Config(), 11_334_147),  # counted in the WASB paper's code, biases included
+    (TrackNetV2Config(outputs="last"), 11_334_147 - 2 * 65),
+    (SpeckNetConfig(), 3_633_736),
+])  # fmt: skip
+def test_parameter_counts(config, parameters):
+    assert sum(p.numel() for p in build(config).parameters()) == parameters
+
+
+@pytest.mark.parametrize("name", models.ZOO)
+def test_every_network_draws_one_heatmap_per_output_frame_at_any_size(name):
+    config = network_config(name)
+    network = build(config).eval()
+    with torch.inference_mode():
+        logits = network(torch.rand(1, config.frames_in, 3, 48, 80))
+    stride = config.target.stride
+    assert logits.shape == (1, config.frames_out, 48 // stride, 80 // stride)
+    assert torch.sigmoid(logits).mean() < 0.2, "a fresh network starts near 'absent'"
+
+
+@pytest.mark.parametrize("name", models.ZOO)
+def test_first_loss_is_finite_and_its_metrics_move(name):
+    torch.manual_seed(0)
+    config = network_config(name)
+    xy = torch.full((1, config.frames_in, 2), 20.0)
+    xy[:, 0] = torch.nan
+    results = build(config).loss(torch.rand(1, config.frames_in, 3, 48, 80), xy)
+    assert set(results) == {"loss", "peak", "recall", "error_px", "false"}
+    assert torch.isfinite(results["loss"]) and results["loss"] > 0
+
+
+def test_folding_batch_norm_changes_nothing(tiny):
+    frames = torch.rand(2, 4, 3, 32, 48)
+    folded = fold_batch_norm(tiny.network)
+    assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in folded.modules())
+    with torch.inference_mode():
+        torch.testing.assert_close(folded(frames), tiny.network(frames), rtol=1e-4, atol=1e-4)
+
+
+def test_checkpoint_round_trip_keeps_card_and_weights(tiny, tmp_path):
+    card = save_model(tmp_path / "m.safetensors", tiny.network, tiny.card)
+    loaded = load_model(tmp_path / "m.safetensors")
+    assert loaded.card == card and loaded.config == TINY and card.weights_sha256
+    for name, tensor in tiny.network.state_dict().items():
+        assert torch.equal(tensor, loaded.network.state_dict()[name]), name
+
+
+def test_flipped_bit_in_weights_is_seen(tiny, tmp_path):
+    path = tmp_path / "m.safetensors"
+    save_model(path, tiny.network, tiny.card)
+    damaged = bytearray(path.read_bytes())
+    damaged[-40] ^= 1
+    path.write_bytes(damaged)
+    with pytest.raises(CheckpointError, match="do not match the hash"):
+        load_model(path)
+
+
+def test_truncated_or_foreign_files_are_refused(tiny, tmp_path):
+    path = tmp_path / "m.safetensors"
+    save_model(path, tiny.network, tiny.card)
+    (tmp_path / "cut.safetensors").write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(CheckpointError, match="not a readable safetensors"):
+        load_model(tmp_path / "cut.safetensors")
+    (tmp_path / "pickle.pt").write_bytes(b"\x80\x04cos\nsystem\n(S'true'\ntR.")
+    with pytest.raises(CheckpointError, match="not a readable safetensors"):
+        load_model(tmp_path / "pickle.pt")
+
+
+def test_unknown_names_are_answered_with_the_known_ones():
+    with pytest.raises(CheckpointError, match=r"no such model: 'nosuch'.*specknet"):
+        load_model("nosuch")
+    with pytest.raises(ConfigError, match=r"no such network: 'nosuch'; the zoo has: tracknet-v2, specknet"):
+        network_config("nosuch")
+    with pytest.raises(ConfigError, match=r"unknown key 'specknet.width'|unknown key 'width'"):
+        network_config({"name": "specknet", "width": 3})
+    with pytest.raises(CheckpointError, match="no such model"):
+        load_model("../../etc/passwd")

@@ -1,0 +1,114 @@
+import numpy as np
+import pytest
+import torch
+
+from specktrack.frames import FrameBatch, Viewport, concat
+from specktrack.models import SpeckNetConfig, TrackNetV2Config, build
+from specktrack.models.checkpoint import Model, ModelCard
+from specktrack.tracking import Tracker
+from specktrack.tracking.motion import Choice, choose
+from specktrack.tracking.windowed import WindowedConfig
+
+VIEWPORT = Viewport((320, 160), (64, 32))
+FRAMES = 61
+
+
+@pytest.fixture(scope="module", params=["specknet", "specknet-ensemble", "tracknet-miso"])
+def tracker(request):
+    torch.manual_seed(0)
+    if request.param == "tracknet-miso":
+        config = TrackNetV2Config(outputs="last")
+    else:
+        config = SpeckNetConfig(widths=(8, 8, 16, 16))
+    network = build(config)
+    with torch.no_grad():  # an untrained network that claims much: logits of pure noise spread over both sides of zero
+        logits = network.eval()(torch.rand(1, config.frames_in, 3, 32, 64))
+        network.head.weight /= logits.std()
+        network.head.bias.copy_(-(logits.mean() + 4) / logits.std() - 2.5)
+    overlap = 8 if request.param == "specknet-ensemble" else 2
+    model = Model(network, ModelCard(name="random", network=config))
+    return Tracker(model, device="cpu", config=WindowedConfig(overlap=overlap))
+
+
+PIXELS = np.random.default_rng(0).integers(0, 255, (FRAMES, 32, 64, 3), dtype=np.uint8)
+
+
+def rows(tracker, start, stop, batch_frames):
+    session = tracker.open(VIEWPORT)
+    parts = []
+    for i in range(start, stop, batch_frames):
+        frame = np.arange(i, min(stop, i + batch_frames))
+        parts.append(session.push(FrameBatch(PIXELS[frame], frame, frame / 30, VIEWPORT)))
+    return concat([*parts, session.finish()])
+
+
+def assert_same(one, other):
+    np.testing.assert_array_equal(one.frame, other.frame)
+    np.testing.assert_array_equal(one.xy_px, other.xy_px)
+    np.testing.assert_array_equal(one.score, other.score)
+
+
+def test_rows_do_not_depend_on_batches(tracker):
+    whole = rows(tracker, 0, FRAMES, FRAMES)
+    assert (whole.frame == np.arange(FRAMES)).all() and whole.present.any() and len(np.unique(whole.score)) > 10
+    for batch_frames in (1, 7, 32):
+        assert_same(rows(tracker, 0, FRAMES, batch_frames), whole)
+
+
+def test_rows_of_cut_video_equal_those_of_one_pass(tracker):
+    whole = rows(tracker, 0, FRAMES, FRAMES)
+    lead = tracker.lead
+    assert lead % tracker.stride == 0
+    for start, stop in [(0, 24), (24, 48), (48, FRAMES), (32, 40)]:
+        clip = rows(tracker, max(0, start - lead), min(FRAMES, stop + lead), 9).between(start, stop)
+        assert_same(clip, whole.between(start, stop))
+
+
+@pytest.mark.parametrize(("start", "stop"), [(0, 1), (0, 3), (5, 17), (3, 60)])
+def test_every_frame_gets_one_row_also_in_short_and_unaligned_video(tracker, start, stop):
+    assert (rows(tracker, start, stop, 4).frame == np.arange(start, stop)).all()
+
+
+def test_a_gap_between_batches_is_refused(tracker):
+    session = tracker.open(VIEWPORT)
+    session.push(FrameBatch(PIXELS[:2], np.arange(2), np.zeros(2), VIEWPORT))
+    with pytest.raises(ValueError, match="expected frame 2, got 5"):
+        session.push(FrameBatch(PIXELS[:1], np.array([5]), np.zeros(1), VIEWPORT))
+
+
+def test_an_empty_session_has_no_rows(tracker):
+    assert len(tracker.open(VIEWPORT).finish()) == 0
+
+
+def flight(frames=12, speed=6.0):
+    """Two candidates per frame: a ball that flies, and nothing."""
+    xy = np.full((frames, 2, 2), np.nan, np.float32)
+    xy[:, 0] = np.stack([10 + speed * np.arange(frames), 50 + 0.5 * np.arange(frames)], axis=1)
+    score = np.tile(np.array([0.9, 0.0], np.float32), (frames, 1))
+    return xy, score
+
+
+def test_a_lone_jump_loses_against_the_continued_flight():
+    xy, score = flight()
+    xy[6, 1], score[6] = (300, 200), (0.6, 0.75)  # a brighter spot far away, once
+    chosen, _ = choose(xy, score, Choice())
+    np.testing.assert_allclose(chosen, xy[:, 0])
+    alone, _ = choose(xy, score, Choice(frames=0))
+    np.testing.assert_allclose(alone[6], (300, 200))
+
+
+def test_a_weak_candidate_on_the_flight_is_kept_and_one_off_it_is_not():
+    xy, score = flight()
+    score[5, 0] = 0.3
+    chosen, _ = choose(xy, score, Choice())
+    np.testing.assert_allclose(chosen[5], xy[5, 0])
+    xy[5, 0] = (300, 200)
+    chosen, _ = choose(xy, score, Choice())
+    assert np.isnan(chosen[5]).all()
+
+
+def test_nothing_below_the_floor_is_taken():
+    xy, score = flight()
+    score[:, 0] = 0.05
+    chosen, kept = choose(xy, score, Choice())
+    assert np.isnan(chosen).all() and np.allclose(kept, 0.05)

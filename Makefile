@@ -1,0 +1,63 @@
+# make demo   the main job on an archive it makes itself, or VIDEO=path/to/clip.mp4
+# make test   the tests, as CI runs them          make check  formatting, lint, types, layers and the fast tests
+# make bench  the benchmarks                      make docs   docs/reference, printed from the classes
+
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check -q
+VIDEO ?=
+OUTPUT ?= demo-output
+TESTS ?=
+
+.PHONY: demo test test-slow check format bench docs wheel clean
+.DEFAULT_GOAL := test
+
+demo: .venv/.runtime
+	@$(BIN)/specktrack demo $(if $(VIDEO),"$(VIDEO)") --output "$(OUTPUT)"
+
+test: .venv/.dev
+	@$(BIN)/python -m pytest $(TESTS)
+
+test-slow: .venv/.dev
+	@$(BIN)/python -m pytest -m "slow and not gpu" --timeout=1800 $(TESTS)
+
+check: .venv/.dev
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@PYTHONPATH=platform $(BIN)/lint-imports
+	@$(BIN)/python -m pytest -m "not slow and not gpu and not ray"
+
+format: .venv/.dev
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+bench: .venv/.dev
+	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python "$$script" || exit 1; done
+
+docs: .venv/.dev
+	@$(BIN)/python docs/make_reference.py
+
+wheel: .venv/.runtime
+	@$(PIP) wheel --no-deps -w dist .
+	@ls dist/*.whl
+
+clean:
+	rm -rf dist build demo-output .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis
+	find platform jobs tests benchmarks docs -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The stamps depend on pyproject.toml, so a changed dependency is installed by the next command.
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "specktrack needs Python 3.11 or newer: make PYTHON=python3.11 ...")'
+	@echo "making .venv"
+	@$(PYTHON) -m venv .venv
+
+.venv/.runtime: pyproject.toml | .venv/bin/python
+	@echo "installing specktrack and what it needs into .venv"
+	@$(PIP) install -e .
+	@touch $@
+
+.venv/.dev: pyproject.toml | .venv/bin/python
+	@echo "installing specktrack, what it needs and the tools for developing it into .venv"
+	@$(PIP) install -e '.[dev]'
+	@touch $@ .venv/.runtime

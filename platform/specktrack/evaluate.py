@@ -1,0 +1,402 @@
+"""Rows against labels under a protocol: the five counts at each tolerance, position errors, and one row per frame.
+
+A labelled frame without a prediction counts as absent and is reported in ``missing``; predictions for frames without a
+label are reported in ``beyond_labels`` and count for nothing.
+"""
+
+import io
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+import pyarrow.parquet as pq
+from pydantic import model_validator
+
+from specktrack import telemetry
+from specktrack.annotate import AnnotateConfig, annotate, annotate_here
+from specktrack.config import Config, VerbConfig
+from specktrack.datasets import load_dataset
+from specktrack.errors import ConfigError, MediaError
+from specktrack.ledger import read_annotations
+from specktrack.metrics import PointCounts, classify_points, count_points, error_summary, point_errors
+from specktrack.protocols import PAPER_WH, PROTOCOLS, Protocol, Tolerance
+from specktrack.schema import ROWS, Visibility
+from specktrack.storage import local_path, open_store, stat, to_uri
+from specktrack.video import probe
+
+_FRAMES = pa.schema(
+    {
+        "video": pa.string(),
+        "frame": pa.int64(),
+        "label_x": pa.float32(),
+        "label_y": pa.float32(),
+        "x": pa.float32(),
+        "y": pa.float32(),
+        "score": pa.float32(),
+        "error_px": pa.float32(),
+        "outcome": pa.string(),
+    }
+)
+"""Columns of ``frames.parquet``; ``outcome`` is tp, tn, fp1, fp2 or fn at the protocol's first tolerance."""
+
+
+class EvaluateConfig(VerbConfig):
+    """Compare a model, or rows that exist, with labels."""
+
+    verb: ClassVar[str] = "evaluate"
+
+    data: str
+    """The labels: a dataset's URI, or a folder in a format that ``data import`` knows."""
+    model: str | None = None
+    """Annotate the dataset's videos with this model (name or path) and compare its rows."""
+    predictions: str | None = None
+    """Compare these rows instead: an output of annotate, or a Parquet or CSV file with the row columns."""
+    protocol: Literal["points", "shuttlecock", "tennis-game", "tennis-clip", "wasb"] = "points"
+    """Which videos count and how far is a hit."""
+    output: str | None = None
+    """Where evaluation.json and frames.parquet are written."""
+    address: str | None = None
+    """Annotate on this Ray cluster ('auto', 'local' or ray://...); in this process if not given."""
+    source_wh: tuple[int, int] | None = None
+    """Width and height of the videos, for labels whose videos cannot be opened."""
+
+    @model_validator(mode="after")
+    def _one_source_of_rows(self) -> Self:
+        if (self.model is None) == (self.predictions is None):
+            raise ValueError("give either model or predictions")
+        return self
+
+
+class VideoEvaluation(Config):
+    """One video's part of an evaluation."""
+
+    video: str
+    frames: int
+    missing: int
+    at: dict[str, dict[str, Any]]
+    error_px: dict[str, float | None]
+
+
+class EvaluationReport(Config):
+    """Counts and ratios of the first tolerance at the top, and those of every tolerance below ``at``."""
+
+    protocol: str
+    data: str
+    model: str | None
+    predictions: str | None
+    frames: int
+    missing: int
+    """Labelled frames without a prediction, counted as absent."""
+    beyond_labels: int
+    """Predictions for frames or videos without a label; they count for nothing."""
+    headline: str
+    """Name of the first tolerance."""
+    counts: dict[str, int]
+    f1: float
+    precision: float
+    recall: float
+    accuracy: float
+    at: dict[str, dict[str, Any]]
+    error_px: dict[str, float | None]
+    """Position errors in source px where label and prediction are present."""
+    error_512x288_px: dict[str, float | None]
+    """The same, measured at the size of the papers."""
+    per_video: tuple[VideoEvaluation, ...]
+    unread: dict[str, str]
+    """Videos that could not be annotated, with the reason; all their frames are missing."""
+    config: dict[str, Any]
+
+    @property
+    def exit_code(self) -> int:
+        """5 if a video could not be annotated."""
+        return MediaError.exit_code if self.unread else 0
+
+
+@dataclass(frozen=True)
+class _Joined:
+    """One video's labels with the prediction for each of them; frames [N], positions [N, 2] in source px."""
+
+    video: str
+    frame: np.ndarray
+    label_px: np.ndarray
+    pred_px: np.ndarray
+    score: np.ndarray
+    missing: int
+    beyond: int
+    source_wh: tuple[int, int]
+
+    def scale(self, at_wh: tuple[int, int] | None) -> tuple[float, float]:
+        """From source px to the size at which a distance is measured."""
+        return (at_wh[0] / self.source_wh[0], at_wh[1] / self.source_wh[1]) if at_wh else (1.0, 1.0)
+
+
+def evaluate(config: EvaluateConfig) -> EvaluationReport:
+    """Join rows with labels by video and frame and count them; with ``output`` write evaluation.json, frames.parquet.
+
+    Raises ConfigError if nothing can be compared, and whatever reading labels, rows or videos raises.
+    """
+    protocol = PROTOCOLS[config.protocol]
+    labels = _by_video(_labels(config.data), f"labels {config.data}")
+    chosen = protocol.select({uri: len(rows) for uri, rows in labels.items()})
+    labels = {uri: _visible(rows, protocol) for uri, rows in labels.items() if uri in chosen}
+    if not labels:
+        raise ConfigError("no labelled video belongs to the protocol", config.protocol, config.data)
+    predictions, unread = _predictions(config, list(labels))
+    pairs = _pair(list(labels), list(predictions))
+    if not pairs and not unread:
+        raise ConfigError(
+            "no prediction belongs to a labelled video", next(iter(predictions), None), config.data,
+            "videos are matched by URI, then by a unique file name",
+        )  # fmt: skip
+    joined = [
+        _join(uri, rows, predictions.get(pairs.get(uri, ""), ROWS.empty_table()), _source_wh(config, uri))
+        for uri, rows in labels.items()
+    ]
+    strays = sum(len(rows) for uri, rows in predictions.items() if uri not in pairs.values())
+    report = _report(config, protocol, joined, strays, unread)
+    if config.output is not None:
+        store = open_store(config.output)
+        store.put("frames.parquet", _frames_parquet(joined, protocol.tolerances[0]))
+        store.put("evaluation.json", report.model_dump_json(indent=2).encode())
+    return report
+
+
+def _labels(uri: str) -> pa.Table:
+    rows = load_dataset(uri).rows
+    if not len(rows):
+        raise ConfigError("the dataset holds no labels", uri)
+    return rows
+
+
+def _by_video(rows: pa.Table, place: str) -> dict[str, pa.Table]:
+    """Rows of object 0 by video URI, ordered by frame; ConfigError if a frame has two."""
+    rows = rows.filter(pc.equal(rows["object"], 0)).sort_by([("video", "ascending"), ("frame", "ascending")])
+    tables = {}
+    for uri in pc.unique(rows["video"]).to_pylist():
+        table = rows.filter(pc.equal(rows["video"], uri))
+        frame = table["frame"].to_numpy()
+        if len(np.unique(frame)) < len(frame):
+            twice = int(frame[:-1][np.diff(frame) == 0][0])
+            raise ConfigError("two rows for one frame of one object", twice, f"{place}, {uri}")
+        tables[uri] = table
+    return tables
+
+
+def _visible(rows: pa.Table, protocol: Protocol) -> pa.Table:
+    """Where the protocol says so, take the positions from occluded labels."""
+    if not protocol.occluded_is_absent:
+        return rows
+    occluded = pc.equal(rows["visibility"].cast(pa.string()), Visibility.OCCLUDED.value)
+    for name in ("x", "y"):
+        hidden = pc.if_else(occluded, pa.scalar(None, pa.float32()), rows[name])
+        rows = rows.set_column(rows.column_names.index(name), ROWS.field(name), hidden)
+    return rows
+
+
+def _predictions(config: EvaluateConfig, videos: list[str]) -> tuple[dict[str, pa.Table], dict[str, str]]:
+    """Rows by video URI, and the videos that could not be read with the reason."""
+    if config.predictions is not None:
+        return _by_video(_read_rows(config.predictions), f"predictions {config.predictions}"), {}
+    assert config.model is not None
+    if config.address is not None:
+        return _annotate_on_ray(config, videos)
+    rows, unread = {}, {}
+    log = telemetry.get_logger()
+    for number, uri in enumerate(videos, 1):
+        try:
+            rows[uri] = annotate_here(uri, model=config.model)
+        except MediaError as error:
+            unread[uri] = str(error)
+        log.info("video annotated", video=uri, number=number, of=len(videos), rows=len(rows.get(uri, ())))
+    return rows, unread
+
+
+def _annotate_on_ray(config: EvaluateConfig, videos: list[str]) -> tuple[dict[str, pa.Table], dict[str, str]]:
+    """Annotate on a cluster; the rows stay below the output, so that a second evaluation finds them done."""
+    with ExitStack() as stack:
+        root = config.output or stack.enter_context(tempfile.TemporaryDirectory())
+        place = f"{root.rstrip('/')}/annotations"
+        annotate(AnnotateConfig(sources=tuple(videos), output=place, model=config.model, address=config.address))
+        rows = _by_video(read_annotations(place), place)
+    return rows, {uri: "quarantined" for uri in videos if uri not in rows}
+
+
+def _read_rows(place: str) -> pa.Table:
+    """Rows from an output of annotate, a Parquet or CSV file, or a dataset (its labels taken as predictions)."""
+    uri = to_uri(place)
+    folder, _, name = uri.rpartition("/")
+    if name.endswith((".parquet", ".csv")):
+        data = io.BytesIO(open_store(folder).get(name))
+        return _complete(_read_parquet(data, place) if name.endswith(".parquet") else _read_csv(data, place), place)
+    path = local_path(uri)
+    if path is not None and not path.is_dir():
+        raise ConfigError("no predictions there", place, remedy="give an output of annotate, a Parquet or a CSV file")
+    store = open_store(uri)
+    if store.exists("_SUCCESS") or next(store.list("records/"), None) is not None:
+        return read_annotations(uri)
+    return load_dataset(uri).rows
+
+
+def _read_parquet(data: io.BytesIO, place: str) -> pa.Table:
+    try:
+        return pq.read_table(data)
+    except pa.ArrowInvalid as error:
+        raise ConfigError(f"not a Parquet file: {error}", place=place) from None
+
+
+def _read_csv(data: io.BytesIO, place: str) -> pa.Table:
+    try:
+        return pyarrow.csv.read_csv(data)
+    except pa.ArrowInvalid as error:
+        raise ConfigError(f"not a CSV file: {error}", place=place) from None
+
+
+def _complete(table: pa.Table, place: str) -> pa.Table:
+    """Fill the columns that a comparison does not need; ConfigError if video, frame, x or y is missing."""
+    missing = [name for name in ("video", "frame", "x", "y") if name not in table.column_names]
+    if missing:
+        raise ConfigError("predictions lack columns", missing, place, "the row columns are video, frame, x, y, ...")
+    present = pc.and_(pc.is_valid(table["x"]), pc.is_valid(table["y"]))
+    fallback = {
+        "object": pa.scalar(0, pa.int32()), "gap": pa.scalar(0, pa.int32()), "pts_s": pa.scalar(0.0),
+        "visibility": pc.if_else(present, "clear", "absent"), "provenance": pa.scalar("detected"),
+    }  # fmt: skip
+    columns = {}
+    for field in ROWS:
+        column = table[field.name] if field.name in table.column_names else fallback.get(field.name)
+        if column is None or isinstance(column, pa.Scalar):
+            value = column if column is not None else pa.scalar(None, field.type)
+            column = pa.chunked_array([pa.repeat(value, len(table))])
+        columns[field.name] = column
+    try:
+        return pa.table(columns).cast(ROWS)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, ValueError) as error:
+        raise ConfigError(f"not rows: {error}", place=place) from None
+
+
+def _pair(labelled: Iterable[str], predicted: Iterable[str]) -> dict[str, str]:
+    """Label video to prediction video: equal URI, else equal base name where that is unique on both sides."""
+    labelled, predicted = list(labelled), list(predicted)
+    pairs = {uri: uri for uri in labelled if uri in set(predicted)}
+    open_labels = [uri for uri in labelled if uri not in pairs]
+    free = [uri for uri in predicted if uri not in pairs]
+    label_names, free_names = Counter(map(_base_name, open_labels)), {_base_name(uri): uri for uri in free}
+    free_counts = Counter(map(_base_name, free))
+    for uri in open_labels:
+        name = _base_name(uri)
+        if label_names[name] == free_counts[name] == 1:
+            pairs[uri] = free_names[name]
+    return pairs
+
+
+def _base_name(uri: str) -> str:
+    """The last part of a URI or path without its suffix."""
+    name = uri.rstrip("/").rpartition("/")[2]
+    return name.rpartition(".")[0] or name
+
+
+def _join(uri: str, labels: pa.Table, rows: pa.Table, source_wh: tuple[int, int]) -> _Joined:
+    """The prediction for each labelled frame; both tables are ordered by frame."""
+    frame, pred_frame = labels["frame"].to_numpy(), rows["frame"].to_numpy()
+    at = np.searchsorted(pred_frame, frame)
+    found = np.zeros(len(frame), bool)
+    inside = at < len(pred_frame)
+    found[inside] = pred_frame[at[inside]] == frame[inside]
+    pred_px, score = np.full((len(frame), 2), np.nan), np.full(len(frame), np.nan)
+    pred_px[found] = _positions(rows)[at[found]]
+    score[found] = rows["score"].to_numpy(zero_copy_only=False).astype(float)[at[found]]
+    missing = int((~found).sum())
+    return _Joined(
+        uri, frame, _positions(labels), pred_px, score, missing, len(pred_frame) - int(found.sum()), source_wh
+    )
+
+
+def _positions(rows: pa.Table) -> np.ndarray:
+    """float64 [N, 2]; NaN where x or y is null."""
+    return np.stack([rows[name].to_numpy(zero_copy_only=False).astype(float) for name in ("x", "y")], axis=1)
+
+
+def _source_wh(config: EvaluateConfig, uri: str) -> tuple[int, int]:
+    if config.source_wh is not None:
+        return config.source_wh
+    try:
+        return probe(stat(uri)).size_wh_px
+    except MediaError as error:
+        raise ConfigError(f"the size of a video is unknown: {error}", place=uri, remedy="give --source-wh") from None
+
+
+def _report(
+    config: EvaluateConfig, protocol: Protocol, joined: list[_Joined], strays: int, unread: Mapping[str, str]
+) -> EvaluationReport:
+    names = [tolerance.name for tolerance in protocol.tolerances]
+    counts = {video.video: [_count(video, tolerance) for tolerance in protocol.tolerances] for video in joined}
+    totals = [sum(column, PointCounts()) for column in zip(*counts.values(), strict=True)]
+    errors = {uri: _errors(joined, uri) for uri in (None, PAPER_WH)}
+    per_video = tuple(
+        VideoEvaluation(
+            video=video.video,
+            frames=len(video.frame),
+            missing=video.missing,
+            at={name: count.as_dict() for name, count in zip(names, counts[video.video], strict=True)},
+            error_px=error_summary(point_errors(video.pred_px, video.label_px)),
+        )
+        for video in joined
+    )
+    first = totals[0].as_dict()
+    return EvaluationReport(
+        protocol=config.protocol,
+        data=config.data,
+        model=config.model,
+        predictions=config.predictions,
+        frames=sum(len(video.frame) for video in joined),
+        missing=sum(video.missing for video in joined),
+        beyond_labels=strays + sum(video.beyond for video in joined),
+        headline=names[0],
+        counts={key: first[key] for key in ("tp", "tn", "fp1", "fp2", "fn", "total")},
+        **{key: first[key] for key in ("f1", "precision", "recall", "accuracy")},
+        at={name: total.as_dict() for name, total in zip(names, totals, strict=True)},
+        error_px=error_summary(errors[None]),
+        error_512x288_px=error_summary(errors[PAPER_WH]),
+        per_video=per_video,
+        unread=dict(unread),
+        config=config.model_dump(mode="json"),
+    )
+
+
+def _limit(tolerance: Tolerance) -> float:
+    """The largest distance that is a hit."""
+    return float(np.nextafter(tolerance.px, 0)) if tolerance.strict else tolerance.px
+
+
+def _count(video: _Joined, tolerance: Tolerance) -> PointCounts:
+    scale = video.scale(tolerance.at_wh)
+    return count_points(video.pred_px, video.label_px, tolerance=_limit(tolerance), scale=scale)
+
+
+def _errors(joined: list[_Joined], at_wh: tuple[int, int] | None) -> np.ndarray:
+    return np.concatenate([point_errors(v.pred_px, v.label_px, scale=v.scale(at_wh)) for v in joined])
+
+
+def _frames_parquet(joined: list[_Joined], tolerance: Tolerance) -> bytes:
+    tables = [_FRAMES.empty_table()]
+    for video in joined:
+        scale = video.scale(tolerance.at_wh)
+        numbers = [*video.label_px.T, *video.pred_px.T, video.score, point_errors(video.pred_px, video.label_px)]
+        outcome = classify_points(video.pred_px, video.label_px, tolerance=_limit(tolerance), scale=scale)
+        columns = [
+            pa.array([video.video] * len(video.frame), pa.string()),
+            pa.array(video.frame),
+            *(pa.array(column.astype(np.float32), mask=np.isnan(column)) for column in numbers),
+            pa.array(outcome.tolist(), pa.string()),
+        ]
+        tables.append(pa.table(columns, schema=_FRAMES))
+    sink = io.BytesIO()
+    pq.write_table(pa.concat_tables(tables), sink, compression="zstd")
+    return sink.getvalue()

@@ -1,0 +1,129 @@
+"""Run a verb as a job on a Ray cluster, follow its log, and end as it ended."""
+
+import asyncio
+import json
+import os
+import shlex
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, ClassVar
+
+from pydantic import Field
+
+from specktrack import telemetry
+from specktrack.config import Config, VerbConfig
+from specktrack.errors import ConfigError, SpecktrackError
+from specktrack.options import find_verb, parse
+
+STOPPED = 130
+"""Exit code of a job that someone stopped."""
+
+
+class SubmitConfig(VerbConfig):
+    """Run another verb on a Ray cluster."""
+
+    verb: ClassVar[str] = "submit"
+
+    command: tuple[str, ...] = Field(min_length=1)
+    """The verb and its arguments, as they would be typed without 'submit'; the options of submit go before it."""
+    address: str | None = None
+    """The cluster: its dashboard (http://HEAD:8265) or ray://HEAD:10001; else RAY_ADDRESS, else one on this machine."""
+    submission_id: str | None = None
+    """Name of the job; a name that was used before is refused, so that nothing runs twice."""
+    follow: bool = True
+    """Stream the job's log and wait for its end."""
+
+
+class SubmitReport(Config):
+    """What became of a job."""
+
+    submission_id: str
+    status: str
+    exit_code: int
+    """The exit code of the verb itself."""
+    result: Any = None
+    """The verb's own report, if it printed one."""
+
+
+def submit(config: SubmitConfig) -> SubmitReport:
+    """Submit the verb, stream its log to stderr, and end as it ended.
+
+    The verb's settings are read here: a mistake is found before anything is sent, and a ``--config`` file and
+    ``SPECKTRACK_...`` variables of this machine count. Ray's client reads RAY_AUTH_MODE and RAY_AUTH_TOKEN_PATH.
+    """
+    entrypoint = _entrypoint(config.command)
+    client = _client(config.address)
+    try:
+        name = client.submit_job(entrypoint=entrypoint, submission_id=config.submission_id, runtime_env=_runtime_env())
+    except RuntimeError as error:
+        raise ConfigError("the cluster refuses the job", _first_line(error)) from None
+    telemetry.get_logger().info("job submitted", submission_id=name, stop=f"ray job stop {name}")
+    if not config.follow:
+        return SubmitReport(submission_id=name, status=client.get_job_status(name).value, exit_code=0)
+    asyncio.run(_stream(client, name))
+    info = client.get_job_info(name)
+    status = info.status.value
+    failed = info.driver_exit_code or SpecktrackError.exit_code
+    code = {"SUCCEEDED": 0, "STOPPED": STOPPED}.get(status, failed)
+    return SubmitReport(submission_id=name, status=status, exit_code=code, result=_last_json(client.get_job_logs(name)))
+
+
+def _entrypoint(command: tuple[str, ...]) -> str:
+    """The command line of the job: the verb with all settings that were given, as ``key=value``."""
+    verb, arguments = find_verb(list(command))
+    if verb == "submit":
+        raise ConfigError("a job that submits a job", "submit", remedy="name another verb")
+    settings, _ = parse(verb, arguments)
+    given = settings.model_dump(mode="json", exclude_unset=True, exclude_none=True)
+    words = [f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in given.items()]
+    return shlex.join(["python", "-m", "specktrack.cli", *verb.split(), "--json", *words])
+
+
+def _runtime_env() -> dict[str, Any]:
+    """From a checkout, send the package's source root alone: it is small, whatever else lies in the checkout.
+
+    As the job's working_dir it is on the path of the driver and of every worker. An installed package is expected to
+    be installed on the cluster too.
+    """
+    source_root = Path(__file__).resolve().parents[1]
+    if not (source_root.parent / "pyproject.toml").exists():
+        return {}
+    return {"working_dir": str(source_root), "excludes": ["**/__pycache__"]}
+
+
+def _client(address: str | None) -> Any:
+    if find_spec("aiohttp") is None:
+        raise ConfigError("submitting needs Ray's job client", remedy="pip install 'specktrack[jobs]'")
+    from ray.job_submission import JobSubmissionClient  # needs aiohttp, which only the extra 'jobs' brings
+
+    if address:
+        # Ray lets RAY_ADDRESS win over the argument; this variable wins over both.
+        os.environ["RAY_API_SERVER_ADDRESS"] = address
+    try:
+        return JobSubmissionClient(address)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        remedy = "give --address http://HEAD:8265, or open it with `ray dashboard cluster.yaml`"
+        raise ConfigError("no Ray cluster answers", address, _first_line(error), remedy) from None
+
+
+async def _stream(client: Any, name: str) -> None:
+    """Copy the job's log to stderr; stdout belongs to the report."""
+    async for lines in client.tail_job_logs(name):
+        sys.stderr.write(lines)
+        sys.stderr.flush()
+
+
+def _last_json(log: str) -> Any:
+    """The last line that is a JSON value, or None."""
+    for line in reversed(log.splitlines()):
+        if line.startswith(("{", "[")):
+            try:
+                return json.loads(line)
+            except ValueError:
+                continue
+    return None
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0][:300]

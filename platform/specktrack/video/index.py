@@ -1,0 +1,383 @@
+"""What a video is, measured: its frames in presentation order and the points where decoding can start.
+
+A frame's identity is its rank among the presentation times (pts) of the stream's packets, never a frame rate. One pass
+over the packets, without decoding, finds it for every container (300,000 packets per second). An MP4 with a complete
+sample table holds all times in its header, so the samples themselves are not fetched in that pass: indexing a match in
+object storage costs its header and a few hundred kilobytes.
+
+Edit lists are honoured as FFmpeg does: packets that an edit discards are decoded and never shown, and are not frames.
+A cut made by ``ffmpeg -ss ... -c copy`` promises 296 samples and shows 164.
+
+Where times say nothing (raw streams, B-frames in AVI, joined transport streams whose clock starts again), frames are
+numbered by counting decoded pictures from the first, and every read starts there: ``VideoInfo.counted``.
+"""
+
+import math
+from array import array
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any, BinaryIO, Literal, NamedTuple
+
+import av
+import numpy as np
+from av.container import InputContainer
+from av.sidedata.sidedata import SideData
+from av.stream import Discard
+from av.video.stream import VideoStream
+
+from specktrack.config import Config
+from specktrack.errors import MediaError, QuarantineReason
+from specktrack.schema import VideoRef
+from specktrack.storage import open_binary
+
+MAX_SIDE_PX = 8192
+MAX_PIXELS = 36_000_000
+MAX_DURATION_S = 6 * 3600
+MAX_BYTES = 20_000_000_000
+"""Ceilings: 100 kB of black 8K frames are 6 GB of pixels, so the size in bytes alone says nothing."""
+
+DEMUXERS = "mov,matroska,webm,avi,mpegts,mpeg,mpegvideo,m4v,flv,asf,ogg,mxf,h264,hevc,obu,ivf,yuv4mpegpipe,mjpeg,gif,dv"
+"""Formats that carry their own pictures. Playlists and concat scripts are absent: they name other files and hosts."""
+
+HEAD_FRAMES = 16
+"""Pictures decoded while indexing: enough to see the first frame shown, its shape, and that packets are pictures."""
+POINT_SPACING_FRAMES = 8
+"""Seek points closer than this (all-intra streams) are thinned: they save nothing and fill the index."""
+SAME_TIME = 0.1
+"""Frame intervals within a tenth of the median make a constant rate (Matroska rounds times to milliseconds)."""
+
+DecoderName = Literal["pyav", "decord", "frames"]
+
+
+class VideoInfo(Config):
+    """What is known of a video without decoding it all."""
+
+    container: str
+    """FFmpeg's short name of the format (``mov``, ``matroska``, ``mpegts``), or ``frames`` for a folder."""
+    codec: str
+    pixel_format: str
+    bit_depth: int
+    width_px: int
+    """Upright: rotation metadata is applied."""
+    height_px: int
+    rotation_deg: int = 0
+    """Counterclockwise turn that makes the stored picture upright: 0, 90, 180 or 270."""
+    mirrored: bool = False
+    """Flipped left to right after the turn."""
+    frames: int
+    """Frames in presentation order, as indexed."""
+    fps: float
+    """Mean rate, for people and for writing; never for identity."""
+    duration_s: float
+    variable_rate: bool = False
+    keyframes: tuple[int, ...] = (0,)
+    """Frames where decoding can start, rising; the first is 0."""
+    keyframe_pts: tuple[int, ...] = (0,)
+    """The same in ticks of the stream's time base."""
+    counted: bool = False
+    """Times are unusable: frames are counted from the first decoded picture, and every read starts there."""
+    open_gop: bool = False
+    """Some pictures shown before a keyframe come after it in the stream."""
+    edited: bool = False
+    """An edit list hides decoded pictures."""
+    decoder: DecoderName = "pyav"
+    """The decoder that ``read_clip`` uses for this video."""
+
+    @property
+    def size_wh_px(self) -> tuple[int, int]:
+        """Upright width and height."""
+        return self.width_px, self.height_px
+
+    @property
+    def coded_wh_px(self) -> tuple[int, int]:
+        """Width and height as stored, before the turn."""
+        return self.size_wh_px if self.rotation_deg % 180 == 0 else (self.height_px, self.width_px)
+
+
+class Picture(NamedTuple):
+    """One decoded frame at network size."""
+
+    frame: int
+    pts_s: float
+    pixels: np.ndarray
+    """uint8 [H, W, 3] RGB; valid until the next picture is asked for."""
+
+
+class Source:
+    """A video's bytes as a file object for the demuxer; ``hollow`` hands out zeros instead of reading."""
+
+    def __init__(self, ref: VideoRef) -> None:
+        self._file: BinaryIO = open_binary(ref)
+        self._size, self._position = ref.size_bytes, 0
+        self._tail = b""
+        self.fragmented = False
+        """A movie-extends box was seen: samples are announced along the file, not only in its header."""
+        self.hollow = False
+
+    def read(self, n: int) -> bytes:
+        """Up to ``n`` bytes from the position."""
+        if self.hollow:
+            n = max(0, min(n, self._size - self._position))
+            self._position += n
+            return bytes(n)
+        self._file.seek(self._position)
+        chunk = self._file.read(n)
+        self._position += len(chunk)
+        self.fragmented = self.fragmented or b"mvex" in self._tail + chunk
+        self._tail = chunk[-3:]
+        return chunk
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        """Move without reading."""
+        self._position = offset + (0, self._position, self._size)[whence]
+        return self._position
+
+    def tell(self) -> int:
+        """Position in bytes."""
+        return self._position
+
+    def seekable(self) -> bool:
+        """True."""
+        return True
+
+    def close(self) -> None:
+        """Close the file below."""
+        self._file.close()
+
+
+@contextmanager
+def open_container(ref: VideoRef) -> Iterator[tuple[InputContainer, VideoStream, Source]]:
+    """The opened container, its video stream and its bytes, closed afterwards; MediaError says why it cannot be.
+
+    FFmpeg reads through a file object, may use no protocol of its own and no format that refers to other files.
+    """
+    if ref.size_bytes == 0:
+        raise MediaError(QuarantineReason.EMPTY, "the video has no bytes", ref.uri)
+    if ref.size_bytes > MAX_BYTES:
+        raise _too_large("bytes", ref.size_bytes, MAX_BYTES, ref)
+    source = Source(ref)
+    try:
+        try:
+            container = av.open(
+                source,
+                "r",
+                metadata_errors="replace",
+                container_options={"format_whitelist": DEMUXERS, "protocol_whitelist": "none"},
+            )
+        except av.FFmpegError as error:
+            raise _unreadable(ref, source, error) from None
+        with container:
+            yield container, _video_stream(container, ref), source
+    finally:
+        source.close()
+
+
+def _unreadable(ref: VideoRef, source: Source, error: av.FFmpegError) -> MediaError:
+    source.seek(4)
+    if source.read(4) in (b"ftyp", b"moov", b"mdat"):
+        what = "the MP4's index is missing: the bytes end before it, or it is damaged"
+        return MediaError(QuarantineReason.TRUNCATED, what, ref.uri, remedy="copy the video again")
+    return MediaError(QuarantineReason.NOT_A_VIDEO, f"no video format is recognised ({error.strerror})", ref.uri)
+
+
+def _video_stream(container: InputContainer, ref: VideoRef) -> VideoStream:
+    streams = [s for s in container.streams.video if not s.disposition & s.disposition.attached_pic]
+    if not streams:
+        raise MediaError(QuarantineReason.NO_VIDEO_STREAM, "the container holds no video stream", ref.uri)
+    stream = streams[0]
+    if stream.codec_context is None:
+        raise MediaError(QuarantineReason.UNSUPPORTED_CODEC, "no decoder for the video stream", ref.uri)
+    check_size(stream.codec_context.width, stream.codec_context.height, ref)
+    for other in container.streams:
+        if other is not stream:
+            other.discard = Discard.all
+    return stream
+
+
+def check_size(width_px: int, height_px: int, ref: VideoRef) -> None:
+    """MediaError(TOO_LARGE) for a picture beyond the ceilings."""
+    if max(width_px, height_px) > MAX_SIDE_PX:
+        raise _too_large("pixels a side", max(width_px, height_px), MAX_SIDE_PX, ref)
+    if width_px * height_px > MAX_PIXELS:
+        raise _too_large("pixels", width_px * height_px, MAX_PIXELS, ref)
+
+
+def _too_large(unit: str, value: float, limit: float, ref: VideoRef) -> MediaError:
+    what = f"the video has more than {limit:,} {unit}"
+    return MediaError(QuarantineReason.TOO_LARGE, what, value, ref.uri, "cut or scale it down before annotating")
+
+
+# --- indexing ---------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Scan:
+    """The packets of a stream in stored order, and the first pictures that come out of them."""
+
+    pts: array = field(default_factory=lambda: array("q"))
+    key: bytearray = field(default_factory=bytearray)
+    shown: bytearray = field(default_factory=bytearray)
+    dts: array = field(default_factory=lambda: array("q"))
+    """Decode times of the packets that have one: Matroska's often have none."""
+    duration: int = 0
+    """Of the last packet, ticks."""
+    timeless: bool = False
+    """A packet without pts was met."""
+    head: list[av.VideoFrame] = field(default_factory=list)
+    errors: int = 0
+
+
+def index(ref: VideoRef) -> VideoInfo:
+    """Measure one video object; MediaError says why it cannot be used."""
+    with open_container(ref) as (container, stream, source):
+        scan = _scan(container, stream, source)
+        if not scan.head:
+            raise MediaError(QuarantineReason.NO_FRAMES, "no picture can be decoded from the video stream", ref.uri)
+        first, time_base = scan.head[0], float(stream.time_base or 1)
+        rate = float(stream.guessed_rate or stream.average_rate or 0)
+        facts: dict[str, Any] = {
+            "container": container.format.name.split(",")[0],
+            "codec": stream.codec_context.name,
+            "pixel_format": first.format.name,
+            "bit_depth": first.format.components[0].bits,
+        }
+    check_size(first.width, first.height, ref)
+    rotation_deg, mirrored = _orientation(first)
+    turned = rotation_deg % 180 != 0
+    facts |= {"rotation_deg": rotation_deg, "mirrored": mirrored}
+    facts["width_px"], facts["height_px"] = (first.height, first.width) if turned else (first.width, first.height)
+    timeline = _timeline(scan) if _is_timed(scan) else None
+    if timeline is not None:
+        facts |= _rates(timeline["pts"] * time_base, scan.duration * time_base, rate) | timeline["facts"]
+    else:
+        times_s = _count(ref, rate or 25.0)
+        facts |= _rates(times_s, 0.0, rate) | {"counted": True}
+    if facts["duration_s"] > MAX_DURATION_S:
+        raise _too_large("seconds", facts["duration_s"], MAX_DURATION_S, ref)
+    return VideoInfo(**facts)
+
+
+def _scan(container: InputContainer, stream: VideoStream, source: Source) -> _Scan:
+    scan = _Scan()
+    samples = stream.index_entries
+    complete = container.format.name.startswith("mov") and stream.frames == len(samples) > 0
+    keys = {entry.timestamp for entry in samples if entry.is_keyframe} if complete else None
+    for packet in packets(container, stream):
+        if packet is None:
+            scan.errors += 1
+            continue
+        if len(scan.head) < HEAD_FRAMES:
+            scan.head += _decoded(packet, scan)
+            source.hollow = complete and len(scan.head) >= HEAD_FRAMES and not source.fragmented
+        if packet.size == 0:
+            continue
+        if packet.pts is None:
+            scan.timeless = True
+            continue
+        scan.pts.append(packet.pts)
+        scan.key.append(packet.dts in keys if keys is not None else packet.is_keyframe)
+        scan.shown.append(not packet.is_discard)
+        scan.duration = packet.duration or scan.duration
+        if packet.dts is not None:
+            scan.dts.append(packet.dts)
+    return scan
+
+
+def packets(container: InputContainer, stream: VideoStream, *, patience: int = 64) -> Iterator[av.Packet | None]:
+    """Packets in stored order, the empty one that drains the decoder last; None for each that cannot be read.
+
+    After ``patience`` failures in a row the stream is taken to end there.
+    """
+    failures = 0
+    while failures < patience:
+        try:
+            for packet in container.demux(stream):
+                failures = 0
+                yield packet
+            return
+        except av.FFmpegError:
+            failures += 1
+            yield None
+    yield av.Packet(0)
+
+
+def _decoded(packet: av.Packet, scan: _Scan) -> list[av.VideoFrame]:
+    try:
+        return [frame for frame in packet.decode() if isinstance(frame, av.VideoFrame)]
+    except av.FFmpegError:
+        scan.errors += 1
+        return []
+
+
+def _is_timed(scan: _Scan) -> bool:
+    """Whether ranks of pts identify pictures: every packet one picture, shown in the order of its time."""
+    head = [frame.pts for frame in scan.head if frame.pts is not None]
+    if scan.timeless or len(head) < len(scan.head) or len(set(scan.pts)) != len(scan.pts):
+        return False
+    if any(b <= a for a, b in pairwise(head)) or any(b < a for a, b in pairwise(scan.dts)):
+        return False
+    expected = sorted(p for p, shown in zip(scan.pts, scan.shown, strict=True) if shown and head[0] <= p <= head[-1])
+    return expected == head or (scan.errors > 0 and set(head) <= set(expected))
+
+
+def _timeline(scan: _Scan) -> dict[str, Any]:
+    """pts of all frames in presentation order (int64 ticks) and the fields of VideoInfo that follow from them."""
+    pts, key = np.array(scan.pts, np.int64), np.frombuffer(bytes(scan.key), bool)
+    shown = np.frombuffer(bytes(scan.shown), bool)
+    first = scan.head[0].pts or 0
+    frames = np.sort(pts[shown & (pts >= first)])
+    before = np.maximum.accumulate(np.concatenate([[np.iinfo(np.int64).min], pts[:-1]]))
+    points = np.flatnonzero(key & (before < pts))  # all that is stored earlier is also shown earlier
+    numbers = np.searchsorted(frames, pts[points])
+    keyframes, keyframe_pts = [0], [first]
+    for number, point_pts in zip(numbers.tolist(), pts[points].tolist(), strict=True):
+        if keyframes[-1] + POINT_SPACING_FRAMES <= number < len(frames):
+            keyframes.append(number)
+            keyframe_pts.append(point_pts)
+    after = np.minimum.accumulate(pts[::-1])[::-1]
+    facts = {
+        "keyframes": tuple(keyframes),
+        "keyframe_pts": tuple(keyframe_pts),
+        "open_gop": bool((after[points[1:]] < pts[points[1:]]).any()),
+        "edited": not shown.all(),
+    }
+    return {"pts": frames, "facts": facts}
+
+
+def _rates(times_s: np.ndarray, last_s: float, nominal_fps: float) -> dict[str, Any]:
+    """Count, rate and length from presentation times; the nominal rate where the measured one agrees with it."""
+    steps_s = np.diff(times_s)
+    median_s = float(np.median(steps_s)) if len(steps_s) else 0.0
+    fps = 1 / float(steps_s.mean()) if median_s > 0 else nominal_fps or 25.0
+    if nominal_fps and math.isclose(fps, nominal_fps, rel_tol=0.002):
+        fps = nominal_fps
+    return {
+        "frames": len(times_s),
+        "fps": fps,
+        "duration_s": float(times_s[-1] - times_s[0]) + (last_s or median_s or 1 / fps),
+        "variable_rate": bool(len(steps_s) and (np.abs(steps_s - median_s) > SAME_TIME * median_s).any()),
+    }
+
+
+def _count(ref: VideoRef, fps: float) -> np.ndarray:
+    """Presentation times of all decodable pictures in the order in which they come out, float64 seconds."""
+    count = 0
+    with open_container(ref) as (container, stream, _):
+        for packet in packets(container, stream):
+            if packet is not None:
+                count += len(_decoded(packet, _Scan()))
+    return np.arange(count) / fps
+
+
+def _orientation(frame: av.VideoFrame) -> tuple[int, bool]:
+    """Counterclockwise turn in degrees and mirroring from the display matrix (16.16 fixed point, rows of three)."""
+    matrix = frame.side_data.get("DISPLAYMATRIX")
+    if not isinstance(matrix, SideData):
+        return 0, False
+    a, b, _, c, d = np.frombuffer(memoryview(matrix), "<i4")[:5].astype(float)
+    mirrored = a * d - b * c < 0
+    if mirrored:
+        a = -a
+    return round(-math.degrees(math.atan2(b, a)) / 90) % 4 * 90, bool(mirrored)

@@ -11,6 +11,7 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 
+
 def encode(
     xy_net: torch.Tensor,
     size_hw: tuple[int, int],
@@ -22,8 +23,8 @@ def encode(
     """Draw centres [..., 2] (network px; NaN where absent) as heatmaps [..., H, W] in [0, 1].
 
     ``size_hw`` is the network's input size. ``disk`` is one within ``radius_px`` of the pixel that holds the centre
-    (TrackNetV2's code: 21 px at 2.5); ``gaussian`` is exp(-d^2 / 2 radius_px^2) around the exact centre. An absent object
-    gives an all-zero heatmap.
+    (TrackNetV2's code: 21 px at 2.5); ``gaussian`` is exp(-d^2 / 2 radius_px^2) around the exact centre. An absent
+    object gives an all-zero heatmap.
     """
     height, width = size_hw[0] // stride, size_hw[1] // stride
     present = ~torch.isnan(xy_net).any(dim=-1)
@@ -50,8 +51,8 @@ def decode(
 
     Returns positions [..., K, 2] in network px and scores [..., K] in falling order (the peaks' values; 0 with position
     NaN where fewer peaks exist). A peak is a maximum of its 5x5 neighbourhood; its position is the weighted centroid of
-    the ``window`` x ``window`` heatmap px around it, over what rises above a fifth of the peak, so that neither a flat disk nor
-    the background pulls it to the window's middle.
+    the ``window`` x ``window`` heatmap px around it, over what rises above a fifth of the peak, so that neither a flat disk
+    nor the background pulls it to the window's middle.
     """
     leading, (height, width) = heatmap.shape[:-2], heatmap.shape[-2:]
     flat = heatmap.reshape(-1, 1, height, width).float()
@@ -87,8 +88,8 @@ def _centroid(heatmap: torch.Tensor, centre: torch.Tensor, score: torch.Tensor, 
 def focal_loss(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     """|p - y|^2 * BCE summed over pixels, mean over heatmaps [..., H, W].
 
-    On a binary target this is TrackNetV2's weighted BCE (focal loss, gamma 2, its equation with w = the prediction); on a
-    soft one it is the quality focal loss that WASB uses. Computed from logits, so that no epsilon is needed.
+    On a binary target this is TrackNetV2's weighted BCE (focal loss, gamma 2, its equation with w = the prediction); on
+    a soft one it is the quality focal loss that WASB uses. Computed from logits, so that no epsilon is needed.
     """
     logits = logits.float()
     weight = (torch.sigmoid(logits) - target).square()

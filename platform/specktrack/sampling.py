@@ -30,7 +30,7 @@ class LabelledVideo:
 
 @dataclass(frozen=True)
 class Sample:
-    """One training sample: ``frames_in`` frames ``step`` apart from ``start``, cropped, resized and perhaps mirrored."""
+    """One training sample: ``frames_in`` frames ``step`` apart from ``start``, cropped, resized, maybe mirrored."""
 
     video: int
     start: int
@@ -130,7 +130,7 @@ def _window_starts(labelled: np.ndarray, frames_in: int) -> np.ndarray:
 
 
 def motion_cells(pixels: np.ndarray) -> np.ndarray:
-    """float32 [N, rows, columns]: motion between consecutive frames uint8 [N, H, W, 3], per cell; frame 0 as frame 1."""
+    """float32 [N, rows, columns]: motion between consecutive frames uint8 [N, H, W, 3], per cell; frame 0 like 1."""
     small = pixels[:, ::4, ::4, 1].astype(np.int16)
     difference = np.abs(np.diff(small, axis=0))
     side = MOTION_CELL_PX // 4

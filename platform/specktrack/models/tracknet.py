@@ -2,6 +2,8 @@
 
 # B batch, T frames in window, C channel, H W network px
 
+import itertools
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -13,7 +15,7 @@ from specktrack.models.heatmap_network import HeatmapNetwork
 def _convs(*channels: int) -> nn.Sequential:
     """3x3 convolutions with bias, each followed by ReLU and then batch norm: the order of the official code."""
     layers: list[nn.Module] = []
-    for inputs, outputs in zip(channels, channels[1:], strict=False):
+    for inputs, outputs in itertools.pairwise(channels):
         layers += [nn.Conv2d(inputs, outputs, 3, padding=1), nn.ReLU(inplace=True), nn.BatchNorm2d(outputs, eps=1e-3)]
     return nn.Sequential(*layers)
 

@@ -1,7 +1,7 @@
 """Choosing one candidate per frame by how well it continues a plausible flight.
 
-A dynamic programme over the candidates of neighbouring frames, cut to a fixed number of frames on either side, so that a
-row depends on its neighbourhood only and not on where a clip began.
+A dynamic programme over the candidates of neighbouring frames, cut to a fixed number of frames on either side, so that
+a row depends on its neighbourhood only and not on where a clip began.
 """
 
 # N frames, K candidates

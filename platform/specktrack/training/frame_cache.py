@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 import torch
 
 from specktrack import telemetry
-from specktrack.datasets import Dataset, LabelledSource, load_dataset
+from specktrack.datasets import Dataset, DatasetVideo, load_dataset
 from specktrack.errors import ConfigError
 from specktrack.frames import Trajectory, Viewport
 from specktrack.sampling import LabelledVideo, motion_cells
@@ -46,7 +46,7 @@ def load_videos(uris: tuple[str, ...], *, input_wh: tuple[int, int], folder: Pat
         return list(pool.map(lambda pair: _load(*pair, input_wh, folder), videos))
 
 
-def _load(video: LabelledSource, dataset: Dataset, input_wh: tuple[int, int], folder: Path) -> CachedVideo:
+def _load(video: DatasetVideo, dataset: Dataset, input_wh: tuple[int, int], folder: Path) -> CachedVideo:
     ref = video.ref
     label = Trajectory.from_rows(dataset.rows.filter(pc.equal(dataset.rows["video"], ref.uri)))
     path = folder / f"{ref.key}-{input_wh[0]}x{input_wh[1]}.npy"

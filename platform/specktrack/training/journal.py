@@ -8,7 +8,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import torch
 from torch.utils.tensorboard import SummaryWriter
 
 from specktrack import storage, telemetry

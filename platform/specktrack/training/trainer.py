@@ -54,7 +54,9 @@ def _claim(store: storage.Store, config: TrainConfig) -> None:
     changed = sorted(key for key in values | earlier if values.get(key) != earlier.get(key))
     if changed:
         differences = ", ".join(f"{key}: {earlier.get(key)!r} -> {values.get(key)!r}" for key in changed)
-        raise ConfigError("the output holds a run of another configuration", differences, store.uri, "use another output")
+        raise ConfigError(
+            "the output holds a run of another configuration", differences, store.uri, "use another output"
+        )
 
 
 def _use_gpu(config: TrainConfig) -> bool:

@@ -39,8 +39,8 @@ def validate(network: HeatmapNetwork, videos: list[CachedVideo], device: torch.d
 
 def _frames(video: CachedVideo) -> list[FrameBatch]:
     """The whole video in batches of 64 frames; presentation times do not matter here."""
-    n = len(video.pixels)
+    frame = np.arange(len(video.pixels))
     return [
-        FrameBatch(video.pixels[i : i + 64].numpy(), np.arange(i, min(i + 64, n)), np.arange(i, min(i + 64, n)) / 30, video.viewport)
-        for i in range(0, n, 64)
+        FrameBatch(video.pixels[i : i + 64].numpy(), frame[i : i + 64], frame[i : i + 64] / 30, video.viewport)
+        for i in range(0, len(frame), 64)
     ]

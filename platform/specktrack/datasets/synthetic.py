@@ -5,20 +5,29 @@ given noise. Truth is the ball's centre at mid-exposure. Every random draw comes
 (seed, purpose, index), so one video is the same whatever is rendered beside it.
 """
 
+import functools
 import hashlib
 import itertools
+import multiprocessing
 from collections.abc import Iterator
-from dataclasses import dataclass
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
+import pyarrow as pa
 from PIL import Image, ImageDraw, ImageFont
 from pydantic import Field
 
 from specktrack.config import VerbConfig
 from specktrack.datasets import flight, scenery
+from specktrack.datasets.dataset import DatasetCard, DatasetVideo, make_dataset, save_dataset
+from specktrack.errors import ConfigError
 from specktrack.frames import Trajectory
 from specktrack.schema import Provenance, Visibility
+from specktrack.storage import FileStore, open_store, stat
+from specktrack.video import write_video
 
 _SHUTTLE = ((0.89, 0.45, 0.6), (0.19, 0.6, 0.4), (-0.41, 0.85, 0.45))
 """Discs (offset along the flight in radii, radius, opacity) of cork and feathers; their common centroid is 0."""
@@ -148,6 +157,54 @@ def trajectory(config: SynthConfig, rendered: list[RenderedFrame]) -> Trajectory
         provenance=np.full(len(rendered), Provenance.LABELLED.value, object),
         wh_px=np.stack([diameter, diameter], axis=1),
     )
+
+
+def write_archive(config: SynthConfig, destination: str) -> DatasetCard:
+    """Render all videos into the folder ``destination`` as H.264 files with their labels: a dataset.
+
+    ConfigError if the destination is not a folder on a file system.
+    """
+    store = open_store(str(destination))
+    if not isinstance(store, FileStore):
+        raise ConfigError(
+            "videos are rendered into a folder", destination, remedy="render there, then upload the folder"
+        )
+    (store.root / "videos").mkdir(parents=True, exist_ok=True)
+    render = functools.partial(write_clip, config, str(store.root))
+    if config.workers == 1:
+        tracks = list(map(render, range(config.videos)))
+    else:
+        with ProcessPoolExecutor(config.workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+            tracks = list(pool.map(render, range(config.videos)))
+    refs = [stat(store.uri_of(_video_key(index))) for index in range(config.videos)]
+    size = {"width_px": config.width_px, "height_px": config.height_px}
+    dataset = make_dataset(
+        pa.concat_tables([track.to_rows(ref.uri) for track, ref in zip(tracks, refs, strict=True)]).combine_chunks(),
+        tuple(DatasetVideo(ref=ref, **size, fps=config.fps, frames=config.frames) for ref in refs),
+        name=store.root.name,
+        layout="synthetic",
+        source=config.model_dump_json(exclude={"workers"}),
+        notes=("rendered: labels are exact",),
+    )
+    return save_dataset(dataset, store)
+
+
+def write_clip(config: SynthConfig, folder: str, index: int) -> Trajectory:
+    """Render video ``index`` to its file below ``folder``; its labels."""
+    rendered: list[RenderedFrame] = []
+
+    def pixels() -> Iterator[np.ndarray]:
+        for frame in render_clip(config, index):
+            rendered.append(replace(frame, pixels=frame.pixels[:0]))  # keep the truth, not the pictures
+            yield frame.pixels
+
+    path = Path(folder, _video_key(index))
+    write_video(path, pixels(), fps=config.fps, wh=(config.width_px, config.height_px))
+    return trajectory(config, rendered)
+
+
+def _video_key(index: int) -> str:
+    return f"videos/{index:04d}.mp4"
 
 
 class _Scene:

@@ -11,9 +11,9 @@ from specktrack.errors import ConfigError
 
 log = telemetry.get_logger()
 
-# Set before Ray reads them; what the user has set stands.
+# Set before Ray reads them; what the user has set stands. RAY_AUTH_MODE is not among them: ray.init() turns token
+# authentication on by itself, and its native part does not see a variable that is set after Ray's import.
 _DEFAULTS = {
-    "RAY_AUTH_MODE": "token",
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",  # reports are drained at this pace; 2 s would throttle them

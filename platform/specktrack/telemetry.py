@@ -31,8 +31,8 @@ def configure(*, verbose: bool = False) -> None:
     )
 
 
-class _StderrLogger(structlog.PrintLogger):
-    """Looks stderr up at each line, so that a redirected stream is followed."""
+class _StderrLogger(structlog.WriteLogger):
+    """Looks stderr up at each line, so that a redirected stream is followed; writes, since Ray Train patches print."""
 
     def __init__(self, *_: Any) -> None:
         super().__init__(file=sys.stderr)

@@ -69,7 +69,7 @@ def _learn(network: nn.Module, state: TrainState, batch: Batch, config: TrainCon
     with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
         results = network(frames, batch.xy_net)
     state.update(results["loss"])
-    return results
+    return {name: value.detach() for name, value in results.items()}
 
 
 def _videos(config: TrainConfig, device: torch.device) -> tuple[list[CachedVideo], list[CachedVideo]]:

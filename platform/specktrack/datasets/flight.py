@@ -212,7 +212,7 @@ def _players(
                 keys.append(
                     (
                         time_s,
-                        ball[:2] - np.array([handed * random.uniform(0.0, 0.65), -side * random.uniform(0.05, 0.5)]),
+                        ball[:2] - np.array([handed * random.uniform(-0.15, 0.5), -side * random.uniform(0.05, 0.5)]),
                     )
                 )
                 keys.append((time_s + random.uniform(0.6, 1.0), base + random.normal(0, 0.7, 2)))

@@ -9,6 +9,7 @@ import functools
 import hashlib
 import itertools
 import multiprocessing
+import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
@@ -23,13 +24,12 @@ from pydantic import Field
 from specktrack.config import VerbConfig
 from specktrack.datasets import flight, scenery
 from specktrack.datasets.dataset import DatasetCard, DatasetVideo, make_dataset, save_dataset
-from specktrack.errors import ConfigError
 from specktrack.frames import Trajectory
-from specktrack.schema import Provenance, Visibility
-from specktrack.storage import FileStore, open_store, stat
+from specktrack.schema import Provenance, VideoRef, Visibility
+from specktrack.storage import open_store, stat
 from specktrack.video import write_video
 
-_SHUTTLE = ((0.89, 0.45, 0.6), (0.19, 0.6, 0.4), (-0.41, 0.85, 0.45))
+_SHUTTLE = ((0.85, 0.45, 0.8), (0.15, 0.6, 0.5), (-0.45, 0.85, 0.5))
 """Discs (offset along the flight in radii, radius, opacity) of cork and feathers; their common centroid is 0."""
 _ROUND = ((0.0, 1.0, 1.0),)
 _SEGMENTS = 4
@@ -160,17 +160,9 @@ def trajectory(config: SynthConfig, rendered: list[RenderedFrame]) -> Trajectory
 
 
 def write_archive(config: SynthConfig, destination: str) -> DatasetCard:
-    """Render all videos into the folder ``destination`` as H.264 files with their labels: a dataset.
-
-    ConfigError if the destination is not a folder on a file system.
-    """
+    """Render all videos to ``destination`` (a folder or an S3 prefix) as H.264 files with their labels: a dataset."""
     store = open_store(str(destination))
-    if not isinstance(store, FileStore):
-        raise ConfigError(
-            "videos are rendered into a folder", destination, remedy="render there, then upload the folder"
-        )
-    (store.root / "videos").mkdir(parents=True, exist_ok=True)
-    render = functools.partial(write_clip, config, str(store.root))
+    render = functools.partial(write_clip, config, store.uri)
     if config.workers == 1:
         tracks = list(map(render, range(config.videos)))
     else:
@@ -181,7 +173,7 @@ def write_archive(config: SynthConfig, destination: str) -> DatasetCard:
     dataset = make_dataset(
         pa.concat_tables([track.to_rows(ref.uri) for track, ref in zip(tracks, refs, strict=True)]).combine_chunks(),
         tuple(DatasetVideo(ref=ref, **size, fps=config.fps, frames=config.frames) for ref in refs),
-        name=store.root.name,
+        name=VideoRef(uri=store.uri, etag="", size_bytes=0).name,
         layout="synthetic",
         source=config.model_dump_json(exclude={"workers"}),
         notes=("rendered: labels are exact",),
@@ -189,8 +181,8 @@ def write_archive(config: SynthConfig, destination: str) -> DatasetCard:
     return save_dataset(dataset, store)
 
 
-def write_clip(config: SynthConfig, folder: str, index: int) -> Trajectory:
-    """Render video ``index`` to its file below ``folder``; its labels."""
+def write_clip(config: SynthConfig, destination: str, index: int) -> Trajectory:
+    """Render video ``index`` to its place below ``destination``; its labels."""
     rendered: list[RenderedFrame] = []
 
     def pixels() -> Iterator[np.ndarray]:
@@ -198,8 +190,10 @@ def write_clip(config: SynthConfig, folder: str, index: int) -> Trajectory:
             rendered.append(replace(frame, pixels=frame.pixels[:0]))  # keep the truth, not the pictures
             yield frame.pixels
 
-    path = Path(folder, _video_key(index))
-    write_video(path, pixels(), fps=config.fps, wh=(config.width_px, config.height_px))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "video.mp4")
+        write_video(path, pixels(), fps=config.fps, wh=(config.width_px, config.height_px))
+        open_store(destination).put_file(_video_key(index), path)
     return trajectory(config, rendered)
 
 
@@ -453,7 +447,7 @@ def _draw_ball(random: np.random.Generator, sport: flight.Sport, palette: int) -
         colour = share * np.array(scenery.PALETTES[palette][0], np.float32) + (1 - share) * colour
     return _Ball(
         colour=colour * np.float32(random.uniform(0.8, 1.0)),
-        opacity=float(random.uniform(0.75, 1.0)),
+        opacity=float(random.uniform(0.8, 1.0)),
         growth=float(random.uniform(0.8, 2.2)),
         soft=float(random.uniform(0.05, 0.22)),
         parts=_SHUTTLE if sport.feathered else _ROUND,

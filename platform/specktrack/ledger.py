@@ -46,6 +46,12 @@ class Ledger:
         """All records by key; Conflict if one was made by another model or configuration."""
         return {record.key: self._ours(record) for record in _records(self.store)}
 
+    def record(self, key: str) -> ClipRecord | None:
+        """The record of one clip, if it has one."""
+        with suppress(MissingError):
+            return self._ours(_parse(self.store.get(_place(key)), _place(key)))
+        return None
+
     def commit(
         self, clip: Clip, table: pa.Table, *, decode_errors: int = 0, metadata: Mapping[str, str] | None = None
     ) -> ClipRecord:
@@ -89,9 +95,8 @@ class Ledger:
 
     def forget(self, key: str) -> None:
         """Remove a clip's record and its rows, so that the clip is done again."""
-        try:
-            record = _parse(self.store.get(_place(key)), _place(key))
-        except MissingError:
+        record = self.record(key)
+        if record is None:
             return
         self.store.delete(_place(key))  # the record first: it must never name rows that are gone
         if record.data_uri is not None:
@@ -156,13 +161,13 @@ class Ledger:
                 self.store.delete(info.key)
 
 
-def read_records(uri: str) -> list[ClipRecord]:
-    """All records of an output, ordered by video URI and start; StorageError if the place holds none."""
+def read_records(uri: str, *, video: VideoRef | None = None) -> list[ClipRecord]:
+    """The records of an output, or of one video in it, ordered by video URI and start; StorageError if it has none."""
     store = open_store(uri)
-    records = sorted(_records(store), key=lambda record: (record.video.uri, record.start, record.key))
+    records = _records(store, f"records/{video.key}/" if video else "records/")
     if not records and not store.exists(SUCCESS):
         raise StorageError("no annotations", store.uri, remedy="give the --output of an annotate run")
-    return records
+    return sorted(records, key=lambda record: (record.video.uri, record.start, record.key))
 
 
 def scan_annotations(uri: str) -> Iterator[pa.Table]:
@@ -171,13 +176,16 @@ def scan_annotations(uri: str) -> Iterator[pa.Table]:
     return (_rows(store, record) for record in read_records(uri) if record.data_uri is not None)
 
 
-def read_annotations(uri: str) -> pa.Table:
-    """All rows of an output, ordered by video, object and frame; only what records name, checked against their hash."""
+def read_annotations(uri: str, *, video: VideoRef | None = None) -> pa.Table:
+    """The rows of an output, or of one video in it, ordered by video, object and frame.
+
+    Only rows that records name are read, and their bytes are checked against the recorded hash.
+    """
     store = open_store(uri)
-    records = [record for record in read_records(uri) if record.data_uri is not None]
+    records = [record for record in read_records(uri, video=video) if record.data_uri is not None]
     with ThreadPoolExecutor(READERS) as pool:
         tables = list(pool.map(lambda record: _rows(store, record), records))
-    rows = pa.concat_tables([ROWS.empty_table(), *tables])
+    rows = pa.concat_tables([ROWS.empty_table(), *tables]).unify_dictionaries()
     return rows.sort_by([("video", "ascending"), ("object", "ascending"), ("frame", "ascending")])
 
 
@@ -185,13 +193,13 @@ def _place(key: str) -> str:
     return f"records/{key}.json"
 
 
-def _records(store: Store) -> list[ClipRecord]:
+def _records(store: Store, prefix: str = "records/") -> list[ClipRecord]:
     def read(place: str) -> ClipRecord | None:
         with suppress(MissingError):  # forgotten by a retry since it was listed
             return _parse(store.get(place), place)
         return None
 
-    places = [info.key for info in store.list("records/")]
+    places = [info.key for info in store.list(prefix)]
     with ThreadPoolExecutor(READERS) as pool:
         return [record for record in pool.map(read, places) if record is not None]
 

@@ -102,7 +102,9 @@ def to_uri(path_or_uri: str) -> str:
         path = _absolute(path_or_uri)
     elif scheme[1] == "file" and urlsplit(path_or_uri).netloc in ("", "localhost"):
         path = _absolute(os.fsdecode(unquote_to_bytes(path_or_uri.removeprefix("file://").removeprefix("localhost"))))
-    elif scheme[1] == "s3" and path_or_uri[5:].partition("/")[0]:
+    elif scheme[1] == "s3" and (bucket := path_or_uri[5:].partition("/")[0]):
+        if "@" in bucket:
+            raise ConfigError("an S3 URI carries no credentials", remedy="set AWS_PROFILE or the AWS_ variables")
         return path_or_uri
     else:
         raise ConfigError(

@@ -1,0 +1,111 @@
+"""One clip: frames are decoded ahead in a thread, the session follows, and the rows of [start, stop) are kept."""
+
+import itertools
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pyarrow as pa
+
+from specktrack.errors import MediaError, QuarantineReason
+from specktrack.frames import FrameBatch, Trajectory, concat
+from specktrack.models import DEFAULT_MODEL
+from specktrack.models.checkpoint import Model, load_model
+from specktrack.schema import ROWS, Clip
+from specktrack.storage import expand_sources
+from specktrack.tracking import Tracker
+from specktrack.video import ClipReader, VideoInfo, probe, read_clip
+
+BATCHES_AHEAD = 2
+"""Decoded and waiting: 2 x 32 frames at 512x288 are 28 MB."""
+
+
+@dataclass
+class ClipResult:
+    """What came of one clip: all its rows, or the rows before ``error``."""
+
+    trajectory: Trajectory
+    decode_errors: int
+    error: MediaError | None
+    seconds: dict[str, float] = field(default_factory=dict)
+    """Work time: ``decode`` (beside the rest, in a thread of its own), ``track``; ``starve`` is waiting for frames."""
+
+
+def annotate_clip(tracker: Tracker, clip: Clip, info: VideoInfo, *, timeout_s: float = 120.0) -> ClipResult:
+    """Follow the object through one clip; a fault of the media ends up in the result, with the rows before it."""
+    viewport = tracker.viewport(info.size_wh_px)
+    session, parts, error = tracker.open(viewport), [], None
+    seconds = {"decode": 0.0, "track": 0.0, "starve": 0.0}
+    reader = None
+    try:
+        reader = read_clip(clip, info=info, viewport=viewport)
+        for batch in _ahead(reader, timeout_s, seconds):
+            started = time.perf_counter()
+            parts.append(session.push(batch))
+            seconds["track"] += time.perf_counter() - started
+    except MediaError as fault:
+        error = fault
+    started = time.perf_counter()
+    parts.append(session.finish())
+    seconds["track"] += time.perf_counter() - started
+    trajectory = concat(parts).between(clip.start, clip.stop)
+    if error is None and len(trajectory) != clip.stop - clip.start:
+        what = f"{len(trajectory)} of {clip.stop - clip.start} frames came"
+        error = MediaError(QuarantineReason.TRUNCATED, what, place=clip.video.uri)
+    return ClipResult(trajectory, reader.decode_errors if reader else 0, error, seconds)
+
+
+def annotate_here(
+    sources: str | Path | Sequence[str | Path], *, model: str | Path | Model = DEFAULT_MODEL, device: str | None = None
+) -> pa.Table:
+    """The rows of one or more videos, annotated in this process without a cluster; the row schema, ordered by video.
+
+    ``sources`` are those of ``specktrack annotate``. Raises MediaError for a video that cannot be read to its end.
+    """
+    named = [sources] if isinstance(sources, str | Path) else sources
+    tracker = Tracker(model if isinstance(model, Model) else load_model(model), device=device)
+    tables = [ROWS.empty_table()]
+    for ref in expand_sources([str(source) for source in named]):
+        info = probe(ref)
+        result = annotate_clip(tracker, Clip(video=ref, start=0, stop=info.frames), info)
+        if result.error is not None:
+            raise result.error
+        tables.append(result.trajectory.to_rows(ref.uri))
+    return pa.concat_tables(tables).unify_dictionaries()
+
+
+def _ahead(reader: ClipReader, timeout_s: float, seconds: dict[str, float]) -> Iterator[FrameBatch]:
+    """The reader's batches, decoded in a thread at most BATCHES_AHEAD ahead, and the reader closed at the end.
+
+    MediaError(TIMEOUT) if a batch does not come within ``timeout_s``; the thread, stuck in the decoder, is left behind.
+    """
+
+    def decode() -> FrameBatch | None:
+        started = time.perf_counter()
+        batch = next(reader, None)
+        seconds["decode"] += time.perf_counter() - started
+        return batch
+
+    pool, stuck = ThreadPoolExecutor(1, "decode"), False
+    try:
+        waiting = deque(pool.submit(decode) for _ in range(BATCHES_AHEAD))
+        for _ in itertools.count():
+            started = time.perf_counter()
+            try:
+                batch = waiting.popleft().result(timeout_s)
+            except TimeoutError:
+                stuck = True
+                what = f"decoding did not move on within {timeout_s:g} s"
+                raise MediaError(QuarantineReason.TIMEOUT, what, place=reader.clip.video.uri) from None
+            seconds["starve"] += time.perf_counter() - started
+            if batch is None:
+                return
+            waiting.append(pool.submit(decode))
+            yield batch
+    finally:
+        pool.shutdown(wait=not stuck, cancel_futures=True)
+        if not stuck:
+            reader.close()

@@ -1,0 +1,194 @@
+"""The whole run: expand -> plan -> skip what is complete -> annotate -> overlays -> seal."""
+
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import ray
+
+from specktrack import telemetry
+from specktrack.annotate import outputs, overlays
+from specktrack.annotate.annotator import STAGES, Annotator, Order
+from specktrack.annotate.config import AnnotateConfig, AnnotateReport
+from specktrack.annotate.plan import Cutting, Plan, make_plan
+from specktrack.annotate.pool import Attempts, gpu_share, work
+from specktrack.annotate.progress import Meter
+from specktrack.cluster import connected
+from specktrack.config import sha_of
+from specktrack.errors import ConfigError, QuarantineReason, SpecktrackError
+from specktrack.ledger import SUCCESS, Ledger
+from specktrack.models.checkpoint import Model, load_model
+from specktrack.schema import ClipRecord, ClipStatus, VideoRef
+from specktrack.storage import expand_sources, open_store
+from specktrack.tracking import Tracker
+
+HOPELESS_AFTER = 5
+"""Crashes before the first success that end a run: then the fault is not the videos'."""
+
+log = telemetry.get_logger()
+
+
+def annotate(config: AnnotateConfig) -> AnnotateReport:
+    """Annotate every video that the sources name; what an earlier run completed in the output is kept.
+
+    Videos that cannot be used are quarantined and counted in the report. Raises ConfigError if the output was made by
+    another model or configuration, CheckpointError, StorageError.
+    """
+    started, seconds = time.monotonic(), defaultdict[str, float](float)
+    videos = _videos(config)
+    model = load_model(config.model)
+    tracker = Tracker(model, device="cpu")
+    settings = outputs.settings_of(config, tracker)
+    ledger = Ledger(open_store(config.output), model.sha256, sha_of(settings))
+    outputs.claim(ledger.store, config, model, settings)
+    done = _completed(ledger, videos, config)
+    with connected(config.address), _own_errors():
+        attempts = Attempts()
+        with _timed(seconds, "plan"):
+            cutting = Cutting(tracker.stride, tracker.lead, config.clip_s, attempts)
+            plan = make_plan(videos, done, cutting, workers=config.workers)
+        if config.dry_run:
+            return _report(config, ledger, videos, plan, done, {}, seconds)
+        with _timed(seconds, "annotate"):
+            now = _quarantine(plan, ledger) | _annotate(plan, done, model, ledger, attempts, config, seconds)
+        if config.overlay:
+            with _timed(seconds, "overlay"):
+                changed = {record.video.key for record in now.values()}
+                rows = overlays.wanted(videos, changed=changed, store=ledger.store)
+                list(work(rows, overlays.Overlayer, ledger.store.uri, workers=config.workers))
+    ledger.seal(plan.keys)
+    seconds["wall"] = time.monotonic() - started
+    report = _report(config, ledger, videos, plan, done, now, seconds)
+    outputs.describe(ledger.store, config, model, settings, report)
+    return report
+
+
+def _videos(config: AnnotateConfig) -> list[VideoRef]:
+    """The videos that the sources name, without the overlays of an output that lies below them."""
+    own = open_store(config.output).uri + "/"
+    videos = [video for video in expand_sources(config.sources) if not video.uri.startswith(own)]
+    if not videos:
+        raise ConfigError("the sources hold no video but the output's own", ", ".join(config.sources))
+    return videos
+
+
+def _completed(ledger: Ledger, videos: list[VideoRef], config: AnnotateConfig) -> dict[str, ClipRecord]:
+    """Records of earlier runs, less those of videos since replaced, and of quarantined clips that are to be retried."""
+    if config.dry_run and not config.resume:
+        return {}
+    done = ledger.completed()
+    keys = {video.uri: video.key for video in videos}
+    for key, record in list(done.items()):
+        replaced = keys.get(record.video.uri, record.video.key) != record.video.key
+        retried = config.retry_quarantined and record.status is ClipStatus.QUARANTINED and record.video.uri in keys
+        if replaced or retried:
+            del done[key]
+            if not config.dry_run:
+                ledger.forget(key)
+    return done
+
+
+def _quarantine(plan: Plan, ledger: Ledger) -> dict[str, ClipRecord]:
+    """Records of the videos that could not be measured."""
+    now = {}
+    for key, row in plan.unreadable.items():
+        video, reason = VideoRef.model_validate_json(row["video"]), QuarantineReason(row["reason"])
+        log.warning("video quarantined", video=video.uri, reason=str(reason), detail=row["detail"])
+        now[key] = ledger.quarantine(video, 0, 0, reason=reason, detail=row["detail"])
+    return now
+
+
+def _annotate(
+    plan: Plan,
+    done: dict[str, ClipRecord],
+    model: Model,
+    ledger: Ledger,
+    attempts: Attempts,
+    config: AnnotateConfig,
+    seconds: dict[str, float],
+) -> dict[str, ClipRecord]:
+    """Records of the clips that had none, made by actors on the cluster."""
+    rows = plan.to_do(done)
+    if not rows:
+        return {}
+    ledger.store.delete(SUCCESS)
+    order = Order(
+        output=ledger.store.uri,
+        model=ray.put(model),
+        model_sha=ledger.model_sha,
+        config_sha=ledger.config_sha,
+        timeout_s=config.timeout_s,
+        gpu=gpu_share() > 0,
+        attempts=attempts,
+    )
+    now: dict[str, ClipRecord] = {}
+    with Meter(len(rows), sum(row["frames"] for row in rows)) as meter:
+        for receipt in work(rows, Annotator, order, workers=config.workers, gpu=order.gpu):
+            record = ClipRecord.model_validate_json(receipt["record"])
+            now[record.key] = record
+            meter.add(receipt["frames"])
+            for stage in STAGES:
+                seconds[stage] += receipt["seconds"][stage]
+            if record.reason is not None:
+                log.warning("clip quarantined", clip=record.key, reason=str(record.reason), detail=record.detail)
+                _stop_if_hopeless(now)
+    return now
+
+
+def _stop_if_hopeless(now: dict[str, ClipRecord]) -> None:
+    crashed = [record for record in now.values() if record.reason is QuarantineReason.CRASHED]
+    if len(crashed) == len(now) >= HOPELESS_AFTER:
+        raise SpecktrackError(
+            f"the first {len(crashed)} clips all failed, the last with",
+            crashed[-1].detail,
+            remedy="mend the cause, then run again with --retry-quarantined",
+        )
+
+
+def _report(
+    config: AnnotateConfig,
+    ledger: Ledger,
+    videos: list[VideoRef],
+    plan: Plan,
+    done: dict[str, ClipRecord],
+    now: dict[str, ClipRecord],
+    seconds: dict[str, float],
+) -> AnnotateReport:
+    standing = {key: record for key, record in (done | now).items() if key in set(plan.keys)}
+    reasons = [str(record.reason) for record in standing.values() if record.reason is not None]
+    if config.dry_run:
+        reasons += [row["reason"] for row in plan.unreadable.values()]
+    to_do = plan.to_do(done)
+    frames = sum(row["frames"] for row in to_do if row["key"] in now)
+    return AnnotateReport(
+        output=ledger.store.uri,
+        videos=len(videos),
+        clips=len(plan.clips),
+        committed=sum(record.status is ClipStatus.COMMITTED for record in now.values()),
+        resumed=len(plan.clips) - len(to_do),
+        quarantined=dict(sorted(Counter(reasons).items())),
+        planned_frames=sum(row["frames"] for row in to_do),
+        frames=frames,
+        rows=sum(record.rows for record in standing.values()),
+        wall_s=round(seconds["wall"], 3),
+        frames_per_s=round(frames / seconds["annotate"], 1) if frames else 0.0,
+        seconds={stage: round(spent, 3) for stage, spent in seconds.items() if stage != "wall"},
+    )
+
+
+@contextmanager
+def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
+    started = time.monotonic()
+    yield
+    seconds[stage] += time.monotonic() - started
+
+
+@contextmanager
+def _own_errors() -> Iterator[None]:
+    """An error that crossed a worker carries the worker's traceback as its text: raise the error inside it."""
+    try:
+        yield
+    except SpecktrackError as error:
+        cause = getattr(error, "cause", None)
+        raise (cause if isinstance(cause, SpecktrackError) else error) from None

@@ -1,0 +1,90 @@
+"""``run.json``: by what an output was made, so that a later run can refuse to mix in something else."""
+
+import json
+import platform
+from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version
+from typing import Any
+
+from specktrack import __version__
+from specktrack.annotate.config import AnnotateConfig, AnnotateReport
+from specktrack.errors import ConfigError, Conflict
+from specktrack.ledger import SUCCESS
+from specktrack.models.checkpoint import Model
+from specktrack.storage import MissingError, Store
+from specktrack.tracking import Tracker
+
+RUN = "run.json"
+LIBRARIES = ("ray", "torch", "pyarrow", "av", "numpy", "pydantic")
+
+
+def settings_of(config: AnnotateConfig, tracker: Tracker) -> dict[str, Any]:
+    """Everything but the model that decides rows and clips; where two outputs agree in it, their rows agree."""
+    return {"clip_s": config.clip_s, "tracking": tracker.config.model_dump(mode="json")}
+
+
+def claim(store: Store, config: AnnotateConfig, model: Model, settings: dict[str, Any]) -> None:
+    """Note in the output by what it is made; ConfigError with the differences if it is made by something else."""
+    if not config.resume and not config.dry_run:
+        _clear(store)
+    made_by = {"model": model.card.name, "model_sha256": model.sha256, **settings}
+    if config.resume or not config.dry_run:
+        _check_same(store, made_by)
+    if not config.dry_run and not store.exists(RUN):
+        note = {"status": "running", "made_by": made_by, **_circumstances(config, model)}
+        try:
+            store.put_if_absent(RUN, json.dumps(note, indent=1).encode())
+        except Conflict:
+            _check_same(store, made_by)
+
+
+def describe(
+    store: Store, config: AnnotateConfig, model: Model, settings: dict[str, Any], report: AnnotateReport
+) -> None:
+    """Write ``run.json`` of a finished run: settings, model card, versions, counts, seconds per stage."""
+    made_by = {"model": model.card.name, "model_sha256": model.sha256, **settings}
+    note = {"status": "finished", "made_by": made_by, **_circumstances(config, model)}
+    store.put(RUN, json.dumps({**note, "report": report.model_dump(mode="json")}, indent=1).encode())
+
+
+def _circumstances(config: AnnotateConfig, model: Model) -> dict[str, Any]:
+    versions = {"specktrack": __version__, "python": platform.python_version()}
+    return {
+        "config": config.model_dump(mode="json"),
+        "model_card": model.card.model_dump(mode="json"),
+        "versions": versions | {library: version(library) for library in LIBRARIES},
+    }
+
+
+def _check_same(store: Store, made_by: dict[str, Any]) -> None:
+    try:
+        earlier = _flat(json.loads(store.get(RUN))["made_by"])
+    except MissingError:
+        return
+    now = _flat(made_by)
+    changed = [key for key in sorted(now | earlier) if now.get(key) != earlier.get(key)]
+    if changed:
+        raise ConfigError(
+            "the output was made by another model or configuration",
+            ", ".join(f"{key} {earlier.get(key)!r} -> {now.get(key)!r}" for key in changed),
+            store.uri,
+            "choose another --output, or start over with --fresh",
+        )
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as dotted keys."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
+
+
+def _clear(store: Store) -> None:
+    """Remove what annotate writes and nothing else; records first, so that none ever names rows that are gone."""
+    for keys in (
+        [SUCCESS, RUN],
+        *([info.key for info in store.list(f"{part}/")] for part in ("records", "data", "overlays")),
+    ):
+        with ThreadPoolExecutor(16) as pool:
+            list(pool.map(store.delete, keys))

@@ -1,0 +1,95 @@
+"""Work on Ray Data: rows through an autoscaling pool of actors, and a count of how often each piece was begun."""
+
+import logging
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import ray
+import ray.data
+
+from specktrack.errors import MediaError, QuarantineReason
+
+MOST_BLOCKS = 10_000
+"""Units of work that Ray Data schedules singly; more rows than that share a unit."""
+MOST_ACTORS_PER_GPU = 4
+"""Decoding is the CPU's work: actors, each on a core of its own, take turns on a GPU."""
+MOST_ATTEMPTS = 3
+"""Workers also die for reasons of their own (preemption, memory): a clip is set aside when three died over it."""
+
+
+def work(
+    rows: Sequence[Mapping[str, Any]],
+    actor: type,
+    argument: Any,
+    *,
+    workers: int | None = None,
+    gpu: bool = False,
+) -> Iterator[dict[str, Any]]:
+    """Call ``actor(argument)`` on every row, in any order, and hand out the rows it returns as they come.
+
+    ``workers`` limits the actors; without a limit the pool grows as far as the cluster does. An actor that dies is
+    replaced, and its row is begun again.
+    """
+    if not rows:
+        return
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = context.print_on_execution_start = False
+    units = min(len(rows), MOST_BLOCKS)
+    most = min(units, workers or units)
+    pool = ray.data.ActorPoolStrategy(
+        min_size=1,
+        initial_size=max(1, min(most, int(_resources("CPU")))),
+        max_size=most,
+        max_tasks_in_flight_per_actor=2,  # one that waits is what tells the pool to grow
+    )
+    dataset = ray.data.from_items([dict(row) for row in rows], override_num_blocks=units)
+    yield from dataset.flat_map(
+        actor,
+        fn_constructor_args=(argument,),
+        compute=pool,
+        num_cpus=1,
+        num_gpus=gpu_share() if gpu else 0,
+    ).iter_rows()
+
+
+def gpu_share() -> float:
+    """The part of a GPU that one annotating actor asks for; 0 where the cluster has none."""
+    gpus = _resources("GPU")
+    return 1 / max(1, min(MOST_ACTORS_PER_GPU, int(_resources("CPU") // gpus))) if gpus else 0.0
+
+
+def _resources(kind: str) -> float:
+    return float(ray.cluster_resources().get(kind, 0.0))
+
+
+class _Counter:
+    def __init__(self) -> None:
+        self._begun: Counter[str] = Counter()
+
+    def begin(self, key: str) -> int:
+        self._begun[key] += 1
+        return self._begun[key]
+
+
+class Attempts:
+    """How often each key was begun in this run, counted in a process of its own that outlives the workers.
+
+    A decoder that kills its process cannot report that itself, and Ray would begin its clip for ever.
+    """
+
+    def __init__(self) -> None:
+        self._counter: Any = ray.remote(num_cpus=0)(_Counter).remote()
+
+    def begin(self, key: str) -> int:
+        """Count one more attempt and return its number; MediaError(CRASHED) beyond MOST_ATTEMPTS."""
+        attempt = int(ray.get(self._counter.begin.remote(key)))
+        if attempt > MOST_ATTEMPTS:
+            raise MediaError(
+                QuarantineReason.CRASHED,
+                f"{MOST_ATTEMPTS} workers died over it",
+                key,
+                remedy="run again with --retry-quarantined if the cluster was at fault",
+            )
+        return attempt

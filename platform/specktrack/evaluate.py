@@ -6,8 +6,7 @@ label are reported in ``beyond_labels`` and count for nothing.
 
 import io
 import tempfile
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self
@@ -15,21 +14,19 @@ from typing import Any, ClassVar, Literal, Self
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv
 import pyarrow.parquet as pq
 from pydantic import model_validator
 
 from specktrack import telemetry
-from specktrack.annotate import AnnotateConfig, annotate, annotate_here
 from specktrack.config import Config, VerbConfig
 from specktrack.datasets import load_dataset
 from specktrack.errors import ConfigError, MediaError
 from specktrack.ledger import read_annotations
 from specktrack.metrics import PointCounts, classify_points, count_points, error_summary, point_errors
 from specktrack.protocols import PAPER_WH, PROTOCOLS, Protocol, Tolerance
+from specktrack.rows import pair_videos, read_rows
 from specktrack.schema import ROWS, Visibility
-from specktrack.storage import local_path, open_store, stat, to_uri
-from specktrack.video import probe
+from specktrack.storage import open_store
 
 _FRAMES = pa.schema(
     {
@@ -64,8 +61,6 @@ class EvaluateConfig(VerbConfig):
     """Where evaluation.json and frames.parquet are written."""
     address: str | None = None
     """Annotate on this Ray cluster ('auto', 'local' or ray://...); in this process if not given."""
-    source_wh: tuple[int, int] | None = None
-    """Width and height of the videos, for labels whose videos cannot be opened."""
 
     @model_validator(mode="after")
     def _one_source_of_rows(self) -> Self:
@@ -143,20 +138,22 @@ def evaluate(config: EvaluateConfig) -> EvaluationReport:
     Raises ConfigError if nothing can be compared, and whatever reading labels, rows or videos raises.
     """
     protocol = PROTOCOLS[config.protocol]
-    labels = _by_video(_labels(config.data), f"labels {config.data}")
+    dataset = load_dataset(config.data)
+    labels = _by_video(dataset.rows, f"labels {config.data}")
+    sizes = {video.ref.uri: (video.width_px, video.height_px) for video in dataset.card.videos}
     chosen = protocol.select({uri: len(rows) for uri, rows in labels.items()})
     labels = {uri: _visible(rows, protocol) for uri, rows in labels.items() if uri in chosen}
     if not labels:
-        raise ConfigError("no labelled video belongs to the protocol", config.protocol, config.data)
+        raise ConfigError("no labelled frame belongs to the protocol", config.protocol, config.data)
     predictions, unread = _predictions(config, list(labels))
-    pairs = _pair(list(labels), list(predictions))
+    pairs = pair_videos(list(labels), list(predictions))
     if not pairs and not unread:
         raise ConfigError(
             "no prediction belongs to a labelled video", next(iter(predictions), None), config.data,
             "videos are matched by URI, then by a unique file name",
         )  # fmt: skip
     joined = [
-        _join(uri, rows, predictions.get(pairs.get(uri, ""), ROWS.empty_table()), _source_wh(config, uri))
+        _join(uri, rows, predictions.get(pairs.get(uri, ""), ROWS.empty_table()), sizes[uri])
         for uri, rows in labels.items()
     ]
     strays = sum(len(rows) for uri, rows in predictions.items() if uri not in pairs.values())
@@ -166,13 +163,6 @@ def evaluate(config: EvaluateConfig) -> EvaluationReport:
         store.put("frames.parquet", _frames_parquet(joined, protocol.tolerances[0]))
         store.put("evaluation.json", report.model_dump_json(indent=2).encode())
     return report
-
-
-def _labels(uri: str) -> pa.Table:
-    rows = load_dataset(uri).rows
-    if not len(rows):
-        raise ConfigError("the dataset holds no labels", uri)
-    return rows
 
 
 def _by_video(rows: pa.Table, place: str) -> dict[str, pa.Table]:
@@ -203,15 +193,18 @@ def _visible(rows: pa.Table, protocol: Protocol) -> pa.Table:
 def _predictions(config: EvaluateConfig, videos: list[str]) -> tuple[dict[str, pa.Table], dict[str, str]]:
     """Rows by video URI, and the videos that could not be read with the reason."""
     if config.predictions is not None:
-        return _by_video(_read_rows(config.predictions), f"predictions {config.predictions}"), {}
+        return _by_video(read_rows(config.predictions), f"predictions {config.predictions}"), {}
     assert config.model is not None
     if config.address is not None:
         return _annotate_on_ray(config, videos)
-    rows, unread = {}, {}
+    from specktrack.annotate import annotate_here  # loads torch, which comparing rows does not need
+    from specktrack.models.checkpoint import load_model
+
+    model, rows, unread = load_model(config.model), {}, {}
     log = telemetry.get_logger()
     for number, uri in enumerate(videos, 1):
         try:
-            rows[uri] = annotate_here(uri, model=config.model)
+            rows[uri] = annotate_here(uri, model=model)
         except MediaError as error:
             unread[uri] = str(error)
         log.info("video annotated", video=uri, number=number, of=len(videos), rows=len(rows.get(uri, ())))
@@ -220,86 +213,14 @@ def _predictions(config: EvaluateConfig, videos: list[str]) -> tuple[dict[str, p
 
 def _annotate_on_ray(config: EvaluateConfig, videos: list[str]) -> tuple[dict[str, pa.Table], dict[str, str]]:
     """Annotate on a cluster; the rows stay below the output, so that a second evaluation finds them done."""
+    from specktrack.annotate import AnnotateConfig, annotate  # loads torch and ray
+
     with ExitStack() as stack:
         root = config.output or stack.enter_context(tempfile.TemporaryDirectory())
         place = f"{root.rstrip('/')}/annotations"
         annotate(AnnotateConfig(sources=tuple(videos), output=place, model=config.model, address=config.address))
         rows = _by_video(read_annotations(place), place)
     return rows, {uri: "quarantined" for uri in videos if uri not in rows}
-
-
-def _read_rows(place: str) -> pa.Table:
-    """Rows from an output of annotate, a Parquet or CSV file, or a dataset (its labels taken as predictions)."""
-    uri = to_uri(place)
-    folder, _, name = uri.rpartition("/")
-    if name.endswith((".parquet", ".csv")):
-        data = io.BytesIO(open_store(folder).get(name))
-        return _complete(_read_parquet(data, place) if name.endswith(".parquet") else _read_csv(data, place), place)
-    path = local_path(uri)
-    if path is not None and not path.is_dir():
-        raise ConfigError("no predictions there", place, remedy="give an output of annotate, a Parquet or a CSV file")
-    store = open_store(uri)
-    if store.exists("_SUCCESS") or next(store.list("records/"), None) is not None:
-        return read_annotations(uri)
-    return load_dataset(uri).rows
-
-
-def _read_parquet(data: io.BytesIO, place: str) -> pa.Table:
-    try:
-        return pq.read_table(data)
-    except pa.ArrowInvalid as error:
-        raise ConfigError(f"not a Parquet file: {error}", place=place) from None
-
-
-def _read_csv(data: io.BytesIO, place: str) -> pa.Table:
-    try:
-        return pyarrow.csv.read_csv(data)
-    except pa.ArrowInvalid as error:
-        raise ConfigError(f"not a CSV file: {error}", place=place) from None
-
-
-def _complete(table: pa.Table, place: str) -> pa.Table:
-    """Fill the columns that a comparison does not need; ConfigError if video, frame, x or y is missing."""
-    missing = [name for name in ("video", "frame", "x", "y") if name not in table.column_names]
-    if missing:
-        raise ConfigError("predictions lack columns", missing, place, "the row columns are video, frame, x, y, ...")
-    present = pc.and_(pc.is_valid(table["x"]), pc.is_valid(table["y"]))
-    fallback = {
-        "object": pa.scalar(0, pa.int32()), "gap": pa.scalar(0, pa.int32()), "pts_s": pa.scalar(0.0),
-        "visibility": pc.if_else(present, "clear", "absent"), "provenance": pa.scalar("detected"),
-    }  # fmt: skip
-    columns = {}
-    for field in ROWS:
-        column = table[field.name] if field.name in table.column_names else fallback.get(field.name)
-        if column is None or isinstance(column, pa.Scalar):
-            value = column if column is not None else pa.scalar(None, field.type)
-            column = pa.chunked_array([pa.repeat(value, len(table))])
-        columns[field.name] = column
-    try:
-        return pa.table(columns).cast(ROWS)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, ValueError) as error:
-        raise ConfigError(f"not rows: {error}", place=place) from None
-
-
-def _pair(labelled: Iterable[str], predicted: Iterable[str]) -> dict[str, str]:
-    """Label video to prediction video: equal URI, else equal base name where that is unique on both sides."""
-    labelled, predicted = list(labelled), list(predicted)
-    pairs = {uri: uri for uri in labelled if uri in set(predicted)}
-    open_labels = [uri for uri in labelled if uri not in pairs]
-    free = [uri for uri in predicted if uri not in pairs]
-    label_names, free_names = Counter(map(_base_name, open_labels)), {_base_name(uri): uri for uri in free}
-    free_counts = Counter(map(_base_name, free))
-    for uri in open_labels:
-        name = _base_name(uri)
-        if label_names[name] == free_counts[name] == 1:
-            pairs[uri] = free_names[name]
-    return pairs
-
-
-def _base_name(uri: str) -> str:
-    """The last part of a URI or path without its suffix."""
-    name = uri.rstrip("/").rpartition("/")[2]
-    return name.rpartition(".")[0] or name
 
 
 def _join(uri: str, labels: pa.Table, rows: pa.Table, source_wh: tuple[int, int]) -> _Joined:
@@ -323,22 +244,13 @@ def _positions(rows: pa.Table) -> np.ndarray:
     return np.stack([rows[name].to_numpy(zero_copy_only=False).astype(float) for name in ("x", "y")], axis=1)
 
 
-def _source_wh(config: EvaluateConfig, uri: str) -> tuple[int, int]:
-    if config.source_wh is not None:
-        return config.source_wh
-    try:
-        return probe(stat(uri)).size_wh_px
-    except MediaError as error:
-        raise ConfigError(f"the size of a video is unknown: {error}", place=uri, remedy="give --source-wh") from None
-
-
 def _report(
     config: EvaluateConfig, protocol: Protocol, joined: list[_Joined], strays: int, unread: Mapping[str, str]
 ) -> EvaluationReport:
     names = [tolerance.name for tolerance in protocol.tolerances]
     counts = {video.video: [_count(video, tolerance) for tolerance in protocol.tolerances] for video in joined}
     totals = [sum(column, PointCounts()) for column in zip(*counts.values(), strict=True)]
-    errors = {uri: _errors(joined, uri) for uri in (None, PAPER_WH)}
+    errors = {at_wh: _errors(joined, at_wh) for at_wh in (None, PAPER_WH)}
     per_video = tuple(
         VideoEvaluation(
             video=video.video,

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, NoReturn, Union, get_args, get_origin
 
-from pydantic import BaseModel
+from pydantic import BaseModel, SerializeAsAny
 from pydantic.fields import FieldInfo
 
 from specktrack.config import VerbConfig
@@ -32,6 +32,8 @@ class Verb:
     """Fields that may be given without their option's name, in order; a list field takes all that follow."""
     show: str = "specktrack.display:show"
     """``module:function`` that prints the report for people."""
+    recipes: str | None = None
+    """``module:function`` from the name of a shipped configuration to its file; gives the verb ``--recipe``."""
 
 
 VERBS: Mapping[str, Verb] = {
@@ -42,7 +44,10 @@ VERBS: Mapping[str, Verb] = {
         ("sources",),
     ),
     "train": Verb(
-        "Train a network on a labelled dataset.", "specktrack.training:TrainConfig", "specktrack.training:train"
+        "Train a network on a labelled dataset.",
+        "specktrack.training:TrainConfig",
+        "specktrack.training:train",
+        recipes="specktrack.training:recipe_path",
     ),
     "evaluate": Verb(
         "Compare a model, or rows that exist, with labels.",
@@ -158,14 +163,15 @@ def parse(verb_name: str, arguments: Sequence[str]) -> tuple[VerbConfig, argpars
             words.append(word)
     options |= _fill(verb.positional, words, config_class)
     options |= {key[1:]: _plain(value) for key, value in vars(given).items() if key.startswith(":")}
-    return config_class.parse(options, yaml_file=given.config), given
+    return config_class.parse(options, yaml_file=_yaml_file(given, verb)), given
 
 
 def options_of(config_class: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
     """(dotted key, field) of every leaf of a configuration class, in order."""
     for name, field in config_class.model_fields.items():
         nested = [t for t in _types_in(field.annotation) if isinstance(t, type) and issubclass(t, BaseModel)]
-        if len(nested) == 1:
+        chosen_by_name = any(isinstance(item, SerializeAsAny) for item in field.metadata)
+        if len(nested) == 1 and not chosen_by_name:
             yield from options_of(nested[0], f"{prefix}{name}.")
         else:
             yield prefix + name, field
@@ -192,7 +198,7 @@ def _parser(name: str, verb: Verb, config_class: type[VerbConfig]) -> argparse.A
     fields = dict(options_of(config_class))
     words = " ".join(_metavar_of_word(fields[key], key) for key in verb.positional)
     parser.usage = f"%(prog)s {words} [options] [key=value ...]".replace("  ", " ")
-    about = "; ".join(f"{key}: {fields[key].description}" for key in verb.positional)
+    about = " ".join(f"{key.upper()}: {fields[key].description}" for key in verb.positional)
     everything = argparse.REMAINDER if name == "submit" else "*"
     parser.add_argument("words", nargs=everything, metavar=words or "key=value", help=_escaped(about))
     for key, field in fields.items():
@@ -200,6 +206,8 @@ def _parser(name: str, verb: Verb, config_class: type[VerbConfig]) -> argparse.A
             _add_option(parser, key, field)
     shared = parser.add_argument_group("for every verb")
     shared.add_argument("--config", metavar="FILE", help="YAML file with any of these settings; options win over it")
+    if verb.recipes:
+        shared.add_argument("--recipe", metavar="NAME", help="a configuration that comes with the package")
     shared.add_argument("--json", action="store_true", help="print the report as one JSON value, last on stdout")
     shared.add_argument("--verbose", action="store_true", help="log more")
     shared.add_argument("-h", "--help", action="store_true", help="show this")
@@ -221,6 +229,15 @@ def _add_option(parser: argparse.ArgumentParser, key: str, field: FieldInfo) -> 
     metavar = "{" + ",".join(map(str, literals)) + "}" if literals else key.rpartition(".")[2].upper()
     action = "append" if _is_list(field) else "store"
     parser.add_argument(flag, dest=f":{key}", action=action, metavar=metavar, default=argparse.SUPPRESS, help=help_text)
+
+
+def _yaml_file(given: argparse.Namespace, verb: Verb) -> Path | str | None:
+    recipe = getattr(given, "recipe", None)
+    if recipe is None or verb.recipes is None:
+        return given.config
+    if given.config is not None:
+        raise ConfigError("--recipe and --config both name a configuration file", remedy="give one of them")
+    return load(verb.recipes)(recipe)
 
 
 def _fill(positional: Sequence[str], words: list[str], config_class: type[VerbConfig]) -> dict[str, Any]:

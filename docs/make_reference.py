@@ -1,0 +1,97 @@
+"""Print docs/reference from the classes: ``make docs``. With ``--check``, say which page is stale and exit 1."""
+
+import sys
+from pathlib import Path
+
+from specktrack.errors import QuarantineReason
+from specktrack.options import VERBS, load, options_of
+from specktrack.schema import ROWS
+from specktrack.verbs import ModelsListConfig, models_list
+
+FOLDER = Path(__file__).parent / "reference"
+
+EXIT_CODES = {
+    0: "done",
+    2: "bad usage or configuration",
+    3: "model or checkpoint",
+    4: "storage",
+    5: "finished, but with quarantined videos; all others are complete",
+    130: "interrupted; the same command again goes on",
+}
+
+
+def pages() -> dict[str, str]:
+    """Text of every page by file name."""
+    return {"cli.md": cli_page(), "models.md": models_page(), "rows.md": rows_page()}
+
+
+def cli_page() -> str:
+    """Every verb with its settings, and the exit codes."""
+    parts = [
+        "# Command line",
+        "Each setting is an option (`--field-name value`), a word (`field.name=value`), a key of the `--config` file"
+        "\nand an environment variable (`SPECKTRACK_VERB_FIELD`, nested with `__`). Options win over environment over"
+        "\nfile. `--json` prints one JSON value, last on stdout; logs go to stderr.",
+        table("exit code|meaning", [f"{code}|{meaning}" for code, meaning in EXIT_CODES.items()]),
+        "Reasons for quarantine: " + ", ".join(f"`{reason.value}`" for reason in QuarantineReason) + ".",
+    ]
+    for name, verb in VERBS.items():
+        rows = []
+        for key, field in options_of(load(verb.config)):
+            given = key in verb.positional
+            flag = key.upper() if given else "--" + key.replace("_", "-")
+            default = "required" if field.is_required() else repr(field.get_default(call_default_factory=True))
+            rows.append(f"`{flag}`|{cell(default)}|{cell(field.description or '')}")
+        words = " ".join(key.upper() for key in verb.positional)
+        parts += [f"## specktrack {name} {words}".rstrip(), verb.summary, table("setting|default|meaning", rows)]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def models_page() -> str:
+    """The zoo."""
+    rows = [
+        f"{entry.name}|{entry.family}|{entry.parameters:,}|{entry.frames_in} in, {entry.frames_out} out|"
+        f"{entry.input_wh[0]}x{entry.input_wh[1]}|{'in the package' if entry.weights else 'train it'}"
+        for entry in models_list(ModelsListConfig())
+    ]
+    return "# Models\n\n" + table("name|family|parameters|frames|input|weights", rows) + "\n"
+
+
+def rows_page() -> str:
+    """The row schema."""
+    rows = [f"`{field.name}`|{cell(str(field.type))}|{'yes' if field.nullable else 'no'}" for field in ROWS]
+    return (
+        "# Rows\n\nOne row per frame and object, absent frames included; the same schema for labels and predictions."
+        "\nx, y, w, h are source px.\n\n" + table("column|type|may be null", rows) + "\n"
+    )
+
+
+def table(head: str, rows: list[str]) -> str:
+    """A Markdown table; cells are separated by bars."""
+    if not rows:
+        return ""
+    return "\n".join(f"| {line.replace('|', ' | ')} |" for line in [head, "|".join("-" * head.count("|") + "-"), *rows])
+
+
+def cell(text: str) -> str:
+    """One line without bars, for a table."""
+    return " ".join(text.split()).replace("|", "or").replace("``", "`")
+
+
+def main() -> int:
+    """Write the pages, or compare them."""
+    stale = []
+    FOLDER.mkdir(exist_ok=True)
+    for name, text in pages().items():
+        path = FOLDER / name
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            stale.append(name)
+            if "--check" not in sys.argv[1:]:
+                path.write_text(text, encoding="utf-8")
+    if stale:
+        print(f"{'stale, run make docs' if '--check' in sys.argv[1:] else 'written'}: {', '.join(stale)}")
+    return 1 if stale and "--check" in sys.argv[1:] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

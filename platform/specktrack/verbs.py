@@ -1,0 +1,210 @@
+"""The small verbs: datasets, the zoo, exporting and rendering rows. Each is a configuration and a function."""
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+from pydantic import Field
+
+from specktrack import datasets, overlay
+from specktrack.config import Config, VerbConfig
+from specktrack.datasets import DatasetCard
+from specktrack.datasets.synthetic import SynthConfig, write_archive
+from specktrack.errors import ConfigError
+from specktrack.models import WEIGHTS, ZOO, build, network_config
+from specktrack.rows import read_rows, rows_of
+from specktrack.storage import stat, to_uri
+
+
+class DataImportConfig(VerbConfig):
+    """Bring labels into the row schema; their videos stay where they are."""
+
+    verb: ClassVar[str] = "data_import"
+
+    format: str
+    """A format of point labels, or auto."""
+    source: str
+    """The folder with labels and videos."""
+    destination: str
+    """The folder or s3:// prefix for the dataset."""
+    labels_only_wh_px: tuple[int, int] | None = None
+    """Width and height of the pictures, for labels that came without their videos."""
+
+
+def data_import(config: DataImportConfig) -> DatasetCard:
+    """Import a dataset; its card."""
+    return datasets.import_dataset(
+        config.format, config.source, config.destination, labels_only_wh_px=config.labels_only_wh_px
+    )
+
+
+class DataCheckConfig(VerbConfig):
+    """Look for labels that cannot be right."""
+
+    verb: ClassVar[str] = "data_check"
+
+    data: str
+    """The dataset, or a folder in a known format."""
+
+
+def data_check(config: DataCheckConfig) -> Any:
+    """Check a dataset; the findings."""
+    return datasets.check_dataset(config.data)
+
+
+class DataStatsConfig(VerbConfig):
+    """Count what a dataset holds."""
+
+    verb: ClassVar[str] = "data_stats"
+
+    data: str
+    """The dataset, or a folder in a known format."""
+
+
+def data_stats(config: DataStatsConfig) -> Any:
+    """Numbers about a dataset."""
+    return datasets.dataset_stats(config.data)
+
+
+class DataSynthConfig(SynthConfig):
+    """Render videos with an object whose position is known."""
+
+    verb: ClassVar[str] = "data_synth"
+
+    destination: str
+    """The folder or s3:// prefix for the videos and their labels."""
+
+
+def data_synth(config: DataSynthConfig) -> DatasetCard:
+    """Render an archive; its card."""
+    settings = SynthConfig.model_validate(config.model_dump(exclude={"destination"}))
+    return write_archive(settings, config.destination)
+
+
+class ZooEntry(Config):
+    """One model of the zoo."""
+
+    name: str
+    family: str
+    parameters: int
+    frames_in: int
+    frames_out: int
+    input_wh: tuple[int, int]
+    weights: str | None
+    """File name of the weights inside the package; None where it must be trained first."""
+
+
+class ModelsListConfig(VerbConfig):
+    """The models that can be named."""
+
+    verb: ClassVar[str] = "models_list"
+
+
+def models_list(_: ModelsListConfig) -> list[ZooEntry]:
+    """One entry per network of the zoo."""
+    return [_entry(name) for name in ZOO]
+
+
+class ModelsShowConfig(VerbConfig):
+    """One model's configuration and card."""
+
+    verb: ClassVar[str] = "models_show"
+
+    name: str
+    """Name in the zoo, or path of a checkpoint."""
+
+
+def models_show(config: ModelsShowConfig) -> dict[str, Any]:
+    """The zoo entry, and the card where there are weights. CheckpointError if there is neither."""
+    from specktrack.models.checkpoint import load_model  # torch takes seconds that `data check` need not wait for
+
+    shown: dict[str, Any] = {}
+    if config.name in ZOO:
+        shown = _entry(config.name).model_dump() | {"network": network_config(config.name).model_dump(mode="json")}
+        if shown["weights"] is None:
+            return shown
+    card = load_model(config.name).card.model_dump(mode="json")
+    return shown | card | {"parameters": shown.get("parameters") or _parameters(card["network"])}
+
+
+class ExportConfig(VerbConfig):
+    """Write rows in another tool's format."""
+
+    verb: ClassVar[str] = "export"
+
+    annotations: str
+    """An output of annotate, or a file of rows."""
+    to: str
+    """csv or jsonl (one file for all rows); tracknet-csv, tennis or badminton (one file per video)."""
+    destination: str
+    """The file, or the folder for one file per video."""
+    video: str | None = None
+    """Only the rows of this video (its URI, path or file name)."""
+
+
+class ExportReport(Config):
+    """What was written."""
+
+    rows: int
+    written: tuple[str, ...] = Field(description="URIs")
+
+
+def export(config: ExportConfig) -> ExportReport:
+    """Export rows; what was written."""
+    rows = read_rows(config.annotations)
+    if config.video is not None:
+        rows = rows_of(rows, config.video, config.annotations)
+    written = datasets.export_rows(rows, config.to, config.destination)
+    return ExportReport(rows=rows.num_rows, written=tuple(written))
+
+
+class RenderConfig(VerbConfig):
+    """Draw rows onto their video."""
+
+    verb: ClassVar[str] = "render"
+
+    video: str
+    """The video."""
+    annotations: str
+    """An output of annotate, or a file of rows."""
+    output: str
+    """The MP4 file to write."""
+
+
+class RenderReport(Config):
+    """What was drawn."""
+
+    output: str
+    rows: int
+    bytes: int
+
+
+def render_video(config: RenderConfig) -> RenderReport:
+    """Render an overlay video."""
+    output = Path(config.output)
+    if output.suffix.lower() != ".mp4":
+        raise ConfigError("an overlay is written as .mp4", config.output)
+    rows = rows_of(read_rows(config.annotations), config.video, config.annotations)
+    overlay.render(stat(to_uri(config.video)), rows, output)
+    return RenderReport(output=str(output), rows=rows.num_rows, bytes=output.stat().st_size)
+
+
+def _entry(name: str) -> ZooEntry:
+    config = network_config(name)
+    weights = WEIGHTS / f"{name}.safetensors"
+    return ZooEntry(
+        name=name,
+        family=config.family,
+        parameters=_parameters(name),
+        frames_in=config.frames_in,
+        frames_out=config.frames_out,
+        input_wh=config.input_wh,
+        weights=weights.name if weights.is_file() else None,
+    )
+
+
+def _parameters(network: str | dict[str, object]) -> int:
+    """How many numbers a network learns; built on the meta device, which allocates nothing."""
+    import torch  # as above
+
+    with torch.device("meta"):
+        return sum(parameter.numel() for parameter in build(network_config(network)).parameters())

@@ -1,0 +1,216 @@
+"""Evaluating: labels and rows are joined by video and frame, and counted as the protocol says."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+import pytest
+
+from specktrack.datasets.dataset import DatasetVideo, make_dataset, save_dataset
+from specktrack.errors import ConfigError, StorageError
+from specktrack.evaluate import EvaluateConfig, EvaluationReport, evaluate
+from specktrack.frames import Trajectory
+from specktrack.ledger import Ledger
+from specktrack.protocols import PROTOCOLS, tennis_clip_test, tennis_game_test
+from specktrack.rows import pair_videos, read_rows, rows_of
+from specktrack.schema import Clip, VideoRef
+from specktrack.storage import open_store
+
+NOWHERE = (float("nan"), float("nan"))
+Points = Mapping[int, tuple[float, float]]
+
+
+def track(points: Points, visibility: list[str] | None = None) -> Trajectory:
+    frame = np.array(sorted(points), np.int64)
+    xy_px = np.array([points[int(f)] for f in frame], np.float32).reshape(-1, 2)
+    words = np.array(visibility, object) if visibility else None
+    return Trajectory(frame, frame / 25, xy_px, np.full(len(frame), 0.5, np.float32), words)  # type: ignore[arg-type]
+
+
+def dataset(folder: Path, videos: Mapping[str, Trajectory], *, wh: tuple[int, int] = (1280, 720)) -> str:
+    """A dataset of labels whose videos are elsewhere."""
+    entries = tuple(
+        DatasetVideo(
+            ref=VideoRef(uri=uri, etag="", size_bytes=0), width_px=wh[0], height_px=wh[1], fps=25, frames=len(labels),
+            labels_only=True,
+        )
+        for uri, labels in videos.items()
+    )  # fmt: skip
+    rows = pa.concat_tables([labels.to_rows(uri) for uri, labels in videos.items()])
+    save_dataset(make_dataset(rows, entries, name="test", layout="rows", source="test"), open_store(str(folder)))
+    return str(folder)
+
+
+def predictions(path: Path, videos: Mapping[str, Trajectory]) -> str:
+    pq.write_table(pa.concat_tables([rows.to_rows(uri) for uri, rows in videos.items()]), path)
+    return str(path)
+
+
+def run(
+    tmp_path: Path, labels: Mapping[str, Trajectory], rows: Mapping[str, Trajectory], **rest: str
+) -> EvaluationReport:
+    data, found = dataset(tmp_path / "labels", labels), predictions(tmp_path / "rows.parquet", rows)
+    return evaluate(EvaluateConfig(data=data, predictions=found, **rest))  # type: ignore[arg-type]
+
+
+A, B = "file:///videos/a.mp4", "file:///videos/b.mp4"
+LABELS = {A: track({0: (100, 100), 1: (110, 100), 2: (120, 100), 3: NOWHERE, 4: NOWHERE, 5: (150, 100)})}
+
+
+def test_one_frame_of_each_kind(tmp_path: Path) -> None:
+    found = {A: track({0: (103, 104), 1: (116, 108), 2: NOWHERE, 3: (5, 5), 4: NOWHERE, 5: (150, 100)})}
+    report = run(tmp_path, LABELS, found)
+    assert report.headline == "4 px at 512x288"
+    assert report.counts == {"tp": 3, "tn": 1, "fp1": 0, "fp2": 1, "fn": 1, "total": 6}
+    assert [report.at[name]["tp"] for name in ("4 px", "5 px")] == [1, 2]
+    assert report.at["5 px"]["fp1"] == 1
+    assert (report.precision, report.recall, report.f1) == pytest.approx((0.75, 0.75, 0.75))
+    assert report.accuracy == pytest.approx(4 / 6)
+    assert report.error_px["p50"] == pytest.approx(5.0)
+    assert report.error_512x288_px["p50"] == pytest.approx(2.0)
+    assert (report.missing, report.beyond_labels, report.exit_code) == (0, 0, 0)
+
+
+def test_a_labelled_frame_without_a_prediction_is_absent_and_missing(tmp_path: Path) -> None:
+    report = run(tmp_path, LABELS, {A: track({0: (100, 100), 3: NOWHERE, 77: (1, 1)})})
+    assert report.counts == {"tp": 1, "tn": 2, "fp1": 0, "fp2": 0, "fn": 3, "total": 6}
+    assert (report.missing, report.beyond_labels) == (4, 1)
+
+
+def test_videos_are_matched_by_a_unique_name_where_uris_differ(tmp_path: Path) -> None:
+    moved = {"s3://bucket/a.mp4": LABELS[A], "s3://bucket/other.mp4": LABELS[A]}
+    report = run(tmp_path, LABELS, moved)
+    assert (report.accuracy, report.beyond_labels) == (1.0, 6)
+
+
+def test_a_video_without_any_prediction_is_counted_as_missing(tmp_path: Path) -> None:
+    report = run(tmp_path, {**LABELS, B: LABELS[A]}, LABELS)
+    assert report.missing == 6
+    assert [(entry.video, entry.missing) for entry in report.per_video] == [(A, 0), (B, 6)]
+    assert [entry.at["4 px"]["accuracy"] for entry in report.per_video] == pytest.approx([1.0, 2 / 6])
+
+
+def test_nothing_to_compare_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"no prediction belongs to a labelled video: 'file:///videos/b.mp4'"):
+        run(tmp_path, LABELS, {B: LABELS[A]})
+
+
+def test_names_that_are_not_unique_match_nothing() -> None:
+    assert pair_videos(["file:///1/a.mp4", "file:///2/a.mp4"], ["s3://b/a.mp4"]) == {}
+    assert pair_videos(["file:///1/a.mp4"], ["s3://b/a.mp4", "s3://c/a.mp4"]) == {}
+    assert pair_videos(["file:///1/a.mp4", "file:///2/a.mp4"], ["file:///2/a.mp4"]) == dict.fromkeys(
+        ["file:///2/a.mp4"], "file:///2/a.mp4"
+    )
+
+
+def test_wasb_counts_strictly_in_source_px_and_takes_occluded_as_absent(tmp_path: Path) -> None:
+    labels = {A: track({0: (100, 100), 1: (100, 100), 2: (50, 50)}, ["clear", "blurred", "occluded"])}
+    found = {A: track({0: (104, 100), 1: (103.9, 100), 2: NOWHERE})}
+    report = run(tmp_path, labels, found, protocol="wasb")
+    assert report.headline == "< 4 px"
+    assert report.counts == {"tp": 1, "tn": 1, "fp1": 1, "fp2": 0, "fn": 0, "total": 3}
+
+
+def test_tennis_protocols_choose_their_clips(tmp_path: Path) -> None:
+    frames = {f"file:///t/game{game}/Clip{clip}/": 10 for game in range(1, 11) for clip in (1, 2)}
+    assert {uri.split("/")[4] for uri in tennis_game_test(frames)} == {"game1", "game4", "game9"}
+    chosen = tennis_clip_test(frames)
+    assert len(chosen) == 6
+    assert "file:///t/game10/Clip2/" in chosen
+    assert "file:///t/game7/Clip2/" not in chosen
+    with pytest.raises(ConfigError, match=r"not a clip of the tennis dataset: 'file:///videos/a.mp4'"):
+        run(tmp_path, LABELS, LABELS, protocol="tennis-game")
+
+
+def test_an_unknown_protocol_names_the_known_ones() -> None:
+    with pytest.raises(ConfigError, match=r"protocol='four': input should be 'points', 'shuttlecock', .*'wasb'"):
+        EvaluateConfig.parse({"data": "x", "predictions": "y", "protocol": "four"}, environment={})
+    assert EvaluateConfig.model_json_schema()["properties"]["protocol"]["enum"] == list(PROTOCOLS)
+
+
+@pytest.mark.parametrize("given", [{}, {"model": "m", "predictions": "p"}])
+def test_either_a_model_or_predictions(given: dict[str, str]) -> None:
+    with pytest.raises(ConfigError, match="give either model or predictions"):
+        EvaluateConfig.parse({"data": "x", **given}, environment={})
+
+
+def test_the_report_and_one_row_per_frame_are_written(tmp_path: Path) -> None:
+    found = {A: track({0: (100, 103), 1: NOWHERE, 2: (400, 400), 3: (1, 1), 4: NOWHERE})}
+    report = run(tmp_path, LABELS, found, output=str(tmp_path / "out"))
+    written = json.loads((tmp_path / "out" / "evaluation.json").read_text())
+    assert written == report.model_dump(mode="json")
+    frames = pq.read_table(tmp_path / "out" / "frames.parquet").to_pydict()
+    assert frames["outcome"] == ["tp", "fn", "fp1", "fp2", "tn", "fn"]
+    assert frames["error_px"][:2] == [3.0, None]
+    assert frames["x"][5] is None
+
+
+def test_the_output_of_annotate_is_read_through_its_records(tmp_path: Path) -> None:
+    store = open_store(str(tmp_path / "annotations"))
+    video = VideoRef(uri=A, etag="e", size_bytes=1)
+    Ledger(store, "model", "config").commit(Clip(video=video, start=0, stop=6), LABELS[A].to_rows(A), metadata={})
+    (tmp_path / "annotations" / "data" / "stray.parquet").write_bytes(b"nobody's")
+    report = evaluate(EvaluateConfig(data=dataset(tmp_path / "l", LABELS), predictions=str(tmp_path / "annotations")))
+    assert report.accuracy == 1.0
+
+
+def test_csv_rows_with_only_the_columns_that_matter(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text(f"video,frame,x,y\n{A},0,100,100\n{A},1,,\n{A},2,120,100\n")
+    report = evaluate(EvaluateConfig(data=dataset(tmp_path / "l", LABELS), predictions=str(tmp_path / "rows.csv")))
+    assert (report.counts["tp"], report.counts["fn"], report.missing) == (2, 2, 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("rows.csv", b"video,frame\na,0\n", r"predictions lack columns: \['x', 'y'\]"),
+        ("rows.csv", b"video,frame,x,y\na,zero,1,1\n", "not rows"),
+        ("rows.csv", b"", "not a CSV file"),
+        ("rows.parquet", b"PAR0", "not a Parquet file"),
+        ("rows.txt", b"", "no predictions there"),
+    ],
+)
+def test_files_that_are_no_rows(tmp_path: Path, name: str, content: bytes, message: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ConfigError, match=message):
+        read_rows(str(tmp_path / name))
+
+
+def test_predictions_that_are_not_there(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match=r"none\.parquet"):
+        read_rows(str(tmp_path / "none.parquet"))
+
+
+def test_two_rows_for_one_frame_are_refused(tmp_path: Path) -> None:
+    twice = pa.concat_tables([LABELS[A].to_rows(A), LABELS[A].to_rows(A)])
+    pq.write_table(twice, tmp_path / "twice.parquet")
+    with pytest.raises(ConfigError, match=r"two rows for one frame of one object: 0"):
+        evaluate(EvaluateConfig(data=dataset(tmp_path / "l", LABELS), predictions=str(tmp_path / "twice.parquet")))
+
+
+def test_rows_of_one_video_are_found_by_name() -> None:
+    rows = pa.concat_tables([LABELS[A].to_rows(A), LABELS[A].to_rows(B)])
+    assert set(rows_of(rows, "elsewhere/b.mp4", "here")["video"].to_pylist()) == {B}
+    with pytest.raises(ConfigError, match=r"no rows of this video: 'c.mp4' \(here\); there are rows of: file:///"):
+        rows_of(rows, "c.mp4", "here")
+
+
+def test_a_model_is_evaluated_on_rendered_videos(tmp_path: Path) -> None:
+    """The whole way in this process: an archive, an untrained network, a report with every frame in it."""
+    import torch
+
+    from specktrack.datasets.synthetic import SynthConfig, write_archive
+    from specktrack.models import build, network_config
+    from specktrack.models.checkpoint import ModelCard, save_model
+
+    torch.manual_seed(0)
+    config = network_config({"name": "tracknet-v2", "input_wh": (64, 48)})
+    save_model(tmp_path / "m.safetensors", build(config), ModelCard(name="untrained", network=config))
+    write_archive(SynthConfig(videos=2, frames=7, width_px=64, height_px=48), str(tmp_path / "archive"))
+    report = evaluate(EvaluateConfig(data=str(tmp_path / "archive"), model=str(tmp_path / "m.safetensors")))
+    assert (report.frames, report.missing, report.beyond_labels, report.counts["total"]) == (14, 0, 0, 14)
+    assert report.exit_code == 0

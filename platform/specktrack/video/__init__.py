@@ -1,4 +1,8 @@
-"""Reading and writing video: ``probe``, ``read_clip`` and ``write_video``."""
+"""Reading and writing video: ``probe``, ``read_clip`` and ``write_video``.
+
+PyAV reads every stream: it is exact on all of them and no slower than decord on any (``benchmarks/decoders.py``).
+decord reads a video only where it is asked for and right. Images are read by Pillow.
+"""
 
 from collections.abc import Callable, Generator, Iterator
 from types import TracebackType
@@ -9,6 +13,7 @@ import numpy as np
 from specktrack.errors import MediaError, QuarantineReason
 from specktrack.frames import FrameBatch, Viewport
 from specktrack.schema import Clip, VideoRef
+from specktrack.video.decord import DecordDecoder
 from specktrack.video.folder import ASSUMED_FPS, FolderDecoder, index_folder
 from specktrack.video.index import DecoderName, Picture, VideoInfo, index
 from specktrack.video.pyav import PyAVDecoder
@@ -32,7 +37,11 @@ class Decoder(Protocol):
         """Frames [start, stop) in order, fewer if the bytes end before."""
 
 
-DECODERS: dict[DecoderName, Callable[..., Decoder]] = {"pyav": PyAVDecoder, "frames": FolderDecoder}
+DECODERS: dict[DecoderName, Callable[..., Decoder]] = {
+    "pyav": PyAVDecoder,
+    "decord": DecordDecoder,
+    "frames": FolderDecoder,
+}
 
 
 def probe(ref: VideoRef, *, folder_fps: float = ASSUMED_FPS) -> VideoInfo:

@@ -110,7 +110,8 @@ class Source:
 
     def __init__(self, ref: VideoRef) -> None:
         self._file: BinaryIO = open_binary(ref)
-        self._size, self._position = ref.size_bytes, 0
+        self.size, self._position = ref.size_bytes, 0
+        """``size`` may be set beyond the bytes that are there: what a truncated file promises."""
         self._tail = b""
         self.fragmented = False
         """A movie-extends box was seen: samples are announced along the file, not only in its header."""
@@ -119,7 +120,7 @@ class Source:
     def read(self, n: int) -> bytes:
         """Up to ``n`` bytes from the position."""
         if self.hollow:
-            n = max(0, min(n, self._size - self._position))
+            n = max(0, min(n, self.size - self._position))
             self._position += n
             return bytes(n)
         self._file.seek(self._position)
@@ -131,7 +132,7 @@ class Source:
 
     def seek(self, offset: int, whence: int = 0) -> int:
         """Move without reading."""
-        self._position = offset + (0, self._position, self._size)[whence]
+        self._position = offset + (0, self._position, self.size)[whence]
         return self._position
 
     def tell(self) -> int:
@@ -259,18 +260,27 @@ def index(ref: VideoRef) -> VideoInfo:
     return VideoInfo(**facts)
 
 
+def frame_times(ref: VideoRef) -> np.ndarray:
+    """Presentation times of all frames of a video that is not ``counted``, float64 seconds."""
+    with open_container(ref) as (container, stream, source):
+        scan = _scan(container, stream, source)
+        return _timeline(scan)["pts"] * float(stream.time_base or 1)
+
+
 def _scan(container: InputContainer, stream: VideoStream, source: Source) -> _Scan:
     scan = _Scan()
     samples = stream.index_entries
     complete = container.format.name.startswith("mov") and stream.frames == len(samples) > 0
     keys = {entry.timestamp for entry in samples if entry.is_keyframe} if complete else None
+    promised = max((entry.pos + entry.size for entry in samples), default=0)
     for packet in packets(container, stream):
         if packet is None:
             scan.errors += 1
             continue
         if len(scan.head) < HEAD_FRAMES:
             scan.head += _decoded(packet, scan)
-            source.hollow = complete and len(scan.head) >= HEAD_FRAMES and not source.fragmented
+            if complete and len(scan.head) >= HEAD_FRAMES and not source.fragmented:
+                source.hollow, source.size = True, max(source.size, promised)
         if packet.size == 0:
             continue
         if packet.pts is None:

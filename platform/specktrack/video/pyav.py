@@ -56,7 +56,7 @@ class PyAVDecoder:
             av.logging.set_level(av.logging.ERROR)
         shown: av.VideoFrame | None = None
         waiting: list[_Numbered] = []
-        for item in self._from_before(start, stop):
+        for item in self._counted() if self._info.counted else self._from_before(start):
             if item.frame >= stop:
                 break
             if item.picture is not None:
@@ -71,53 +71,65 @@ class PyAVDecoder:
                 yield from (Picture(each.frame, each.pts_s, pixels) for each in waiting)
                 waiting.clear()
 
-    def _from_before(self, start: int, stop: int) -> Generator[_Numbered]:
-        """Numbered pictures from the nearest seek point whose first picture is not after ``start``."""
+    def _from_before(self, start: int) -> Generator[_Numbered]:
+        """Numbered pictures from the nearest seek point whose first picture is sound and not after ``start``.
+
+        A damaged keyframe is patched up with what was decoded before it, so decoding has to begin before it as well.
+        """
         point, step = bisect_right(self._info.keyframes, start) - 1, 1
         while True:
-            numbered = self._from_point(point, stop)
+            numbered = self._from_point(point)
             head = []
             for item in numbered:
                 head.append(item)
                 if item.picture is not None:
                     break
-            if point == 0 or (head and head[-1].picture is not None and head[-1].frame <= start):
+            sound = head and head[-1].picture is not None and head[-1].errors == 0 and head[-1].frame <= start
+            if point == 0 or sound:
                 yield from head
                 yield from numbered
                 return
             numbered.close()
             point, step = max(0, point - step), step * 2
 
-    def _from_point(self, point: int, stop: int) -> Generator[_Numbered]:
+    def _from_point(self, point: int) -> Generator[_Numbered]:
         """Pictures numbered by the rank of their pts among the packets stored from a seek point on.
 
-        When a picture comes out, all packets with smaller pts have gone in: those without a picture are lost.
+        When a picture comes out, all packets with smaller pts have gone in: those without a picture are lost. Where
+        the bytes end early this holds up to the last decode time, because a missing packet has a later one.
         """
         frame, key_pts = self._info.keyframes[point], self._info.keyframe_pts[point]
         announced: list[int] = []  # heap of pts
         errors: dict[int | None, int] = {}
-        time_base = Fraction(1)
+        last_dts, time_base = key_pts, Fraction(1)
         for packet, stream in self._stored(point):
             time_base = stream.time_base or time_base
+            if packet is not None and packet.size == 0 and frame + len(announced) < self._info.frames:
+                announced = sorted(pts for pts in announced if pts <= last_dts)
             pictures, failed = self._decode(packet, stream)
             pts = packet.pts if packet is not None else None
             errors[pts] = errors.get(pts, 0) + failed
-            if packet is not None and pts is not None and pts >= key_pts and packet.size and not packet.is_discard:
+            if packet is not None and pts is not None and pts >= key_pts and not packet.is_discard:
                 heapq.heappush(announced, pts)
+                last_dts = packet.dts or last_dts
             for picture in pictures:
-                if self._info.counted:
-                    yield _Numbered(frame, frame / self._info.fps, picture, sum(errors.values()))
-                    errors.clear()
-                    frame += 1
-                while not self._info.counted and announced and announced[0] <= (picture.pts or 0):
+                while announced and announced[0] <= (picture.pts or 0):
                     pts = heapq.heappop(announced)
                     shown = picture if pts == picture.pts else None
                     yield _Numbered(frame, float(pts * time_base), shown, errors.pop(pts, 0) + errors.pop(None, 0))
                     frame += 1
-        if frame + len(announced) >= min(stop, self._info.frames):  # else the bytes end here
-            for pts in sorted(announced):
-                yield _Numbered(frame, float(pts * time_base), None, errors.pop(pts, 0))
-                frame += 1
+        for pts in sorted(announced):
+            yield _Numbered(frame, float(pts * time_base), None, errors.pop(pts, 0))
+            frame += 1
+
+    def _counted(self) -> Generator[_Numbered]:
+        """Pictures numbered in the order in which they come out, from the first."""
+        frame = 0
+        for packet, stream in self._stored(0):
+            pictures, failed = self._decode(packet, stream)
+            for picture in pictures:
+                yield _Numbered(frame, frame / self._info.fps, picture, failed)
+                frame, failed = frame + 1, 0
 
     def _stored(self, point: int) -> Generator[tuple[av.Packet | None, VideoStream]]:
         """Packets from a seek point's keyframe on, in stored order; none if it cannot be found."""
@@ -142,7 +154,7 @@ class PyAVDecoder:
         """Pictures that come out when a packet goes in, and the number of errors raised or logged on the way."""
         if packet is None:
             return [], 1
-        raised, pictures = 0, []
+        raised, pictures = int(packet.is_corrupt), []
         with av.logging.Capture(local=self._threads == 1) as lines:
             try:
                 pictures = stream.codec_context.decode(packet if packet.size else None)

@@ -1,0 +1,81 @@
+"""Decoding by decord, on request, where it is right.
+
+Measured against PyAV on the same files (``benchmarks/decoders.py``), decord's frame numbers are silently wrong on open
+GOPs, transport streams, edit lists and size changes, it counts no damage, and it is not faster. It is kept for people
+who have decord tuned into their machines, and as a second opinion on pixels: at source size both give the same bytes.
+
+decord scales bilinearly while it decodes, which smears a ball of a few pixels (luma differs from area averaging by up
+to 14 levels at p99). It is therefore asked for twice the wanted size, and pairs of pixels are averaged: 4 levels.
+"""
+
+from collections.abc import Generator
+
+import numpy as np
+
+from specktrack.errors import ConfigError
+from specktrack.schema import VideoRef
+from specktrack.storage import local_path
+from specktrack.video.index import Picture, VideoInfo, frame_times
+
+CODECS = ("h264", "hevc", "vp9")
+CONTAINERS = ("mov", "matroska")
+BATCH_FRAMES = 16
+OVERSAMPLING = 2
+
+
+def objection(ref: VideoRef, info: VideoInfo) -> str | None:
+    """Why decord would be wrong about a video; None if it is right."""
+    reasons = {
+        "the video is not a local file": local_path(ref.uri) is None,
+        f"the container is {info.container}": info.container not in CONTAINERS,
+        f"the codec is {info.codec}": info.codec not in CODECS,
+        f"the pictures have {info.bit_depth} bits": info.bit_depth != 8,
+        "an edit list hides pictures": info.edited,
+        "the pictures are stored turned": bool(info.rotation_deg or info.mirrored),
+        "its groups of pictures are open": info.open_gop,
+        "its times are unusable": info.counted,
+    }
+    return next((reason for reason, holds in reasons.items() if holds), None)
+
+
+class DecordDecoder:
+    """Pictures of one local video at one size; the bytes must be whole, because decord hides damage."""
+
+    def __init__(self, ref: VideoRef, info: VideoInfo, *, wh_px: tuple[int, int], threads: int = 1) -> None:
+        if reason := objection(ref, info):
+            raise ConfigError(f"decord cannot read this video rightly: {reason}", ref.uri, remedy="use decoder=pyav")
+        self._ref, self._info, self._wh_px, self._threads = ref, info, wh_px, threads
+        self.decode_errors = 0
+        self.lost = 0
+
+    def pictures(self, start: int, stop: int) -> Generator[Picture]:
+        """Frames [start, stop) in order, fewer if the bytes end before."""
+        try:
+            import decord  # optional: no wheels beyond x86-64
+        except ImportError:
+            raise ConfigError("decord is not installed", remedy="pip install decord, or use decoder=pyav") from None
+        width, height = self._wh_px
+        source = self._wh_px == self._info.size_wh_px
+        factor = 1 if source else OVERSAMPLING
+        size = {} if source else {"width": width * factor, "height": height * factor}
+        try:
+            reader = decord.VideoReader(str(local_path(self._ref.uri)), num_threads=self._threads, **size)
+        except (decord.DECORDError, RuntimeError) as error:
+            raise ConfigError(
+                f"decord cannot open this video: {error}", self._ref.uri, remedy="use decoder=pyav"
+            ) from None
+        if len(reader) != self._info.frames:
+            what = f"decord counts {len(reader)} frames where there are {self._info.frames}"
+            raise ConfigError(what, place=self._ref.uri, remedy="use decoder=pyav")
+        times_s = frame_times(self._ref)
+        for first in range(start, min(stop, len(reader)), BATCH_FRAMES):
+            frames = list(range(first, min(first + BATCH_FRAMES, stop, len(reader))))
+            try:
+                batch = reader.get_batch(frames).asnumpy()
+            except (decord.DECORDError, RuntimeError):
+                return  # truncated: the reader above says how many are missing
+            if factor > 1:
+                batch = batch.reshape(len(frames), height, factor, width, factor, 3).mean((2, 4), np.float32)
+                batch = (batch + 0.5).astype(np.uint8)
+            for frame, pixels in zip(frames, batch, strict=True):
+                yield Picture(frame, float(times_s[frame]), pixels)

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from specktrack.datasets import dataset_stats, export_rows, import_dataset, load_dataset
+from specktrack.datasets import check_dataset, dataset_stats, export_rows, import_dataset, load_dataset
 from specktrack.datasets.checks import find_doubts
 from specktrack.datasets.dataset import Dataset, DatasetVideo, make_dataset
 from specktrack.errors import ConfigError, LabelError, StorageError
@@ -341,6 +341,19 @@ def test_labels_of_another_frame_are_found_in_the_pictures(tmp_path: Path) -> No
         doubts = find_doubts(load_dataset(str(tmp_path)))
         assert [doubt.kind for doubt in doubts] == kinds
     assert "fit the picture +2 frames away" in doubts[0].detail
+
+
+def test_check_draws_labels_on_their_frames(tmp_path: Path) -> None:
+    dataset = load_dataset(str(shuttlecock(tmp_path / "source")))
+    report = check_dataset(dataset, str(tmp_path / "sheets"), n=2)
+    assert report["counts"] == {} and report["findings"] == []
+    (sheet,) = (tmp_path / "sheets").iterdir()
+    assert report["sheets"] == [sheet.as_uri()]
+    with Image.open(sheet) as image:
+        assert image.size == (400, 200)
+        last = np.asarray(image)[100, 295]  # beside the centre of the second tile: frame 3 of the grey ramp
+    assert np.abs(last.astype(int) - 120).max() < 6
+    assert check_dataset(dataset)["sheets"] == []
 
 
 @pytest.mark.real

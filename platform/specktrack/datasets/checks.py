@@ -1,15 +1,18 @@
 """What a dataset holds, and labels in it that cannot be right."""
 
+import io
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+from PIL import Image, ImageDraw
 
 from specktrack.datasets.dataset import Dataset, DatasetVideo
 from specktrack.frames import Trajectory, Viewport
 from specktrack.schema import Clip, Visibility
-from specktrack.video import read_clip
+from specktrack.storage import open_store
+from specktrack.video import probe, read_clip
 
 NETWORK_WH_PX = (512, 288)
 """The size at which the literature's tolerance of 4 px is meant."""
@@ -178,12 +181,50 @@ def _evidence(grey: np.ndarray, i: int, xy: np.ndarray) -> float:
     return float(np.minimum(np.abs(patch[1] - patch[0]), np.abs(patch[1] - patch[2])).max())
 
 
-def check_dataset(dataset: Dataset, out_dir: str, *, n: int = 12) -> dict[str, Any]:
-    """Findings as plain JSON values."""
+def check_dataset(dataset: Dataset, out_dir: str | None = None, *, n: int = 12) -> dict[str, Any]:
+    """Doubtful labels as plain JSON values; with ``out_dir`` also a picture per video of ``n`` labels on their frames.
+
+    Doubtful labels are drawn first, the others evenly through the video.
+    """
     findings = find_doubts(dataset)
     kinds = [finding.kind for finding in findings]
-    return {
-        "counts": {k: kinds.count(k) for k in sorted(set(kinds))},
-        "findings": [asdict(f) for f in findings],
-        "sheets": [],
-    }
+    sheets = []
+    for video in dataset.card.videos:
+        doubted = [finding.frame for finding in findings if finding.video == video.ref.uri]
+        if out_dir is not None and not video.labels_only and (sheet := _sheet(video, dataset.track(video), doubted, n)):
+            data = io.BytesIO()
+            sheet.save(data, "PNG")
+            store = open_store(out_dir)
+            store.put(f"{video.ref.key}.png", data.getvalue())
+            sheets.append(store.uri_of(f"{video.ref.key}.png"))
+    counts = {kind: kinds.count(kind) for kind in sorted(set(kinds))}
+    return {"counts": counts, "findings": [asdict(finding) for finding in findings], "sheets": sheets}
+
+
+def _sheet(video: DatasetVideo, track: Trajectory, doubted: Sequence[int], n: int) -> Image.Image | None:
+    """Enlarged surroundings of labels, each between two pairs of ticks that leave the object itself free to see."""
+    present = np.flatnonzero(track.present)
+    if not len(present):
+        return None
+    first = [i for i in present if track.frame[i] in set(doubted)]
+    even = present[np.linspace(0, len(present) - 1, min(n, len(present))).astype(int)]
+    chosen = sorted(dict.fromkeys([*first, *even]), key=[*first, *even].index)[:n]
+    info = probe(video.ref)
+    tile_px, columns = 200, min(4, len(chosen))
+    sheet = Image.new("RGB", (columns * tile_px, -(-len(chosen) // columns) * tile_px))
+    for place, i in enumerate(chosen):
+        frame = int(track.frame[i])
+        with read_clip(Clip(video=video.ref, start=frame, stop=frame + 1), info=info) as reader:
+            picture = Image.fromarray(next(iter(reader)).pixels[0])
+        half = max(12.0, video.width_px / 40)
+        x, y = (float(v) + 0.5 for v in track.xy_px[i])  # Pillow counts from pixel edges
+        box = (x - half, y - half, x + half, y + half)
+        tile = picture.transform((tile_px, tile_px), Image.Transform.EXTENT, box, Image.Resampling.NEAREST)
+        draw = ImageDraw.Draw(tile)
+        middle = tile_px / 2
+        for sign in (-1, 1):
+            draw.line((middle + sign * 40, middle, middle + sign * 60, middle), fill=(255, 0, 255))
+            draw.line((middle, middle + sign * 40, middle, middle + sign * 60), fill=(255, 0, 255))
+        draw.text((3, 2), f"{frame} {track.visibility[i]}{' ?' if frame in doubted else ''}", fill=(255, 255, 0))
+        sheet.paste(tile, (place % columns * tile_px, place // columns * tile_px))
+    return sheet

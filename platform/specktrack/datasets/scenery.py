@@ -335,8 +335,8 @@ def draw_person(
     ``stride`` 0..1 opens the legs, ``phase`` (rad) moves them, ``swing`` (rad, 0 hanging, pi straight up) lifts the
     racket arm.
     """
-    zoom = 2  # supersampling
     unit = px_per_m * height_m
+    zoom = 2 if unit < 200 else 1  # supersampling; large figures have few edge pixels for their area
     left, top = int(np.floor(foot_xy_px[0] - unit * 0.95)), int(np.floor(foot_xy_px[1] - unit * 1.65))
     wide, tall = int(unit * 1.9) + 3, int(unit * 1.8) + 3
     canvas = Image.new("RGBA", (wide * zoom, tall * zoom))
@@ -386,4 +386,7 @@ def draw_person(
         draw.ellipse(
             (x - size, y - size, x + size, y + size), outline=(225, 225, 225, 200), width=max(1, round(size / 7))
         )
-    return np.asarray(canvas.convert("RGBa").reduce(zoom), np.float32), (left, top)
+    x0, y0, x1, y1 = canvas.getbbox() or (0, 0, zoom, zoom)
+    x0, y0, x1, y1 = x0 // zoom, y0 // zoom, -(-x1 // zoom), -(-y1 // zoom)  # the arms' reach is mostly empty
+    drawn = canvas.crop((x0 * zoom, y0 * zoom, x1 * zoom, y1 * zoom)).convert("RGBa").reduce(zoom)
+    return np.asarray(drawn, np.float32), (left + x0, top + y0)

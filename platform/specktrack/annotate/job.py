@@ -43,7 +43,7 @@ def annotate(config: AnnotateConfig) -> AnnotateReport:
     ledger = Ledger(open_store(config.output), model.sha256, sha_of(settings))
     outputs.claim(ledger.store, config, model, settings)
     done = _completed(ledger, videos, config)
-    with connected(config.address), _own_errors():
+    with connected(config.address):
         attempts = Attempts()
         with _timed(seconds, "plan"):
             cutting = Cutting(tracker.stride, tracker.lead, config.clip_s, attempts)
@@ -132,11 +132,12 @@ def _annotate(
                 seconds[stage] += receipt["seconds"][stage]
             if record.reason is not None:
                 log.warning("clip quarantined", clip=record.key, reason=str(record.reason), detail=record.detail)
-                _stop_if_hopeless(now)
+                stop_if_hopeless(now)
     return now
 
 
-def _stop_if_hopeless(now: dict[str, ClipRecord]) -> None:
+def stop_if_hopeless(now: dict[str, ClipRecord]) -> None:
+    """Raise SpecktrackError if the first clips all crashed: the fault is not the videos'."""
     crashed = [record for record in now.values() if record.reason is QuarantineReason.CRASHED]
     if len(crashed) == len(now) >= HOPELESS_AFTER:
         raise SpecktrackError(
@@ -182,13 +183,3 @@ def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
     started = time.monotonic()
     yield
     seconds[stage] += time.monotonic() - started
-
-
-@contextmanager
-def _own_errors() -> Iterator[None]:
-    """An error that crossed a worker carries the worker's traceback as its text: raise the error inside it."""
-    try:
-        yield
-    except SpecktrackError as error:
-        cause = getattr(error, "cause", None)
-        raise (cause if isinstance(cause, SpecktrackError) else error) from None

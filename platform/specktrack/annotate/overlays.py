@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from specktrack import telemetry
+from specktrack import overlay, telemetry
 from specktrack.errors import MediaError
 from specktrack.ledger import read_annotations
 from specktrack.schema import VideoRef
@@ -34,8 +34,6 @@ class Overlayer:
 
     def __call__(self, row: dict[str, str]) -> list[dict[str, str]]:
         """Draw the video in ``row`` and store it; a video without rows has no overlay."""
-        from specktrack import overlay
-
         video = VideoRef.model_validate_json(row["video"])
         rows = read_annotations(self._output, video=video)
         if not rows.num_rows:

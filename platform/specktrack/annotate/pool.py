@@ -8,7 +8,7 @@ from typing import Any
 import ray
 import ray.data
 
-from specktrack.errors import MediaError, QuarantineReason
+from specktrack.errors import MediaError, QuarantineReason, SpecktrackError
 
 MOST_BLOCKS = 10_000
 """Units of work that Ray Data schedules singly; more rows than that share a unit."""
@@ -16,6 +16,9 @@ MOST_ACTORS_PER_GPU = 4
 """Decoding is the CPU's work: actors, each on a core of its own, take turns on a GPU."""
 MOST_ATTEMPTS = 3
 """Workers also die for reasons of their own (preemption, memory): a clip is set aside when three died over it."""
+
+MOST_START_DEATHS = 10
+"""Actors in a row that may die while they start (a model that does not fit into memory, say)."""
 
 
 def work(
@@ -29,13 +32,15 @@ def work(
     """Call ``actor(argument)`` on every row, in any order, and hand out the rows it returns as they come.
 
     ``workers`` limits the actors; without a limit the pool grows as far as the cluster does. An actor that dies is
-    replaced, and its row is begun again.
+    replaced, and its row is begun again. An error of ours that an actor raises ends the work and is raised here.
     """
     if not rows:
         return
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = context.print_on_execution_start = False
+    context.max_consecutive_actor_init_deaths = MOST_START_DEATHS
+    context.raise_original_map_exception = True
     units = min(len(rows), MOST_BLOCKS)
     most = min(units, workers or units)
     pool = ray.data.ActorPoolStrategy(
@@ -45,13 +50,13 @@ def work(
         max_tasks_in_flight_per_actor=2,  # one that waits is what tells the pool to grow
     )
     dataset = ray.data.from_items([dict(row) for row in rows], override_num_blocks=units)
-    yield from dataset.flat_map(
-        actor,
-        fn_constructor_args=(argument,),
-        compute=pool,
-        num_cpus=1,
-        num_gpus=gpu_share() if gpu else 0,
-    ).iter_rows()
+    share = gpu_share() if gpu else 0
+    mapped = dataset.flat_map(actor, fn_constructor_args=(argument,), compute=pool, num_cpus=1, num_gpus=share)
+    try:
+        yield from mapped.iter_rows()
+    except SpecktrackError as error:  # one that crossed a worker has the worker's traceback as its text
+        cause = getattr(error, "cause", None)
+        raise (cause if isinstance(cause, SpecktrackError) else error) from None
 
 
 def gpu_share() -> float:

@@ -1,0 +1,300 @@
+"""Whole annotate runs on a local Ray: what is complete stays, what dies is done again, bad videos are set aside."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+
+from specktrack import models
+from specktrack.annotate import AnnotateConfig, annotate, annotate_here
+from specktrack.annotate.annotator import Annotator
+from specktrack.annotate.job import stop_if_hopeless
+from specktrack.annotate.pool import Attempts, work
+from specktrack.errors import ConfigError, MediaError, SpecktrackError, StorageError
+from specktrack.ledger import read_annotations, read_records
+from specktrack.models.checkpoint import ModelCard, save_model
+from specktrack.schema import ClipRecord, ClipStatus, VideoRef
+from specktrack.storage import open_store, stat
+from specktrack.video import probe, write_video
+
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_local"), pytest.mark.timeout(180)]
+
+WH = (128, 64)
+
+
+def make_video(path: Path, frames: int, *, seed: int = 0) -> Path:
+    """A spot that flies over noise."""
+    generator = np.random.default_rng(seed)
+    noise = generator.integers(0, 60, (WH[1], WH[0], 3), dtype=np.uint8)
+
+    def picture(i: int) -> np.ndarray:
+        pixels = noise.copy()
+        x, y = 10 + i % 100, 10 + (i * 3 + seed) % 40
+        pixels[y : y + 4, x : x + 4] = 250
+        return pixels
+
+    path.parent.mkdir(exist_ok=True)
+    write_video(path, (picture(i) for i in range(frames)), fps=30, wh=WH)
+    return path
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A tiny network with fixed random weights: its rows mean nothing, but any change of them shows."""
+    torch.manual_seed(0)
+    config = models.network_config({"name": "specknet", "frames_in": 4, "input_wh": WH, "widths": (4, 8, 8, 8)})
+    path = tmp_path_factory.mktemp("model") / "tiny.safetensors"
+    save_model(path, models.build(config).eval(), ModelCard(name="tiny", network=config))
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two videos, 220 and 50 frames."""
+    folder = tmp_path_factory.mktemp("archive")
+    make_video(folder / "a long one.mp4", 220)
+    make_video(folder / "short.mp4", 50, seed=1)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def uncut(archive: Path, model: str) -> pa.Table:
+    """The archive's rows, each video in one pass in this process."""
+    return annotate_here(archive, model=model, device="cpu")
+
+
+def run(model: str, output: str | Path, *sources: str | Path, **more: object) -> AnnotateConfig:
+    return AnnotateConfig(
+        sources=tuple(map(str, sources)), output=str(output), model=model, clip_s=1.5, **{"workers": 2, **more}
+    )
+
+
+class TestAnnotate:
+    def test_rows_of_cut_videos_are_those_of_one_pass(
+        self, archive: Path, model: str, uncut: pa.Table, tmp_path: Path
+    ) -> None:
+        report = annotate(run(model, tmp_path / "out", archive))
+        assert (report.videos, report.clips, report.committed, report.resumed) == (2, 6, 6, 0)
+        assert (report.frames, report.rows, report.exit_code) == (270, 270, 0)
+        assert read_annotations(str(tmp_path / "out")).equals(uncut)
+        note = json.loads((tmp_path / "out" / "run.json").read_text())
+        assert note["status"] == "finished" and note["model_card"]["name"] == "tiny" and note["versions"]["ray"]
+        assert note["report"]["seconds"].keys() >= {"plan", "annotate", "decode", "track", "commit"}
+        assert json.loads((tmp_path / "out" / "_SUCCESS").read_text())["rows"] == 270
+
+    def test_on_s3_what_is_complete_is_not_done_again(
+        self, archive: Path, model: str, uncut: pa.Table, s3: str
+    ) -> None:
+        source, output = f"s3://{s3}/in", f"s3://{s3}/out"
+        for path in archive.iterdir():
+            open_store(source).put_file(path.name, path)
+        annotate(run(model, output, f"{source}/short.mp4"))
+        first = {record.key: record for record in read_records(output)}
+        report = annotate(run(model, output, source))
+        assert (report.clips, report.committed, report.resumed, report.rows) == (6, 5, 1, 270)
+        records = read_records(output)
+        assert all(first[record.key] == record for record in records if record.key in first)
+        rows = read_annotations(output)
+        assert rows.drop_columns("video").equals(uncut.drop_columns("video"))
+
+    def test_an_output_of_another_configuration_is_refused_with_the_difference(
+        self, archive: Path, model: str, tmp_path: Path
+    ) -> None:
+        config = run(model, tmp_path / "out", archive / "short.mp4")
+        annotate(config)
+        changed = config.model_copy(update={"clip_s": 3.0})
+        with pytest.raises(ConfigError, match=r"another model or configuration.*clip_s 1\.5 -> 3\.0.*--output"):
+            annotate(changed)
+        (tmp_path / "out" / "kept.txt").write_text("not ours")
+        report = annotate(changed.model_copy(update={"resume": False}))
+        assert report.committed == 1 and (tmp_path / "out" / "kept.txt").exists()
+        assert len(list((tmp_path / "out" / "data").rglob("*.parquet"))) == 1
+
+    def test_overlays_are_drawn_and_are_no_sources_of_the_next_run(
+        self, archive: Path, model: str, tmp_path: Path
+    ) -> None:
+        (tmp_path / "short.mp4").write_bytes((archive / "short.mp4").read_bytes())
+        config = run(model, tmp_path / "out", tmp_path, overlay=True)
+        annotate(config)
+        drawn = tmp_path / "out" / "overlays" / "short.mp4"
+        assert probe(stat(str(drawn))).frames == 50
+        written = drawn.stat().st_mtime_ns
+        assert annotate(config).videos == 1 and drawn.stat().st_mtime_ns == written
+
+    def test_a_dry_run_counts_and_writes_nothing(self, archive: Path, model: str, tmp_path: Path) -> None:
+        (tmp_path / "text.mp4").write_text("not a video")
+        report = annotate(run(model, tmp_path / "out", archive, tmp_path / "text.mp4", dry_run=True))
+        assert (report.videos, report.clips, report.planned_frames, report.committed) == (3, 6, 270, 0)
+        assert report.quarantined == {"not_a_video": 1} and not (tmp_path / "out").exists()
+
+    def test_a_replaced_video_is_annotated_anew_and_its_old_rows_are_gone(self, model: str, tmp_path: Path) -> None:
+        video = make_video(tmp_path / "in" / "v.mp4", 60)
+        annotate(run(model, tmp_path / "out", video))
+        make_video(video, 40, seed=3)
+        assert annotate(run(model, tmp_path / "out", video)).committed == 1
+        assert read_annotations(str(tmp_path / "out")).num_rows == 40
+
+
+class TestQuarantine:
+    def test_bad_videos_are_set_aside_with_their_reason_and_the_others_complete(
+        self, archive: Path, model: str, s3: str
+    ) -> None:
+        source, output = open_store(f"s3://{s3}/in"), f"s3://{s3}/out"
+        whole = (archive / "a long one.mp4").read_bytes()
+        source.put("good.mp4", whole)
+        source.put("empty.mp4", b"")
+        source.put("text.mp4", b"this is no video\n" * 100)
+        source.put("cut.mp4", whole[: len(whole) // 2])
+        report = annotate(run(model, output, source.uri))
+        assert report.exit_code == 5 and report.quarantined["empty"] == 1 and report.quarantined["not_a_video"] == 1
+        assert report.quarantined["truncated"] >= 1
+        records = read_records(output)
+        good = [record for record in records if record.video.uri.endswith("good.mp4")]
+        assert len(good) == 5 and all(record.status is ClipStatus.COMMITTED for record in good)
+        prefix = read_annotations(output).filter(pa.compute.field("video") == source.uri_of("cut.mp4"))
+        assert 0 < prefix.num_rows < 220 and prefix["frame"].to_pylist() == list(range(prefix.num_rows))
+        assert all(record.detail for record in records if record.reason)
+        source.put("cut.mp4", whole)
+        source.delete("empty.mp4")
+        source.delete("text.mp4")
+        mended = annotate(run(model, output, source.uri, retry_quarantined=True))
+        assert mended.exit_code == 0 and mended.committed == 5
+
+    def test_quarantined_clips_are_left_so_until_a_retry_is_asked_for(
+        self, archive: Path, model: str, tmp_path: Path
+    ) -> None:
+        hasty = run(model, tmp_path / "out", archive / "short.mp4", timeout_s=1e-6)
+        assert annotate(hasty).quarantined == {"timeout": 1}
+        patient = hasty.model_copy(update={"timeout_s": 60.0})
+        assert annotate(patient).quarantined == {"timeout": 1}
+        report = annotate(patient.model_copy(update={"retry_quarantined": True}))
+        assert (report.committed, report.rows, report.exit_code) == (1, 50, 0)
+
+
+class TestDeaths:
+    def test_a_row_that_kills_its_worker_again_and_again_is_set_aside(self) -> None:
+        class Deadly:
+            def __init__(self, attempts: Attempts) -> None:
+                self._attempts = attempts
+
+            def __call__(self, row: dict[str, str]) -> list[dict[str, str]]:
+                try:
+                    attempt = self._attempts.begin(row["key"])
+                except MediaError as error:
+                    return [{"key": row["key"], "outcome": str(error.reason)}]
+                if row["key"] == "poison" or (row["key"] == "once" and attempt == 1):
+                    os.kill(os.getpid(), signal.SIGKILL)
+                return [{"key": row["key"], "outcome": f"attempt {attempt}"}]
+
+        rows = [{"key": key} for key in ("a", "poison", "b", "once", "c", "d")]
+        outcomes = {row["key"]: row["outcome"] for row in work(rows, Deadly, Attempts(), workers=2)}
+        assert outcomes.pop("poison") == "crashed" and outcomes.pop("once") == "attempt 2"
+        assert outcomes == dict.fromkeys("abcd", "attempt 1")
+
+    def test_an_error_of_ours_keeps_its_class_and_text_across_workers(self) -> None:
+        class Failing:
+            def __init__(self, place: str) -> None:
+                self._place = place
+
+            def __call__(self, row: dict[str, str]) -> list[dict[str, str]]:
+                raise StorageError("S3 answered 403", row["key"], self._place, "check the policy")
+
+        with pytest.raises(StorageError, match=r"^S3 answered 403: 'a' \(s3://b\); check the policy$"):
+            list(work([{"key": "a"}], Failing, "s3://b"))
+
+    def test_a_run_in_which_everything_crashes_ends(self) -> None:
+        ref = VideoRef(uri="file:///v.mp4", etag="1", size_bytes=1)
+        crashed = {
+            str(i): ClipRecord(
+                video=ref, start=i, stop=i + 1, status="quarantined", reason="crashed", detail="KeyError: 'x'",
+                model_sha="m", config_sha="c",
+            )
+            for i in range(5)
+        }  # fmt: skip
+        stop_if_hopeless(dict(list(crashed.items())[:4]))
+        with pytest.raises(SpecktrackError, match=r"the first 5 clips all failed.*KeyError.*--retry-quarantined"):
+            stop_if_hopeless(crashed)
+        committed = crashed["0"].model_copy(update={"status": ClipStatus.COMMITTED, "reason": None})
+        stop_if_hopeless(crashed | {"0": committed})
+
+    def test_killed_workers_neither_lose_nor_double_rows(
+        self, archive: Path, model: str, uncut: pa.Table, tmp_path: Path
+    ) -> None:
+        killed: list[int] = []
+        over = threading.Event()
+
+        def kill_now_and_then() -> None:
+            while not over.wait(0.2):
+                for pid in pids_of(f"ray::MapWorker(FlatMap({Annotator.__name__}"):
+                    if pid not in killed and len(killed) < 3:
+                        os.kill(pid, signal.SIGKILL)
+                        killed.append(pid)
+                        break
+
+        killer = threading.Thread(target=kill_now_and_then)
+        killer.start()
+        try:
+            report = annotate(run(model, tmp_path / "out", archive))
+        finally:
+            over.set()
+            killer.join()
+        assert killed and report.exit_code == 0
+        assert read_annotations(str(tmp_path / "out")).equals(uncut)
+
+    def test_a_killed_driver_is_resumed_by_the_same_command(
+        self, archive: Path, model: str, uncut: pa.Table, tmp_path: Path
+    ) -> None:
+        config = run(model, tmp_path / "out", archive, address="local", workers=1)
+        script = (
+            "import sys; from specktrack.annotate import *; annotate(AnnotateConfig.model_validate_json(sys.argv[1]))"
+        )
+        driver = subprocess.Popen(
+            [sys.executable, "-c", script, config.model_dump_json()],
+            env={name: text for name, text in os.environ.items() if name != "RAY_ADDRESS"} | {"PYTHONPATH": "platform"},
+            stderr=subprocess.DEVNULL,
+        )
+        deadline = time.monotonic() + 90
+        while not list((tmp_path / "out").glob("records/*/*.json")):
+            assert driver.poll() is None and time.monotonic() < deadline
+            time.sleep(0.02)
+        driver.send_signal(signal.SIGKILL)
+        driver.wait()
+        before = {record.key: record for record in read_records(str(tmp_path / "out"))}
+        assert not (tmp_path / "out" / "_SUCCESS").exists()
+        report = annotate(config)
+        assert report.resumed >= len(before) > 0 and report.committed + report.resumed == 6
+        assert all(record == before[record.key] for record in read_records(config.output) if record.key in before)
+        assert read_annotations(config.output).equals(uncut)
+
+    def test_two_drivers_on_one_output_agree(self, archive: Path, model: str, uncut: pa.Table, tmp_path: Path) -> None:
+        config, reports = run(model, tmp_path / "out", archive), []
+        drivers = [threading.Thread(target=lambda: reports.append(annotate(config))) for _ in range(2)]
+        for driver in drivers:
+            driver.start()
+        for driver in drivers:
+            driver.join()
+        assert [report.exit_code for report in reports] == [0, 0]
+        assert read_annotations(config.output).equals(uncut)
+        assert len(list(Path(tmp_path, "out", "data").rglob("*.parquet"))) == 6
+
+
+def pids_of(title: str) -> list[int]:
+    """Processes of this user whose title begins like this."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            try:
+                if (folder / "cmdline").read_bytes().startswith(title.encode()):
+                    found.append(int(folder.name))
+            except OSError:
+                continue
+    return found

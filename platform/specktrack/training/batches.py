@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from specktrack.sampling import Sample, WindowSampler
 from specktrack.training.frame_cache import CachedVideo
 
-AHEAD = 2
+AHEAD = 3
 """Batches that are prepared while the network works."""
 
 
@@ -61,31 +61,55 @@ class Batches:
     def batch(self, step: int) -> Batch:
         """The share of this rank in ``step``: every ``world_size``-th sample of the global batch."""
         numbers = range(step * self._batch_size + self._rank, (step + 1) * self._batch_size, self._world_size)
-        parts = [self._window(self._sampler.sample(number)) for number in numbers]
-        frames = torch.stack([pixels for pixels, _ in parts])
-        xy_net = torch.from_numpy(np.stack([xy for _, xy in parts]))
+        samples = [self._sampler.sample(number) for number in numbers]
+        xy_net = torch.from_numpy(np.stack([self._positions(sample) for sample in samples]))
         seed = np.random.default_rng([self._sampler.seed, 2, step, self._rank]).integers(2**62)
-        generator = torch.Generator().manual_seed(int(seed))
-        return Batch(step, frames, xy_net.to(self._device, non_blocking=True), generator)
-
-    def _window(self, sample: Sample) -> tuple[torch.Tensor, np.ndarray]:
-        """Pixels float [T, 3, H, W] on the device and positions [T, 2] of one sample."""
-        video = self._videos[sample.video]
-        x0, y0, width, height = sample.crop
-        stop = sample.start + (self._sampler.frames_in - 1) * sample.step + 1
-        frames = slice(sample.start, stop, sample.step)
-        crop = video.pixels[frames, y0 : y0 + height, x0 : x0 + width].to(self._device)
-        out_w, out_h = self._sampler.config.crop_wh
-        pixels = F.interpolate(
-            crop.permute(0, 3, 1, 2).float() / 255, size=(out_h, out_w), mode="bilinear", antialias=True
+        return Batch(
+            step,
+            self._pictures(samples),
+            xy_net.to(self._device, non_blocking=True),
+            torch.Generator().manual_seed(int(seed)),
         )
-        scale = np.array([out_w / width, out_h / height], np.float32)
-        xy = (video.sampling.xy_net[frames] - (x0, y0) + 0.5) * scale - 0.5
+
+    def _pictures(self, samples: list[Sample]) -> torch.Tensor:
+        """Cut, zoom and mirror in one pass over the whole batch; float32 [B, T, 3, h, w] on the device."""
+        config = self._sampler.config
+        out_w, out_h = config.crop_wh
+        # Every sample is cut with the margin of the widest zoom: equal sizes make one tensor and one kernel.
+        cut_w, cut_h = (int(np.ceil(side / config.zoom[0])) for side in config.crop_wh)
+        cuts = []
+        thetas = np.zeros((len(samples), 2, 3), np.float32)
+        for theta, sample in zip(thetas, samples, strict=True):
+            pixels = self._videos[sample.video].pixels
+            x0, y0, width, height = sample.crop
+            left = max(0, min(x0, pixels.shape[2] - cut_w))
+            top = max(0, min(y0, pixels.shape[1] - cut_h))
+            stop = sample.start + (self._sampler.frames_in - 1) * sample.step + 1
+            cut = pixels[sample.start : stop : sample.step, top : top + cut_h, left : left + cut_w]
+            cuts.append(F.pad(cut, (0, 0, 0, cut_w - cut.shape[2], 0, cut_h - cut.shape[1])))
+            theta[0] = width / cut_w, 0, (2 * (x0 - left) + width) / cut_w - 1
+            theta[1] = 0, height / cut_h, (2 * (y0 - top) + height) / cut_h - 1
+            theta[0, 0] *= -1 if sample.mirrored else 1
+        stacked = torch.stack(cuts).to(self._device, non_blocking=True)  # uint8 [B, T, cut_h, cut_w, 3]
+        backwards = torch.tensor([sample.reversed_time for sample in samples], device=self._device)
+        stacked = torch.where(backwards[:, None, None, None, None], stacked.flip(1), stacked)
+        planes = stacked.permute(0, 1, 4, 2, 3).flatten(1, 2).float() / 255
+        grid = F.affine_grid(
+            torch.from_numpy(thetas).to(self._device), [len(samples), 1, out_h, out_w], align_corners=False
+        )
+        zoomed = F.grid_sample(planes, grid, mode="bilinear", padding_mode="border", align_corners=False)
+        return zoomed.unflatten(1, (self._sampler.frames_in, 3))
+
+    def _positions(self, sample: Sample) -> np.ndarray:
+        """Positions float32 [T, 2] in px of the training picture; NaN where absent or outside."""
+        x0, y0, width, height = sample.crop
+        out_w, out_h = self._sampler.config.crop_wh
+        stop = sample.start + (self._sampler.frames_in - 1) * sample.step + 1
+        xy = self._videos[sample.video].sampling.xy_net[sample.start : stop : sample.step]
+        xy = (xy - (x0, y0) + 0.5) * (out_w / width, out_h / height) - 0.5
         with np.errstate(invalid="ignore"):
             outside = ~((xy > -0.5) & (xy < (out_w - 0.5, out_h - 0.5))).all(axis=1)
         xy[outside] = np.nan
         if sample.mirrored:
-            pixels, xy[:, 0] = pixels.flip(-1), out_w - 1 - xy[:, 0]
-        if sample.reversed_time:
-            pixels, xy = pixels.flip(0), xy[::-1].copy()
-        return pixels, xy.astype(np.float32)
+            xy[:, 0] = out_w - 1 - xy[:, 0]
+        return xy[:: -1 if sample.reversed_time else 1].astype(np.float32)

@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import pyarrow.compute as pc
 import torch
 
 from specktrack import telemetry
@@ -41,14 +40,14 @@ def load_videos(uris: tuple[str, ...], *, input_wh: tuple[int, int], folder: Pat
     """Decode (or find decoded in ``folder``) all videos of the datasets at ``uris``, joined with their labels."""
     folder.mkdir(parents=True, exist_ok=True)
     datasets = [load_dataset(uri) for uri in uris]
-    videos = [(video, dataset) for dataset in datasets for video in dataset.card.videos]
+    videos = [(video, dataset) for dataset in datasets for video in dataset.card.videos if not video.labels_only]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         return list(pool.map(lambda pair: _load(*pair, input_wh, folder), videos))
 
 
 def _load(video: DatasetVideo, dataset: Dataset, input_wh: tuple[int, int], folder: Path) -> CachedVideo:
     ref = video.ref
-    label = Trajectory.from_rows(dataset.rows.filter(pc.equal(dataset.rows["video"], ref.uri)))
+    label = dataset.track(video)
     path = folder / f"{ref.key}-{input_wh[0]}x{input_wh[1]}.npy"
     viewport = Viewport.fit((video.width_px, video.height_px), input_wh)
     if not path.is_file():

@@ -1,0 +1,116 @@
+import numpy as np
+import pytest
+import torch
+
+from specktrack.frames import Trajectory, Viewport
+from specktrack.sampling import LabelledVideo, SamplingConfig, WindowSampler, motion_cells
+from specktrack.schema import VideoRef
+from specktrack.training.batches import Batches
+from specktrack.training.frame_cache import CachedVideo
+
+FRAMES, WIDTH, HEIGHT = 30, 160, 96
+
+
+def video(seed=0, wh=(WIDTH, HEIGHT)):
+    """A bright 3x3 dot that flies over a dark, slightly moving ground."""
+    width, height = wh
+    draw = np.random.default_rng(seed)
+    pixels = draw.integers(0, 20, (FRAMES, height, width, 3), dtype=np.uint8)
+    xy = np.stack([20 + 4.0 * np.arange(FRAMES), 20 + 2.0 * np.arange(FRAMES)], axis=1).astype(np.float32)
+    for frame, (x, y) in enumerate(xy.astype(int)):
+        pixels[frame, y - 1 : y + 2, x - 1 : x + 2] = 255
+    xy[5] = np.nan
+    pixels[5] = draw.integers(0, 20, pixels[5].shape)
+    labelled = LabelledVideo(xy, np.ones(FRAMES, bool), motion_cells(pixels), wh)
+    ref = VideoRef(uri=f"file:///v{seed}.mp4", etag="1", size_bytes=1)
+    label = Trajectory(np.arange(FRAMES), np.arange(FRAMES) / 30, xy, np.full(FRAMES, np.nan, np.float32))
+    return CachedVideo(ref, Viewport(wh, wh), torch.from_numpy(pixels), label, labelled)
+
+
+def batches(videos, *, rank=0, world_size=1, steps=range(4), batch_size=8, config=None):
+    config = config or SamplingConfig(crop_wh=(64, 48))
+    sampler = WindowSampler([v.sampling for v in videos], frames_in=4, seed=3, config=config)
+    return Batches(
+        videos, sampler, batch_size=batch_size, steps=steps, rank=rank, world_size=world_size, device=torch.device("cpu")
+    )
+
+
+def test_labels_stay_on_the_dot_through_crop_zoom_mirror_and_time():
+    offsets = []
+    for batch in batches([video()], steps=range(8)):
+        assert batch.frames_BTCHW.shape == (8, 4, 3, 48, 64) and 0 <= batch.frames_BTCHW.min()
+        for picture, xy in zip(batch.frames_BTCHW.flatten(0, 1), batch.xy_net.flatten(0, 1), strict=True):
+            if torch.isnan(xy).any() or not (4 < xy[0] < 59 and 4 < xy[1] < 43):
+                continue
+            light = (picture.mean(dim=0) - 0.2).clamp(min=0)
+            ys, xs = torch.meshgrid(torch.arange(48.0), torch.arange(64.0), indexing="ij")
+            centre = torch.stack([(light * xs).sum(), (light * ys).sum()]) / light.sum()
+            offsets.append(float((centre - xy).norm()))
+    assert len(offsets) > 60
+    assert np.median(offsets) < 0.15 and max(offsets) < 0.7
+
+
+def test_absent_frames_have_no_position():
+    absent = sum(int(torch.isnan(batch.xy_net).any(dim=-1).sum()) for batch in batches([video()]))
+    assert 0 < absent < 4 * 8 * 4
+
+
+def test_ranks_share_out_the_batch_of_one_worker():
+    videos = [video(0), video(1)]
+    whole = [b.xy_net for b in batches(videos)]
+    halves = [list(batches(videos, rank=rank, world_size=2)) for rank in (0, 1)]
+    for step, xy in enumerate(whole):
+        np.testing.assert_array_equal(halves[0][step].xy_net, xy[0::2])
+        np.testing.assert_array_equal(halves[1][step].xy_net, xy[1::2])
+
+
+def test_resuming_is_an_offset_into_the_same_list():
+    videos = [video()]
+    whole = list(batches(videos, steps=range(6)))
+    resumed = list(batches(videos, steps=range(4, 6)))
+    for one, other in zip(whole[4:], resumed, strict=True):
+        assert one.step == other.step
+        assert torch.equal(one.frames_BTCHW, other.frames_BTCHW)
+        assert one.generator.initial_seed() == other.generator.initial_seed()
+
+
+def test_videos_of_different_sizes_and_smaller_than_the_crop_share_a_batch():
+    config = SamplingConfig(crop_wh=(128, 96), zoom=(0.5, 1.0))
+    [batch] = batches([video(0), video(1, (96, 128))], steps=range(1), config=config)
+    assert batch.frames_BTCHW.shape == (8, 4, 3, 96, 128)
+
+
+def test_every_epoch_is_a_permutation_of_all_windows_and_differs_from_the_last():
+    sampler = WindowSampler([video().sampling], frames_in=4, seed=0, config=SamplingConfig(skip_frames=0))
+    epochs = [[sampler.sample(e * len(sampler) + i).start for i in range(len(sampler))] for e in (0, 1)]
+    assert sorted(epochs[0]) == sorted(epochs[1]) == list(range(FRAMES - 3))
+    assert epochs[0] != epochs[1]
+
+
+def test_windows_over_unlabelled_frames_are_not_drawn():
+    whole = video().sampling
+    labelled = whole.labelled.copy()
+    labelled[10] = False
+    holey = LabelledVideo(whole.xy_net, labelled, whole.motion, whole.wh_net)
+    sampler = WindowSampler([holey], frames_in=4, seed=0, config=SamplingConfig())
+    for number in range(3 * len(sampler)):
+        sample = sampler.sample(number)
+        assert 10 not in range(sample.start, sample.start + 3 * sample.step + 1)
+
+
+@pytest.mark.parametrize(("on_object", "on_motion", "nearer"), [(1.0, 0.0, "ball"), (0.0, 1.0, "motion")])
+def test_crops_lie_where_they_are_asked_to(on_object, on_motion, nearer):
+    still = video()
+    motion = np.zeros_like(still.sampling.motion)
+    motion[:, 5, 9] = 9.0  # a player far from the flight's beginning
+    plain = LabelledVideo(still.sampling.xy_net, still.sampling.labelled, motion, still.sampling.wh_net)
+    config = SamplingConfig(crop_wh=(32, 32), zoom=(1.0, 1.0), on_object=on_object, on_motion=on_motion, skip_frames=0)
+    sampler = WindowSampler([plain], frames_in=1, seed=0, config=config)
+    inside = {"ball": 0, "motion": 0}
+    numbers = [n for n in range(len(sampler)) if sampler.sample(n).start < 12 and sampler.sample(n).start != 5]
+    for number in numbers:
+        sample = sampler.sample(number)
+        x0, y0, width, height = sample.crop
+        for name, (x, y) in {"ball": plain.xy_net[sample.start], "motion": (152, 88)}.items():
+            inside[name] += x0 <= x < x0 + width and y0 <= y < y0 + height
+    assert inside[nearer] == len(numbers) and inside["ball" if nearer == "motion" else "motion"] == 0

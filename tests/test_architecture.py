@@ -47,7 +47,7 @@ def test_imports_only_point_down() -> None:
 
 def test_every_module_has_a_place_in_the_layers() -> None:
     text = (ROOT / "pyproject.toml").read_text()
-    layers = text.split("layers = [")[1].split("]")[0].replace('"', " ").replace("|", " ").replace(",", " ").split()
+    layers = text.split("layers = [")[1].split("]")[0].translate(str.maketrans('"|,()', "     ")).split()
     modules = {path.stem for path in (ROOT / "platform/specktrack").iterdir() if path.suffix == ".py" or path.is_dir()}
     assert modules - {"__init__", "__pycache__"} <= set(layers)
 
@@ -84,7 +84,7 @@ def test_the_version_is_the_one_of_the_project() -> None:
 
 
 @pytest.mark.parametrize("name", VERBS)
-def test_every_verb_explains_itself_and_all_its_settings(name: str) -> None:
+def test_every_verb_explains_itself_and_lists_its_settings(name: str) -> None:
     verb = VERBS[name]
     config_class = load(verb.config)
     text = " ".join(usage(name).split())
@@ -93,7 +93,10 @@ def test_every_verb_explains_itself_and_all_its_settings(name: str) -> None:
     assert callable(load(verb.run))
     assert callable(load(verb.show))
     for key, field in options_of(config_class):
-        assert field.description, f"{config_class.__name__}.{key} has no docstring below it"
+        if key not in verb.positional:
+            assert f"--{key.replace('_', '-')}" in text
+        elif not field.description:
+            pytest.fail(f"{config_class.__name__}.{key} has no docstring below it")
 
 
 def test_no_two_verbs_read_the_same_environment() -> None:

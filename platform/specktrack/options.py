@@ -161,7 +161,7 @@ def parse(verb_name: str, arguments: Sequence[str]) -> tuple[VerbConfig, argpars
             options[key] = value
         else:
             words.append(word)
-    options |= _fill(verb.positional, words, config_class)
+    options |= _fill(verb_name, words, config_class)
     options |= {key[1:]: _plain(value) for key, value in vars(given).items() if key.startswith(":")}
     return config_class.parse(options, yaml_file=_yaml_file(given, verb)), given
 
@@ -170,7 +170,7 @@ def options_of(config_class: type[BaseModel], prefix: str = "") -> Iterator[tupl
     """(dotted key, field) of every leaf of a configuration class, in order."""
     for name, field in config_class.model_fields.items():
         nested = [t for t in _types_in(field.annotation) if isinstance(t, type) and issubclass(t, BaseModel)]
-        chosen_by_name = any(isinstance(item, SerializeAsAny) for item in field.metadata)
+        chosen_by_name = any(type(item) is SerializeAsAny for item in field.metadata)
         if len(nested) == 1 and not chosen_by_name:
             yield from options_of(nested[0], f"{prefix}{name}.")
         else:
@@ -240,17 +240,17 @@ def _yaml_file(given: argparse.Namespace, verb: Verb) -> Path | str | None:
     return load(verb.recipes)(recipe)
 
 
-def _fill(positional: Sequence[str], words: list[str], config_class: type[VerbConfig]) -> dict[str, Any]:
+def _fill(verb_name: str, words: list[str], config_class: type[VerbConfig]) -> dict[str, Any]:
     """Give the positional fields their words, in order; ConfigError if words are left over."""
     fields = dict(options_of(config_class))
     options: dict[str, Any] = {}
     left = list(words)
-    for key in positional:
+    for key in VERBS[verb_name].positional:
         if not left:
             break
         options[key], left = (left, []) if _is_list(fields[key]) else (left[0], left[1:])
     if left:
-        raise ConfigError("one argument too many", left[0], remedy=f"see 'specktrack {config_class.verb} --help'")
+        raise ConfigError("one argument too many", left[0], remedy=f"see 'specktrack {verb_name} --help'")
     return options
 
 

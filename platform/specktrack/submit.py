@@ -57,7 +57,7 @@ def submit(config: SubmitConfig) -> SubmitReport:
     try:
         name = client.submit_job(entrypoint=entrypoint, submission_id=config.submission_id, runtime_env=_runtime_env())
     except RuntimeError as error:
-        raise ConfigError("the cluster refuses the job", _first_line(error)) from None
+        raise ConfigError("the cluster refuses the job", _last_line(error)) from None
     telemetry.get_logger().info("job submitted", submission_id=name, stop=f"ray job stop {name}")
     if not config.follow:
         return SubmitReport(submission_id=name, status=client.get_job_status(name).value, exit_code=0)
@@ -77,7 +77,11 @@ def _entrypoint(command: tuple[str, ...]) -> str:
     settings, _ = parse(verb, arguments)
     given = settings.model_dump(mode="json", exclude_unset=True, exclude_none=True)
     words = [f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in given.items()]
-    return shlex.join(["python", "-m", "specktrack.cli", *verb.split(), "--json", *words])
+    job = shlex.join(["-m", "specktrack.cli", *verb.split(), "--json", *words])
+    # A Ray that was started from a virtual environment does not put its Python on the job's PATH. On this machine, or
+    # one that is laid out alike, this interpreter is the right one; elsewhere it is `python`, as Ray's images have it.
+    here = shlex.quote(sys.executable)
+    return f"p={here}; $p -c 'import ray' 2>/dev/null || p=python; exec $p {job}"
 
 
 def _runtime_env() -> dict[str, Any]:
@@ -95,16 +99,17 @@ def _runtime_env() -> dict[str, Any]:
 def _client(address: str | None) -> Any:
     if find_spec("aiohttp") is None:
         raise ConfigError("submitting needs Ray's job client", remedy="pip install 'specktrack[jobs]'")
-    from ray.job_submission import JobSubmissionClient  # needs aiohttp, which only the extra 'jobs' brings
+    from ray.exceptions import RayError  # only now: the client needs aiohttp, which the extra 'jobs' brings
+    from ray.job_submission import JobSubmissionClient
 
     if address:
         # Ray lets RAY_ADDRESS win over the argument; this variable wins over both.
         os.environ["RAY_API_SERVER_ADDRESS"] = address
     try:
         return JobSubmissionClient(address)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (ConnectionError, RuntimeError, ValueError, RayError) as error:
         remedy = "give --address http://HEAD:8265, or open it with `ray dashboard cluster.yaml`"
-        raise ConfigError("no Ray cluster answers", address, _first_line(error), remedy) from None
+        raise ConfigError("no Ray cluster answers", address, _last_line(error), remedy) from None
 
 
 async def _stream(client: Any, name: str) -> None:
@@ -125,5 +130,6 @@ def _last_json(log: str) -> Any:
     return None
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0][:300]
+def _last_line(error: Exception) -> str:
+    """What an error says, without the server's traceback above it."""
+    return next((line for line in reversed(str(error).splitlines()) if len(line) > 3), type(error).__name__)[:300]

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any, ClassVar
 
+import pyarrow.compute as pc
 from pydantic import Field
 
 from specktrack import datasets, overlay
@@ -13,6 +14,7 @@ from specktrack.errors import ConfigError
 from specktrack.models import WEIGHTS, ZOO, build, network_config
 from specktrack.rows import read_rows, rows_of
 from specktrack.storage import stat, to_uri
+from specktrack.video import probe
 
 
 class DataImportConfig(VerbConfig):
@@ -44,11 +46,15 @@ class DataCheckConfig(VerbConfig):
 
     data: str
     """The dataset, or a folder in a known format."""
+    output: str | None = None
+    """Folder for one picture per video with labels drawn on their frames, doubtful ones first."""
+    labels: int = Field(default=12, ge=1)
+    """Labels on each picture."""
 
 
-def data_check(config: DataCheckConfig) -> Any:
+def data_check(config: DataCheckConfig) -> dict[str, Any]:
     """Check a dataset; the findings."""
-    return datasets.check_dataset(config.data)
+    return datasets.check_dataset(datasets.load_dataset(config.data), config.output, n=config.labels)
 
 
 class DataStatsConfig(VerbConfig):
@@ -60,9 +66,9 @@ class DataStatsConfig(VerbConfig):
     """The dataset, or a folder in a known format."""
 
 
-def data_stats(config: DataStatsConfig) -> Any:
+def data_stats(config: DataStatsConfig) -> dict[str, Any]:
     """Numbers about a dataset."""
-    return datasets.dataset_stats(config.data)
+    return datasets.dataset_stats(datasets.load_dataset(config.data))
 
 
 class DataSynthConfig(SynthConfig):
@@ -145,7 +151,8 @@ class ExportReport(Config):
     """What was written."""
 
     rows: int
-    written: tuple[str, ...] = Field(description="URIs")
+    written: tuple[str, ...]
+    """URIs."""
 
 
 def export(config: ExportConfig) -> ExportReport:
@@ -153,7 +160,10 @@ def export(config: ExportConfig) -> ExportReport:
     rows = read_rows(config.annotations)
     if config.video is not None:
         rows = rows_of(rows, config.video, config.annotations)
-    written = datasets.export_rows(rows, config.to, config.destination)
+    sizes_wh_px = {}
+    if config.to == "badminton":  # which divides by the video's size
+        sizes_wh_px = {uri: probe(stat(uri)).size_wh_px for uri in pc.unique(rows["video"]).to_pylist()}
+    written = datasets.export_rows(rows, config.to, config.destination, sizes_wh_px=sizes_wh_px)
     return ExportReport(rows=rows.num_rows, written=tuple(written))
 
 

@@ -1,0 +1,331 @@
+"""The command line: what people type, what they get, and one sentence where it is wrong."""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import pyarrow.parquet as pq
+import pytest
+from pydantic import Field
+
+from specktrack import cli, options
+from specktrack.config import Config, VerbConfig
+from specktrack.errors import ConfigError, MediaError, QuarantineReason, StorageError
+from specktrack.options import VERBS, Verb, find_verb, parse, usage
+
+ROOT = Path(__file__).parents[1]
+
+
+class Lens(Config):
+    """A part with settings of its own."""
+
+    zoom: float = 1.0
+    """How near."""
+
+
+class EchoConfig(VerbConfig):
+    """Says what it was told."""
+
+    verb: ClassVar[str] = "echo"
+
+    sources: tuple[str, ...] = Field(min_length=1)
+    """What to read."""
+    output: str = "out"
+    """Where to write; 100 % yours."""
+    loud: bool = False
+    """Say it loudly."""
+    resume: bool = True
+    """Go on."""
+    mode: Literal["fast", "safe"] = "fast"
+    """How."""
+    tags: tuple[str, ...] = ()
+    """Words."""
+    limit: int | None = None
+    """How many."""
+    lens: Lens = Lens()
+
+
+class EchoReport(Config):
+    """What was told."""
+
+    told: EchoConfig
+    exit_code: int = 0
+
+
+FAILURES: dict[str, BaseException] = {
+    "quarantine": MediaError(QuarantineReason.EMPTY, "nothing in it"),
+    "storage": StorageError("the bucket is gone", "s3://b"),
+    "interrupt": KeyboardInterrupt(),
+    "pipe": BrokenPipeError(),
+    "disk": PermissionError(13, "Permission denied", "/x"),
+}
+
+
+def echo(config: EchoConfig) -> EchoReport:
+    if config.output in FAILURES:
+        raise FAILURES[config.output]
+    return EchoReport(told=config, exit_code=5 if config.output == "five" else 0)
+
+
+@pytest.fixture(autouse=True)
+def echo_verb(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A verb without work behind it, in the real table."""
+    here = sys.modules[__name__]
+    monkeypatch.setitem(sys.modules, "echoing", here)
+    entry = Verb("Says what it was told.", "echoing:EchoConfig", "echoing:echo", ("sources",))
+    monkeypatch.setattr(options, "VERBS", {**VERBS, "echo": entry})
+    monkeypatch.setattr(cli, "VERBS", options.VERBS)
+
+
+def told(*arguments: str) -> EchoConfig:
+    config, _ = parse("echo", arguments)
+    assert isinstance(config, EchoConfig)
+    return config
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    code = cli.main(list(arguments))
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+# what people type
+
+
+def test_words_options_and_overrides_mix_in_any_order() -> None:
+    config = told("a.mp4", "--output", "x", "b.mp4", "lens.zoom=2", "--mode", "safe", "limit=3", "c d.mp4")
+    assert config == EchoConfig(
+        sources=("a.mp4", "b.mp4", "c d.mp4"), output="x", mode="safe", limit=3, lens=Lens(zoom=2)
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "field", "value"),
+    [
+        (("--loud",), "loud", True),
+        (("--no-loud",), "loud", False),
+        (("--fresh",), "resume", False),
+        (("--resume",), "resume", True),
+        (("--lens.zoom", "3.5"), "lens", Lens(zoom=3.5)),
+        (("--tags", "a", "--tags", "b"), "tags", ("a", "b")),
+        (("--tags", "[a, b]"), "tags", ("a", "b")),
+        (("--tags", "a"), "tags", ("a",)),
+        (("tags=[a, b]",), "tags", ("a", "b")),
+        (("--output=-",), "output", "-"),
+        (("loud=yes",), "loud", True),
+    ],
+)
+def test_an_option_for_every_field(arguments: tuple[str, ...], field: str, value: Any) -> None:
+    assert getattr(told("a.mp4", *arguments), field) == value
+
+
+def test_a_word_that_is_a_path_is_no_override(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "limit=3").mkdir()
+    assert told("limit=3", "Match=2.mp4", "s3://b/x=1").sources == ("limit=3", "Match=2.mp4", "s3://b/x=1")
+
+
+def test_options_win_over_the_file(tmp_path: Path) -> None:
+    (tmp_path / "run.yaml").write_text("sources: [a.mp4]\noutput: file\nlimit: 1\n")
+    config = told("--config", str(tmp_path / "run.yaml"), "--output", "option")
+    assert (config.sources, config.output, config.limit) == (("a.mp4",), "option", 1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("a", "--outptu", "x"), r"unknown option: '--outptu'; did you mean '--output'\? allowed: .*--lens.zoom"),
+        (("a", "--output"), r"argument --output: expected one argument; see 'specktrack echo --help'"),
+        (("a", "outptu=x"), r"unknown key 'outptu'; did you mean 'output'\?"),
+        (("a", "--mode", "slow"), r"mode='slow': input should be 'fast' or 'safe'"),
+        (("a", "--limit", "many"), r"limit='many': input should be a valid integer"),
+        (("a", "--loud", "--no-loud"), r"argument --no-loud: not allowed with argument --loud"),
+        ((), r"'sources' is required \(configuration of 'echo'\)"),
+        (("a", "--config", "none.yaml"), r"cannot read the configuration file: No such file or directory: 'none.yaml'"),
+    ],
+)
+def test_a_mistake_is_one_sentence(
+    capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        parse("echo", arguments)
+    code, out, err = run(capsys, "echo", *arguments)
+    assert (code, out) == (2, "")
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+
+
+def test_a_verb_without_room_for_another_word_refuses_it() -> None:
+    with pytest.raises(ConfigError, match=r"one argument too many: 'more'; see 'specktrack models show --help'"):
+        parse("models show", ["wasb", "more"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["anotate"], r"no such verb: 'anotate'; did you mean 'annotate'\? there are: annotate, train"),
+        (["data", "imprt"], r"no such verb: 'data imprt'; did you mean 'data import'\? there are: data import, data"),
+        (["models"], r"no such verb: 'models'; .*there are: models list, models show$"),
+    ],
+)
+def test_an_unknown_verb_names_the_known_ones(arguments: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        find_verb(arguments)
+
+
+def test_what_follows_submit_belongs_to_the_job() -> None:
+    config, given = parse("submit", ["--address", "http://head:8265", "annotate", "s3://b", "--output", "x", "--json"])
+    assert isinstance(given, argparse.Namespace)
+    assert config.model_dump(exclude_unset=True) == {
+        "address": "http://head:8265", "command": ("annotate", "s3://b", "--output", "x", "--json"),
+    }  # fmt: skip
+
+
+# what they get
+
+
+def test_help_lists_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "--help")
+    assert code == 0
+    assert all(f"  {name} " in out for name in VERBS)
+    assert run(capsys)[0] == 2
+    assert run(capsys, "--version") == (0, "specktrack 0.1.0\n", "")
+
+
+def test_a_verbs_help_is_its_fields_docstrings(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "echo", "a", "--help")
+    assert (code, out.rstrip()) == (0, usage("echo"))
+    words = " ".join(out.split())
+    for text in ("echo SOURCES...", "What to read.", "Where to write; 100 % yours. [out]", "--fresh", "{fast,safe}"):
+        assert text in words
+
+
+def test_json_is_the_last_thing_on_stdout(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "echo", "a", "--json", "--limit", "2")
+    assert code == 0
+    assert json.loads(out.splitlines()[-1])["told"]["limit"] == 2
+
+
+def test_without_json_a_report_is_a_table(capsys: pytest.CaptureFixture[str]) -> None:
+    _, out, _ = run(capsys, "echo", "a.mp4", "--limit", "2")
+    assert "told: sources" in out
+    assert "a.mp4" in out
+    assert "{" not in out
+
+
+@pytest.mark.parametrize(
+    ("output", "code", "message"),
+    [
+        ("five", 5, ""),
+        ("quarantine", 5, "error: nothing in it\n"),
+        ("storage", 4, "error: the bucket is gone: 's3://b'\n"),
+        ("disk", 4, "error: [Errno 13] Permission denied: '/x'\n"),
+        ("interrupt", 130, "error: interrupted; the same command again goes on from here\n"),
+    ],
+)
+def test_exit_codes(capsys: pytest.CaptureFixture[str], output: str, code: int, message: str) -> None:
+    done, _, err = run(capsys, "echo", "a", "--output", output)
+    assert (done, err) == (code, message)
+
+
+def test_an_error_from_a_worker_is_told_without_its_traceback(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray raises an instance of both classes whose text is the worker's traceback, with the original as its cause."""
+
+    class FromWorker(StorageError):
+        cause = StorageError("the bucket is gone")
+
+        def __str__(self) -> str:
+            return "Traceback (most recent call last): ..."
+
+    monkeypatch.setitem(FAILURES, "worker", FromWorker("x"))
+    assert run(capsys, "echo", "a", "--output", "worker") == (4, "", "error: the bucket is gone\n")
+
+
+def specktrack(*arguments: str, **rest: Any) -> subprocess.CompletedProcess[str]:
+    """The command in a process of its own."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "platform")}
+    command = [sys.executable, "-m", "specktrack.cli", *arguments]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False, **rest)
+
+
+def test_a_reader_that_goes_away_is_no_error() -> None:
+    command = f"{sys.executable} -m specktrack.cli --help; echo $? >&2"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "platform")}
+    with subprocess.Popen(
+        ["bash", "-c", command], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout
+        assert process.stderr
+        process.stdout.close()
+        assert process.stderr.read() == f"{cli.PIPE_CLOSED}\n"
+
+
+def test_bad_input_ends_without_a_traceback(tmp_path: Path) -> None:
+    for arguments in (["data", "stats", str(tmp_path / "none")], ["models", "show", "nothing"], ["evaluate"]):
+        done = specktrack(*arguments, cwd=tmp_path)
+        assert done.returncode in (2, 3, 4), arguments
+        assert done.stderr.startswith("error: "), done.stderr
+
+
+# the small verbs
+
+
+def test_models_list_names_size_and_weights(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "models", "list", "--json")
+    entries = {entry["name"]: entry for entry in json.loads(out)}
+    assert code == 0
+    assert set(entries["tracknet-v2"]) == {
+        "name", "family", "parameters", "frames_in", "frames_out", "input_wh", "weights"
+    }  # fmt: skip
+    assert entries["tracknet-v2"]["parameters"] == 11_334_147  # as counted in the WASB paper's code
+    assert entries["tracknet-v2"]["input_wh"] == [512, 288]
+
+
+def test_models_show_prints_the_network(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "models", "show", "tracknet-v2", "--json")
+    assert code == 0
+    assert json.loads(out)["network"]["frames_in"] == 3
+    assert run(capsys, "models", "show", "nothing")[0] == 3
+
+
+def test_a_dataset_is_rendered_counted_imported_and_exported(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    archive, rows = str(tmp_path / "archive"), str(tmp_path / "rows.parquet")
+    size = ["videos=1", "frames=12", "width_px=64", "height_px=48"]
+    assert run(capsys, "data", "synth", archive, *size, "--json")[0] == 0
+    code, out, _ = run(capsys, "data", "stats", archive, "--json")
+    assert (code, json.loads(out)["labelled_frames"]) == (0, 12)
+    code, out, _ = run(capsys, "data", "check", archive, "--output", str(tmp_path / "check"), "--json")
+    assert code == 0
+    from specktrack.datasets import load_dataset
+
+    labels = load_dataset(archive).rows
+    pq.write_table(labels, rows)
+    for to, name in (("csv", "all.csv"), ("badminton", "one.csv")):
+        code, out, _ = run(capsys, "export", rows, "--to", to, str(tmp_path / name), "--json")
+        assert (code, json.loads(out)["rows"]) == (0, 12)
+    assert len((tmp_path / "one.csv").read_text().splitlines()) == 13
+    code, _, err = run(capsys, "export", rows, "--to", "fax", str(tmp_path / "x"))
+    assert code == 2
+    assert "no such export of points: 'fax'" in err
+
+
+def test_rows_are_drawn_onto_their_video(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    from specktrack.datasets import load_dataset
+    from specktrack.datasets.synthetic import SynthConfig, write_archive
+
+    write_archive(SynthConfig(videos=1, frames=6, width_px=64, height_px=48), str(tmp_path / "archive"))
+    pq.write_table(load_dataset(str(tmp_path / "archive")).rows, tmp_path / "rows.parquet")
+    out_path = str(tmp_path / "o.mp4")
+    video = load_dataset(str(tmp_path / "archive")).card.videos[0].ref.uri
+    code, out, _ = run(capsys, "render", video, str(tmp_path / "rows.parquet"), out_path, "--json")
+    assert (code, json.loads(out)["rows"]) == (0, 6)
+    assert Path(out_path).stat().st_size > 500
+    assert run(capsys, "render", video, str(tmp_path / "rows.parquet"), "o.gif")[0] == 2

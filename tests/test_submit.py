@@ -1,0 +1,131 @@
+"""Submitting: a verb runs as a job on a real Ray with a dashboard, and its exit code comes back."""
+
+import contextlib
+import json
+import os
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from specktrack.errors import ConfigError
+from specktrack.submit import SubmitConfig, submit
+
+ROOT = Path(__file__).parents[1]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def processes_of(folder: str) -> list[int]:
+    """Ids of the processes whose command line names the folder: Ray's daemons leave their parent's process group."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            if folder.encode() in path.read_bytes():
+                found.append(int(path.parent.name))
+    return found
+
+
+@pytest.fixture(scope="module")
+def dashboard() -> Iterator[str]:
+    """Address of the dashboard of a Ray head of its own, which asks for a token."""
+    with tempfile.TemporaryDirectory(prefix="st", dir="/tmp", ignore_cleanup_errors=True) as folder:
+        token = Path(folder) / "token"
+        token.write_text("a-token-for-this-test-0123456789abcdef")
+        environment = {**os.environ, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
+        port = free_port()
+        command = [
+            str(Path(sys.executable).with_name("ray")), "start", "--head", "--block", "--node-ip-address", "127.0.0.3",
+            "--port", str(free_port()), "--num-cpus", "1", "--object-store-memory", "100000000",
+            "--temp-dir", folder, "--dashboard-host", "127.0.0.1", "--dashboard-port", str(port),
+            "--dashboard-agent-listen-port", str(free_port()), "--ray-client-server-port", str(free_port()),
+            "--disable-usage-stats",
+        ]  # fmt: skip
+        process = subprocess.Popen(
+            command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        )
+        address = f"http://127.0.0.1:{port}"
+        try:
+            yield f"{address} {token}"
+        finally:
+            for pid in processes_of(folder):
+                os.kill(pid, signal.SIGKILL)
+            process.wait(60)
+
+
+def run(dashboard: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    address, token = dashboard.split()
+    command = [sys.executable, "-m", "specktrack.cli", "submit", "--json", "--address", address, *arguments]
+    environment = {**os.environ, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": token}
+    environment["PYTHONPATH"] = str(ROOT / "platform")
+    for _ in range(60):
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+        if "no Ray cluster answers" not in done.stderr:
+            break
+    return done
+
+
+@pytest.mark.ray
+def test_a_job_ends_as_its_verb_ended(dashboard: str, tmp_path: Path) -> None:
+    done = run(dashboard, "data", "synth", str(tmp_path / "a b"), "videos=1", "frames=2", "width_px=64", "height_px=48")
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert (report["status"], report["exit_code"], report["result"]["rows"]) == ("SUCCEEDED", 0, 2)
+    assert (tmp_path / "a b" / "dataset.json").exists()
+
+    done = run(dashboard, "data", "stats", str(tmp_path / "nothing"))
+    assert done.returncode == 2, done.stderr
+    assert json.loads(done.stdout)["status"] == "FAILED"
+    assert "error: " in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        (("data", "synth"), "'destination' is required"),
+        (("nothing",), "no such verb: 'nothing'"),
+        (("submit", "data", "stats", "x"), "a job that submits a job"),
+    ],
+)
+def test_a_mistake_is_found_before_anything_is_sent(command: tuple[str, ...], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        submit(SubmitConfig(command=command, address="http://127.0.0.1:1"))
+
+
+def test_no_cluster_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_API_SERVER_ADDRESS", "unset")
+    with pytest.raises(ConfigError, match=r"no Ray cluster answers: 'http://127.0.0.1:1' .*; give --address"):
+        submit(SubmitConfig(command=("data", "stats", "x"), address="http://127.0.0.1:1"))
+
+
+def test_the_settings_of_this_machine_travel_with_the_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: dict[str, Any] = {}
+
+    class Client:
+        def submit_job(self, **job: Any) -> str:
+            sent.update(job)
+            return "name"
+
+        def get_job_status(self, _: str) -> Any:
+            return type("Status", (), {"value": "PENDING"})
+
+    monkeypatch.setattr("specktrack.submit._client", lambda _: Client())
+    monkeypatch.setenv("SPECKTRACK_DATA_SYNTH_SEED", "7")
+    (tmp_path / "s.yaml").write_text("videos: 2\nsport: tennis\n")
+    command = ("data", "synth", "it's here", "--config", str(tmp_path / "s.yaml"), "--frames", "5")
+    assert submit(SubmitConfig(command=command, follow=False)).status == "PENDING"
+    words = shlex.split(sent["entrypoint"].partition("exec ")[2])
+    assert words[1:6] == ["-m", "specktrack.cli", "data", "synth", "--json"]
+    assert sorted(words[6:]) == ["destination=it's here", "frames=5", "seed=7", "sport=tennis", "videos=2"]
+    assert sent["runtime_env"]["working_dir"] == str(ROOT / "platform")

@@ -99,7 +99,7 @@ def _draw_trail(image: Image.Image, trail: Trajectory, frame: int) -> None:
     """Paint the way and, if the object is present now, its ring (or box), into the part of the image they cover."""
     width, height = image.size
     radius = max(LEAST_RING_PX, RING_SHARE * height)
-    stroke = max(1.3, height / 480)
+    stroke = max(1.3, height / 380)
     here = trail.xy_px[trail.present]
     margin = radius + 4 * stroke + 2
     extent = np.nan_to_num(trail.wh_px[trail.present]).max(axis=0) / 2
@@ -182,7 +182,7 @@ class _Canvas:
 
 def _caption(trails: Sequence[Trajectory], frame: int, pts_s: float) -> str:
     """Frame, time, and of each object its score and, unless plainly detected, how it came to be."""
-    parts = [f"{frame}", f"{pts_s:.2f} s"]
+    parts = [f"frame {frame}", f"{pts_s:.2f} s"]
     for trail in trails:
         if not len(trail) or trail.frame[-1] != frame:
             continue
@@ -191,7 +191,7 @@ def _caption(trails: Sequence[Trajectory], frame: int, pts_s: float) -> str:
             continue
         score = float(trail.score[-1])
         words = [] if trail.provenance[-1] == Provenance.DETECTED.value else [str(trail.provenance[-1])]
-        parts.append(" ".join(words + ([] if np.isnan(score) else [f"{score:.2f}"])))
+        parts.append(" ".join(words + ([] if np.isnan(score) else [f"score {score:.2f}"])))
     return "   ".join(part for part in parts if part)
 
 

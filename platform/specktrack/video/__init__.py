@@ -15,7 +15,7 @@ from specktrack.frames import FrameBatch, Viewport
 from specktrack.schema import Clip, VideoRef
 from specktrack.video.decord import DecordDecoder
 from specktrack.video.folder import ASSUMED_FPS, FolderDecoder, index_folder
-from specktrack.video.index import DecoderName, Picture, VideoInfo, index
+from specktrack.video.index import DecoderName, Picture, VideoInfo, measure
 from specktrack.video.pyav import PyAVDecoder
 from specktrack.video.writer import write_video
 
@@ -49,7 +49,7 @@ def probe(ref: VideoRef, *, folder_fps: float = ASSUMED_FPS) -> VideoInfo:
 
     MediaError, with the reason for its quarantine, says why a video cannot be used.
     """
-    return index_folder(ref, fps=folder_fps) if ref.uri.endswith("/") else index(ref)
+    return index_folder(ref, fps=folder_fps) if ref.uri.endswith("/") else measure(ref)
 
 
 def read_clip(

@@ -17,6 +17,7 @@ from array import array
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from fractions import Fraction
 from itertools import pairwise
 from typing import Any, BinaryIO, Literal, NamedTuple
 
@@ -37,6 +38,9 @@ MAX_PIXELS = 36_000_000
 MAX_DURATION_S = 6 * 3600
 MAX_BYTES = 20_000_000_000
 """Ceilings: 100 kB of black 8K frames are 6 GB of pixels, so the size in bytes alone says nothing."""
+
+MAX_SAMPLE_BYTES = 100_000_000
+"""A sample table that claims more is not trusted: its samples are looked for in the bytes."""
 
 DEMUXERS = "mov,matroska,webm,avi,mpegts,mpeg,mpegvideo,m4v,flv,asf,ogg,mxf,h264,hevc,obu,ivf,yuv4mpegpipe,mjpeg,gif,dv"
 """Formats that carry their own pictures. Playlists and concat scripts are absent: they name other files and hosts."""
@@ -110,8 +114,9 @@ class Source:
 
     def __init__(self, ref: VideoRef) -> None:
         self._file: BinaryIO = open_binary(ref)
-        self.size, self._position = ref.size_bytes, 0
-        """``size`` may be set beyond the bytes that are there: what a truncated file promises."""
+        self._bytes, self._position = ref.size_bytes, 0
+        self.size = ref.size_bytes
+        """May be set beyond the bytes that are there, to what a truncated file promises: zeros follow."""
         self._tail = b""
         self.fragmented = False
         """A movie-extends box was seen: samples are announced along the file, not only in its header."""
@@ -119,12 +124,13 @@ class Source:
 
     def read(self, n: int) -> bytes:
         """Up to ``n`` bytes from the position."""
-        if self.hollow:
-            n = max(0, min(n, self.size - self._position))
-            self._position += n
-            return bytes(n)
-        self._file.seek(self._position)
-        chunk = self._file.read(n)
+        n = max(0, min(n, self.size - self._position))
+        chunk = b""
+        if not self.hollow:
+            self._file.seek(self._position)
+            chunk = self._file.read(n)
+        if self.hollow or self._position + n > self._bytes:
+            chunk = chunk.ljust(n, b"\0")
         self._position += len(chunk)
         self.fragmented = self.fragmented or b"mvex" in self._tail + chunk
         self._tail = chunk[-3:]
@@ -230,13 +236,16 @@ class _Scan:
     errors: int = 0
 
 
-def index(ref: VideoRef) -> VideoInfo:
+def measure(ref: VideoRef) -> VideoInfo:
     """Measure one video object; MediaError says why it cannot be used."""
     with open_container(ref) as (container, stream, source):
         scan = _scan(container, stream, source)
         if not scan.head:
             raise MediaError(QuarantineReason.NO_FRAMES, "no picture can be decoded from the video stream", ref.uri)
-        first, time_base = scan.head[0], float(stream.time_base or 1)
+        first = scan.head[0]
+        timeline = _timeline(scan) if _is_timed(scan) else None
+        times_s = _seconds(timeline["pts"], stream) if timeline is not None else None
+        last_s = float(scan.duration * (stream.time_base or 0))
         rate = float(stream.guessed_rate or stream.average_rate or 0)
         facts: dict[str, Any] = {
             "container": container.format.name.split(",")[0],
@@ -249,12 +258,10 @@ def index(ref: VideoRef) -> VideoInfo:
     turned = rotation_deg % 180 != 0
     facts |= {"rotation_deg": rotation_deg, "mirrored": mirrored}
     facts["width_px"], facts["height_px"] = (first.height, first.width) if turned else (first.width, first.height)
-    timeline = _timeline(scan) if _is_timed(scan) else None
-    if timeline is not None:
-        facts |= _rates(timeline["pts"] * time_base, scan.duration * time_base, rate) | timeline["facts"]
+    if timeline is not None and times_s is not None:
+        facts |= _rates(times_s, last_s, rate) | timeline["facts"]
     else:
-        times_s = _count(ref, rate or 25.0)
-        facts |= _rates(times_s, 0.0, rate) | {"counted": True}
+        facts |= _rates(_count(ref, rate or 25.0), 0.0, rate) | {"counted": True}
     if facts["duration_s"] > MAX_DURATION_S:
         raise _too_large("seconds", facts["duration_s"], MAX_DURATION_S, ref)
     return VideoInfo(**facts)
@@ -264,23 +271,31 @@ def frame_times(ref: VideoRef) -> np.ndarray:
     """Presentation times of all frames of a video that is not ``counted``, float64 seconds."""
     with open_container(ref) as (container, stream, source):
         scan = _scan(container, stream, source)
-        return _timeline(scan)["pts"] * float(stream.time_base or 1)
+        return _seconds(_timeline(scan)["pts"], stream)
+
+
+def _seconds(pts: np.ndarray, stream: VideoStream) -> np.ndarray:
+    """Ticks to the nearest float64 seconds, as an exact fraction gives them."""
+    time_base = stream.time_base or Fraction(1)
+    return pts * time_base.numerator / time_base.denominator
 
 
 def _scan(container: InputContainer, stream: VideoStream, source: Source) -> _Scan:
     scan = _Scan()
     samples = stream.index_entries
-    complete = container.format.name.startswith("mov") and stream.frames == len(samples) > 0
+    sizes = [entry.size for entry in samples]
+    complete = container.format.name.startswith("mov") and stream.frames == len(samples) > 0 and not source.fragmented
+    complete = complete and max(sizes) <= MAX_SAMPLE_BYTES and sum(sizes) <= MAX_BYTES
     keys = {entry.timestamp for entry in samples if entry.is_keyframe} if complete else None
-    promised = max((entry.pos + entry.size for entry in samples), default=0)
+    if complete:
+        source.size = max(source.size, max(entry.pos + entry.size for entry in samples))
     for packet in packets(container, stream):
         if packet is None:
             scan.errors += 1
             continue
         if len(scan.head) < HEAD_FRAMES:
             scan.head += _decoded(packet, scan)
-            if complete and len(scan.head) >= HEAD_FRAMES and not source.fragmented:
-                source.hollow, source.size = True, max(source.size, promised)
+            source.hollow = complete and len(scan.head) >= HEAD_FRAMES
         if packet.size == 0:
             continue
         if packet.pts is None:

@@ -31,7 +31,13 @@ def batches(videos, *, rank=0, world_size=1, steps=range(4), batch_size=8, confi
     config = config or SamplingConfig(crop_wh=(64, 48))
     sampler = WindowSampler([v.sampling for v in videos], frames_in=4, seed=3, config=config)
     return Batches(
-        videos, sampler, batch_size=batch_size, steps=steps, rank=rank, world_size=world_size, device=torch.device("cpu")
+        videos,
+        sampler,
+        batch_size=batch_size,
+        steps=steps,
+        rank=rank,
+        world_size=world_size,
+        device=torch.device("cpu"),
     )
 
 

@@ -1,4 +1,4 @@
-"""The zoo: one torch-free configuration class per network, in one discriminated union.
+"""The zoo: one torch-free configuration class per network, in one table.
 
 A model joins by one file with an ``nn.Module`` and one entry here; the command line, YAML, the model list, the card,
 annotating and training follow from the entry.
@@ -6,9 +6,9 @@ annotating and training follow from the entry.
 
 import importlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, get_args
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field, ValidationError
 
 from specktrack.config import Config, explain
 from specktrack.errors import ConfigError
@@ -80,22 +80,18 @@ class SpeckNetConfig(WindowedConfig):
     """Channels at 1/2, 1/4, 1/8 and 1/16 of the network size."""
 
 
-NetworkConfig = Annotated[TrackNetV2Config | SpeckNetConfig, Field(discriminator="name")]
-
-_ADAPTER: TypeAdapter[TrackNetV2Config | SpeckNetConfig] = TypeAdapter(NetworkConfig)
-
 ZOO: dict[str, type[WindowedConfig]] = {
-    entry.model_fields["name"].default: entry for entry in get_args(get_args(NetworkConfig)[0])
+    entry.model_fields["name"].default: entry for entry in (TrackNetV2Config, SpeckNetConfig)
 }
 
 
-def network_config(values: dict[str, object] | str) -> "TrackNetV2Config | SpeckNetConfig":
+def network_config(values: dict[str, object] | str) -> WindowedConfig:
     """A network's configuration from its name or from a mapping with ``name``; ConfigError if it is not in the zoo."""
     mapping = {"name": values} if isinstance(values, str) else values
     if mapping.get("name") not in ZOO:
         raise ConfigError("no such network", mapping.get("name"), remedy=f"the zoo has: {', '.join(ZOO)}")
     try:
-        return _ADAPTER.validate_python(mapping)
+        return ZOO[str(mapping["name"])].model_validate(mapping)
     except ValidationError as error:
         raise ConfigError(explain(error, ZOO[str(mapping["name"])]), place="network") from None
 

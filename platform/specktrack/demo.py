@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 from PIL import Image
 
@@ -16,12 +17,12 @@ from specktrack.datasets.synthetic import SynthConfig, write_archive
 from specktrack.evaluate import EvaluateConfig, EvaluationReport, evaluate
 from specktrack.ledger import read_annotations
 from specktrack.models import DEFAULT_MODEL
-from specktrack.schema import Clip
+from specktrack.schema import Clip, VideoRef
 from specktrack.storage import stat, to_uri
 from specktrack.video import probe, read_clip
 
 _ARCHIVE = SynthConfig(videos=3, frames=90, width_px=640, height_px=360, seed=11, cuts_per_minute=0)
-_CONTACT_COLUMNS, _CONTACT_ROWS = 4, 3
+_CONTACT_COLUMNS, _CONTACT_ROWS, _TILE_WH = 4, 3, (480, 270)
 
 
 class DemoConfig(VerbConfig):
@@ -79,7 +80,7 @@ def demo(config: DemoConfig) -> DemoReport:
     scores = _compare(source, output, folder) if config.video is None else None
     export_rows(rows, "csv", str(folder / "rows.csv"))
     overlays = sorted((folder / "annotations" / "overlays").glob("*.mp4"))
-    picture = _contact_picture(overlays, folder / "contact.png")
+    picture = _contact_picture(overlays, rows, folder / "contact.png")
     return DemoReport(
         videos=len(pc.unique(rows["video"])),
         frames=rows.num_rows,
@@ -102,25 +103,30 @@ def _compare(archive: str, output: str, folder: Path) -> EvaluationReport:
     return evaluate(EvaluateConfig(data=archive, predictions=output, output=str(folder / "evaluation")))
 
 
-def _contact_picture(overlays: list[Path], path: Path) -> Path:
-    """One PNG of overlay frames, evenly spaced over all videos."""
-    tiles = []
+def _contact_picture(overlays: list[Path], rows: pa.Table, path: Path) -> Path:
+    """One PNG of overlay frames: some of each video, evenly spaced among those in which the object was found."""
     per_video = -(-_CONTACT_COLUMNS * _CONTACT_ROWS // max(len(overlays), 1))
-    for overlay in overlays:
-        ref = stat(to_uri(str(overlay)))
-        info = probe(ref)
-        wanted = set(np.linspace(0, info.frames - 1, per_video + 2).astype(int)[1:-1].tolist())
-        with read_clip(Clip(video=ref, start=0, stop=info.frames), info=info) as clip:
-            for batch in clip:
-                tiles += [
-                    pixels for frame, pixels in zip(batch.frame, batch.pixels, strict=True) if int(frame) in wanted
-                ]
-    tile_wh = (480, 270)
-    sheet = Image.new("RGB", (tile_wh[0] * _CONTACT_COLUMNS, tile_wh[1] * _CONTACT_ROWS))
+    tiles = [pixels for overlay in overlays for pixels in _some_frames(overlay, rows, per_video)]
+    sheet = Image.new("RGB", (_TILE_WH[0] * _CONTACT_COLUMNS, _TILE_WH[1] * _CONTACT_ROWS))
     for number, pixels in enumerate(tiles[: _CONTACT_COLUMNS * _CONTACT_ROWS]):
         row, column = divmod(number, _CONTACT_COLUMNS)
         picture = Image.fromarray(pixels)
-        picture.thumbnail(tile_wh)
-        sheet.paste(picture, (column * tile_wh[0], row * tile_wh[1]))
+        picture.thumbnail(_TILE_WH)
+        sheet.paste(picture, (column * _TILE_WH[0], row * _TILE_WH[1]))
     sheet.save(path)
     return path
+
+
+def _some_frames(overlay: Path, rows: pa.Table, count: int) -> list[np.ndarray]:
+    """Frames uint8 [H, W, 3] of an overlay video, of those in which the object was found if there are enough."""
+    ref = stat(to_uri(str(overlay)))
+    info = probe(ref)
+    mine = [VideoRef(uri=uri, etag="", size_bytes=0).name == overlay.stem for uri in rows["video"].to_pylist()]
+    found = rows.filter(pc.and_(pa.array(mine, pa.bool_()), pc.is_valid(rows["x"])))["frame"].to_numpy()
+    pool = found[found < info.frames] if len(found) >= count else np.arange(info.frames)
+    wanted = set(pool[np.linspace(0, len(pool) - 1, count + 2).astype(int)[1:-1]].tolist())
+    chosen: list[np.ndarray] = []
+    with read_clip(Clip(video=ref, start=0, stop=info.frames), info=info) as clip:
+        for batch in clip:
+            chosen += [batch.pixels[i] for i, frame in enumerate(batch.frame) if int(frame) in wanted]
+    return chosen

@@ -5,10 +5,12 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pyarrow as pa
+import torch
 
 from specktrack.errors import MediaError, QuarantineReason
 from specktrack.frames import FrameBatch, Trajectory, concat
@@ -68,13 +70,25 @@ def annotate_here(
     named = [sources] if isinstance(sources, str | Path) else sources
     tracker = Tracker(model if isinstance(model, Model) else load_model(model), device=device)
     tables = [ROWS.empty_table()]
-    for ref in expand_sources([str(source) for source in named]):
-        info = probe(ref)
-        result = annotate_clip(tracker, Clip(video=ref, start=0, stop=info.frames), info)
-        if result.error is not None:
-            raise result.error
-        tables.append(result.trajectory.to_rows(ref.uri))
+    with _one_core_for_decoding():
+        for ref in expand_sources([str(source) for source in named]):
+            info = probe(ref)
+            result = annotate_clip(tracker, Clip(video=ref, start=0, stop=info.frames), info)
+            if result.error is not None:
+                raise result.error
+            tables.append(result.trajectory.to_rows(ref.uri))
     return pa.concat_tables(tables).unify_dictionaries()
+
+
+@contextmanager
+def _one_core_for_decoding() -> Iterator[None]:
+    """torch's threads wait by spinning: one more than there are cores, and everything runs ten times slower."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(max(1, threads - 1))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _ahead(reader: ClipReader, timeout_s: float, seconds: dict[str, float]) -> Iterator[FrameBatch]:

@@ -17,7 +17,7 @@ from specktrack.errors import ConfigError, MediaError, QuarantineReason, Storage
 from specktrack.frames import Viewport
 from specktrack.schema import Clip, VideoRef
 from specktrack.storage import stat
-from specktrack.video import VideoInfo, index, probe, read_clip, write_video
+from specktrack.video import VideoInfo, container, probe, read_clip, write_video
 
 FRAMES = 72
 WH = (160, 96)
@@ -100,6 +100,7 @@ def vfr_ms() -> list[int]:
 OPEN_GOP = {"x264-params": f"open-gop=1:keyint={GOP}:min-keyint={GOP}:scenecut=0"}
 QUIET = {"x265-params": f"log-level=none:keyint={GOP}"}
 FAST_VP9 = {"deadline": "realtime", "cpu-used": "8"}
+VP8 = {"auto-alt-ref": "1", "lag-in-frames": "16", "cpu-used": "4", "b": "2M"}
 KINDS: dict[str, tuple[str, dict[str, object]]] = {
     "b-frames": ("mp4", {}),
     "index first": ("mp4", {"container_options": {"movflags": "faststart"}}),
@@ -110,6 +111,7 @@ KINDS: dict[str, tuple[str, dict[str, object]]] = {
     "odd size 4:4:4": ("mp4", {"wh": (161, 97), "pixel_format": "yuv444p"}),
     "matroska": ("mkv", {}),
     "vp9": ("webm", {"codec": "libvpx-vp9", "codec_options": FAST_VP9, "bframes": 0}),
+    "vp8": ("webm", {"codec": "libvpx", "codec_options": VP8, "bframes": 0}),
     "transport stream": ("ts", {}),
     "transport stream, open gop": ("ts", {"codec_options": OPEN_GOP}),
     "mpeg-2 transport stream": ("ts", {"codec": "mpeg2video", "codec_options": {"b": "4M"}}),
@@ -168,7 +170,7 @@ def test_an_mp4_is_indexed_without_fetching_its_samples(tmp_path: Path, monkeypa
         tmp_path / "long.mp4", frames=600, codec_options={"crf": "1"}, container_options={"movflags": "faststart"}
     )
     fetched = []
-    opened = index.open_binary
+    opened = container.open_binary
 
     def counting(ref: VideoRef) -> object:
         file = opened(ref)
@@ -183,7 +185,7 @@ def test_an_mp4_is_indexed_without_fetching_its_samples(tmp_path: Path, monkeypa
 
         return Counting()
 
-    monkeypatch.setattr(index, "open_binary", counting)
+    monkeypatch.setattr(container, "open_binary", counting)
     assert probe(stat(str(path))).frames == 600
     assert sum(fetched) < 0.35 * path.stat().st_size
 
@@ -244,10 +246,9 @@ def test_an_edit_list_hides_pictures_and_the_rest_is_numbered_from_nought(videos
     assert (clip == pixels[20:24]).all()
 
 
-def test_the_real_cut_clip_has_the_frames_that_players_show() -> None:
-    path = Path(__file__).parents[2] / "shared/data/unlabelled/tennis_amateur_grass.mp4"
-    if not path.exists():
-        pytest.skip("needs ../shared/data")
+@pytest.mark.real
+def test_the_real_cut_clip_has_the_frames_that_players_show(real_data: Path) -> None:
+    path = real_data / "unlabelled/tennis_amateur_grass.mp4"
     info = probe(stat(str(path)))
     assert (info.frames, info.edited, info.variable_rate) == (164, True, False)  # the container promises 296
 
@@ -487,7 +488,7 @@ def test_an_error_of_the_storage_stays_an_error_of_the_storage(videos: Path, mon
         def close(self) -> None:
             pass
 
-    monkeypatch.setattr(index, "open_binary", lambda ref: Failing())
+    monkeypatch.setattr(container, "open_binary", lambda ref: Failing())
     with pytest.raises(StorageError, match="S3 answered 503"):
         probe(ref)
 

@@ -9,7 +9,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from specktrack.errors import MediaError, QuarantineReason
 from specktrack.schema import VideoRef
 from specktrack.storage import frame_names, open_store
-from specktrack.video.index import Picture, VideoInfo, check_size
+from specktrack.video.container import check_size
+from specktrack.video.index import Picture, VideoInfo
 
 ASSUMED_FPS = 30.0
 """Images carry no time."""

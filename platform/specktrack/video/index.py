@@ -14,39 +14,35 @@ numbered by counting decoded pictures from the first, and every read starts ther
 
 import math
 from array import array
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import pairwise
-from typing import Any, BinaryIO, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import av
 import numpy as np
 from av.container import InputContainer
 from av.sidedata.sidedata import SideData
-from av.stream import Discard
 from av.video.stream import VideoStream
 
 from specktrack.config import Config
 from specktrack.errors import MediaError, QuarantineReason
 from specktrack.schema import VideoRef
-from specktrack.storage import open_binary
-
-MAX_SIDE_PX = 8192
-MAX_PIXELS = 36_000_000
-MAX_DURATION_S = 6 * 3600
-MAX_BYTES = 20_000_000_000
-"""Ceilings: 100 kB of black 8K frames are 6 GB of pixels, so the size in bytes alone says nothing."""
-
-MAX_SAMPLE_BYTES = 100_000_000
-"""A sample table that claims more is not trusted: its samples are looked for in the bytes."""
-
-DEMUXERS = "mov,matroska,webm,avi,mpegts,mpeg,mpegvideo,m4v,flv,asf,ogg,mxf,h264,hevc,obu,ivf,yuv4mpegpipe,mjpeg,gif,dv"
-"""Formats that carry their own pictures. Playlists and concat scripts are absent: they name other files and hosts."""
+from specktrack.video.container import (
+    MAX_BYTES,
+    MAX_DURATION_S,
+    MAX_SAMPLE_BYTES,
+    Source,
+    check_size,
+    open_container,
+    packets,
+    too_large,
+)
 
 HEAD_FRAMES = 16
 """Pictures decoded while indexing: enough to see the first frame shown, its shape, and that packets are pictures."""
+HIDING_CODECS = ("vp8",)
+"""Some of their packets are references that are never shown."""
 POINT_SPACING_FRAMES = 8
 """Seek points closer than this (all-intra streams) are thinned: they save nothing and fill the index."""
 SAME_TIME = 0.1
@@ -109,116 +105,6 @@ class Picture(NamedTuple):
     """uint8 [H, W, 3] RGB; valid until the next picture is asked for."""
 
 
-class Source:
-    """A video's bytes as a file object for the demuxer; ``hollow`` hands out zeros instead of reading."""
-
-    def __init__(self, ref: VideoRef) -> None:
-        self._file: BinaryIO = open_binary(ref)
-        self._bytes, self._position = ref.size_bytes, 0
-        self.size = ref.size_bytes
-        """May be set beyond the bytes that are there, to what a truncated file promises: zeros follow."""
-        self._tail = b""
-        self.fragmented = False
-        """A movie-extends box was seen: samples are announced along the file, not only in its header."""
-        self.hollow = False
-
-    def read(self, n: int) -> bytes:
-        """Up to ``n`` bytes from the position."""
-        n = max(0, min(n, self.size - self._position))
-        chunk = b""
-        if not self.hollow:
-            self._file.seek(self._position)
-            chunk = self._file.read(n)
-        if self.hollow or self._position + n > self._bytes:
-            chunk = chunk.ljust(n, b"\0")
-        self._position += len(chunk)
-        self.fragmented = self.fragmented or b"mvex" in self._tail + chunk
-        self._tail = chunk[-3:]
-        return chunk
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        """Move without reading."""
-        self._position = offset + (0, self._position, self.size)[whence]
-        return self._position
-
-    def tell(self) -> int:
-        """Position in bytes."""
-        return self._position
-
-    def seekable(self) -> bool:
-        """True."""
-        return True
-
-    def close(self) -> None:
-        """Close the file below."""
-        self._file.close()
-
-
-@contextmanager
-def open_container(ref: VideoRef) -> Iterator[tuple[InputContainer, VideoStream, Source]]:
-    """The opened container, its video stream and its bytes, closed afterwards; MediaError says why it cannot be.
-
-    FFmpeg reads through a file object, may use no protocol of its own and no format that refers to other files.
-    """
-    if ref.size_bytes == 0:
-        raise MediaError(QuarantineReason.EMPTY, "the video has no bytes", ref.uri)
-    if ref.size_bytes > MAX_BYTES:
-        raise _too_large("bytes", ref.size_bytes, MAX_BYTES, ref)
-    source = Source(ref)
-    try:
-        try:
-            container = av.open(
-                source,
-                "r",
-                metadata_errors="replace",
-                container_options={"format_whitelist": DEMUXERS, "protocol_whitelist": "none"},
-            )
-        except av.FFmpegError as error:
-            raise _unreadable(ref, source, error) from None
-        with container:
-            yield container, _video_stream(container, ref), source
-    finally:
-        source.close()
-
-
-def _unreadable(ref: VideoRef, source: Source, error: av.FFmpegError) -> MediaError:
-    source.seek(4)
-    if source.read(4) in (b"ftyp", b"moov", b"mdat"):
-        what = "the MP4's index is missing: the bytes end before it, or it is damaged"
-        return MediaError(QuarantineReason.TRUNCATED, what, ref.uri, remedy="copy the video again")
-    return MediaError(QuarantineReason.NOT_A_VIDEO, f"no video format is recognised ({error.strerror})", ref.uri)
-
-
-def _video_stream(container: InputContainer, ref: VideoRef) -> VideoStream:
-    streams = [s for s in container.streams.video if not s.disposition & s.disposition.attached_pic]
-    if not streams:
-        raise MediaError(QuarantineReason.NO_VIDEO_STREAM, "the container holds no video stream", ref.uri)
-    stream = streams[0]
-    if stream.codec_context is None:
-        raise MediaError(QuarantineReason.UNSUPPORTED_CODEC, "no decoder for the video stream", ref.uri)
-    check_size(stream.codec_context.width, stream.codec_context.height, ref)
-    for other in container.streams:
-        if other is not stream:
-            other.discard = Discard.all
-    return stream
-
-
-def check_size(width_px: int, height_px: int, ref: VideoRef) -> None:
-    """MediaError(TOO_LARGE) for a picture beyond the ceilings."""
-    if max(width_px, height_px) > MAX_SIDE_PX:
-        raise _too_large("pixels a side", max(width_px, height_px), MAX_SIDE_PX, ref)
-    if width_px * height_px > MAX_PIXELS:
-        raise _too_large("pixels", width_px * height_px, MAX_PIXELS, ref)
-
-
-def _too_large(unit: str, value: float, limit: float, ref: VideoRef) -> MediaError:
-    what = f"the video has more than {limit:,} {unit}"
-    return MediaError(QuarantineReason.TOO_LARGE, what, value, ref.uri, "cut or scale it down before annotating")
-
-
-# --- indexing ---------------------------------------------------------------------------------------------------
-
-
 @dataclass
 class _Scan:
     """The packets of a stream in stored order, and the first pictures that come out of them."""
@@ -243,7 +129,7 @@ def measure(ref: VideoRef) -> VideoInfo:
         if not scan.head:
             raise MediaError(QuarantineReason.NO_FRAMES, "no picture can be decoded from the video stream", ref.uri)
         first = scan.head[0]
-        timeline = _timeline(scan) if _is_timed(scan) else None
+        timeline = _timeline(scan) if _is_timed(scan, stream.codec_context.name) else None
         times_s = _seconds(timeline["pts"], stream) if timeline is not None else None
         last_s = float(scan.duration * (stream.time_base or 0))
         rate = float(stream.guessed_rate or stream.average_rate or 0)
@@ -263,7 +149,7 @@ def measure(ref: VideoRef) -> VideoInfo:
     else:
         facts |= _rates(_count(ref, rate or 25.0), 0.0, rate) | {"counted": True}
     if facts["duration_s"] > MAX_DURATION_S:
-        raise _too_large("seconds", facts["duration_s"], MAX_DURATION_S, ref)
+        raise too_large("seconds", facts["duration_s"], MAX_DURATION_S, ref)
     return VideoInfo(**facts)
 
 
@@ -310,24 +196,6 @@ def _scan(container: InputContainer, stream: VideoStream, source: Source) -> _Sc
     return scan
 
 
-def packets(container: InputContainer, stream: VideoStream, *, patience: int = 64) -> Iterator[av.Packet | None]:
-    """Packets in stored order, the empty one that drains the decoder last; None for each that cannot be read.
-
-    After ``patience`` failures in a row the stream is taken to end there.
-    """
-    failures = 0
-    while failures < patience:
-        try:
-            for packet in container.demux(stream):
-                failures = 0
-                yield packet
-            return
-        except av.FFmpegError:
-            failures += 1
-            yield None
-    yield av.Packet(0)
-
-
 def _decoded(packet: av.Packet, scan: _Scan) -> list[av.VideoFrame]:
     try:
         return [frame for frame in packet.decode() if isinstance(frame, av.VideoFrame)]
@@ -336,10 +204,10 @@ def _decoded(packet: av.Packet, scan: _Scan) -> list[av.VideoFrame]:
         return []
 
 
-def _is_timed(scan: _Scan) -> bool:
+def _is_timed(scan: _Scan, codec: str) -> bool:
     """Whether ranks of pts identify pictures: every packet one picture, shown in the order of its time."""
     head = [frame.pts for frame in scan.head if frame.pts is not None]
-    if scan.timeless or len(head) < len(scan.head) or len(set(scan.pts)) != len(scan.pts):
+    if codec in HIDING_CODECS or scan.timeless or len(head) < len(scan.head) or len(set(scan.pts)) != len(scan.pts):
         return False
     if any(b <= a for a, b in pairwise(head)) or any(b < a for a, b in pairwise(scan.dts)):
         return False

@@ -16,7 +16,8 @@ from av.video.stream import VideoStream
 
 from specktrack.errors import MediaError, QuarantineReason
 from specktrack.schema import VideoRef
-from specktrack.video.index import Picture, VideoInfo, check_size, open_container, packets
+from specktrack.video.container import check_size, open_container, packets
+from specktrack.video.index import Picture, VideoInfo
 
 SAME_ASPECT = 0.01
 """Pictures of another size are scaled to the network's size if their shape is the same within this fraction."""

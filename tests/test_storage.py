@@ -2,6 +2,8 @@
 
 import os
 import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -205,6 +207,60 @@ class TestOpenBinary:
         assert read == data
         assert len(ranges) == 11 and ranges[-1] == "bytes=10000-10499"
         assert sum(map(len, reader._blocks.values())) <= storage.BLOCKS_KEPT * 1000
+
+
+class Faulty(BaseHTTPRequestHandler):
+    """An S3 server that answers GETs by a script of status codes; ``short`` breaks off in the middle of the body."""
+
+    script: list[int | str]
+    asked: int
+
+    def do_GET(self) -> None:
+        type(self).asked += 1
+        answer = self.script.pop(0) if len(self.script) > 1 else self.script[0]
+        status = 200 if answer == "short" else int(answer)
+        code = {403: "AccessDenied", 404: "NoSuchKey", 500: "InternalError", 503: "SlowDown"}.get(status)
+        body = b"0123456789" if status == 200 else f"<Error><Code>{code}</Code></Error>".encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body[:4] if answer == "short" else body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def faulty(s3: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Faulty]]:
+    handler = type("Handler", (Faulty,), {"asked": 0, "script": [200]})
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
+        yield handler
+        server.shutdown()
+        thread.join()
+
+
+class TestS3Faults:
+    @pytest.mark.parametrize("script", [[503, 200], ["short", "short", 200], [500, "short", 200]])
+    def test_what_passes_is_asked_for_again(self, faulty: type[Faulty], script: list[int | str]) -> None:
+        faulty.script = list(script)
+        assert open_store("s3://bucket").get("a") == b"0123456789"
+        assert faulty.asked == len(script)
+
+    @pytest.mark.parametrize("status", [403, 404])
+    def test_what_does_not_pass_is_not(self, faulty: type[Faulty], status: int) -> None:
+        faulty.script = [status]
+        with pytest.raises(StorageError, match=rf"S3 answered {status}.*check the"):
+            open_store("s3://bucket").get("a")
+        assert faulty.asked == 1
+
+    def test_bodies_that_always_break_off_end_in_an_error(self, faulty: type[Faulty]) -> None:
+        faulty.script = ["short"]
+        with pytest.raises(StorageError, match=r"S3 cannot be used.*s3://bucket/a"):
+            open_store("s3://bucket").get("a")
+        assert faulty.asked == storage.BODY_TRIES
 
 
 class TestS3Errors:

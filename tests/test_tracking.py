@@ -99,7 +99,7 @@ def test_a_lone_jump_loses_against_the_continued_flight():
 
 def test_a_weak_candidate_on_the_flight_is_kept_and_one_off_it_is_not():
     xy, score = flight()
-    score[5, 0] = 0.3
+    score[5, 0] = 0.2
     chosen, _ = choose(xy, score, Choice())
     np.testing.assert_allclose(chosen[5], xy[5, 0])
     xy[5, 0] = (300, 200)

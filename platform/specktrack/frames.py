@@ -72,7 +72,9 @@ class FrameBatch:
         n = len(self.frame)
         width, height = self.viewport.network_wh_px
         if self.pixels.shape != (n, height, width, 3) or self.pixels.dtype != np.uint8:
-            raise ValueError(f"pixels must be uint8 {(n, height, width, 3)}, got {self.pixels.dtype} {self.pixels.shape}")
+            raise ValueError(
+                f"pixels must be uint8 {(n, height, width, 3)}, got {self.pixels.dtype} {self.pixels.shape}"
+            )
         if len(self.pts_s) != n or (n > 1 and not (np.diff(self.frame) == 1).all()):
             raise ValueError("frame and pts_s need one entry per picture, and frame rises by one")
 
@@ -87,6 +89,10 @@ class FrameBatch:
         return FrameBatch(self.pixels[rows], self.frame[rows], self.pts_s[rows], self.viewport)
 
 
+_DERIVED = np.zeros(0)
+"""Stands for a column of a Trajectory that follows from the others."""
+
+
 @dataclass(frozen=True)
 class Trajectory:
     """Where one object is in each of N frames; NaN exactly where it is absent."""
@@ -99,26 +105,26 @@ class Trajectory:
     """float32 [N, 2], source px; NaN where absent."""
     score: np.ndarray
     """float32 [N] in [0, 1]; NaN for labels."""
-    visibility: np.ndarray = field(default=None)  # type: ignore[assignment]
+    visibility: np.ndarray = field(default_factory=lambda: _DERIVED)
     """object [N] of Visibility; derived as clear or absent if not given."""
-    provenance: np.ndarray = field(default=None)  # type: ignore[assignment]
+    provenance: np.ndarray = field(default_factory=lambda: _DERIVED)
     """object [N] of Provenance; ``detected`` if not given."""
-    wh_px: np.ndarray = field(default=None)  # type: ignore[assignment]
+    wh_px: np.ndarray = field(default_factory=lambda: _DERIVED)
     """float32 [N, 2], source px; NaN for point trackers."""
-    gap: np.ndarray = field(default=None)  # type: ignore[assignment]
+    gap: np.ndarray = field(default_factory=lambda: _DERIVED)
     """int32 [N]: length of the gap that a filled row belongs to, else 0."""
 
     def __post_init__(self) -> None:
         n = len(self.frame)
         absent = np.isnan(self.xy_px).any(axis=1) if n else np.zeros(0, bool)
-        if self.visibility is None:
+        if self.visibility is _DERIVED:
             words = np.where(absent, Visibility.ABSENT.value, Visibility.CLEAR.value).astype(object)
             object.__setattr__(self, "visibility", words)
-        if self.provenance is None:
+        if self.provenance is _DERIVED:
             object.__setattr__(self, "provenance", np.full(n, Provenance.DETECTED.value, object))
-        if self.wh_px is None:
+        if self.wh_px is _DERIVED:
             object.__setattr__(self, "wh_px", np.full((n, 2), np.nan, np.float32))
-        if self.gap is None:
+        if self.gap is _DERIVED:
             object.__setattr__(self, "gap", np.zeros(n, np.int32))
         columns = (self.pts_s, self.xy_px, self.score, self.visibility, self.provenance, self.wh_px, self.gap)
         if any(len(column) != n for column in columns) or self.xy_px.shape != (n, 2):

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from pydantic import SerializeAsAny, ValidationError
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from specktrack import __version__
 from specktrack.config import Config, explain
@@ -126,7 +126,7 @@ def save_tensors(path: str | Path, tensors: dict[str, torch.Tensor], metadata: d
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
-    save_file(tensors, partial, metadata)
+    partial.write_bytes(save(tensors, metadata))  # not save_file: it leaves a file that only its owner may read
     partial.replace(path)
 
 

@@ -25,7 +25,8 @@ class HeatmapNetwork(nn.Module):
         logits = self(frames_BTCHW)
         xy_net = xy_net[:, -logits.shape[1] :]  # a MISO network draws the last frame only
         target = self.config.target
-        wanted = heatmap.encode(xy_net, frames_BTCHW.shape[-2:], **target.model_dump())
+        size_hw = (frames_BTCHW.shape[-2], frames_BTCHW.shape[-1])
+        wanted = heatmap.encode(xy_net, size_hw, kind=target.kind, radius_px=target.radius_px, stride=target.stride)
         return {"loss": heatmap.focal_loss(logits, wanted), **self._metrics(logits.detach(), xy_net)}
 
     @torch.no_grad()

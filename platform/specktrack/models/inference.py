@@ -27,7 +27,7 @@ class Detector:
     def __init__(self, network: HeatmapNetwork, *, device: torch.device, candidates: int = 4) -> None:
         self.config, self.device, self.dtype = network.config, device, fast_dtype(device)
         self.candidates = candidates
-        self._network = fold_batch_norm(network).to(device, self.dtype, memory_format=torch.channels_last)
+        self._network = channels_last(fold_batch_norm(network).to(device, self.dtype))
 
     @torch.inference_mode()
     def heatmaps(self, windows_BTHWC: torch.Tensor) -> torch.Tensor:
@@ -41,6 +41,14 @@ class Detector:
         """Candidate positions [N, K, 2] (network px) and scores [N, K] on the CPU, best first."""
         xy, score = heatmap.decode(heatmaps_NHW, stride=self.config.target.stride, candidates=self.candidates)
         return xy.cpu(), score.cpu()
+
+
+def channels_last(network: HeatmapNetwork) -> HeatmapNetwork:
+    """``network`` itself with its convolution weights in channels-last order, which every fast kernel wants."""
+    for parameter in network.parameters():
+        if parameter.ndim == 4:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+    return network
 
 
 def fold_batch_norm(network: HeatmapNetwork) -> HeatmapNetwork:

@@ -17,7 +17,7 @@ class Choice(Config):
 
     frames: int = Field(default=4, ge=0)
     """Neighbours looked at on either side; 0 takes the highest peak of each frame alone."""
-    threshold: float = Field(default=0.5, gt=0, lt=1)
+    threshold: float = Field(default=0.3, gt=0, lt=1)
     """A lone candidate below it is no object; support by its neighbours lowers the bar, contradiction raises it."""
     floor: float = Field(default=0.1, gt=0, lt=1)
     """Peaks below it are never taken, whatever their support."""

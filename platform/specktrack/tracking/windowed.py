@@ -119,8 +119,8 @@ class WindowedSession:
         frames = [frame for frame in sorted(self._sums) if frame < limit]
         if frames:
             mean = torch.stack([self._sums.pop(frame) / self._totals.pop(frame) for frame in frames])
-            xy_net, score = self._detector.decode(mean)
-            self._decoded.append(np.array(frames), xy_net.numpy(), score.numpy())
+            candidates_xy, candidates_score = self._detector.decode(mean)
+            self._decoded.append(np.array(frames), candidates_xy.numpy(), candidates_score.numpy())
         frame, xy_net, score = self._decoded.take(self._config.choice, last=last)
         pts_s = np.array([self._pts_s.pop(int(f)) for f in frame])
         xy_px = self._viewport.to_source(xy_net).astype(np.float32)

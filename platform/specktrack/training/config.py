@@ -28,20 +28,28 @@ class TrainConfig(VerbConfig):
     hold_out_every: int = Field(default=0, ge=0)
     """Each n-th training video is kept for validation instead; 0 keeps none."""
     network: SerializeAsAny[WindowedConfig] = network_config(DEFAULT_MODEL)
+    """Network of the zoo: its name, or a mapping of name and fields."""
     init: str = ""
     """Model whose weights to start from: a name or a path."""
 
     steps: int = Field(default=3000, ge=1)
+    """Optimiser steps of the whole run."""
     batch_size: int = Field(default=8, ge=1)
     """Samples per step over all workers."""
     learning_rate: float = Field(default=1e-3, gt=0)
+    """Peak of the schedule: linear warm-up, then half a cosine down to 1 %."""
     warmup_steps: int = Field(default=100, ge=0)
+    """Steps until the peak."""
     weight_decay: float = Field(default=0.01, ge=0)
+    """AdamW, on convolution weights only."""
     average: float = Field(default=0.999, ge=0, lt=1)
     """Decay of the moving average of the weights; the average is what is saved and measured."""
     sampling: SamplingConfig = SamplingConfig()
+    """Where crops are taken and how they vary."""
     augment: AugmentConfig = AugmentConfig()
+    """How strongly light, colour and noise vary."""
     seed: int = 0
+    """Decides initial weights, order, crops and augmentation."""
 
     workers: int = Field(default=1, ge=1)
     """Ray Train workers: gloo on CPUs, nccl on GPUs."""
@@ -52,13 +60,18 @@ class TrainConfig(VerbConfig):
     cache: str = "~/.cache/specktrack/frames"
     """Folder on each node for decoded training video."""
     log_every: int = Field(default=20, ge=1)
+    """Steps between lines of metrics."""
     validate_every: int = Field(default=500, ge=1)
+    """Steps between measurements on the validation videos."""
     checkpoint_every: int = Field(default=250, ge=1)
+    """Steps between checkpoints; at most that many are repeated after a crash."""
 
     name: str = ""
     """Name of the resulting weights; the network's by default."""
     description: str = ""
+    """One sentence for the model card."""
     licence: str = ""
+    """Licence of the weights, for the model card."""
 
     @field_validator("network", mode="before")
     @classmethod

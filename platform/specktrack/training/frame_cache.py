@@ -40,9 +40,14 @@ def load_videos(uris: tuple[str, ...], *, input_wh: tuple[int, int], folder: Pat
     """Decode (or find decoded in ``folder``) all videos of the datasets at ``uris``, joined with their labels."""
     folder.mkdir(parents=True, exist_ok=True)
     datasets = [load_dataset(uri) for uri in uris]
-    videos = [(video, dataset) for dataset in datasets for video in dataset.card.videos if not video.labels_only]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return list(pool.map(lambda pair: _load(*pair, input_wh, folder), videos))
+        loading = [
+            pool.submit(_load, video, dataset, input_wh, folder)
+            for dataset in datasets
+            for video in dataset.card.videos
+            if not video.labels_only
+        ]
+        return [video.result() for video in loading]
 
 
 def _load(video: DatasetVideo, dataset: Dataset, input_wh: tuple[int, int], folder: Path) -> CachedVideo:

@@ -73,7 +73,9 @@ class Journal:
             network=config.network,
             description=config.description,
             data=config.data,
-            recipe=config.model_dump(mode="json"),
+            recipe=config.model_dump(
+                mode="json", exclude={"address", "cache", "output", "name", "description", "licence"}
+            ),
             metrics={name.removeprefix("validation/"): v for name, v in self.latest.items() if "validation/" in name},
             licence=config.licence,
         )

@@ -10,6 +10,7 @@ from torch import nn
 
 from specktrack.models.checkpoint import load_tensors, save_tensors
 from specktrack.models.heatmap_network import HeatmapNetwork
+from specktrack.models.inference import channels_last
 from specktrack.training.config import TrainConfig
 
 _FILE = "state.safetensors"
@@ -20,7 +21,7 @@ class TrainState:
 
     def __init__(self, network: HeatmapNetwork, config: TrainConfig, device: torch.device) -> None:
         self.config = config
-        self.network = network.to(device, memory_format=torch.channels_last)
+        self.network = channels_last(network.to(device))
         self.average = copy.deepcopy(self.network).eval().requires_grad_(False)
         decayed = [p for p in self.network.parameters() if p.ndim > 1]
         plain = [p for p in self.network.parameters() if p.ndim <= 1]

@@ -1,7 +1,10 @@
 """Frames keep their identity: every test video carries its frame number in its pixels."""
 
+import os
 import random
 import socket
+import subprocess
+import sys
 import threading
 from fractions import Fraction
 from pathlib import Path
@@ -357,6 +360,41 @@ def test_errors_are_counted_for_the_clip_that_has_them(videos: Path, tmp_path: P
             list(reader)
             counts.append(reader.decode_errors)
     assert [count > 0 for count in counts] == [False, True, False]
+
+
+def test_an_error_is_counted_again_when_its_clip_is_read_again(tmp_path: Path) -> None:
+    path = encode(tmp_path / "v.mp4", codec="mpeg4", codec_options={"b": "4M"})
+    path.write_bytes(damaged(path, frame=30, count=1))
+    assert [read_until_error(path)[3] for _ in range(3)] == [1, 1, 1]
+
+
+READ_TWICE = """
+import logging, sys
+logging.basicConfig()
+from specktrack.schema import Clip
+from specktrack.storage import stat
+from specktrack.video import probe, read_clip
+for decoder in ("pyav", sys.argv[2]):
+    ref = stat(sys.argv[1])
+    info = probe(ref)
+    with read_clip(Clip(video=ref, start=0, stop=info.frames), info=info, decoder=decoder) as reader:
+        print(sum(len(batch) for batch in reader), reader.decode_errors > 0)
+"""
+
+
+@pytest.mark.parametrize(("spoilt", "decoder"), [(False, "decord"), (True, "pyav")])
+def test_ffmpeg_prints_nothing(tmp_path: Path, *, spoilt: bool, decoder: str) -> None:
+    """Also where the root logger has a handler, as in Ray's workers; errors are counted all the same."""
+    path = encode(tmp_path / "v.mp4", codec_options={"crf": "4"})  # longer than what is read in one go
+    if spoilt:
+        path.write_bytes(damaged(path, frame=30, count=2))
+    done = subprocess.run(
+        [sys.executable, "-c", READ_TWICE, str(path), decoder],
+        env={**os.environ, "PYTHONPATH": "platform"}, cwd=Path(__file__).parents[1],
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.stderr == ""
+    assert done.stdout == f"{FRAMES} {spoilt}\n" * 2
 
 
 def test_a_clip_that_lost_many_pictures_is_damaged(videos: Path, tmp_path: Path) -> None:

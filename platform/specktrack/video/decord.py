@@ -55,6 +55,7 @@ class DecordDecoder:
             import decord  # optional: no wheels beyond x86-64
         except ImportError:
             raise ConfigError("decord is not installed", remedy="pip install decord, or use decoder=pyav") from None
+        decord.logging.set_level(decord.logging.QUIET)  # its own FFmpeg prints otherwise
         width, height = self._wh_px
         source = self._wh_px == self._info.size_wh_px
         factor = 1 if source else OVERSAMPLING

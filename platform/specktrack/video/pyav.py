@@ -24,8 +24,6 @@ SAME_ASPECT = 0.01
 BACK_OFFS_S = (0.0, 4.0, 32.0, None)
 """How far before a keyframe to look for it: seeking in transport streams is a guess. None: from the first byte."""
 
-logging.getLogger("libav").addHandler(logging.NullHandler())  # errors are counted, not printed
-
 
 class _Numbered(NamedTuple):
     frame: int
@@ -53,8 +51,7 @@ class PyAVDecoder:
 
     def pictures(self, start: int, stop: int) -> Generator[Picture]:
         """Frames [start, stop) in order, fewer if the bytes end before."""
-        if av.logging.get_level() is None:
-            av.logging.set_level(av.logging.ERROR)
+        _collect_errors()
         shown: av.VideoFrame | None = None
         waiting: list[_Numbered] = []
         for item in self._counted() if self._info.counted else self._from_before(start):
@@ -184,6 +181,17 @@ class PyAVDecoder:
                 QuarantineReason.SIZE_CHANGED, what, f"{frame.width}x{frame.height}", self._ref.uri,
                 "split the video where its shape changes",
             )  # fmt: skip
+
+
+def _collect_errors() -> None:
+    """Have FFmpeg's errors collected, to be counted, and none printed; a log level that the user has set stands.
+
+    Most are about nothing: a probe skips an MP4's samples and hands out zeros, and the parser complains of each.
+    """
+    if av.logging.get_level() is None:
+        logging.getLogger("libav").setLevel(logging.CRITICAL + 1)
+        av.logging.set_skip_repeated(False)  # two equal errors are two, also when a clip is read again
+        av.logging.set_level(av.logging.ERROR)
 
 
 def _seek(container: InputContainer, stream: VideoStream, pts: int, back_off_s: float) -> bool:

@@ -1,6 +1,8 @@
 """Stores keep their promises on a folder and on S3 alike; sources name the videos that a person means."""
 
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -9,10 +11,20 @@ from urllib.parse import unquote
 
 import pytest
 
-from specktrack import storage
 from specktrack.errors import ConfigError, Conflict, MediaError, QuarantineReason, StorageError
 from specktrack.schema import sha256_hex
-from specktrack.storage import FileStore, expand_sources, frame_names, local_path, open_binary, open_store, stat, to_uri
+from specktrack.storage import (
+    FileStore,
+    expand_sources,
+    frame_names,
+    local_path,
+    open_binary,
+    open_store,
+    ranged,
+    stat,
+    to_uri,
+)
+from specktrack.storage.s3 import BODY_TRIES
 
 ODD_NAMES = ["a b.mp4", "new\nline.mp4", "été 羽毛球.mp4", "100%.mp4", "%20.mp4", "q?x=1#f.mp4", "[1].mp4", "+&=;'.mp4"]
 
@@ -96,7 +108,7 @@ class TestStore:
 
     def test_put_file_sends_a_file(self, root: str, tmp_path: Path) -> None:
         path = tmp_path / "overlay.mp4"
-        path.write_bytes(os.urandom(storage.BLOCK_BYTES + 5))
+        path.write_bytes(os.urandom(ranged.BLOCK_BYTES + 5))
         open_store(root).put_file("overlays/o.mp4", path)
         assert open_store(root).get("overlays/o.mp4") == path.read_bytes()
 
@@ -161,13 +173,13 @@ class TestUris:
 
 class TestOpenBinary:
     def test_reads_and_seeks_like_a_local_file(self, root: str) -> None:
-        data = os.urandom(2 * storage.BLOCK_BYTES + 1234)
+        data = os.urandom(2 * ranged.BLOCK_BYTES + 1234)
         touch(root, "v.mp4", data=data)
         with open_binary(stat(f"{root}/v.mp4")) as file:
             assert file.read(10) == data[:10]
             assert file.seek(-20, os.SEEK_END) == len(data) - 20 and file.read() == data[-20:]
-            file.seek(storage.BLOCK_BYTES - 3)
-            assert file.read(9) == data[storage.BLOCK_BYTES - 3 : storage.BLOCK_BYTES + 6]
+            file.seek(ranged.BLOCK_BYTES - 3)
+            assert file.read(9) == data[ranged.BLOCK_BYTES - 3 : ranged.BLOCK_BYTES + 6]
             file.seek(len(data) + 5)
             assert file.read(1) == b""
             file.seek(0)
@@ -192,21 +204,21 @@ class TestOpenBinary:
             file.read()
 
     def test_s3_is_read_in_few_requests_and_little_memory(self, s3: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(storage, "BLOCK_BYTES", 1000)
+        monkeypatch.setattr(ranged, "BLOCK_BYTES", 1000)
         data = os.urandom(10_500)
         touch(f"s3://{s3}", "v.mp4", data=data)
-        ranges, get = [], storage._s3_get
+        ranges, get = [], ranged.get_object
 
         def counted(place: str, **request: str) -> bytes:
             ranges.append(request["Range"])
             return get(place, **request)
 
-        monkeypatch.setattr(storage, "_s3_get", counted)
-        reader = storage.RangedReader(stat(f"s3://{s3}/v.mp4"))
+        monkeypatch.setattr(ranged, "get_object", counted)
+        reader = ranged.RangedReader(stat(f"s3://{s3}/v.mp4"))
         read = b"".join(iter(lambda: reader.read(300), b""))
         assert read == data
         assert len(ranges) == 11 and ranges[-1] == "bytes=10000-10499"
-        assert sum(map(len, reader._blocks.values())) <= storage.BLOCKS_KEPT * 1000
+        assert sum(map(len, reader._blocks.values())) <= ranged.BLOCKS_KEPT * 1000
 
 
 class Faulty(BaseHTTPRequestHandler):
@@ -242,6 +254,20 @@ def faulty(s3: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Faulty]]:
         thread.join()
 
 
+def test_local_files_are_used_without_the_client_library_of_s3(tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").write_bytes(b"x")
+    code = f"""
+import sys
+from specktrack.storage import expand_sources, open_binary, open_store
+assert [open_binary(ref).read() for ref in expand_sources([{str(tmp_path)!r}])] == [b"x"]
+assert "boto3" not in sys.modules and "botocore" not in sys.modules
+open_store("s3://bucket/prefix")
+assert "boto3" in sys.modules
+"""
+    platform = Path(__file__).parents[1] / "platform"
+    subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": str(platform)}, check=True)
+
+
 class TestS3Faults:
     @pytest.mark.parametrize("script", [[503, 200], ["short", "short", 200], [500, "short", 200]])
     def test_what_passes_is_asked_for_again(self, faulty: type[Faulty], script: list[int | str]) -> None:
@@ -260,7 +286,7 @@ class TestS3Faults:
         faulty.script = ["short"]
         with pytest.raises(StorageError, match=r"S3 cannot be used.*s3://bucket/a"):
             open_store("s3://bucket").get("a")
-        assert faulty.asked == storage.BODY_TRIES
+        assert faulty.asked == BODY_TRIES
 
 
 class TestS3Errors:

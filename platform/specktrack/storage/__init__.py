@@ -1,0 +1,36 @@
+"""Bytes in a folder or in S3 behind one interface, and the videos that a person's sources name.
+
+    uris      how a place is spelled
+    store     Store, the interface, and what a listing holds
+    files     FileStore, a folder
+    s3        S3Store, a bucket or a prefix; ranged: one of its objects as a seekable file
+    opening   open_store, open_binary: which of the two a place is
+    videos    what is a video: stat, frame_names
+    sources   what a person's words name: expand_sources
+
+S3 follows the standard AWS variables and profiles; ``AWS_ENDPOINT_URL`` points at any S3-compatible server. Its client
+library is loaded with the first ``s3://`` URI that is opened.
+"""
+
+from specktrack.storage.files import FileStore
+from specktrack.storage.opening import open_binary, open_store
+from specktrack.storage.sources import expand_sources
+from specktrack.storage.store import MissingError, ObjectInfo, Store
+from specktrack.storage.uris import local_path, to_uri
+from specktrack.storage.videos import IMAGE_SUFFIXES, VIDEO_SUFFIXES, frame_names, stat
+
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "VIDEO_SUFFIXES",
+    "FileStore",
+    "MissingError",
+    "ObjectInfo",
+    "Store",
+    "expand_sources",
+    "frame_names",
+    "local_path",
+    "open_binary",
+    "open_store",
+    "stat",
+    "to_uri",
+]

@@ -1,0 +1,132 @@
+"""A folder as a store."""
+
+import errno
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from specktrack.errors import Conflict, StorageError
+from specktrack.storage.store import MissingError, ObjectInfo, checked_key, verified
+from specktrack.storage.uris import absolute
+
+CHUNK_BYTES = 4 * 2**20
+
+
+class FileStore:
+    """A folder on a local or shared POSIX file system; every write is atomic and on disk when it returns."""
+
+    def __init__(self, root: str | Path) -> None:
+        self.root = absolute(root)
+        self.uri = self.root.as_uri()
+
+    def _path(self, key: str) -> Path:
+        return self.root / checked_key(key)
+
+    def uri_of(self, key: str) -> str:
+        """The object's ``file://`` URI."""
+        return self._path(key).as_uri()
+
+    def get(self, key: str, *, sha256: str | None = None) -> bytes:
+        """See Store."""
+        with os_errors(self.uri_of(key)):
+            data = self._path(key).read_bytes()
+        return verified(data, sha256, self.uri_of(key))
+
+    def exists(self, key: str) -> bool:
+        """See Store."""
+        return self._path(key).is_file()
+
+    def put(self, key: str, data: bytes) -> None:
+        """See Store."""
+        with os_errors(self.uri_of(key)), self._written(key, data) as temporary:
+            temporary.replace(self._path(key))
+
+    def put_if_absent(self, key: str, data: bytes) -> None:
+        """See Store. A hard link is the one atomic step that refuses an existing name."""
+        with os_errors(self.uri_of(key)), self._written(key, data) as temporary:
+            try:
+                os.link(temporary, self._path(key))
+            except FileExistsError:
+                raise Conflict("another writer was first", place=self.uri_of(key)) from None
+
+    def put_file(self, key: str, path: Path) -> None:
+        """See Store."""
+        with os_errors(self.uri_of(key)), path.open("rb") as source, self._written(key, source) as temporary:
+            temporary.replace(self._path(key))
+
+    def delete(self, key: str) -> None:
+        """See Store."""
+        with os_errors(self.uri_of(key)):
+            self._path(key).unlink(missing_ok=True)
+
+    def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
+        """See Store. Temporary files of writers at work, or killed, are not listed."""
+        start = self.root / prefix.rpartition("/")[0]
+        found: list[ObjectInfo] = []
+        with os_errors(self.uri):
+            for folder, _, names in os.walk(start, onerror=_unless_missing):
+                for name in names:
+                    path = Path(folder, name)
+                    key = path.relative_to(self.root).as_posix()
+                    if key.startswith(prefix) and not (name.startswith(".") and name.endswith(".tmp")):
+                        with suppress(FileNotFoundError):  # removed meanwhile, or a dangling link
+                            found.append(file_info(path, key))
+        return iter(sorted(found, key=lambda info: info.key))
+
+    @contextmanager
+    def _written(self, key: str, data: bytes | BinaryIO) -> Iterator[Path]:
+        """A complete temporary file next to the object's place, gone afterwards; then the folder is synced."""
+        folder = self._path(key).parent
+        folder.mkdir(parents=True, exist_ok=True)
+        temporary = folder / f".{uuid.uuid4().hex}.tmp"
+        try:
+            with temporary.open("xb") as file:
+                chunks = [data] if isinstance(data, bytes) else iter(lambda: data.read(CHUNK_BYTES), b"")
+                for chunk in chunks:
+                    file.write(chunk)
+                file.flush()
+                os.fsync(file.fileno())
+            yield temporary
+            descriptor = os.open(folder, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+_OS_REMEDIES = {
+    errno.ENOENT: "check the path",
+    errno.EACCES: "check the permissions",
+    errno.EROFS: "choose a place that can be written",
+    errno.ENOSPC: "free some space and run the same command again",
+    errno.ENOTDIR: "a part of the path is a file",
+    errno.EPERM: "the file system must support hard links; choose another place",
+    errno.ENOTSUP: "the file system must support hard links; choose another place",
+}
+
+
+@contextmanager
+def os_errors(place: str) -> Iterator[None]:
+    """Turn the operating system's errors into ours."""
+    try:
+        yield
+    except OSError as error:
+        kind = MissingError if isinstance(error, FileNotFoundError) else StorageError
+        remedy = _OS_REMEDIES.get(error.errno or 0, "")
+        raise kind(error.strerror or type(error).__name__, place=place, remedy=remedy) from None
+
+
+def _unless_missing(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError | NotADirectoryError):
+        raise error
+
+
+def file_info(path: Path, key: str) -> ObjectInfo:
+    """A file as an object: its ETag is its time of change and its size."""
+    status = path.stat()
+    return ObjectInfo(key, status.st_size, f"{status.st_mtime_ns:x}-{status.st_size:x}", status.st_mtime)

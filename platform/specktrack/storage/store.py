@@ -1,0 +1,77 @@
+"""The interface of a store, and what its implementations share."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from specktrack.errors import ConfigError, MediaError, QuarantineReason, StorageError
+from specktrack.schema import VideoRef, sha256_hex
+
+
+@dataclass(frozen=True)
+class ObjectInfo:
+    """One object in a listing."""
+
+    key: str
+    size_bytes: int
+    etag: str
+    modified_s: float = 0.0
+    """Seconds since 1970."""
+
+
+class MissingError(StorageError):
+    """The object or file is not there."""
+
+
+class Store(Protocol):
+    """A folder or an S3 prefix; keys are relative, ``/``-separated, without ``..``."""
+
+    uri: str
+
+    def get(self, key: str, *, sha256: str | None = None) -> bytes:
+        """The object's bytes, checked against ``sha256`` where known; MissingError, or StorageError if damaged."""
+
+    def exists(self, key: str) -> bool:
+        """Whether the object is there."""
+
+    def put(self, key: str, data: bytes) -> None:
+        """Write or replace an object: readers see the old bytes or the new ones."""
+
+    def put_if_absent(self, key: str, data: bytes) -> None:
+        """Write an object that must not exist yet; Conflict if another writer was first."""
+
+    def put_file(self, key: str, path: Path) -> None:
+        """Write or replace an object from a local file."""
+
+    def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
+        """Objects whose key begins with ``prefix``, ordered by key."""
+
+    def delete(self, key: str) -> None:
+        """Remove an object; nothing happens if it is missing."""
+
+    def uri_of(self, key: str) -> str:
+        """The object's own URI."""
+
+
+def checked_key(key: str) -> str:
+    """The key, if it names something below the root; ConfigError otherwise."""
+    if not key or "\0" in key or any(part in ("", ".", "..") for part in key.split("/")):
+        raise ConfigError("not a key below the store's root", key, remedy="use a relative path without '..'")
+    return key
+
+
+def verified(data: bytes, sha256: str | None, place: str) -> bytes:
+    """The bytes, if they are the ones that were recorded; StorageError otherwise."""
+    if sha256 is not None and sha256_hex(data) != sha256:
+        raise StorageError(
+            "the object's bytes differ from its recorded SHA-256", sha256, place, "restore the object or make it anew"
+        )
+    return data
+
+
+def changed(ref: VideoRef) -> MediaError:
+    """The refusal of bytes that are not the ones that were listed."""
+    return MediaError(
+        QuarantineReason.CHANGED, "the video was replaced or removed after it was listed", ref.uri, remedy="run again"
+    )

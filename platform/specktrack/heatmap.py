@@ -59,7 +59,7 @@ def decode(
     if candidates == 1:
         score, index = flat.flatten(1).max(dim=1, keepdim=True)
     else:
-        is_peak = flat == F.max_pool2d(flat, 5, stride=1, padding=2)
+        is_peak = flat == _neighbourhood_maximum(flat, 2)
         score, index = (flat * is_peak).flatten(1).topk(candidates, dim=1)
     centre = torch.stack([index % width, index // width], dim=-1).float()  # [M, K, 2]
     for _ in range(2):  # a flat peak's first maximum lies at its rim: the second window is centred
@@ -67,6 +67,22 @@ def decode(
     xy = (centre + 0.5) * stride - 0.5
     xy = torch.where((score > 0)[..., None], xy, torch.nan)
     return xy.view(*leading, -1, 2), score.view(*leading, -1)
+
+
+def _neighbourhood_maximum(heatmap: torch.Tensor, reach: int) -> torch.Tensor:
+    """Maximum over (2 reach + 1)^2 px around every pixel of heatmaps [..., H, W] of non-negative values.
+
+    Shifted slices: max_pool2d with stride 1 takes 13 times as long on a CPU.
+    """
+    height, width = heatmap.shape[-2:]
+    padded = F.pad(heatmap, (reach,) * 4)
+    rows = padded[..., :width]
+    for shift in range(1, 2 * reach + 1):
+        rows = torch.maximum(rows, padded[..., shift : shift + width])
+    both = rows[..., :height, :]
+    for shift in range(1, 2 * reach + 1):
+        both = torch.maximum(both, rows[..., shift : shift + height, :])
+    return both
 
 
 def _centroid(heatmap: torch.Tensor, centre: torch.Tensor, score: torch.Tensor, window: int) -> torch.Tensor:

@@ -4,8 +4,9 @@ import sys
 from pathlib import Path
 
 from specktrack.errors import QuarantineReason
-from specktrack.options import VERBS, load, options_of
+from specktrack.options import VERBS, flag_of, load, options_of
 from specktrack.schema import ROWS
+from specktrack.usage import default_of
 from specktrack.verbs import ModelsListConfig, models_list
 
 FOLDER = Path(__file__).parent / "reference"
@@ -16,7 +17,7 @@ EXIT_CODES = {
     3: "model or checkpoint",
     4: "storage",
     5: "finished, but with quarantined videos; all others are complete",
-    130: "interrupted; the same command again goes on",
+    130: "interrupted; what was written stays, and the same command can be run again",
 }
 
 
@@ -39,8 +40,8 @@ def cli_page() -> str:
         rows = []
         for key, field in options_of(load(verb.config)):
             given = key in verb.positional
-            flag = key.upper() if given else "--" + key.replace("_", "-")
-            default = "required" if field.is_required() else repr(field.get_default(call_default_factory=True))
+            flag = key.upper() if given else flag_of(key)
+            default = "required" if field.is_required() else default_of(field)
             rows.append(f"`{flag}`|{cell(default)}|{cell(field.description or '')}")
         words = " ".join(key.upper() for key in verb.positional)
         parts += [f"## specktrack {name} {words}".rstrip(), verb.summary, table("setting|default|meaning", rows)]

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 import specktrack
-from specktrack.options import VERBS, load, options_of, usage
+from specktrack.options import VERBS, flag_of, load, options_of
+from specktrack.usage import usage
 
 ROOT = Path(__file__).parents[1]
 
@@ -93,10 +94,8 @@ def test_every_verb_explains_itself_and_lists_its_settings(name: str) -> None:
     assert callable(load(verb.run))
     assert callable(load(verb.show))
     for key, field in options_of(config_class):
-        if key not in verb.positional:
-            assert f"--{key.replace('_', '-')}" in text
-        elif not field.description:
-            pytest.fail(f"{config_class.__name__}.{key} has no docstring below it")
+        assert (key.upper() if key in verb.positional else flag_of(key)) in text
+        assert field.description, f"{config_class.__name__}.{key} has no docstring below it"
 
 
 def test_no_two_verbs_read_the_same_environment() -> None:

@@ -15,7 +15,8 @@ from pydantic import Field
 from specktrack import cli, options
 from specktrack.config import Config, VerbConfig
 from specktrack.errors import ConfigError, MediaError, QuarantineReason, StorageError
-from specktrack.options import VERBS, Verb, find_verb, parse, usage
+from specktrack.options import VERBS, Verb, find_verb, parse
+from specktrack.usage import usage
 
 ROOT = Path(__file__).parents[1]
 
@@ -46,6 +47,8 @@ class EchoConfig(VerbConfig):
     """Words."""
     limit: int | None = None
     """How many."""
+    size: tuple[int, int] = (64, 48)
+    """How large."""
     lens: Lens = Lens()
 
 
@@ -79,6 +82,7 @@ def echo_verb(monkeypatch: pytest.MonkeyPatch) -> None:
     entry = Verb("Says what it was told.", "echoing:EchoConfig", "echoing:echo", ("sources",))
     monkeypatch.setattr(options, "VERBS", {**VERBS, "echo": entry})
     monkeypatch.setattr(cli, "VERBS", options.VERBS)
+    monkeypatch.setattr("specktrack.usage.VERBS", options.VERBS)
 
 
 def told(*arguments: str) -> EchoConfig:
@@ -116,6 +120,11 @@ def test_words_options_and_overrides_mix_in_any_order() -> None:
         (("--tags", "a"), "tags", ("a",)),
         (("tags=[a, b]",), "tags", ("a", "b")),
         (("--output=-",), "output", "-"),
+        (("--size", "640x360"), "size", (640, 360)),
+        (("--size=640,360",), "size", (640, 360)),
+        (("--size", "[640, 360]"), "size", (640, 360)),
+        (("--size", "640", "--size", "360"), "size", (640, 360)),
+        (("size=640x360",), "size", (640, 360)),
         (("loud=yes",), "loud", True),
     ],
 )
@@ -142,9 +151,11 @@ def test_options_win_over_the_file(tmp_path: Path) -> None:
         (("a", "--output"), r"argument --output: expected one argument; see 'specktrack echo --help'"),
         (("a", "outptu=x"), r"unknown key 'outptu'; did you mean 'output'\?"),
         (("a", "--mode", "slow"), r"mode='slow': input should be 'fast' or 'safe'"),
+        (("a", "--sources", "b"), r"unknown option: '--sources'; .*allowed: --output"),
+        (("a", "--size", "640"), r"'size.1' is required"),
         (("a", "--limit", "many"), r"limit='many': input should be a valid integer"),
         (("a", "--loud", "--no-loud"), r"argument --no-loud: not allowed with argument --loud"),
-        ((), r"'sources' is required \(configuration of 'echo'\)"),
+        ((), r"'sources' is required \(configuration of 'echo'\); see 'specktrack echo --help'"),
         (("a", "--config", "none.yaml"), r"cannot read the configuration file: No such file or directory: 'none.yaml'"),
     ],
 )
@@ -169,6 +180,7 @@ def test_a_verb_without_room_for_another_word_refuses_it() -> None:
     [
         (["anotate"], r"no such verb: 'anotate'; did you mean 'annotate'\? there are: annotate, train"),
         (["data", "imprt"], r"no such verb: 'data imprt'; did you mean 'data import'\? there are: data import, data"),
+        (["--sources"], r"no such verb: '--sources'"),
         (["models"], r"no such verb: 'models'; .*there are: models list, models show$"),
     ],
 )
@@ -200,8 +212,42 @@ def test_a_verbs_help_is_its_fields_docstrings(capsys: pytest.CaptureFixture[str
     code, out, _ = run(capsys, "echo", "a", "--help")
     assert (code, out.rstrip()) == (0, usage("echo"))
     words = " ".join(out.split())
-    for text in ("echo SOURCES...", "What to read.", "Where to write; 100 % yours. [out]", "--fresh", "{fast,safe}"):
-        assert text in words
+    for text in (
+        "specktrack echo SOURCES... [options]",
+        "SOURCES... What to read. (required, may be repeated)",
+        "Where to write; 100 % yours. [out]",
+        "--resume, --fresh Go on. [on]",
+        "--mode {fast,safe} How. [fast]",
+        "--loud, --no-loud Say it loudly. --resume",
+        "--size A,B How large. [64x48]",
+        "--limit N How many.",
+    ):
+        assert text in words  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (("help",), "usage: specktrack VERB ..."),
+        (("help", "data", "check"), "usage: specktrack data check DATA [options]"),
+        (("export", "--help"), "usage: specktrack export ANNOTATIONS DESTINATION --to TO [options]"),
+        (("submit", "--help"), "usage: specktrack submit [options] COMMAND..."),
+        (("submit", "annotate", "--help"), "usage: specktrack annotate SOURCES... --output OUTPUT [options]"),
+        (("data", "--help"), "usage: specktrack data VERB ..."),
+    ],
+)
+def test_help_is_found_where_people_look_for_it(
+    capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], expected: str
+) -> None:
+    code, out, _ = run(capsys, *arguments)
+    assert (code, out.startswith(expected)) == (0, True), out
+
+
+@pytest.mark.parametrize("columns", ["40", "80", "300"])
+def test_help_fits_the_terminal(monkeypatch: pytest.MonkeyPatch, columns: str) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    texts = usage("annotate").splitlines()[3:]
+    assert max(map(len, texts)) <= max(62, min(int(columns), 120))
 
 
 def test_json_is_the_last_thing_on_stdout(capsys: pytest.CaptureFixture[str]) -> None:
@@ -224,7 +270,7 @@ def test_without_json_a_report_is_a_table(capsys: pytest.CaptureFixture[str]) ->
         ("quarantine", 5, "error: nothing in it\n"),
         ("storage", 4, "error: the bucket is gone: 's3://b'\n"),
         ("disk", 4, "error: [Errno 13] Permission denied: '/x'\n"),
-        ("interrupt", 130, "error: interrupted; the same command again goes on from here\n"),
+        ("interrupt", 130, "error: interrupted; what was written stays, the same command can be run again\n"),
     ],
 )
 def test_exit_codes(capsys: pytest.CaptureFixture[str], output: str, code: int, message: str) -> None:
@@ -329,3 +375,49 @@ def test_rows_are_drawn_onto_their_video(capsys: pytest.CaptureFixture[str], tmp
     assert (code, json.loads(out)["rows"]) == (0, 6)
     assert Path(out_path).stat().st_size > 500
     assert run(capsys, "render", video, str(tmp_path / "rows.parquet"), "o.gif")[0] == 2
+    assert run(capsys, "render", video, str(tmp_path / "rows.parquet"), str(tmp_path / "new" / "ö=1.mp4"))[0] == 0
+    assert (tmp_path / "new" / "ö=1.mp4").stat().st_size > 500
+    (tmp_path / "file").write_text("")
+    code, _, err = run(capsys, "render", video, str(tmp_path / "rows.parquet"), str(tmp_path / "file" / "o.mp4"))
+    assert (code, err.count("\n")) == (4, 1)
+    assert "file/o.mp4); a part of the path is a file" in err
+    code, _, err = run(capsys, "render", "none.mp4", str(tmp_path / "rows.parquet"), out_path)
+    assert (code, "no such video" in err) == (2, True)
+
+
+def test_rows_of_another_video_of_the_same_name_are_not_drawn(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    from specktrack.datasets.synthetic import SynthConfig, write_archive
+
+    for name, frames in (("short", 3), ("long", 6)):
+        write_archive(SynthConfig(videos=1, frames=frames, width_px=64, height_px=48), str(tmp_path / name))
+    video = str(tmp_path / "short" / "videos" / "0000.mp4")
+    code, _, err = run(capsys, "render", video, str(tmp_path / "long"), str(tmp_path / "o.mp4"))
+    assert code == 2
+    assert "rows of another video: they reach frame 5, the video has 3 frames" in err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("data", "stats", ""),
+        ("export", "", "x.csv", "--to", "csv"),
+        ("annotate", ".", "--output", ""),
+        ("data", "synth", "", "videos=1", "frames=1"),
+    ],
+)
+def test_an_empty_path_is_not_the_current_folder(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, _, err = run(capsys, *arguments)
+    assert (code, "error: an empty path: ''" in err) == (2, True), err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_size_that_is_none_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    command = ("data", "import", "badminton", str(tmp_path), str(tmp_path / "out"), "--labels-only-wh-px", "0x-1")
+    code, _, err = run(capsys, *command)
+    assert code == 2
+    assert "labels_only_wh_px.0='0': input should be greater than 0" in err

@@ -76,7 +76,8 @@ def test_lists_are_read_from_text() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("speed: [1", "not valid YAML"),
+        ("speed: [1", r"not valid YAML, expected ',' or '\]'.*run\.yaml' \(line 1, column 10\)"),
+        ("speed: !!python/object/apply:os.system [id]", r"not valid YAML, could not determine a constructor"),
         ("- 1\n- 2\n", r"a configuration file holds 'key: value' lines: 'list'"),
         (None, "cannot read the configuration file"),
     ],
@@ -94,7 +95,7 @@ def test_a_bad_yaml_file_is_one_sentence(tmp_path: Path, text: str | None, messa
 def test_bytes_that_are_no_text_are_no_yaml(tmp_path: Path) -> None:
     file = tmp_path / "run.yaml"
     file.write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(ConfigError, match="not valid YAML"):
+    with pytest.raises(ConfigError, match="a configuration file is UTF-8 text"):
         read_yaml(file)
 
 

@@ -10,6 +10,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 
+from specktrack.datasets import export_rows
 from specktrack.datasets.dataset import DatasetVideo, make_dataset, save_dataset
 from specktrack.errors import ConfigError, StorageError
 from specktrack.evaluate import EvaluateConfig, EvaluationReport, evaluate
@@ -27,8 +28,8 @@ Points = Mapping[int, tuple[float, float]]
 def track(points: Points, visibility: list[str] | None = None) -> Trajectory:
     frame = np.array(sorted(points), np.int64)
     xy_px = np.array([points[int(f)] for f in frame], np.float32).reshape(-1, 2)
-    words = np.array(visibility, object) if visibility else None
-    return Trajectory(frame, frame / 25, xy_px, np.full(len(frame), 0.5, np.float32), words)  # type: ignore[arg-type]
+    words = {"visibility": np.array(visibility, object)} if visibility else {}
+    return Trajectory(frame, frame / 25, xy_px, np.full(len(frame), 0.5, np.float32), **words)
 
 
 def dataset(folder: Path, videos: Mapping[str, Trajectory], *, wh: tuple[int, int] = (1280, 720)) -> str:
@@ -167,17 +168,56 @@ def test_csv_rows_with_only_the_columns_that_matter(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("rows.csv", b"video,frame\na,0\n", r"predictions lack columns: \['x', 'y'\]"),
+        ("rows.csv", b"video,frame\na,0\n", r"rows lack columns: \['x', 'y'\]"),
         ("rows.csv", b"video,frame,x,y\na,zero,1,1\n", "not rows"),
         ("rows.csv", b"", "not a CSV file"),
         ("rows.parquet", b"PAR0", "not a Parquet file"),
-        ("rows.txt", b"", "no predictions there"),
+        ("rows.csv", b"video,frame,x,y\na,,1,1\n", r"not rows: .*'frame' with null values.*rows.csv"),
+        ("rows.csv", b"video,frame,x,y\na,0,1,1\na,-1,1,1\n", r"a frame below 0: .*rows.csv, row 1\)"),
+        ("rows.csv", b"video,frame,x,y\na,0,1,\n", "a position of which x or y is missing"),
+        ("rows.csv", b"video,frame,x,y\na,0,inf,1\n", "a position that is not finite"),
+        ("rows.csv", b"video,frame,x,y\n ,0,1,1\n", "a row without the name of its video"),
+        ("rows.csv", b"video,frame,x,y,visibility\na,0,1,1,seen\n", "a visibility other than absent, clear"),
+        ("rows.csv", b"video,frame,x,y,visibility\na,0,1,1,absent\n", "visibility and position disagree"),
+        ("rows.csv", b"video,frame,x,y\na,0,one,1\n", "not rows: .*'one'"),
+        ("rows.jsonl", b"{", "not a JSON Lines file"),
+        ("rows.txt", b"", r"no rows there: .*; give an output of annotate, or a .parquet, .csv or .jsonl file"),
     ],
 )
 def test_files_that_are_no_rows(tmp_path: Path, name: str, content: bytes, message: str) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ConfigError, match=message):
         read_rows(str(tmp_path / name))
+
+
+def test_what_is_exported_can_be_compared_again(tmp_path: Path) -> None:
+    data = dataset(tmp_path / "l", LABELS)
+    for to in ("csv", "jsonl"):
+        export_rows(read_rows(data), to, str(tmp_path / f"rows.{to}"))
+        assert evaluate(EvaluateConfig(data=data, predictions=str(tmp_path / f"rows.{to}"))).accuracy == 1.0
+
+
+def test_a_video_may_be_named_by_number_and_nothing_found_be_nan(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("video,frame,x,y\n00003,0,nan,NaN\n00003,1,5,6\n")
+    rows = read_rows(str(tmp_path / "rows.csv"))
+    assert rows["x"].to_pylist() == [None, 5.0]
+    assert rows["visibility"].to_pylist() == ["absent", "clear"]
+    assert pair_videos(["s3://b/00003.mp4"], rows["video"].to_pylist()[:1])
+
+
+def test_predictions_of_another_video_of_the_same_name_are_refused(tmp_path: Path) -> None:
+    from specktrack.datasets.synthetic import SynthConfig, write_archive
+
+    write_archive(SynthConfig(videos=1, frames=3, width_px=64, height_px=48), str(tmp_path / "archive"))
+    found = predictions(tmp_path / "rows.parquet", {"s3://other/0000.mp4": track({0: (1, 1), 9: (1, 1)})})
+    with pytest.raises(ConfigError, match=r"they reach frame 9, the video has 3 frames: 's3://other/0000.mp4'"):
+        evaluate(EvaluateConfig(data=str(tmp_path / "archive"), predictions=found))
+
+
+def test_an_output_that_cannot_be_written_is_found_before_the_work(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError, match="a part of the path is a file"):
+        evaluate(EvaluateConfig(data=dataset(tmp_path / "l", LABELS), model="none", output=str(tmp_path / "file")))
 
 
 def test_predictions_that_are_not_there(tmp_path: Path) -> None:
@@ -197,6 +237,8 @@ def test_rows_of_one_video_are_found_by_name() -> None:
     assert set(rows_of(rows, "elsewhere/b.mp4", "here")["video"].to_pylist()) == {B}
     with pytest.raises(ConfigError, match=r"no rows of this video: 'c.mp4' \(here\); there are rows of: file:///"):
         rows_of(rows, "c.mp4", "here")
+    with pytest.raises(ConfigError, match=r"no rows of this video: 'c.mp4'"):
+        rows_of(LABELS[A].to_rows(A), "c.mp4", "here")
 
 
 def test_a_model_is_evaluated_on_rendered_videos(tmp_path: Path) -> None:

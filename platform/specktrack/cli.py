@@ -13,8 +13,10 @@ from pydantic_core import to_jsonable_python
 
 from specktrack import __version__, telemetry
 from specktrack.errors import ConfigError, SpecktrackError
-from specktrack.options import VERBS, find_verb, load, parse, usage
+from specktrack.options import VERBS, find_verb, load, parse, verbs_of
+from specktrack.usage import group_usage, overview, usage
 
+_HELP = ("-h", "--help")
 INTERRUPTED = 130
 STORAGE_FAILED = 4
 PIPE_CLOSED = 141
@@ -31,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         cause = getattr(error, "cause", None)
         return _fail(cause if isinstance(cause, SpecktrackError) else error, error.exit_code)
     except KeyboardInterrupt:
-        return _fail("interrupted; the same command again goes on from here", INTERRUPTED)
+        return _fail("interrupted; what was written stays, the same command can be run again", INTERRUPTED)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or the interpreter complains when it flushes at exit
         return PIPE_CLOSED
@@ -46,15 +48,21 @@ def as_json(report: Any) -> Any:
 
 
 def _run(arguments: list[str]) -> int:
-    if not arguments or arguments[0] in ("-h", "--help", "help"):
-        print(_help())
+    if arguments[:1] == ["help"]:  # `help annotate` is `annotate --help`
+        arguments = [*arguments[1:], "--help"]
+    if not arguments or arguments[0] in _HELP:
+        print(overview())
         return 0 if arguments else ConfigError.exit_code
     if arguments[0] == "--version":
         print(f"specktrack {__version__}")
         return 0
+    if verbs_of(arguments[0]) and arguments[1:2] and arguments[1] in _HELP:
+        print(group_usage(verbs_of(arguments[0])))
+        return 0
     verb_name, rest = find_verb(arguments)
-    # What follows in `submit annotate --help` belongs to the inner verb.
-    if any(word in ("-h", "--help") for word in (rest[:1] if verb_name == "submit" else rest)):
+    if verb_name == "submit" and rest and rest[0] not in _HELP and any(word in _HELP for word in rest):
+        verb_name, rest = find_verb(rest)  # `submit annotate --help` asks about annotate
+    if any(word in _HELP for word in rest):
         print(usage(verb_name))
         return 0
     config, given = parse(verb_name, rest)
@@ -65,23 +73,6 @@ def _run(arguments: list[str]) -> int:
     else:
         load(VERBS[verb_name].show)(report)
     return int(getattr(report, "exit_code", 0))
-
-
-def _help() -> str:
-    width = max(map(len, VERBS)) + 2
-    lines = [f"  {name:<{width}}{verb.summary}" for name, verb in VERBS.items()]
-    return "\n".join(
-        [
-            "usage: specktrack VERB ... [--config FILE] [--json] [--verbose] [key=value ...]",
-            "",
-            "Follow tiny, fast objects (shuttlecocks, balls, drones) through video archives, on Ray.",
-            "",
-            *lines,
-            "",
-            "'specktrack VERB --help' lists a verb's options. Exit codes: 0 done, 2 usage or configuration, 3 model or",
-            "checkpoint, 4 storage, 5 finished with quarantined videos, 130 interrupted.",
-        ]
-    )
 
 
 def _fail(error: object, code: int) -> int:

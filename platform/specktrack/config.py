@@ -59,7 +59,9 @@ class VerbConfig(Config):
         try:
             return cls.model_validate(merged)
         except ValidationError as error:
-            raise ConfigError(explain(error, cls), place=f"configuration of '{cls.verb}'") from None
+            name = cls.verb.replace("_", " ")
+            place, remedy = f"configuration of '{name}'", f"see 'specktrack {name} --help'"
+            raise ConfigError(explain(error, cls), place=place, remedy=remedy) from None
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:
@@ -68,7 +70,13 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"cannot read the configuration file: {error.strerror}", str(path)) from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError:
+        raise ConfigError("a configuration file is UTF-8 text", str(path)) from None
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        place = f"line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        raise ConfigError(f"not valid YAML, {error.problem}", str(path), place) from None
+    except yaml.YAMLError as error:
         raise ConfigError(f"not valid YAML: {' '.join(str(error).split())}", str(path)) from None
     if content is None:
         return {}
@@ -91,7 +99,8 @@ def explain(error: ValidationError, cls: type[BaseModel]) -> str:
             sentences.append(f"{key!r} is required")
         else:
             message = problem["msg"].removeprefix("Value error, ")
-            sentences.append(f"{key or 'value'}={problem['input']!r}: {message[0].lower()}{message[1:]}")
+            message = f"{message[0].lower()}{message[1:]}"
+            sentences.append(f"{key}={problem['input']!r}: {message}" if key else message)
     return "; ".join(sentences)
 
 

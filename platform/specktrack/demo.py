@@ -17,6 +17,7 @@ from specktrack.datasets.synthetic import SynthConfig, write_archive
 from specktrack.evaluate import EvaluateConfig, EvaluationReport, evaluate
 from specktrack.ledger import read_annotations
 from specktrack.models import DEFAULT_MODEL
+from specktrack.models.checkpoint import model_path
 from specktrack.schema import Clip, VideoRef
 from specktrack.storage import stat, to_uri
 from specktrack.video import probe, read_clip
@@ -58,7 +59,10 @@ class DemoReport(Config):
     rows: str
     csv: str
     overlays: tuple[str, ...]
-    picture: str
+    picture: str | None
+    """Frames of the overlays; None where no video could be annotated."""
+    quarantined: dict[str, int]
+    """Clips set aside, by reason."""
     exit_code: int
 
 
@@ -67,6 +71,7 @@ def demo(config: DemoConfig) -> DemoReport:
     log = telemetry.get_logger()
     folder = Path(config.output).absolute()
     source = config.video
+    model_path(config.model)  # CheckpointError before anything is rendered
     if source is None:
         source = str(folder / "archive")
         log.info("rendering an archive", videos=_ARCHIVE.videos, frames=_ARCHIVE.videos * _ARCHIVE.frames, to=source)
@@ -80,7 +85,7 @@ def demo(config: DemoConfig) -> DemoReport:
     scores = _compare(source, output, folder) if config.video is None else None
     export_rows(rows, "csv", str(folder / "rows.csv"))
     overlays = sorted((folder / "annotations" / "overlays").glob("*.mp4"))
-    picture = _contact_picture(overlays, rows, folder / "contact.png")
+    picture = str(_contact_picture(overlays, rows, folder / "contact.png")) if overlays else None
     return DemoReport(
         videos=len(pc.unique(rows["video"])),
         frames=rows.num_rows,
@@ -93,7 +98,8 @@ def demo(config: DemoConfig) -> DemoReport:
         rows=output,
         csv=str(folder / "rows.csv"),
         overlays=tuple(map(str, overlays)),
-        picture=str(picture),
+        picture=picture,
+        quarantined=done.quarantined,
         exit_code=done.exit_code,
     )
 

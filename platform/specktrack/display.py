@@ -103,6 +103,8 @@ def _text(value: Any) -> str:
     if isinstance(value, Mapping):
         return f"{len(value)} entries"
     if isinstance(value, Sequence) and not isinstance(value, str):
+        if not value:
+            return "none"
         simple = len(value) <= _MAX_ITEMS and not any(isinstance(item, Mapping | list) for item in value)
         return ", ".join(map(_text, value)) if simple else f"{len(value)} entries"
     return str(value)

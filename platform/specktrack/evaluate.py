@@ -6,7 +6,9 @@ label are reported in ``beyond_labels`` and count for nothing.
 
 import io
 import tempfile
+import uuid
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self
@@ -19,14 +21,14 @@ from pydantic import model_validator
 
 from specktrack import telemetry
 from specktrack.config import Config, VerbConfig
-from specktrack.datasets import load_dataset
+from specktrack.datasets import DatasetVideo, load_dataset
 from specktrack.errors import ConfigError, MediaError
 from specktrack.ledger import read_annotations
 from specktrack.metrics import PointCounts, classify_points, count_points, error_summary, point_errors
 from specktrack.protocols import PAPER_WH, PROTOCOLS, Protocol, Tolerance
-from specktrack.rows import pair_videos, read_rows
+from specktrack.rows import check_frames, pair_videos, read_rows
 from specktrack.schema import ROWS, Visibility
-from specktrack.storage import open_store
+from specktrack.storage import Store, open_store
 
 _FRAMES = pa.schema(
     {
@@ -54,11 +56,11 @@ class EvaluateConfig(VerbConfig):
     model: str | None = None
     """Annotate the dataset's videos with this model (name or path) and compare its rows."""
     predictions: str | None = None
-    """Compare these rows instead: an output of annotate, or a Parquet or CSV file with the row columns."""
+    """Compare these rows instead: an output of annotate, or a .parquet, .csv or .jsonl file with the row columns."""
     protocol: Literal["points", "shuttlecock", "tennis-game", "tennis-clip", "wasb"] = "points"
     """Which videos count and how far is a hit."""
     output: str | None = None
-    """Where evaluation.json and frames.parquet are written."""
+    """Folder or s3:// prefix for evaluation.json and frames.parquet."""
     address: str | None = None
     """Annotate on this Ray cluster ('auto', 'local' or ray://...); in this process if not given."""
 
@@ -140,29 +142,43 @@ def evaluate(config: EvaluateConfig) -> EvaluationReport:
     protocol = PROTOCOLS[config.protocol]
     dataset = load_dataset(config.data)
     labels = _by_video(dataset.rows, f"labels {config.data}")
-    sizes = {video.ref.uri: (video.width_px, video.height_px) for video in dataset.card.videos}
+    videos = {video.ref.uri: video for video in dataset.card.videos}
     chosen = protocol.select({uri: len(rows) for uri, rows in labels.items()})
     labels = {uri: _visible(rows, protocol) for uri, rows in labels.items() if uri in chosen}
     if not labels:
         raise ConfigError("no labelled frame belongs to the protocol", config.protocol, config.data)
-    predictions, unread = _predictions(config, list(labels))
+    store = None if config.output is None else _writable(config.output)
+    predictions, unread = _predictions(config, [videos[uri] for uri in labels])
     pairs = pair_videos(list(labels), list(predictions))
     if not pairs and not unread:
         raise ConfigError(
             "no prediction belongs to a labelled video", next(iter(predictions), None), config.data,
             "videos are matched by URI, then by a unique file name",
         )  # fmt: skip
+    if renamed := {uri: other for uri, other in pairs.items() if uri != other}:
+        labelled, rows_of = next(iter(renamed.items()))
+        telemetry.get_logger().info("videos matched by name", videos=len(renamed), labelled=labelled, rows_of=rows_of)
+    for uri, other in pairs.items():
+        if not videos[uri].labels_only:
+            check_frames(predictions[other], videos[uri].frames, f"compared with {uri}")
     joined = [
-        _join(uri, rows, predictions.get(pairs.get(uri, ""), ROWS.empty_table()), sizes[uri])
+        _join(uri, rows, predictions.get(pairs.get(uri, ""), ROWS.empty_table()), videos[uri])
         for uri, rows in labels.items()
     ]
     strays = sum(len(rows) for uri, rows in predictions.items() if uri not in pairs.values())
     report = _report(config, protocol, joined, strays, unread)
-    if config.output is not None:
-        store = open_store(config.output)
+    if store is not None:
         store.put("frames.parquet", _frames_parquet(joined, protocol.tolerances[0]))
         store.put("evaluation.json", report.model_dump_json(indent=2).encode())
     return report
+
+
+def _writable(output: str) -> Store:
+    """The store for the report; StorageError now, and not after the work, if it cannot be written."""
+    store, trial = open_store(output), f".{uuid.uuid4().hex}"
+    store.put(trial, b"")
+    store.delete(trial)
+    return store
 
 
 def _by_video(rows: pa.Table, place: str) -> dict[str, pa.Table]:
@@ -190,24 +206,40 @@ def _visible(rows: pa.Table, protocol: Protocol) -> pa.Table:
     return rows
 
 
-def _predictions(config: EvaluateConfig, videos: list[str]) -> tuple[dict[str, pa.Table], dict[str, str]]:
+def _predictions(config: EvaluateConfig, videos: list[DatasetVideo]) -> tuple[dict[str, pa.Table], dict[str, str]]:
     """Rows by video URI, and the videos that could not be read with the reason."""
     if config.predictions is not None:
         return _by_video(read_rows(config.predictions), f"predictions {config.predictions}"), {}
     assert config.model is not None
     if config.address is not None:
-        return _annotate_on_ray(config, videos)
-    from specktrack.annotate import annotate_here  # loads torch, which comparing rows does not need
+        return _annotate_on_ray(config, [video.ref.uri for video in videos])
+    return _annotate_in_threads(config.model, videos)
+
+
+def _annotate_in_threads(name: str, videos: list[DatasetVideo]) -> tuple[dict[str, pa.Table], dict[str, str]]:
+    """One video per core at a time: torch leaves the interpreter to the others while it computes."""
+    import torch  # which comparing rows does not need
+
+    from specktrack.annotate import annotate_here
+    from specktrack.annotate.progress import Meter
     from specktrack.models.checkpoint import load_model
 
-    model, rows, unread = load_model(config.model), {}, {}
-    log = telemetry.get_logger()
-    for number, uri in enumerate(videos, 1):
-        try:
-            rows[uri] = annotate_here(uri, model=model)
-        except MediaError as error:
-            unread[uri] = str(error)
-        log.info("video annotated", video=uri, number=number, of=len(videos), rows=len(rows.get(uri, ())))
+    model, rows, unread, threads = load_model(name), {}, {}, torch.get_num_threads()
+    workers = min(threads, len(videos))
+    pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(threads // workers,))
+    try:
+        work = {pool.submit(annotate_here, video.ref.uri, model=model): video for video in videos}
+        with Meter(len(videos), sum(video.frames for video in videos)) as meter:
+            for done in as_completed(work):
+                video = work[done]
+                try:
+                    rows[video.ref.uri] = done.result()
+                except MediaError as error:
+                    unread[video.ref.uri] = str(error)
+                meter.add(video.frames)
+    finally:
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(threads)
     return rows, unread
 
 
@@ -223,7 +255,7 @@ def _annotate_on_ray(config: EvaluateConfig, videos: list[str]) -> tuple[dict[st
     return rows, {uri: "quarantined" for uri in videos if uri not in rows}
 
 
-def _join(uri: str, labels: pa.Table, rows: pa.Table, source_wh: tuple[int, int]) -> _Joined:
+def _join(uri: str, labels: pa.Table, rows: pa.Table, video: DatasetVideo) -> _Joined:
     """The prediction for each labelled frame; both tables are ordered by frame."""
     frame, pred_frame = labels["frame"].to_numpy(), rows["frame"].to_numpy()
     at = np.searchsorted(pred_frame, frame)
@@ -233,10 +265,9 @@ def _join(uri: str, labels: pa.Table, rows: pa.Table, source_wh: tuple[int, int]
     pred_px, score = np.full((len(frame), 2), np.nan), np.full(len(frame), np.nan)
     pred_px[found] = _positions(rows)[at[found]]
     score[found] = rows["score"].to_numpy(zero_copy_only=False).astype(float)[at[found]]
-    missing = int((~found).sum())
-    return _Joined(
-        uri, frame, _positions(labels), pred_px, score, missing, len(pred_frame) - int(found.sum()), source_wh
-    )
+    missing, beyond = int((~found).sum()), len(pred_frame) - int(found.sum())
+    source_wh = (video.width_px, video.height_px)
+    return _Joined(uri, frame, _positions(labels), pred_px, score, missing, beyond, source_wh)
 
 
 def _positions(rows: pa.Table) -> np.ndarray:

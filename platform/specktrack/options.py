@@ -32,6 +32,8 @@ class Verb:
     """Fields that may be given without their option's name, in order; a list field takes all that follow."""
     show: str = "specktrack.display:show"
     """``module:function`` that prints the report for people."""
+    takes_the_rest: bool = False
+    """Everything after the first word belongs to that word, options included."""
     recipes: str | None = None
     """``module:function`` from the name of a shipped configuration to its file; gives the verb ``--recipe``."""
 
@@ -104,6 +106,7 @@ VERBS: Mapping[str, Verb] = {
         "specktrack.submit:SubmitConfig",
         "specktrack.submit:submit",
         ("command",),
+        takes_the_rest=True,
     ),
     "doctor": Verb(
         "Check that this machine has what specktrack needs.",
@@ -126,19 +129,16 @@ def find_verb(arguments: list[str]) -> tuple[str, list[str]]:
         name = " ".join(arguments[:count])
         if name in VERBS:
             return name, arguments[count:]
-    group = [name for name in VERBS if name.startswith(f"{arguments[0]} ")]
-    if group and arguments[1:2] in (["-h"], ["--help"]):
-        raise ConfigError("choose one", remedy=f"specktrack {', specktrack '.join(group)}")
+    group = verbs_of(arguments[0])
     typed = " ".join(arguments[:2]) if group else arguments[0]
     close = difflib.get_close_matches(typed, VERBS, n=1)
     hint = f"did you mean {close[0]!r}? " if close else ""
     raise ConfigError("no such verb", typed, remedy=f"{hint}there are: {', '.join(group or VERBS)}")
 
 
-def usage(verb_name: str) -> str:
-    """What ``specktrack VERB --help`` prints."""
-    verb = VERBS[verb_name]
-    return _parser(verb_name, verb, load(verb.config)).format_help().rstrip()
+def verbs_of(group: str) -> list[str]:
+    """The verbs of two words that begin with ``group``."""
+    return [name for name in VERBS if name.startswith(f"{group} ")]
 
 
 def parse(verb_name: str, arguments: Sequence[str]) -> tuple[VerbConfig, argparse.Namespace]:
@@ -146,30 +146,30 @@ def parse(verb_name: str, arguments: Sequence[str]) -> tuple[VerbConfig, argpars
     verb = VERBS[verb_name]
     config_class = load(verb.config)
     parser = _parser(verb_name, verb, config_class)
-    if verb_name == "submit":
-        # What follows the inner verb belongs to it, options included.
+    if verb.takes_the_rest:
         given, extra = parser.parse_known_args(arguments)
     else:
         given, extra = parser.parse_known_intermixed_args(arguments)
     if extra:
-        raise _unknown_option(extra[0], config_class)
+        raise _unknown_option(extra[0], verb, config_class)
+    fields = dict(options_of(config_class))
     options: dict[str, Any] = {}
     words: list[str] = []
     for word in given.words:
-        if verb_name != "submit" and _OVERRIDE.match(word) and not Path(word).exists():
+        if not verb.takes_the_rest and _OVERRIDE.match(word) and not Path(word).exists():
             key, _, value = word.partition("=")
-            options[key] = value
+            options[key] = _pair(value, fields.get(key))
         else:
             words.append(word)
     options |= _fill(verb_name, words, config_class)
-    options |= {key[1:]: _plain(value) for key, value in vars(given).items() if key.startswith(":")}
+    options |= {key[1:]: _plain(value, fields[key[1:]]) for key, value in vars(given).items() if key.startswith(":")}
     return config_class.parse(options, yaml_file=_yaml_file(given, verb)), given
 
 
 def options_of(config_class: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
     """(dotted key, field) of every leaf of a configuration class, in order."""
     for name, field in config_class.model_fields.items():
-        nested = [t for t in _types_in(field.annotation) if isinstance(t, type) and issubclass(t, BaseModel)]
+        nested = [t for t in types_in(field.annotation) if isinstance(t, type) and issubclass(t, BaseModel)]
         chosen_by_name = any(type(item) is SerializeAsAny for item in field.metadata)
         if len(nested) == 1 and not chosen_by_name:
             yield from options_of(nested[0], f"{prefix}{name}.")
@@ -192,43 +192,28 @@ class _Parser(argparse.ArgumentParser):
 
 def _parser(name: str, verb: Verb, config_class: type[VerbConfig]) -> argparse.ArgumentParser:
     """The options of a verb: one for each field of its configuration that is not positional, and the shared ones."""
-    parser = _Parser(
-        prog=f"specktrack {name}", description=verb.summary, allow_abbrev=False, add_help=False, usage=argparse.SUPPRESS
-    )
-    fields = dict(options_of(config_class))
-    words = " ".join(_metavar_of_word(fields[key], key) for key in verb.positional)
-    parser.usage = f"%(prog)s {words} [options] [key=value ...]".replace("  ", " ")
-    about = " ".join(f"{key.upper()}: {fields[key].description}" for key in verb.positional)
-    everything = argparse.REMAINDER if name == "submit" else "*"
-    parser.add_argument("words", nargs=everything, metavar=words or "key=value", help=_escaped(about))
-    for key, field in fields.items():
+    parser = _Parser(prog=f"specktrack {name}", allow_abbrev=False, add_help=False)
+    parser.add_argument("words", nargs=argparse.REMAINDER if verb.takes_the_rest else "*")
+    for key, field in options_of(config_class):
         if key not in verb.positional:
             _add_option(parser, key, field)
-    shared = parser.add_argument_group("for every verb")
-    shared.add_argument("--config", metavar="FILE", help="YAML file with any of these settings; options win over it")
+    parser.add_argument("--config")
     if verb.recipes:
-        shared.add_argument("--recipe", metavar="NAME", help="a configuration that comes with the package")
-    shared.add_argument("--json", action="store_true", help="print the report as one JSON value, last on stdout")
-    shared.add_argument("--verbose", action="store_true", help="log more")
-    shared.add_argument("-h", "--help", action="store_true", help="show this")
+        parser.add_argument("--recipe")
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--verbose", action="store_true")
     return parser
 
 
 def _add_option(parser: argparse.ArgumentParser, key: str, field: FieldInfo) -> None:
     """``--key VALUE``; ``--key/--no-key`` for a boolean; a list's option may be repeated. pydantic does the reading."""
-    flag = _flag(key)
-    types = _types_in(field.annotation)
-    help_text = _help_of(field)
-    if bool in types:
+    given: dict[str, Any] = {"dest": f":{key}", "default": argparse.SUPPRESS}
+    if bool in types_in(field.annotation):
         group = parser.add_mutually_exclusive_group()
-        group.add_argument(flag, dest=f":{key}", action="store_true", default=argparse.SUPPRESS, help=help_text)
-        negative = "--fresh" if key == "resume" else "--no-" + flag.removeprefix("--")
-        group.add_argument(negative, dest=f":{key}", action="store_false", default=argparse.SUPPRESS)
-        return
-    literals = [value for t in types if get_origin(t) is Literal for value in get_args(t)]
-    metavar = "{" + ",".join(map(str, literals)) + "}" if literals else key.rpartition(".")[2].upper()
-    action = "append" if _is_list(field) else "store"
-    parser.add_argument(flag, dest=f":{key}", action=action, metavar=metavar, default=argparse.SUPPRESS, help=help_text)
+        group.add_argument(flag_of(key), action="store_true", **given)
+        group.add_argument(off_flag_of(key), action="store_false", **given)
+    else:
+        parser.add_argument(flag_of(key), action="append" if is_list(field) else "store", **given)
 
 
 def _yaml_file(given: argparse.Namespace, verb: Verb) -> Path | str | None:
@@ -248,48 +233,60 @@ def _fill(verb_name: str, words: list[str], config_class: type[VerbConfig]) -> d
     for key in VERBS[verb_name].positional:
         if not left:
             break
-        options[key], left = (left, []) if _is_list(fields[key]) else (left[0], left[1:])
+        options[key], left = (left, []) if is_list(fields[key]) else (left[0], left[1:])
     if left:
         raise ConfigError("one argument too many", left[0], remedy=f"see 'specktrack {verb_name} --help'")
     return options
 
 
-def _unknown_option(word: str, config_class: type[VerbConfig]) -> ConfigError:
-    flags = [_flag(key) for key, _ in options_of(config_class)] + ["--config", "--json", "--verbose"]
+def _unknown_option(word: str, verb: Verb, config_class: type[VerbConfig]) -> ConfigError:
+    keys = [key for key, _ in options_of(config_class) if key not in verb.positional]
+    flags = [*map(flag_of, keys), "--config", *(["--recipe"] if verb.recipes else []), "--json", "--verbose"]
     close = difflib.get_close_matches(word.partition("=")[0], flags, n=1)
     hint = f"did you mean {close[0]!r}? " if close else ""
     return ConfigError("unknown option", word, remedy=f"{hint}allowed: {', '.join(flags)}")
 
 
-def _flag(key: str) -> str:
+def flag_of(key: str) -> str:
+    """The option of a field."""
     return "--" + key.replace("_", "-")
 
 
-def _plain(value: Any) -> Any:
-    """A repeated option as a list; a single ``[...]`` is left as text for the configuration to read."""
-    return value[0] if isinstance(value, list) and len(value) == 1 and value[0][:1] == "[" else value
+def off_flag_of(key: str) -> str:
+    """The option that turns a boolean field off."""
+    return "--fresh" if key == "resume" else "--no-" + flag_of(key).removeprefix("--")
 
 
-def _types_in(annotation: Any) -> list[Any]:
+def types_in(annotation: Any) -> list[Any]:
     """The members of a union, or the one type."""
     return list(get_args(annotation)) if get_origin(annotation) in (Union, UnionType) else [annotation]
 
 
-def _is_list(field: FieldInfo) -> bool:
-    return any(get_origin(t) in (list, tuple) for t in _types_in(field.annotation))
+def literals(field: FieldInfo) -> list[str]:
+    """The words that a field allows, if it allows only some."""
+    return [str(value) for t in types_in(field.annotation) if get_origin(t) is Literal for value in get_args(t)]
 
 
-def _metavar_of_word(field: FieldInfo, key: str) -> str:
-    name = key.upper()
-    return f"{name}..." if _is_list(field) else name if field.is_required() else f"[{name}]"
+def is_list(field: FieldInfo) -> bool:
+    """Whether a field takes several values."""
+    return any(get_origin(t) in (list, tuple) for t in types_in(field.annotation))
 
 
-def _help_of(field: FieldInfo) -> str:
-    text = _escaped(field.description or "")
-    if field.is_required() or field.default in (None, ""):
+def wants_two(field: FieldInfo) -> bool:
+    """Whether a field takes a pair of numbers, as a size does."""
+    tuples = [get_args(t) for t in types_in(field.annotation) if get_origin(t) is tuple]
+    return any(len(parts) == 2 and Ellipsis not in parts for parts in tuples)
+
+
+def _plain(value: Any, field: FieldInfo) -> Any:
+    """A repeated option as a list; a single ``[...]`` is left as text for the configuration to read."""
+    if not isinstance(value, list) or len(value) > 1:
+        return value
+    return value[0] if value[0][:1] == "[" else value if not wants_two(field) else _pair(value[0], field)
+
+
+def _pair(text: str, field: FieldInfo | None) -> Any:
+    """``1280x720`` or ``1280,720`` as two values where the field takes a pair; other text as it is."""
+    if field is None or not wants_two(field) or text[:1] == "[":
         return text
-    return f"{text} [{_escaped(str(field.get_default(call_default_factory=True)))}]"
-
-
-def _escaped(text: str) -> str:
-    return " ".join(text.split()).replace("%", "%%").replace("``", "'")
+    return re.split("[x,]", text)

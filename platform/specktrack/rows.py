@@ -1,56 +1,89 @@
-"""Rows from wherever a person has them: an output of annotate, a Parquet or CSV file, or labels."""
+"""Rows from wherever a person has them: an output of annotate, a Parquet, CSV or JSON Lines file, or labels."""
 
 import io
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
+import pyarrow.json
 import pyarrow.parquet as pq
 
+from specktrack import telemetry
 from specktrack.datasets import load_dataset
 from specktrack.errors import ConfigError
 from specktrack.ledger import read_annotations
-from specktrack.schema import ROWS
-from specktrack.storage import local_path, open_store, to_uri
+from specktrack.schema import ROWS, Provenance, Visibility
+from specktrack.storage import Store, local_path, open_store, to_uri
+
+
+def _read_csv(data: io.BytesIO) -> pa.Table:
+    # One thread: Arrow's reading threads can outlive the read and abort the process while it exits.
+    one_thread = pyarrow.csv.ReadOptions(use_threads=False)
+    text = pyarrow.csv.ConvertOptions(column_types={"video": pa.string()})  # 00003 is a name
+    return pyarrow.csv.read_csv(data, one_thread, convert_options=text)
+
+
+def _read_jsonl(data: io.BytesIO) -> pa.Table:
+    return pyarrow.json.read_json(data, pyarrow.json.ReadOptions(use_threads=False))
+
+
+_FILES: Mapping[str, tuple[str, Callable[[io.BytesIO], pa.Table]]] = {
+    "parquet": ("Parquet", pq.read_table),
+    "csv": ("CSV", _read_csv),
+    "jsonl": ("JSON Lines", _read_jsonl),
+}
+"""What a file of rows may be, by its suffix."""
+_VIDEOS_SHOWN = 5
 
 
 def read_rows(place: str) -> pa.Table:
-    """Rows from an output of annotate, a Parquet or CSV file, or a dataset (its labels taken as predictions)."""
+    """Rows from an output of annotate, a Parquet, CSV or JSON Lines file, or a dataset (its labels as predictions)."""
     uri = to_uri(place)
-    folder, _, name = uri.rpartition("/")
-    if name.endswith((".parquet", ".csv")):
-        data = io.BytesIO(open_store(folder).get(name))
-        return _complete(_read_parquet(data, place) if name.endswith(".parquet") else _read_csv(data, place), place)
     path = local_path(uri)
+    kind = uri.rpartition(".")[2].lower()
+    if kind in _FILES and not (path is not None and path.is_dir()):
+        return _complete(_read_file(uri, place), place)
     if path is not None and not path.is_dir():
-        raise ConfigError("no predictions there", place, remedy="give an output of annotate, a Parquet or a CSV file")
+        raise ConfigError(
+            "no rows there", place, remedy="give an output of annotate, or a .parquet, .csv or .jsonl file of rows"
+        )
     store = open_store(uri)
     if store.exists("_SUCCESS") or next(store.list("records/"), None) is not None:
         return read_annotations(uri)
     return load_dataset(uri).rows
 
 
-def _read_parquet(data: io.BytesIO, place: str) -> pa.Table:
+def _read_file(uri: str, place: str) -> pa.Table:
+    store, key = store_of(uri)
+    data = io.BytesIO(store.get(key))
+    kind, read = _FILES[uri.rpartition(".")[2].lower()]
     try:
-        return pq.read_table(data)
-    except pa.ArrowInvalid as error:
-        raise ConfigError(f"not a Parquet file: {error}", place=place) from None
+        return read(data)
+    except (pa.ArrowInvalid, OSError) as error:  # Arrow reports damaged pages as OSError
+        raise ConfigError(f"not a {kind} file: {error}", place=place) from None
 
 
-def _read_csv(data: io.BytesIO, place: str) -> pa.Table:
-    try:
-        return pyarrow.csv.read_csv(data)
-    except pa.ArrowInvalid as error:
-        raise ConfigError(f"not a CSV file: {error}", place=place) from None
+def store_of(uri: str) -> tuple[Store, str]:
+    """The store that holds a file, and the file's key in it."""
+    path = local_path(uri)
+    if path is not None:
+        return open_store(str(path.parent)), path.name
+    folder, _, key = uri.rpartition("/")
+    return open_store(folder), key
 
 
 def _complete(table: pa.Table, place: str) -> pa.Table:
-    """Fill the columns that a comparison does not need; ConfigError if video, frame, x or y is missing."""
+    """Rows as the schema has them: columns that a comparison does not need are filled, names of videos become URIs.
+
+    ConfigError if video, frame, x or y is missing, and for what no row can say.
+    """
     missing = [name for name in ("video", "frame", "x", "y") if name not in table.column_names]
     if missing:
-        raise ConfigError("predictions lack columns", missing, place, "the row columns are video, frame, x, y, ...")
+        raise ConfigError("rows lack columns", missing, place, "the row columns are video, frame, x, y, ...")
+    for name in ("x", "y"):
+        table = table.set_column(table.column_names.index(name), name, _without_nan(table[name], place))
     present = pc.and_(pc.is_valid(table["x"]), pc.is_valid(table["y"]))
     fallback = {
         "object": pa.scalar(0, pa.int32()), "gap": pa.scalar(0, pa.int32()), "pts_s": pa.scalar(0.0),
@@ -64,9 +97,44 @@ def _complete(table: pa.Table, place: str) -> pa.Table:
             column = pa.chunked_array([pa.repeat(value, len(table))])
         columns[field.name] = column
     try:
-        return pa.table(columns).cast(ROWS)
+        rows = pa.table(columns).cast(ROWS)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, ValueError) as error:
         raise ConfigError(f"not rows: {error}", place=place) from None
+    _refuse_impossible(rows, place)
+    uris = {name: to_uri(name) for name in pc.unique(rows["video"]).to_pylist()}
+    names = pa.chunked_array([pa.array([uris[name] for name in rows["video"].to_pylist()], pa.string())])
+    return rows.set_column(0, ROWS.field("video"), names)
+
+
+def _without_nan(column: pa.ChunkedArray, place: str) -> pa.ChunkedArray:
+    """float64 with null in place of NaN, which other tools write where nothing was found."""
+    try:
+        column = column.cast(pa.float64())
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise ConfigError(f"not rows: {error}", place=place) from None
+    return pc.if_else(pc.is_nan(column), pa.scalar(None, pa.float64()), column)
+
+
+def _refuse_impossible(rows: pa.Table, place: str) -> None:
+    """ConfigError with the first row that cannot be."""
+    absent = pc.equal(rows["visibility"].cast(pa.string()), Visibility.ABSENT.value)
+    no_x, no_y = pc.is_null(rows["x"]), pc.is_null(rows["y"])
+    infinite = [pc.fill_null(pc.is_inf(rows[name]), False) for name in ("x", "y")]
+    faults = {
+        "a row without the name of its video": pc.equal(pc.utf8_trim_whitespace(rows["video"]), ""),
+        "a frame below 0": pc.less(rows["frame"], 0),
+        "a position of which x or y is missing": pc.xor(no_x, no_y),
+        "a position that is not finite": pc.or_(*infinite),
+        "a row whose visibility and position disagree": pc.xor(no_x, absent),
+    }
+    for name, allowed in (("visibility", Visibility), ("provenance", Provenance)):
+        known = pc.is_in(rows[name].cast(pa.string()), pa.array([word.value for word in allowed]))
+        faults[f"a {name} other than {', '.join(word.value for word in allowed)}"] = pc.invert(known)
+    for what, rows_at_fault in faults.items():
+        if (first := pc.index(rows_at_fault, True).as_py()) >= 0:
+            row = rows.slice(first, 1).to_pylist()[0]
+            shown = {name: row[name] for name in ("video", "frame", "x", "y", "visibility", "provenance")}
+            raise ConfigError(what, shown, f"{place}, row {first}", "correct the file")
 
 
 def pair_videos(labelled: Sequence[str], predicted: Sequence[str]) -> dict[str, str]:
@@ -86,14 +154,27 @@ def pair_videos(labelled: Sequence[str], predicted: Sequence[str]) -> dict[str, 
 def rows_of(rows: pa.Table, video: str, place: str) -> pa.Table:
     """The rows of one video, named by its URI or path, or by a file name that is unique among the rows.
 
-    The only video's rows need no name. ConfigError lists the videos that there are.
+    ConfigError lists the videos that there are.
     """
     uris = pc.unique(rows["video"]).to_pylist()
-    pairs = pair_videos([to_uri(video)], uris)
-    uri = pairs.get(to_uri(video)) or (uris[0] if len(uris) == 1 else None)
+    uri = pair_videos([to_uri(video)], uris).get(to_uri(video))
+    if uri is not None and uri != to_uri(video):
+        telemetry.get_logger().info("rows taken by the video's name", video=to_uri(video), rows_of=uri)
     if uri is None:
-        raise ConfigError("no rows of this video", video, place, f"there are rows of: {', '.join(uris[:5])}")
+        known = ", ".join(uris[:_VIDEOS_SHOWN]) + (", ..." if len(uris) > _VIDEOS_SHOWN else "")
+        raise ConfigError("no rows of this video", video, place, f"there are rows of: {known or 'no video'}")
     return rows.filter(pc.equal(rows["video"], uri))
+
+
+def check_frames(rows: pa.Table, frames: int, place: str) -> None:
+    """ConfigError if rows of one video lie beyond its ``frames``: then they are of another video of the same name."""
+    if rows.num_rows and not 0 <= (last := pc.max(rows["frame"]).as_py()) < frames:
+        raise ConfigError(
+            f"rows of another video: they reach frame {last}, the video has {frames} frames",
+            rows["video"][0].as_py(),
+            place,
+            "annotate this video, or name the rows that belong to it",
+        )
 
 
 def _base_name(uri: str) -> str:

@@ -1,10 +1,11 @@
 """The small verbs: datasets, the zoo, exporting and rendering rows. Each is a configuration and a function."""
 
+import tempfile
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pyarrow.compute as pc
-from pydantic import Field
+from pydantic import Field, PositiveInt
 
 from specktrack import datasets, overlay
 from specktrack.config import Config, VerbConfig
@@ -12,7 +13,7 @@ from specktrack.datasets import DatasetCard
 from specktrack.datasets.synthetic import SynthConfig, write_archive
 from specktrack.errors import ConfigError
 from specktrack.models import WEIGHTS, ZOO, build, network_config
-from specktrack.rows import read_rows, rows_of
+from specktrack.rows import check_frames, read_rows, rows_of, store_of
 from specktrack.storage import stat, to_uri
 from specktrack.video import probe
 
@@ -28,7 +29,7 @@ class DataImportConfig(VerbConfig):
     """The folder with labels and videos."""
     destination: str
     """The folder or s3:// prefix for the dataset."""
-    labels_only_wh_px: tuple[int, int] | None = None
+    labels_only_wh_px: tuple[PositiveInt, PositiveInt] | None = None
     """Width and height of the pictures, for labels that came without their videos."""
 
 
@@ -138,7 +139,7 @@ class ExportConfig(VerbConfig):
     verb: ClassVar[str] = "export"
 
     annotations: str
-    """An output of annotate, or a file of rows."""
+    """An output of annotate, or a .parquet, .csv or .jsonl file of rows."""
     to: str
     """csv or jsonl (one file for all rows); tracknet-csv, tennis or badminton (one file per video)."""
     destination: str
@@ -175,27 +176,34 @@ class RenderConfig(VerbConfig):
     video: str
     """The video."""
     annotations: str
-    """An output of annotate, or a file of rows."""
+    """An output of annotate, or a .parquet, .csv or .jsonl file of rows."""
     output: str
-    """The MP4 file to write."""
+    """The MP4 file to write, in a folder or S3."""
 
 
 class RenderReport(Config):
     """What was drawn."""
 
     output: str
+    """Its URI."""
     rows: int
     bytes: int
 
 
 def render_video(config: RenderConfig) -> RenderReport:
-    """Render an overlay video."""
-    output = Path(config.output)
-    if output.suffix.lower() != ".mp4":
-        raise ConfigError("an overlay is written as .mp4", config.output)
+    """Render an overlay video; it appears when it is complete."""
+    output = to_uri(config.output)
+    if not output.lower().endswith(".mp4"):
+        raise ConfigError("an overlay is written as .mp4", config.output, remedy="give a name that ends in .mp4")
+    video = stat(to_uri(config.video))
     rows = rows_of(read_rows(config.annotations), config.video, config.annotations)
-    overlay.render(stat(to_uri(config.video)), rows, output)
-    return RenderReport(output=str(output), rows=rows.num_rows, bytes=output.stat().st_size)
+    check_frames(rows, probe(video).frames, config.annotations)
+    store, key = store_of(output)
+    with tempfile.TemporaryDirectory() as folder:
+        drawn = Path(folder, "overlay.mp4")
+        overlay.render(video, rows, drawn)
+        store.put_file(key, drawn)
+        return RenderReport(output=output, rows=rows.num_rows, bytes=drawn.stat().st_size)
 
 
 def _entry(name: str) -> ZooEntry:

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -42,18 +42,23 @@ class SynthConfig(VerbConfig):
     verb: ClassVar[str] = "synth"
 
     videos: int = Field(default=8, ge=1)
+    """Number of videos, each in a hall of its own."""
     frames: int = Field(default=120, ge=1)
     """Frames of each video."""
     width_px: int = Field(default=640, ge=64, multiple_of=2)
+    """Width of each picture; even, as H.264 wants it."""
     height_px: int = Field(default=360, ge=48, multiple_of=2)
+    """Height of each picture; even."""
     fps: float = Field(default=30.0, gt=0)
+    """Frames per second."""
     seed: int = Field(default=0, ge=0)
+    """Decides everything that is drawn; the same seed gives the same videos."""
     cuts_per_minute: float = Field(default=6.0, ge=0)
     """Hard cuts to another camera, two thirds of them to close-ups without the ball."""
     noise: float = Field(default=1.0, ge=0)
     """Strength of sensor noise and flicker; 0 renders clean pictures."""
-    sport: str | None = Field(default=None, pattern="^(badminton|tennis|volleyball|pickleball)$")
-    """None draws a sport for each video."""
+    sport: Literal["badminton", "tennis", "volleyball", "pickleball"] | None = None
+    """Court, flight and object; without one, a sport is drawn for each video."""
     workers: int = Field(default=1, ge=1)
     """Processes that render videos side by side."""
 

@@ -105,6 +105,8 @@ _OS_REMEDIES = {
     errno.EROFS: "choose a place that can be written",
     errno.ENOSPC: "free some space and run the same command again",
     errno.ENOTDIR: "a part of the path is a file",
+    errno.EEXIST: "a part of the path is a file",
+    errno.EISDIR: "a folder has this name; choose another",
     errno.EPERM: "the file system must support hard links; choose another place",
     errno.ENOTSUP: "the file system must support hard links; choose another place",
 }

@@ -15,8 +15,10 @@ from specktrack.errors import ConfigError
 def to_uri(path_or_uri: str) -> str:
     """The one spelling of a place: ``file://``, absolute and percent-encoded, or ``s3://`` unchanged.
 
-    A trailing slash stays. ConfigError for a scheme that is not supported.
+    A trailing slash stays. ConfigError for a scheme that is not supported, and for an empty text.
     """
+    if not path_or_uri.strip():  # which would otherwise be the current folder
+        raise ConfigError("an empty path", path_or_uri, remedy="give a path or s3://bucket/prefix")
     scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]*)://", path_or_uri)
     if scheme is None:
         path = absolute(path_or_uri)

@@ -4,6 +4,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 
 import ray
 
@@ -35,33 +36,52 @@ def annotate(config: AnnotateConfig) -> AnnotateReport:
     Videos that cannot be used are quarantined and counted in the report. Raises ConfigError if the output was made by
     another model or configuration, CheckpointError, StorageError.
     """
-    started, seconds = time.monotonic(), defaultdict[str, float](float)
-    videos = _videos(config)
-    model = load_model(config.model)
+    started = time.monotonic()
+    videos, model = _videos(config), load_model(config.model)
     tracker = Tracker(model, device="cpu")
     settings = outputs.settings_of(config, tracker)
     ledger = Ledger(open_store(config.output), model.sha256, sha_of(settings))
     outputs.claim(ledger.store, config, model, settings)
-    done = _completed(ledger, videos, config)
+    run = _Run(config, videos, model, ledger, done=_completed(ledger, videos, config))
     with connected(config.address):
         attempts = Attempts()
-        with _timed(seconds, "plan"):
+        with run.timed("plan"):
             cutting = Cutting(tracker.stride, tracker.lead, config.clip_s, attempts)
-            plan = make_plan(videos, done, cutting, workers=config.workers)
+            plan = make_plan(videos, run.done, cutting, workers=config.workers)
         if config.dry_run:
-            return _report(config, ledger, videos, plan, done, {}, seconds)
-        with _timed(seconds, "annotate"):
-            now = _quarantine(plan, ledger) | _annotate(plan, done, model, ledger, attempts, config, seconds)
+            return _report(run, plan, {})
+        with run.timed("annotate"):
+            now = _quarantine(plan, ledger) | _annotate(run, plan, attempts)
         if config.overlay:
-            with _timed(seconds, "overlay"):
+            with run.timed("overlay"):
                 changed = {record.video.key for record in now.values()}
                 rows = overlays.wanted(videos, changed=changed, store=ledger.store)
                 list(work(rows, overlays.Overlayer, ledger.store.uri, workers=config.workers))
     ledger.seal(plan.keys)
-    seconds["wall"] = time.monotonic() - started
-    report = _report(config, ledger, videos, plan, done, now, seconds)
+    run.seconds["wall"] = time.monotonic() - started
+    report = _report(run, plan, now)
     outputs.describe(ledger.store, config, model, settings, report)
     return report
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What is settled before there is a plan, and the time that each stage has taken so far."""
+
+    config: AnnotateConfig
+    videos: list[VideoRef]
+    model: Model
+    ledger: Ledger
+    done: dict[str, ClipRecord]
+    """Records of earlier runs, by key."""
+    seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+
+    @contextmanager
+    def timed(self, stage: str) -> Iterator[None]:
+        """Add the block's wall time to a stage."""
+        started = time.monotonic()
+        yield
+        self.seconds[stage] += time.monotonic() - started
 
 
 def _videos(config: AnnotateConfig) -> list[VideoRef]:
@@ -99,23 +119,16 @@ def _quarantine(plan: Plan, ledger: Ledger) -> dict[str, ClipRecord]:
     return now
 
 
-def _annotate(
-    plan: Plan,
-    done: dict[str, ClipRecord],
-    model: Model,
-    ledger: Ledger,
-    attempts: Attempts,
-    config: AnnotateConfig,
-    seconds: dict[str, float],
-) -> dict[str, ClipRecord]:
+def _annotate(run: _Run, plan: Plan, attempts: Attempts) -> dict[str, ClipRecord]:
     """Records of the clips that had none, made by actors on the cluster."""
-    rows = plan.to_do(done)
+    config, ledger = run.config, run.ledger
+    rows = plan.to_do(run.done)
     if not rows:
         return {}
     ledger.store.delete(SUCCESS)
     order = Order(
         output=ledger.store.uri,
-        model=ray.put(model),
+        model=ray.put(run.model),
         model_sha=ledger.model_sha,
         config_sha=ledger.config_sha,
         timeout_s=config.timeout_s,
@@ -129,7 +142,7 @@ def _annotate(
             now[record.key] = record
             meter.add(receipt["frames"])
             for stage in STAGES:
-                seconds[stage] += receipt["seconds"][stage]
+                run.seconds[stage] += receipt["seconds"][stage]
             if record.reason is not None:
                 log.warning("clip quarantined", clip=record.key, reason=str(record.reason), detail=record.detail)
                 stop_if_hopeless(now)
@@ -147,24 +160,18 @@ def stop_if_hopeless(now: dict[str, ClipRecord]) -> None:
         )
 
 
-def _report(
-    config: AnnotateConfig,
-    ledger: Ledger,
-    videos: list[VideoRef],
-    plan: Plan,
-    done: dict[str, ClipRecord],
-    now: dict[str, ClipRecord],
-    seconds: dict[str, float],
-) -> AnnotateReport:
-    standing = {key: record for key, record in (done | now).items() if key in set(plan.keys)}
+def _report(run: _Run, plan: Plan, now: dict[str, ClipRecord]) -> AnnotateReport:
+    """The run in numbers; ``now`` holds the records that it made."""
+    planned = set(plan.keys)
+    standing = {key: record for key, record in (run.done | now).items() if key in planned}
     reasons = [str(record.reason) for record in standing.values() if record.reason is not None]
-    if config.dry_run:
+    if run.config.dry_run:
         reasons += [row["reason"] for row in plan.unreadable.values()]
-    to_do = plan.to_do(done)
+    to_do = plan.to_do(run.done)
     frames = sum(row["frames"] for row in to_do if row["key"] in now)
     return AnnotateReport(
-        output=ledger.store.uri,
-        videos=len(videos),
+        output=run.ledger.store.uri,
+        videos=len(run.videos),
         clips=len(plan.clips),
         committed=sum(record.status is ClipStatus.COMMITTED for record in now.values()),
         resumed=len(plan.clips) - len(to_do),
@@ -172,14 +179,7 @@ def _report(
         planned_frames=sum(row["frames"] for row in to_do),
         frames=frames,
         rows=sum(record.rows for record in standing.values()),
-        wall_s=round(seconds["wall"], 3),
-        frames_per_s=round(frames / seconds["annotate"], 1) if frames else 0.0,
-        seconds={stage: round(spent, 3) for stage, spent in seconds.items() if stage != "wall"},
+        wall_s=round(run.seconds["wall"], 3),
+        frames_per_s=round(frames / run.seconds["annotate"], 1) if frames else 0.0,
+        seconds={stage: round(spent, 3) for stage, spent in run.seconds.items() if stage != "wall"},
     )
-
-
-@contextmanager
-def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
-    started = time.monotonic()
-    yield
-    seconds[stage] += time.monotonic() - started

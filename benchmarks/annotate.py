@@ -18,13 +18,13 @@ import torch
 from specktrack.annotate import AnnotateConfig, annotate, annotate_here
 from specktrack.cluster import connected
 from specktrack.datasets.synthetic import SynthConfig, write_archive
-from specktrack.frames import FrameBatch
+from specktrack.frames import FrameBatch, Viewport
 from specktrack.models import DEFAULT_MODEL
 from specktrack.models.checkpoint import load_model
 from specktrack.schema import Clip
 from specktrack.storage import expand_sources
 from specktrack.tracking import Tracker
-from specktrack.video import probe, read_clip
+from specktrack.video import VideoInfo, probe, read_clip
 
 
 def main() -> None:
@@ -54,7 +54,7 @@ def main() -> None:
             print("  seconds per stage, all actors:", dict(report.seconds))
 
 
-def _viewport(info):
+def _viewport(info: VideoInfo) -> Viewport:
     return Tracker(load_model(DEFAULT_MODEL)).viewport((info.width_px, info.height_px))
 
 

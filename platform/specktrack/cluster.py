@@ -12,6 +12,7 @@ from specktrack.errors import ConfigError
 # Set before Ray reads them; what the user has set stands. RAY_AUTH_MODE is not among them: ray.init() turns token
 # authentication on by itself, and its native part does not see a variable that is set after Ray's import.
 _DEFAULTS = {
+    "MALLOC_ARENA_MAX": "2",  # glibc otherwise keeps freed pictures in an arena per thread: workers grow for hours
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",  # reports are drained at this pace; 2 s would throttle them

@@ -45,7 +45,7 @@ class VerbConfig(Config):
     ) -> Self:
         """Merge defaults < ``yaml_file`` < ``SPECKTRACK_<VERB>_<FIELD>`` < ``options`` and validate.
 
-        Option keys may be dotted (``network.width``). Raises ConfigError naming the key, the value and the allowed keys.
+        Option keys may be dotted (``network.width``). Raises ConfigError naming key, value and the allowed keys.
         """
         merged: dict[str, Any] = {}
         if yaml_file is not None:

@@ -51,8 +51,8 @@ def decode(
 
     Returns positions [..., K, 2] in network px and scores [..., K] in falling order (the peaks' values; 0 with position
     NaN where fewer peaks exist). A peak is a maximum of its 5x5 neighbourhood; its position is the weighted centroid of
-    the ``window`` x ``window`` heatmap px around it, over what rises above a fifth of the peak, so that neither a flat disk
-    nor the background pulls it to the window's middle.
+    the ``window`` x ``window`` heatmap px around it, over what rises above a fifth of the peak, so that neither a flat
+    disk nor the background pulls it to the window's middle.
     """
     leading, (height, width) = heatmap.shape[:-2], heatmap.shape[-2:]
     flat = heatmap.reshape(-1, 1, height, width).float()

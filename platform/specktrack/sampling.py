@@ -10,6 +10,7 @@ from functools import lru_cache
 import numpy as np
 
 from specktrack.config import Config
+from specktrack.errors import ConfigError
 
 MOTION_CELL_PX = 16
 """Side of the cells, in network px, in which motion is summed up for hard negatives."""
@@ -68,7 +69,9 @@ class WindowSampler:
             for index, video in enumerate(videos)
             if len(good := _window_starts(video.labelled, frames_in))
         ]
-        self.windows = np.concatenate(starts) if starts else np.zeros((0, 2), np.int64)
+        if not starts:
+            raise ConfigError("no video has enough labelled frames in a row", frames_in, remedy="give other data")
+        self.windows = np.concatenate(starts)
         """int64 [windows, 2]: video and first frame."""
 
     def __len__(self) -> int:

@@ -92,3 +92,9 @@ def test_training_to_s3_leaves_the_model_there(archive, tmp_path, s3):
     train(config(archive, tmp_path, output=f"s3://{s3}/run", steps=2))
     names = {item["Key"] for item in boto3.client("s3").list_objects_v2(Bucket=s3)["Contents"]}
     assert {"run/model.safetensors", "run/metrics.jsonl", "run/config.json"} <= names
+
+
+def test_data_that_is_no_dataset_is_refused_before_anything_starts(archive, tmp_path):
+    with pytest.raises(ConfigError, match=r"no dataset.json and no label files"):
+        train(config(archive, tmp_path, data=[str(tmp_path)]))
+    assert not (tmp_path / "run").exists()

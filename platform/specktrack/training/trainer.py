@@ -9,6 +9,7 @@ from ray.train.torch import TorchTrainer
 
 from specktrack import storage
 from specktrack.cluster import connected
+from specktrack.datasets import load_dataset
 from specktrack.errors import ConfigError
 from specktrack.training.config import TrainConfig, TrainReport
 from specktrack.training.journal import MODEL
@@ -21,6 +22,8 @@ def train(config: TrainConfig) -> TrainReport:
     Raises ConfigError if the output holds a run of another configuration, with the keys that differ.
     """
     started = time.monotonic()
+    for uri in (*config.data, *config.validation):
+        load_dataset(uri)  # refuse here, in one sentence, what every worker would fail on
     store = storage.open_store(config.output)
     _claim(store, config)
     with connected(config.address):

@@ -36,9 +36,8 @@ def main() -> None:
             stop.set()
         watcher.join()
     tenths = [max(samples[i * len(samples) // 10 : (i + 1) * len(samples) // 10] or [0]) for i in range(10)]
-    print(
-        f"{minutes:g} minutes, {frames} frames, {report.clips} clips, {report.frames_per_s} frames/s, {report.rows} rows"
-    )
+    print(f"{minutes:g} minutes: {frames} frames, {report.clips} clips, {report.rows} rows")
+    print(f"{report.frames_per_s} frames/s")
     print("largest worker, MB, per tenth of the run:", [round(peak / 1e6) for peak in tenths])
     sys.exit(max(tenths) > LIMIT_BYTES)
 

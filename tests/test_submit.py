@@ -11,12 +11,13 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from specktrack.errors import ConfigError
-from specktrack.submit import SubmitConfig, submit
+from specktrack.options import VERBS, load, options_of, types_in
+from specktrack.submit import PLACES, SubmitConfig, submit
 
 ROOT = Path(__file__).parents[1]
 
@@ -88,6 +89,14 @@ def test_a_job_ends_as_its_verb_ended(dashboard: str, tmp_path: Path) -> None:
     assert done.returncode == 2, done.stderr
     assert json.loads(done.stdout)["status"] == "FAILED"
     assert "error: " in done.stderr
+    assert "INFO sdk" not in done.stderr
+
+    address, token = dashboard.split()
+    Path(f"{token}-wrong").write_text("another-token-0123456789abcdef")
+    done = run(f"{address} {token}-wrong", "models", "list")
+    assert done.returncode == 2
+    assert "error: the cluster does not let this machine in" in done.stderr
+    assert "name the file with its token in RAY_AUTH_TOKEN_PATH" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -109,6 +118,41 @@ def test_no_cluster_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
         submit(SubmitConfig(command=("data", "stats", "x"), address="http://127.0.0.1:1"))
 
 
+def sent_words(monkeypatch: pytest.MonkeyPatch, *command: str) -> list[str]:
+    """The settings in the command line of the job."""
+    from specktrack.submit import _entrypoint
+
+    return shlex.split(_entrypoint(command).partition("exec ")[2])[5:]
+
+
+def test_relative_paths_mean_what_they_mean_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The job's own folder is removed with the job, and an output in it too."""
+    monkeypatch.chdir(tmp_path)
+    words = sent_words(monkeypatch, "annotate", "a b/*.mp4", "@list.txt", "s3://b/x", "/abs.mp4", "--output", "rows")
+    sources = [f"{tmp_path}/a b/*.mp4", f"@{tmp_path}/list.txt", "s3://b/x", "/abs.mp4"]
+    assert sorted(words) == [f"output={tmp_path}/rows", f"sources={json.dumps(sources)}"]
+    words = sent_words(monkeypatch, "evaluate", "--data", "d", "--model", "specknet")
+    assert sorted(words) == [f"data={tmp_path}/d", "model=specknet"]
+    assert sent_words(monkeypatch, "evaluate", "--data", "/d", "--model", "m.safetensors")[1:] == [
+        f"model={tmp_path}/m.safetensors"
+    ]
+
+
+def test_every_setting_is_known_as_a_place_or_as_none() -> None:
+    """A new setting with a path in it that stayed relative would be read in the wrong folder."""
+    no_place = {
+        "address", "command", "description", "format", "licence", "name", "protocol", "sport", "submission_id", "to",
+    }  # fmt: skip
+    texts = {
+        key
+        for verb in VERBS.values()
+        for key, field in options_of(load(verb.config))
+        if any(t is str or str in get_args(t) for t in types_in(field.annotation))
+    }
+    assert texts - no_place <= PLACES
+    assert texts >= PLACES
+
+
 def test_the_settings_of_this_machine_travel_with_the_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sent: dict[str, Any] = {}
 
@@ -123,9 +167,9 @@ def test_the_settings_of_this_machine_travel_with_the_job(tmp_path: Path, monkey
     monkeypatch.setattr("specktrack.submit._client", lambda _: Client())
     monkeypatch.setenv("SPECKTRACK_DATA_SYNTH_SEED", "7")
     (tmp_path / "s.yaml").write_text("videos: 2\nsport: tennis\n")
-    command = ("data", "synth", "it's here", "--config", str(tmp_path / "s.yaml"), "--frames", "5")
+    command = ("data", "synth", "/it's here", "--config", str(tmp_path / "s.yaml"), "--frames", "5")
     assert submit(SubmitConfig(command=command, follow=False)).status == "PENDING"
     words = shlex.split(sent["entrypoint"].partition("exec ")[2])
     assert words[1:6] == ["-m", "specktrack.cli", "data", "synth", "--json"]
-    assert sorted(words[6:]) == ["destination=it's here", "frames=5", "seed=7", "sport=tennis", "videos=2"]
+    assert sorted(words[6:]) == ["destination=/it's here", "frames=5", "seed=7", "sport=tennis", "videos=2"]
     assert sent["runtime_env"]["working_dir"] == str(ROOT / "platform")

@@ -10,6 +10,7 @@ from rich.table import Table
 if TYPE_CHECKING:
     from specktrack.doctor import DoctorReport
     from specktrack.evaluate import EvaluationReport
+    from specktrack.submit import SubmitReport
 
 _MAX_ITEMS = 6
 """Entries of a list or mapping that are written out before it is only counted."""
@@ -61,6 +62,14 @@ def show_evaluation(report: "EvaluationReport") -> None:
         _print(f"{report.missing} labelled frames have no prediction and were counted as 'absent'.")
     for video, reason in report.unread.items():
         _print(f"not read: {video}: {reason}")
+
+
+def show_job(report: "SubmitReport") -> None:
+    """What became of the job, then the report of its verb."""
+    show({"job": report.submission_id, "status": report.status, "exit_code": report.exit_code})
+    if report.result is not None:
+        _print("")
+        show(report.result)
 
 
 def show_checks(report: "DoctorReport") -> None:

@@ -106,6 +106,7 @@ VERBS: Mapping[str, Verb] = {
         "specktrack.submit:SubmitConfig",
         "specktrack.submit:submit",
         ("command",),
+        show="specktrack.display:show_job",
         takes_the_rest=True,
     ),
     "doctor": Verb(

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import os
 import shlex
 import sys
@@ -14,10 +15,20 @@ from pydantic import Field
 from specktrack import telemetry
 from specktrack.config import Config, VerbConfig
 from specktrack.errors import ConfigError, SpecktrackError
+from specktrack.models import ZOO
 from specktrack.options import find_verb, parse
 
+_CHATTY = ("ray", "ray.dashboard.modules.job.sdk", "ray.dashboard.modules.dashboard_sdk")
+"""Ray's loggers that tell how the source is packed and sent."""
 STOPPED = 130
 """Exit code of a job that someone stopped."""
+PLACES = frozenset(
+    {
+        "annotations", "cache", "data", "destination", "init", "model", "output", "predictions", "source", "sources",
+        "validation", "video",
+    }
+)  # fmt: skip
+"""Settings that name a place, or (init, model) a name or a place."""
 
 
 class SubmitConfig(VerbConfig):
@@ -61,7 +72,11 @@ def submit(config: SubmitConfig) -> SubmitReport:
     telemetry.get_logger().info("job submitted", submission_id=name, stop=f"ray job stop {name}")
     if not config.follow:
         return SubmitReport(submission_id=name, status=client.get_job_status(name).value, exit_code=0)
-    asyncio.run(_stream(client, name))
+    try:
+        asyncio.run(_stream(client, name))
+    except KeyboardInterrupt:
+        telemetry.get_logger().warning("the job goes on", log=f"ray job logs -f {name}", stop=f"ray job stop {name}")
+        raise
     info = client.get_job_info(name)
     status = info.status.value
     failed = info.driver_exit_code or SpecktrackError.exit_code
@@ -76,12 +91,26 @@ def _entrypoint(command: tuple[str, ...]) -> str:
         raise ConfigError("a job that submits a job", "submit", remedy="name another verb")
     settings, _ = parse(verb, arguments)
     given = settings.model_dump(mode="json", exclude_unset=True, exclude_none=True)
+    given = {key: _absolute(value, verb) if key in PLACES else value for key, value in given.items()}
     words = [f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in given.items()]
     job = shlex.join(["-m", "specktrack.cli", *verb.split(), "--json", *words])
     # A Ray that was started from a virtual environment does not put its Python on the job's PATH. On this machine, or
     # one that is laid out alike, this interpreter is the right one; elsewhere it is `python`, as Ray's images have it.
     here = shlex.quote(sys.executable)
     return f"p={here}; $p -c 'import ray' 2>/dev/null || p=python; exec $p {job}"
+
+
+def _absolute(value: Any, verb: str) -> Any:
+    """Relative paths as absolute ones: the job runs in a folder of its own, which the cluster removes with the job."""
+    if isinstance(value, list):
+        return [_absolute(each, verb) for each in value]
+    at, path = ("@", value[1:]) if value.startswith("@") else ("", value)
+    is_name = value in ZOO and not Path(value).exists()
+    if "://" in path or is_name or Path(path).expanduser().is_absolute() or not path:
+        return value
+    local = f"{at}{Path(path).expanduser().absolute()}"
+    telemetry.get_logger().info("a path of this machine, read by the cluster's", verb=verb, path=local)
+    return local
 
 
 def _runtime_env() -> dict[str, Any]:
@@ -99,17 +128,26 @@ def _runtime_env() -> dict[str, Any]:
 def _client(address: str | None) -> Any:
     if find_spec("aiohttp") is None:
         raise ConfigError("submitting needs Ray's job client", remedy="pip install 'specktrack[jobs]'")
-    from ray.exceptions import RayError  # only now: the client needs aiohttp, which the extra 'jobs' brings
+    from ray.exceptions import (
+        AuthenticationError,
+        RayError,
+    )  # only now: the client needs aiohttp, from the extra 'jobs'
     from ray.job_submission import JobSubmissionClient
 
     if address:
         # Ray lets RAY_ADDRESS win over the argument; this variable wins over both.
         os.environ["RAY_API_SERVER_ADDRESS"] = address
     try:
-        return JobSubmissionClient(address)
+        client = JobSubmissionClient(address)
+    except AuthenticationError as error:
+        what, remedy = _last_line(error).partition(". ")[0], "name the file with its token in RAY_AUTH_TOKEN_PATH"
+        raise ConfigError("the cluster does not let this machine in", address, what, remedy) from None
     except (ConnectionError, RuntimeError, ValueError, RayError) as error:
         remedy = "give --address http://HEAD:8265, or open it with `ray dashboard cluster.yaml`"
         raise ConfigError("no Ray cluster answers", address, _last_line(error), remedy) from None
+    for name in _CHATTY:
+        logging.getLogger(name).setLevel(logging.ERROR)
+    return client
 
 
 async def _stream(client: Any, name: str) -> None:

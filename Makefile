@@ -50,7 +50,7 @@ clean:
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "specktrack needs Python 3.11 or newer: make PYTHON=python3.11 ...")'
 	@echo "making .venv"
-	@$(PYTHON) -m venv .venv
+	@$(PYTHON) -m venv .venv || { rm -rf .venv; exit 1; }   # half a .venv would be taken for a whole one next time
 
 .venv/.runtime: pyproject.toml | .venv/bin/python
 	@echo "installing specktrack and what it needs into .venv"

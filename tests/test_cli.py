@@ -312,6 +312,19 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
         assert process.stderr.read() == f"{cli.PIPE_CLOSED}\n"
 
 
+def test_an_interrupted_process_does_not_wait_for_its_threads() -> None:
+    code = (
+        "import threading, time, _thread, sys; from specktrack import cli; cli.load = lambda path: time.sleep;"
+        "threading.Thread(target=time.sleep, args=(100,)).start();"
+        "cli.parse = lambda *_: _thread.interrupt_main() or time.sleep(9); sys.exit(cli.entry(['doctor']))"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "platform")}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stderr.count("\n")) == (130, 1), done.stderr
+
+
 def test_bad_input_ends_without_a_traceback(tmp_path: Path) -> None:
     for arguments in (["data", "stats", str(tmp_path / "none")], ["models", "show", "nothing"], ["evaluate"]):
         done = specktrack(*arguments, cwd=tmp_path)

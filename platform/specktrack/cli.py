@@ -23,6 +23,16 @@ PIPE_CLOSED = 141
 """128 + SIGPIPE: what a shell reports for a writer whose reader went away."""
 
 
+def entry(argv: Sequence[str] | None = None) -> int:
+    """``main`` for a process of its own: one that was interrupted ends at once, not when its threads have finished."""
+    code = main(argv)
+    if code == INTERRUPTED:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    return code
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit code; bad input ends in one sentence on stderr."""
     try:
@@ -81,4 +91,4 @@ def _fail(error: object, code: int) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(entry())

@@ -238,7 +238,9 @@ def _annotate_in_threads(name: str, videos: list[DatasetVideo]) -> tuple[dict[st
                     unread[video.ref.uri] = str(error)
                 meter.add(video.frames)
     finally:
-        pool.shutdown(cancel_futures=True)
+        pool.shutdown(
+            wait=len(rows) + len(unread) == len(videos), cancel_futures=True
+        )  # not on the way out of an error
         torch.set_num_threads(threads)
     return rows, unread
 

@@ -62,7 +62,7 @@ def _track(frames: int) -> None:
     tracker = Tracker(load_model(DEFAULT_MODEL))
     viewport = tracker.viewport((1280, 720))
     pixels = np.random.default_rng(0).integers(0, 255, (32, 288, 512, 3), dtype=np.uint8)
-    session = tracker.open(viewport)
+    session = tracker.open()
     for first in range(0, frames, 32):
         frame = np.arange(first, first + 32)
         session.push(FrameBatch(pixels, frame, frame / 30, viewport))

@@ -367,3 +367,8 @@ def test_real_labels_import_whole(tmp_path: Path, real_data: Path) -> None:
     assert (card.rows, sum(video.frames for video in card.videos)) == (10836, 12656)
     beach = load_dataset(str(real_data / "volleyball_frames"))
     assert beach.rows.num_rows == 21 and beach.rows["x"].null_count == 0
+
+
+def test_a_missing_folder_is_named(tmp_path):
+    with pytest.raises(ConfigError, match=r"no such folder: '.*/nosuch'"):
+        load_dataset(str(tmp_path / "nosuch"))

@@ -2,10 +2,12 @@ import numpy as np
 import pytest
 import torch
 
+from specktrack.errors import ConfigError
 from specktrack.frames import FrameBatch, Viewport, concat
 from specktrack.models import SpeckNetConfig, TrackNetV2Config, build
 from specktrack.models.checkpoint import Model, ModelCard
-from specktrack.tracking import Tracker
+from specktrack.schema import Box, Prompt
+from specktrack.tracking import Tracker, open_session
 from specktrack.tracking.motion import Choice, choose
 from specktrack.tracking.windowed import WindowedConfig
 
@@ -34,7 +36,7 @@ PIXELS = np.random.default_rng(0).integers(0, 255, (FRAMES, 32, 64, 3), dtype=np
 
 
 def rows(tracker, start, stop, batch_frames):
-    session = tracker.open(VIEWPORT)
+    session = tracker.open()
     parts = []
     for i in range(start, stop, batch_frames):
         frame = np.arange(i, min(stop, i + batch_frames))
@@ -70,14 +72,28 @@ def test_every_frame_gets_one_row_also_in_short_and_unaligned_video(tracker, sta
 
 
 def test_a_gap_between_batches_is_refused(tracker):
-    session = tracker.open(VIEWPORT)
+    session = tracker.open()
     session.push(FrameBatch(PIXELS[:2], np.arange(2), np.zeros(2), VIEWPORT))
     with pytest.raises(ValueError, match="expected frame 2, got 5"):
         session.push(FrameBatch(PIXELS[:1], np.array([5]), np.zeros(1), VIEWPORT))
 
 
+def test_another_viewport_in_the_same_session_is_refused(tracker):
+    session = tracker.open()
+    session.push(FrameBatch(PIXELS[:2], np.arange(2), np.zeros(2), VIEWPORT))
+    other = Viewport((640, 320), VIEWPORT.network_wh_px)
+    with pytest.raises(ValueError, match="a session keeps its viewport"):
+        session.push(FrameBatch(PIXELS[:1], np.array([2]), np.zeros(1), other))
+
+
+def test_a_windowed_model_takes_no_prompt(tracker):
+    prompt = Prompt(frame=0, box=Box(cx_px=1, cy_px=1, w_px=2, h_px=2))
+    with pytest.raises(ConfigError, match="follows without a prompt: 'random'"):
+        open_session(tracker.model, prompt=prompt)
+
+
 def test_an_empty_session_has_no_rows(tracker):
-    assert len(tracker.open(VIEWPORT).finish()) == 0
+    assert len(tracker.open().finish()) == 0
 
 
 def flight(frames=12, speed=6.0):

@@ -2,7 +2,7 @@
 
     rows = specktrack.annotate("match.mp4")                       # pyarrow.Table, in this process, no cluster
     model = specktrack.load_model("NAME or path")                 # network + card
-    session = specktrack.open_session(model, ...)                 # push(frames) -> rows, finish() -> rows
+    session = specktrack.open_session(model)                      # push(frames) -> rows, finish() -> rows
     table = specktrack.read_annotations("s3://bucket/out")        # scan_annotations() for batches
 
 Each name is imported when it is first used, so ``import specktrack`` is fast and loads neither torch nor ray.

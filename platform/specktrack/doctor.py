@@ -106,7 +106,7 @@ def _model(name: str) -> Check:
     torch.set_num_threads(max(1, torch.get_num_threads() - 1))
     tracker = Tracker(model)
     for _ in range(2):  # the first pass also sets things up; the second is the rate
-        session, start = tracker.open(viewport), time.perf_counter()
+        session, start = tracker.open(), time.perf_counter()
         rows = len(session.push(FrameBatch(pixels, count, count / 25, viewport))) + len(session.finish())
         rate = len(pixels) / (time.perf_counter() - start)
     detail = f"{name}: {rows} rows from {len(pixels)} frames of {width}x{height}, tracked at {rate:.0f} frames/s"

@@ -39,7 +39,7 @@ class ClipResult:
 def annotate_clip(tracker: Tracker, clip: Clip, info: VideoInfo, *, timeout_s: float = 120.0) -> ClipResult:
     """Follow the object through one clip; a fault of the media ends up in the result, with the rows before it."""
     viewport = tracker.viewport(info.size_wh_px)
-    session, parts, error = tracker.open(viewport), [], None
+    session, parts, error = tracker.open(), [], None
     seconds = {"decode": 0.0, "track": 0.0, "starve": 0.0}
     reader = None
     try:

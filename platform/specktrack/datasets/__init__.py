@@ -38,7 +38,7 @@ from specktrack.datasets.points import (
 from specktrack.errors import ConfigError, LabelError, MediaError, StorageError
 from specktrack.frames import Trajectory, Viewport
 from specktrack.schema import ROWS, Clip, Provenance, VideoRef
-from specktrack.storage import Store, frame_names, open_store, stat
+from specktrack.storage import Store, frame_names, local_path, open_store, stat
 from specktrack.video import VideoInfo, probe, read_clip
 
 __all__ = [
@@ -62,6 +62,9 @@ log = telemetry.get_logger()
 def load_dataset(path_or_uri: str) -> Dataset:
     """Read a saved dataset, or import in memory a folder whose layout is recognised. ConfigError, LabelError."""
     store = open_store(str(path_or_uri))
+    folder = local_path(store.uri)
+    if folder is not None and not folder.is_dir():
+        raise ConfigError("no such folder", str(path_or_uri), remedy="give a dataset, or a folder of labels and videos")
     return read_dataset(store) if store.exists(CARD_NAME) else _read_layout("auto", store, None)
 
 

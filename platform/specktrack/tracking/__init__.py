@@ -4,9 +4,11 @@ from typing import Protocol
 
 import torch
 
+from specktrack.errors import ConfigError
 from specktrack.frames import FrameBatch, Trajectory, Viewport
 from specktrack.models.checkpoint import Model
 from specktrack.models.inference import Detector
+from specktrack.schema import Prompt
 from specktrack.tracking.windowed import WindowedConfig, WindowedSession, reach
 
 
@@ -44,11 +46,17 @@ class Tracker:
         """The viewport in which this tracker sees a video of ``source_wh_px``."""
         return Viewport.fit(source_wh_px, self.model.config.input_wh)
 
-    def open(self, viewport: Viewport) -> Session:
-        """A new session for frames of ``viewport``."""
-        return WindowedSession(self._detector, viewport, self.config)
+    def open(self) -> Session:
+        """A new session; the first frames pushed say what their viewport is."""
+        return WindowedSession(self._detector, self.config)
 
 
-def open_session(model: Model, viewport: Viewport, *, device: str | None = None) -> Session:
-    """A session of ``model``; for many clips make one Tracker and open its sessions."""
-    return Tracker(model, device=device).open(viewport)
+def open_session(model: Model, *, prompt: Prompt | None = None, device: str | None = None) -> Session:
+    """A session of ``model``; for many clips make one Tracker and open its sessions.
+
+    Frames come as FrameBatch at the size of ``Tracker.viewport``, which ``video.read_clip`` delivers. ConfigError for a
+    prompt, which windowed networks do not take: they know what they follow from their training.
+    """
+    if prompt is not None:
+        raise ConfigError("this model follows without a prompt", model.card.name, remedy="leave the prompt away")
+    return Tracker(model, device=device).open()

@@ -41,12 +41,13 @@ def reach(network: models.WindowedConfig, config: WindowedConfig) -> int:
 class WindowedSession:
     """Live state: frames that wait for their windows, heatmap sums that wait for theirs, candidates for the choice."""
 
-    def __init__(self, detector: Detector, viewport: Viewport, config: WindowedConfig) -> None:
-        self._detector, self._viewport, self._config = detector, viewport, config
+    def __init__(self, detector: Detector, config: WindowedConfig) -> None:
+        self._detector, self._config = detector, config
         self._network = detector.config
         self._stride = config.stride_of(detector.config)
         self._weights = _window_weights(self._network)
         self._batch_windows = 8 if detector.device.type == "cuda" else 1  # batching pays on GPUs only
+        self._viewport: Viewport | None = None  # of all frames pushed
         self._begin: int | None = None  # the first frame pushed
         self._end = 0  # one past the last frame pushed
         self._frames: list[np.ndarray] = []  # pixels from frame self._first on
@@ -66,6 +67,8 @@ class WindowedSession:
             self._start(batch)
         elif batch.frame[0] != self._end:
             raise ValueError(f"frames must follow one another: expected frame {self._end}, got {batch.frame[0]}")
+        elif batch.viewport != self._viewport:
+            raise ValueError(f"a session keeps its viewport: expected {self._viewport}, got {batch.viewport}")
         self._end = int(batch.frame[-1]) + 1
         self._frames.extend(batch.pixels)
         self._pts_s.update(zip(batch.frame.tolist(), batch.pts_s.tolist(), strict=True))
@@ -84,6 +87,7 @@ class WindowedSession:
 
     def _start(self, batch: FrameBatch) -> None:
         """Lay the first window; where it begins before the first frame, copies of that frame stand in."""
+        self._viewport = batch.viewport
         self._begin = self._end = self._covered = int(batch.frame[0])
         unseen = self._network.frames_in - self._network.frames_out  # a MISO network draws the last frame only
         self._first = self._next_window = (self._begin - unseen) // self._stride * self._stride
@@ -123,6 +127,7 @@ class WindowedSession:
             self._decoded.append(np.array(frames), candidates_xy.numpy(), candidates_score.numpy())
         frame, xy_net, score = self._decoded.take(self._config.choice, last=last)
         pts_s = np.array([self._pts_s.pop(int(f)) for f in frame])
+        assert self._viewport is not None
         xy_px = self._viewport.to_source(xy_net).astype(np.float32)
         return Trajectory(frame, pts_s, xy_px, score)
 

@@ -1,6 +1,18 @@
 """Training on Ray Train: one configuration class, one function."""
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from specktrack.training.config import RECIPES, TrainConfig, TrainReport, recipe_path
-from specktrack.training.trainer import train
+
+if TYPE_CHECKING:
+    from specktrack.training.trainer import train
 
 __all__ = ["RECIPES", "TrainConfig", "TrainReport", "recipe_path", "train"]
+
+
+def __getattr__(name: str) -> Any:
+    """``train`` without loading torch and ray before it is used: ``specktrack train --help`` is fast."""
+    if name != "train":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return import_module("specktrack.training.trainer").train

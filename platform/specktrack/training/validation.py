@@ -20,7 +20,7 @@ def validate(network: HeatmapNetwork, videos: list[CachedVideo], device: torch.d
     tracker = Tracker(model, device=str(device))
     counts, errors = PointCounts(0, 0, 0, 0, 0), []
     for video in videos:
-        session = tracker.open(video.viewport)
+        session = tracker.open()
         rows = concat([*(session.push(batch) for batch in _frames(video)), session.finish()])
         predicted = rows[video.label.frame]
         scale = (512 / video.viewport.source_wh_px[0], 288 / video.viewport.source_wh_px[1])

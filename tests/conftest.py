@@ -11,6 +11,9 @@ from pathlib import Path
 import boto3
 import pytest
 
+# torch's threads wait by spinning: beside a decoding thread or another test they make everything ten times slower.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 S3_ENVIRONMENT = {
     "AWS_ACCESS_KEY_ID": "test-key",
     "AWS_SECRET_ACCESS_KEY": "test-secret",

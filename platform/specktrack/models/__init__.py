@@ -40,6 +40,8 @@ class WindowedConfig(Config):
     module: ClassVar[str]
     """``module:class`` of the network, imported when it is built."""
 
+    name: str
+    """The network's name in the zoo."""
     frames_in: int = Field(default=3, ge=1)
     """Consecutive frames that one forward pass sees."""
     input_wh: tuple[int, int] = (512, 288)

@@ -9,6 +9,14 @@ from specktrack import heatmap
 from specktrack.models import WindowedConfig
 
 
+def heatmap_head(width: int, heatmaps: int) -> nn.Conv2d:
+    """The last 1x1 convolution, to logits; it starts near "absent", since a heatmap is nearly all background."""
+    head = nn.Conv2d(width, heatmaps, 1)
+    assert head.bias is not None
+    nn.init.constant_(head.bias, -4.0)
+    return head
+
+
 class HeatmapNetwork(nn.Module):
     """A network from frames [B, T, 3, H, W] (RGB in [0, 1]) to heatmap logits [B, frames_out, H/stride, W/stride]."""
 

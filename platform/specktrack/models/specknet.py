@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from specktrack.models import SpeckNetConfig
-from specktrack.models.heatmap_network import HeatmapNetwork
+from specktrack.models.heatmap_network import HeatmapNetwork, heatmap_head
 
 
 def _conv(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> nn.Sequential:
@@ -51,8 +51,7 @@ class SpeckNet(HeatmapNetwork):
         self.lift8, self.dec8 = _conv(sixteenth, eighth, 1), _Residual(eighth)
         self.lift4, self.dec4 = _conv(eighth, quarter, 1), _Residual(quarter)
         self.lift2, self.dec2 = _conv(quarter, half, 1), _Residual(half)
-        self.head = nn.Conv2d(half, config.frames_out, 1)
-        nn.init.constant_(self.head.bias, -4.0)  # type: ignore[arg-type]  # balls are rare: start near "absent"
+        self.head = heatmap_head(half, config.frames_out)
 
     def forward(self, frames_BTCHW: torch.Tensor) -> torch.Tensor:
         """Heatmap logits [B, T, H/2, W/2] of frames [B, T, 3, H, W]; H and W are multiples of 16."""

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from specktrack.models import TrackNetV2Config
-from specktrack.models.heatmap_network import HeatmapNetwork
+from specktrack.models.heatmap_network import HeatmapNetwork, heatmap_head
 
 
 def _convs(*channels: int) -> nn.Sequential:
@@ -32,8 +32,7 @@ class TrackNetV2(HeatmapNetwork):
         self.up3 = _convs(512 + 256, 256, 256, 256)
         self.up2 = _convs(256 + 128, 128, 128)
         self.up1 = _convs(128 + 64, 64, 64)
-        self.head = nn.Conv2d(64, config.frames_out, 1)
-        nn.init.constant_(self.head.bias, -4.0)  # type: ignore[arg-type]  # balls are rare: start near "absent"
+        self.head = heatmap_head(64, config.frames_out)
 
     def forward(self, frames_BTCHW: torch.Tensor) -> torch.Tensor:
         """Heatmap logits [B, frames_out, H, W] of frames [B, T, 3, H, W]; H and W are multiples of 8."""

@@ -69,7 +69,7 @@ class Journal:
         """Write the finished weights with their card."""
         config = self._config
         card = ModelCard(
-            name=config.name or config.network.name,  # type: ignore[attr-defined]
+            name=config.name or config.network.name,
             network=config.network,
             description=config.description,
             data=config.data,

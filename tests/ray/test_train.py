@@ -59,15 +59,21 @@ def test_two_workers_train_and_leave_a_model_metrics_and_tensorboard(archive, tm
         train(config(archive, tmp_path, workers=2, learning_rate=0.5))
 
 
+def parent(process):
+    return Path("/proc") / (process / "stat").read_text().rpartition(")")[2].split()[1]
+
+
 def kill_training_worker_after_checkpoint(output, killed):
-    """SIGKILL the process of the training worker as soon as a checkpoint is there."""
+    """SIGKILL the process of the training worker as soon as a checkpoint is there: one of our own Ray's, no other's."""
     while not list(Path(output).glob("run/checkpoint_*/state.safetensors")):
         time.sleep(0.01)
     for process in Path("/proc").glob("[0-9]*"):
         try:
             if b"RayTrainWorker" in (process / "cmdline").read_bytes():
-                os.kill(int(process.name), signal.SIGKILL)
-                killed.set()
+                raylet = parent(process)
+                if parent(raylet).name == str(os.getpid()):
+                    os.kill(int(process.name), signal.SIGKILL)
+                    killed.set()
         except (FileNotFoundError, ProcessLookupError):
             continue
 

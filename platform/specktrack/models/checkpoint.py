@@ -134,6 +134,6 @@ def load_tensors(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, s
     """Tensors and metadata of a safetensors file; CheckpointError if it cannot be read as one."""
     try:
         with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+            return {name: file.get_tensor(name) for name in sorted(file.keys())}, file.metadata() or {}
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"not a readable safetensors file: {error}", str(path)) from None

@@ -23,7 +23,7 @@ from specktrack.models import DEFAULT_MODEL
 from specktrack.models.checkpoint import load_model
 from specktrack.schema import Clip
 from specktrack.storage import expand_sources
-from specktrack.tracking import Tracker
+from specktrack.tracking import make_tracker
 from specktrack.video import VideoInfo, probe, read_clip
 
 
@@ -55,11 +55,11 @@ def main() -> None:
 
 
 def _viewport(info: VideoInfo) -> Viewport:
-    return Tracker(load_model(DEFAULT_MODEL)).viewport((info.width_px, info.height_px))
+    return make_tracker(load_model(DEFAULT_MODEL)).viewport((info.width_px, info.height_px))
 
 
 def _track(frames: int) -> None:
-    tracker = Tracker(load_model(DEFAULT_MODEL))
+    tracker = make_tracker(load_model(DEFAULT_MODEL))
     viewport = tracker.viewport((1280, 720))
     pixels = np.random.default_rng(0).integers(0, 255, (32, 288, 512, 3), dtype=np.uint8)
     session = tracker.open()

@@ -3,9 +3,10 @@ import torch
 
 from specktrack import models
 from specktrack.errors import CheckpointError, ConfigError
-from specktrack.models import SpeckNetConfig, TrackNetV2Config, build, network_config
+from specktrack.models import build, network_config
 from specktrack.models.checkpoint import Model, ModelCard, load_model, save_model
 from specktrack.models.inference import fold_batch_norm
+from specktrack.models.windowed_entries import SpeckNetConfig, TrackNetV2Config
 
 TINY = SpeckNetConfig(widths=(8, 8, 16, 16), frames_in=4)
 

@@ -4,12 +4,13 @@ import torch
 
 from specktrack.errors import ConfigError
 from specktrack.frames import FrameBatch, Viewport, concat
-from specktrack.models import SpeckNetConfig, TrackNetV2Config, build
+from specktrack.models import build
 from specktrack.models.checkpoint import Model, ModelCard
+from specktrack.models.windowed_entries import SpeckNetConfig, TrackNetV2Config
 from specktrack.schema import Box, Prompt
-from specktrack.tracking import Tracker, open_session
+from specktrack.tracking import open_session
 from specktrack.tracking.motion import Choice, choose
-from specktrack.tracking.windowed import WindowedConfig
+from specktrack.tracking.windowed import WindowedTracker, Windowing
 
 VIEWPORT = Viewport((320, 160), (64, 32))
 FRAMES = 61
@@ -29,7 +30,7 @@ def tracker(request):
         network.head.bias.copy_(-(logits.mean() + 4) / logits.std() - 2.5)
     overlap = 8 if request.param == "specknet-ensemble" else 2
     model = Model(network, ModelCard(name="random", network=config))
-    return Tracker(model, device="cpu", config=WindowedConfig(overlap=overlap))
+    return WindowedTracker(model, device=torch.device("cpu"), config=Windowing(overlap=overlap))
 
 
 PIXELS = np.random.default_rng(0).integers(0, 255, (FRAMES, 32, 64, 3), dtype=np.uint8)

@@ -6,7 +6,8 @@ import torch
 
 from specktrack import models
 from specktrack.errors import CheckpointError, ConfigError
-from specktrack.models import SpeckNetConfig, build, network_config
+from specktrack.models import build, network_config
+from specktrack.models.windowed_entries import SpeckNetConfig
 from specktrack.training.config import RECIPES, TrainConfig, recipe_path
 from specktrack.training.state import TrainState
 

@@ -20,7 +20,7 @@ from specktrack.models import DEFAULT_MODEL
 from specktrack.models.checkpoint import load_model
 from specktrack.schema import Clip
 from specktrack.storage import stat, to_uri
-from specktrack.tracking import Tracker
+from specktrack.tracking import make_tracker
 from specktrack.video import probe, read_clip, write_video
 
 _LOW_MEMORY_GIB = 4.0
@@ -104,7 +104,7 @@ def _model(name: str) -> Check:
     count = np.arange(len(pixels))
     # torch's threads wait by spinning: beside anything else that is at work, one core less is many times faster.
     torch.set_num_threads(max(1, torch.get_num_threads() - 1))
-    tracker = Tracker(model)
+    tracker = make_tracker(model)
     for _ in range(2):  # the first pass also sets things up; the second is the rate
         session, start = tracker.open(), time.perf_counter()
         rows = len(session.push(FrameBatch(pixels, count, count / 25, viewport))) + len(session.finish())

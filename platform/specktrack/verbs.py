@@ -12,7 +12,7 @@ from specktrack.config import Config, VerbConfig
 from specktrack.datasets import DatasetCard
 from specktrack.datasets.synthetic import SynthConfig, write_archive
 from specktrack.errors import ConfigError
-from specktrack.models import WEIGHTS, ZOO, build, network_config
+from specktrack.models import VARIANTS, WEIGHTS, ZOO, build, network_config
 from specktrack.rows import check_frames, read_rows, rows_of, store_of
 from specktrack.storage import stat, to_uri
 from specktrack.video import probe
@@ -107,8 +107,8 @@ class ModelsListConfig(VerbConfig):
 
 
 def models_list(_: ModelsListConfig) -> list[ZooEntry]:
-    """One entry per network of the zoo."""
-    return [_entry(name) for name in ZOO]
+    """One entry per network of the zoo and per published variant."""
+    return [_entry(name) for name in (*ZOO, *VARIANTS)]
 
 
 class ModelsShowConfig(VerbConfig):
@@ -125,7 +125,7 @@ def models_show(config: ModelsShowConfig) -> dict[str, Any]:
     from specktrack.models.checkpoint import load_model  # torch takes seconds that `data check` need not wait for
 
     shown: dict[str, Any] = {}
-    if config.name in ZOO:
+    if config.name in ZOO or config.name in VARIANTS:
         shown = _entry(config.name).model_dump() | {"network": network_config(config.name).model_dump(mode="json")}
         if shown["weights"] is None:
             return shown

@@ -17,7 +17,7 @@ from specktrack.frames import Trajectory
 from specktrack.ledger import Ledger
 from specktrack.schema import Clip, ClipRecord
 from specktrack.storage import open_store
-from specktrack.tracking import Tracker
+from specktrack.tracking import make_tracker
 from specktrack.video import VideoInfo
 
 log = telemetry.get_logger()
@@ -55,7 +55,7 @@ class Annotator:
     def __init__(self, order: Order) -> None:
         torch.set_num_threads(1)  # one actor per core; threads inside would only contend
         self._order, self._model = order, ray.get(order.model)
-        self._tracker = Tracker(self._model, device="cuda" if order.gpu else "cpu")
+        self._tracker = make_tracker(self._model, device="cuda" if order.gpu else "cpu")
         self._ledger = Ledger(open_store(order.output), order.model_sha, order.config_sha)
 
     def __call__(self, row: PlannedClip) -> list[Receipt]:

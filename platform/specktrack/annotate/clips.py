@@ -18,7 +18,7 @@ from specktrack.models import DEFAULT_MODEL
 from specktrack.models.checkpoint import Model, load_model
 from specktrack.schema import ROWS, Clip
 from specktrack.storage import expand_sources
-from specktrack.tracking import Tracker
+from specktrack.tracking import Tracker, make_tracker
 from specktrack.video import ClipReader, VideoInfo, probe, read_clip
 
 BATCHES_AHEAD = 2
@@ -68,7 +68,7 @@ def annotate_here(
     ``sources`` are those of ``specktrack annotate``. Raises MediaError for a video that cannot be read to its end.
     """
     named = [sources] if isinstance(sources, str | Path) else sources
-    tracker = Tracker(model if isinstance(model, Model) else load_model(model), device=device)
+    tracker = make_tracker(model if isinstance(model, Model) else load_model(model), device=device)
     tables = [ROWS.empty_table()]
     with _one_core_for_decoding():
         for ref in expand_sources([str(source) for source in named]):

@@ -22,7 +22,7 @@ from specktrack.ledger import SUCCESS, Ledger
 from specktrack.models.checkpoint import Model, load_model
 from specktrack.schema import ClipRecord, ClipStatus, VideoRef
 from specktrack.storage import expand_sources, open_store
-from specktrack.tracking import Tracker
+from specktrack.tracking import make_tracker
 
 HOPELESS_AFTER = 5
 """Crashes before the first success that end a run: then the fault is not the videos'."""
@@ -38,7 +38,7 @@ def annotate(config: AnnotateConfig) -> AnnotateReport:
     """
     started = time.monotonic()
     videos, model = _videos(config), load_model(config.model)
-    tracker = Tracker(model, device="cpu")
+    tracker = make_tracker(model, device="cpu")
     settings = outputs.settings_of(config, tracker)
     ledger = Ledger(open_store(config.output), model.sha256, sha_of(settings))
     outputs.claim(ledger.store, config, model, settings)

@@ -17,8 +17,9 @@ from safetensors.torch import save
 from specktrack import __version__
 from specktrack.config import Config, explain
 from specktrack.errors import CheckpointError, ConfigError
-from specktrack.models import WEIGHTS, ZOO, WindowedConfig, build, network_config
-from specktrack.models.heatmap_network import HeatmapNetwork
+from specktrack.models import WEIGHTS, ZOO, build, network_config
+from specktrack.models.entry import NetworkConfig
+from specktrack.models.network import Network
 
 _CARD = "specktrack.card"
 
@@ -28,7 +29,7 @@ class ModelCard(Config):
 
     name: str
     """Name of these weights, by default the network's."""
-    network: SerializeAsAny[WindowedConfig]
+    network: SerializeAsAny[NetworkConfig]
     description: str = ""
     """One sentence."""
     data: tuple[str, ...] = ()
@@ -47,11 +48,11 @@ class ModelCard(Config):
 class Model:
     """A network with its weights and their card."""
 
-    network: HeatmapNetwork
+    network: Network
     card: ModelCard
 
     @property
-    def config(self) -> WindowedConfig:
+    def config(self) -> NetworkConfig:
         """The network's configuration."""
         return self.network.config
 
@@ -61,7 +62,7 @@ class Model:
         return hashlib.sha256(f"{self.config.sha()}{self.card.weights_sha256}".encode()).hexdigest()
 
 
-def save_model(path: str | Path, network: HeatmapNetwork, card: ModelCard) -> ModelCard:
+def save_model(path: str | Path, network: Network, card: ModelCard) -> ModelCard:
     """Write weights and card as one safetensors file, atomically; return the card with the weights' hash."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     card = card.model_copy(update={"weights_sha256": tensors_sha256(tensors)})

@@ -6,7 +6,8 @@ import torch
 from torch import nn
 
 from specktrack import heatmap
-from specktrack.models import WindowedConfig
+from specktrack.models.network import Network
+from specktrack.models.windowed_entries import WindowedConfig
 
 
 def heatmap_head(width: int, heatmaps: int) -> nn.Conv2d:
@@ -17,12 +18,13 @@ def heatmap_head(width: int, heatmaps: int) -> nn.Conv2d:
     return head
 
 
-class HeatmapNetwork(nn.Module):
+class HeatmapNetwork(Network):
     """A network from frames [B, T, 3, H, W] (RGB in [0, 1]) to heatmap logits [B, frames_out, H/stride, W/stride]."""
 
+    config: WindowedConfig
+
     def __init__(self, config: WindowedConfig) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config)
 
     def loss(self, frames_BTCHW: torch.Tensor, xy_net: torch.Tensor) -> dict[str, torch.Tensor]:
         """``loss`` to minimise, and detached metrics, for centres ``xy_net`` [B, T, 2] (network px, NaN where absent).

@@ -16,8 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from specktrack.models import SpeckNetConfig
 from specktrack.models.heatmap_network import HeatmapNetwork, heatmap_head
+from specktrack.models.windowed_entries import SpeckNetConfig
 
 
 def _conv(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> nn.Sequential:

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from specktrack.models import TrackNetV2Config
 from specktrack.models.heatmap_network import HeatmapNetwork, heatmap_head
+from specktrack.models.windowed_entries import TrackNetV2Config
 
 
 def _convs(*channels: int) -> nn.Sequential:

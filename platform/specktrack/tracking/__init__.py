@@ -1,15 +1,15 @@
-"""Sessions: one object followed through one clip."""
+"""Sessions: one object followed through one clip. A tracker is a model made ready on a device; it opens sessions."""
 
 from typing import Protocol
 
 import torch
 
+from specktrack.config import Config
 from specktrack.errors import ConfigError
 from specktrack.frames import FrameBatch, Trajectory, Viewport
 from specktrack.models.checkpoint import Model
-from specktrack.models.inference import Detector
 from specktrack.schema import Prompt
-from specktrack.tracking.windowed import WindowedConfig, WindowedSession, reach
+from specktrack.tracking.windowed import WindowedTracker
 
 
 class Session(Protocol):
@@ -24,39 +24,48 @@ class Session(Protocol):
         ...
 
 
-class Tracker:
-    """A model made ready on a device; opens any number of sessions, one after the other or side by side."""
+class Tracker(Protocol):
+    """Opens any number of sessions of one model, one after the other or side by side."""
 
-    def __init__(self, model: Model, *, device: str | None = None, config: WindowedConfig | None = None) -> None:
-        self.model, self.config = model, config or WindowedConfig()
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        self._detector = Detector(model.network, device=self.device, candidates=self.config.candidates)
+    @property
+    def config(self) -> Config:
+        """What decides its rows beside the model; it enters the identity of an output."""
+        ...
 
     @property
     def stride(self) -> int:
-        """Clips start and stop at multiples of it, so that windows fall alike in cut and uncut video."""
-        return self.config.stride_of(self.model.config)
+        """Clips start and stop at multiples of it."""
+        ...
 
     @property
     def lead(self) -> int:
         """Frames before and after a clip that its rows depend on."""
-        return reach(self.model.config, self.config)
+        ...
 
     def viewport(self, source_wh_px: tuple[int, int]) -> Viewport:
         """The viewport in which this tracker sees a video of ``source_wh_px``."""
-        return Viewport.fit(source_wh_px, self.model.config.input_wh)
+        ...
 
-    def open(self) -> Session:
-        """A new session; the first frames pushed say what their viewport is."""
-        return WindowedSession(self._detector, self.config)
+    def open(self, prompt: Prompt | None = None) -> Session:
+        """A new session; ConfigError if the model needs a prompt and there is none, or takes none and there is one."""
+        ...
+
+
+def make_tracker(model: Model, *, device: str | None = None) -> Tracker:
+    """The tracker of the model's family, on ``device`` or else on CUDA where there is one.
+
+    ConfigError for networks that follow nothing by themselves, such as those that repair trajectories.
+    """
+    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    if model.config.family == "windowed":
+        return WindowedTracker(model, device=place)
+    raise ConfigError(f"a {model.config.family} network follows nothing by itself", model.card.name)
 
 
 def open_session(model: Model, *, prompt: Prompt | None = None, device: str | None = None) -> Session:
-    """A session of ``model``; for many clips make one Tracker and open its sessions.
+    """A session of ``model``; for many clips make one tracker and open its sessions.
 
-    Frames come as FrameBatch at the size of ``Tracker.viewport``, which ``video.read_clip`` delivers. ConfigError for a
-    prompt, which windowed networks do not take: they know what they follow from their training.
+    Frames come as FrameBatch at the size of the tracker's viewport, which ``video.read_clip`` delivers. ConfigError for
+    a prompt where the model takes none: windowed networks know what they follow from their training.
     """
-    if prompt is not None:
-        raise ConfigError("this model follows without a prompt", model.card.name, remedy="leave the prompt away")
-    return Tracker(model, device=device).open()
+    return make_tracker(model, device=device).open(prompt)

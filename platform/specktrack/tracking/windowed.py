@@ -10,14 +10,18 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from specktrack import models
 from specktrack.config import Config
+from specktrack.errors import ConfigError
 from specktrack.frames import FrameBatch, Trajectory, Viewport
+from specktrack.models.checkpoint import Model
+from specktrack.models.heatmap_network import HeatmapNetwork
 from specktrack.models.inference import Detector
+from specktrack.models.windowed_entries import WindowedConfig
+from specktrack.schema import Prompt
 from specktrack.tracking.motion import Choice, choose
 
 
-class WindowedConfig(Config):
+class Windowing(Config):
     """How windows are laid and how one candidate per frame is chosen."""
 
     overlap: int = Field(default=2, ge=1)
@@ -26,22 +30,54 @@ class WindowedConfig(Config):
     """Peaks per frame that the choice may take from."""
     choice: Choice = Choice()
 
-    def stride_of(self, network: models.WindowedConfig) -> int:
+    def stride_of(self, network: WindowedConfig) -> int:
         """Frames from one window to the next."""
         return max(1, network.frames_in // self.overlap) if network.frames_out == network.frames_in else 1
 
 
-def reach(network: models.WindowedConfig, config: WindowedConfig) -> int:
+def reach(network: WindowedConfig, config: Windowing) -> int:
     """Frames on either side that a row depends on, rounded up to a multiple of the stride."""
     stride = config.stride_of(network)
     frames = network.frames_in - stride + config.choice.frames
     return -(-frames // stride) * stride
 
 
+class WindowedTracker:
+    """A windowed network made ready on a device; its sessions follow without a prompt."""
+
+    def __init__(self, model: Model, *, device: torch.device, config: Windowing | None = None) -> None:
+        assert isinstance(model.network, HeatmapNetwork)
+        self.model, self.config = model, config or Windowing()
+        self._network = model.network.config
+        self._detector = Detector(model.network, device=device, candidates=self.config.candidates)
+
+    @property
+    def stride(self) -> int:
+        """Clips start and stop at multiples of it, so that windows fall alike in cut and uncut video."""
+        return self.config.stride_of(self._network)
+
+    @property
+    def lead(self) -> int:
+        """Frames before and after a clip that its rows depend on."""
+        return reach(self._network, self.config)
+
+    def viewport(self, source_wh_px: tuple[int, int]) -> Viewport:
+        """The viewport in which this tracker sees a video of ``source_wh_px``."""
+        return Viewport.fit(source_wh_px, self._network.input_wh)
+
+    def open(self, prompt: Prompt | None = None) -> "WindowedSession":
+        """A new session; the first frames pushed say what their viewport is. ConfigError if there is a prompt."""
+        if prompt is not None:
+            raise ConfigError(
+                "this model follows without a prompt", self.model.card.name, remedy="leave the prompt away"
+            )
+        return WindowedSession(self._detector, self.config)
+
+
 class WindowedSession:
     """Live state: frames that wait for their windows, heatmap sums that wait for theirs, candidates for the choice."""
 
-    def __init__(self, detector: Detector, config: WindowedConfig) -> None:
+    def __init__(self, detector: Detector, config: Windowing) -> None:
         self._detector, self._config = detector, config
         self._network = detector.config
         self._stride = config.stride_of(detector.config)
@@ -161,7 +197,7 @@ class _Candidates:
         return result
 
 
-def _window_weights(network: models.WindowedConfig) -> list[float]:
+def _window_weights(network: WindowedConfig) -> list[float]:
     """Triangular weights over a window's outputs (TrackNetV3's temporal ensemble): its middle knows most."""
     n = network.frames_out
     return [float(min(i + 1, n - i)) for i in range(n)]

@@ -8,7 +8,8 @@ from pydantic import Field, SerializeAsAny, field_validator, model_validator
 from specktrack.augment import AugmentConfig
 from specktrack.config import Config, VerbConfig
 from specktrack.errors import ConfigError
-from specktrack.models import DEFAULT_MODEL, WindowedConfig, network_config
+from specktrack.models import network_config
+from specktrack.models.windowed_entries import SpeckNetConfig, WindowedConfig
 from specktrack.sampling import SamplingConfig
 
 RECIPES = Path(__file__).parent / "recipes"
@@ -27,7 +28,7 @@ class TrainConfig(VerbConfig):
     """Datasets to measure on while training; never trained on."""
     hold_out_every: int = Field(default=0, ge=0)
     """Each n-th training video is kept for validation instead; 0 keeps none."""
-    network: SerializeAsAny[WindowedConfig] = network_config(DEFAULT_MODEL)
+    network: SerializeAsAny[WindowedConfig] = SpeckNetConfig()
     """Network of the zoo: its name, or a mapping of name and fields."""
     init: str = ""
     """Model whose weights to start from: a name or a path."""

@@ -91,6 +91,7 @@ def _state(config: TrainConfig, device: torch.device) -> TrainState:
     """Fresh, started from other weights, or as the last checkpoint of this run left it."""
     torch.manual_seed(config.seed)  # initial weights: the one draw that torch offers no generator for
     network = load_model(config.init).network.train() if config.init else build(config.network)
+    assert isinstance(network, HeatmapNetwork)
     state = TrainState(network, config, device)
     if checkpoint := ray.train.get_checkpoint():
         with checkpoint.as_directory() as folder:

@@ -11,18 +11,18 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Self
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from pydantic import model_validator
 
 from specktrack import telemetry
-from specktrack.config import Config, VerbConfig
+from specktrack.config import Config
 from specktrack.datasets import DatasetVideo, load_dataset
 from specktrack.errors import ConfigError, MediaError
+from specktrack.evaluate.config import EvaluateConfig
 from specktrack.ledger import read_annotations
 from specktrack.metrics import PointCounts, classify_points, count_points, error_summary, point_errors
 from specktrack.protocols import PAPER_WH, PROTOCOLS, Protocol, Tolerance
@@ -44,31 +44,6 @@ _FRAMES = pa.schema(
     }
 )
 """Columns of ``frames.parquet``; ``outcome`` is tp, tn, fp1, fp2 or fn at the protocol's first tolerance."""
-
-
-class EvaluateConfig(VerbConfig):
-    """Compare a model, or rows that exist, with labels."""
-
-    verb: ClassVar[str] = "evaluate"
-
-    data: str
-    """The labels: a dataset's URI, or a folder in a format that ``data import`` knows."""
-    model: str | None = None
-    """Annotate the dataset's videos with this model (name or path) and compare its rows."""
-    predictions: str | None = None
-    """Compare these rows instead: an output of annotate, or a .parquet, .csv or .jsonl file with the row columns."""
-    protocol: Literal["points", "shuttlecock", "tennis-game", "tennis-clip", "wasb"] = "points"
-    """Which videos count and how far is a hit."""
-    output: str | None = None
-    """Folder or s3:// prefix for evaluation.json and frames.parquet."""
-    address: str | None = None
-    """Annotate on this Ray cluster ('auto', 'local' or ray://...); in this process if not given."""
-
-    @model_validator(mode="after")
-    def _one_source_of_rows(self) -> Self:
-        if (self.model is None) == (self.predictions is None):
-            raise ValueError("give either model or predictions")
-        return self
 
 
 class VideoEvaluation(Config):

@@ -1,0 +1,31 @@
+"""What every network of the zoo says about itself, without loading torch."""
+
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from specktrack.config import Config
+
+Family = Literal["windowed", "template", "search", "repair"]
+"""How a network is used: on windows of frames, on a search region with a template, on a whole frame with a template, or
+on a trajectory. Each family has one session in ``tracking``."""
+
+
+class NetworkConfig(Config):
+    """One network with all that decides its shape; subclasses give their family, their module and their fields."""
+
+    family: ClassVar[Family]
+    module: ClassVar[str]
+    """``module:class`` of the network, imported when it is built."""
+
+    name: str
+    """The network's name in the zoo."""
+    frames_in: int = Field(default=1, ge=1)
+    """Consecutive frames that one forward pass sees."""
+    input_wh: tuple[int, int]
+    """Width and height of what one forward pass sees, in network px."""
+
+    @property
+    def frames_out(self) -> int:
+        """Frames that one forward pass speaks about."""
+        return self.frames_in

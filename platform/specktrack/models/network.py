@@ -1,0 +1,15 @@
+"""What a network of any family is to the code that loads, saves and builds it."""
+
+from torch import nn
+
+from specktrack.models.entry import NetworkConfig
+
+
+class Network(nn.Module):
+    """A module that knows its zoo entry."""
+
+    config: NetworkConfig
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        self.config = config

@@ -38,22 +38,26 @@ def photometric(frames_BTCHW: torch.Tensor, config: AugmentConfig, generator: to
         return values.to(device)
 
     def chosen(share: float) -> torch.Tensor:
-        return (torch.rand(batch, generator=generator) < share).to(device)[:, None, None, None, None]
+        return (torch.rand(batch, generator=generator) < share).nonzero().flatten().to(device)
 
-    frames = frames_BTCHW
+    frames = (
+        frames_BTCHW.clone()
+    )  # the only copy of the batch: on a CPU each further one costs as much as a convolution
     order = torch.randperm(3, generator=generator).to(device)
-    frames = torch.where(chosen(config.permute_channels), frames[:, :, order], frames)
+    permuted = chosen(config.permute_channels)
+    frames[permuted] = frames[permuted][:, :, order]
     grey = frames.mean(dim=2, keepdim=True)
-    frames = grey + (frames - grey) * (1 + draw(config.saturation)).clamp(min=0)
-    frames = frames * (1 + draw(config.tint, 3))
+    frames.sub_(grey).mul_((1 + draw(config.saturation)).clamp(min=0)).add_(grey)
+    frames.mul_(1 + draw(config.tint, 3))
     mean = frames.mean(dim=(1, 2, 3, 4), keepdim=True)
-    frames = mean + (frames - mean) * (1 + draw(config.contrast)) + draw(config.brightness)
-    frames = frames.clamp(1e-4, 1).pow(torch.exp(draw(config.gamma)))
-    frames = torch.where(chosen(config.blur), _soften(frames), frames)
+    frames.sub_(mean).mul_(1 + draw(config.contrast)).add_(mean + draw(config.brightness))
+    frames.clamp_(1e-4, 1).pow_(torch.exp(draw(config.gamma)))
+    softened = chosen(config.blur)
+    frames[softened] = _soften(frames[softened])
     strength = draw(config.noise).abs()
     seed = int(torch.randint(2**31, (1,), generator=generator))
     noise = torch.randn(frames.shape, device=device, generator=torch.Generator(device).manual_seed(seed))
-    return (frames + noise * strength).clamp(0, 1)
+    return frames.add_(noise.mul_(strength)).clamp_(0, 1)
 
 
 def _soften(frames_BTCHW: torch.Tensor) -> torch.Tensor:

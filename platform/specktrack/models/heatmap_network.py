@@ -18,30 +18,55 @@ def heatmap_head(width: int, heatmaps: int) -> nn.Conv2d:
     return head
 
 
+_IMAGENET_MEAN = (0.485, 0.456, 0.406)
+_IMAGENET_DEVIATION = (0.229, 0.224, 0.225)
+
+
 class HeatmapNetwork(Network):
-    """A network from frames [B, T, 3, H, W] (RGB in [0, 1]) to heatmap logits [B, frames_out, H/stride, W/stride]."""
+    """A network from pictures [B, pictures_in, 3, H, W] (RGB in [0, 1]) to heatmaps of frames_out frames.
+
+    Its ``forward`` returns heatmap logits [B, frames_out, H/stride, W/stride], or what ``probabilities`` makes heatmaps
+    of.
+    """
 
     config: WindowedConfig
 
     def __init__(self, config: WindowedConfig) -> None:
         super().__init__(config)
 
+    def scaled(self, frames_BTCHW: torch.Tensor) -> torch.Tensor:
+        """RGB in [0, 1] as the values that ``config.pixels`` asks for."""
+        match self.config.pixels:
+            case "unit":
+                return frames_BTCHW
+            case "bytes":
+                return frames_BTCHW * 255
+            case "imagenet":
+                mean, deviation = frames_BTCHW.new_tensor([_IMAGENET_MEAN, _IMAGENET_DEVIATION])[..., None, None]
+                return (frames_BTCHW - mean) / deviation
+
+    def probabilities(self, output: torch.Tensor) -> torch.Tensor:
+        """float32 heatmaps in [0, 1], [B, frames_out, H/stride, W/stride], of what ``forward`` returned."""
+        return torch.sigmoid(output.float())
+
     def loss(self, frames_BTCHW: torch.Tensor, xy_net: torch.Tensor) -> dict[str, torch.Tensor]:
         """``loss`` to minimise, and detached metrics, for centres ``xy_net`` [B, T, 2] (network px, NaN where absent).
+
+        ``frames_BTCHW`` holds ``pictures_in`` pictures, ``xy_net`` the centres in the ``frames_in`` frames.
 
         ``peak``: mean value of the heatmap at visible objects; ``recall``: share of them found within 4 network px;
         ``error_px``: mean distance of those found; ``false``: share of absent frames with a peak above one half.
         """
-        logits = self(frames_BTCHW)
-        xy_net = xy_net[:, -logits.shape[1] :]  # a MISO network draws the last frame only
+        output = self(frames_BTCHW)
+        xy_net = xy_net[:, -self.config.frames_out :]  # a MISO network draws the last frame only
         target = self.config.target
         size_hw = (frames_BTCHW.shape[-2], frames_BTCHW.shape[-1])
         wanted = heatmap.encode(xy_net, size_hw, kind=target.kind, radius_px=target.radius_px, stride=target.stride)
-        return {"loss": heatmap.focal_loss(logits, wanted), **self._metrics(logits.detach(), xy_net)}
+        return {"loss": heatmap.LOSSES[self.config.loss](output, wanted), **self._metrics(output.detach(), xy_net)}
 
     @torch.no_grad()
-    def _metrics(self, logits: torch.Tensor, xy_net: torch.Tensor) -> dict[str, torch.Tensor]:
-        xy, score = heatmap.decode(torch.sigmoid(logits.float()), stride=self.config.target.stride)
+    def _metrics(self, output: torch.Tensor, xy_net: torch.Tensor) -> dict[str, torch.Tensor]:
+        xy, score = heatmap.decode(self.probabilities(output), stride=self.config.target.stride)
         visible = ~torch.isnan(xy_net).any(dim=-1)
         error = (xy[..., 0, :] - xy_net).norm(dim=-1)
         found = visible & (score[..., 0] > 0.5) & (error <= 4)

@@ -8,6 +8,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from specktrack import heatmap
 from specktrack.models.heatmap_network import HeatmapNetwork
+from specktrack.models.windowed_entries import Decoding
 
 
 def fast_dtype(device: torch.device) -> torch.dtype:
@@ -24,22 +25,27 @@ def _has_native_bf16() -> bool:
 class Detector:
     """Frames to candidates by one windowed network, on one device."""
 
-    def __init__(self, network: HeatmapNetwork, *, device: torch.device, candidates: int = 4) -> None:
+    def __init__(
+        self, network: HeatmapNetwork, *, device: torch.device, candidates: int = 4, decoding: Decoding = "peaks"
+    ) -> None:
         self.config, self.device, self.dtype = network.config, device, fast_dtype(device)
-        self.candidates = candidates
+        self.candidates, self.decoding = candidates, decoding
         self._network = channels_last(fold_batch_norm(network).to(device, self.dtype))
 
     @torch.inference_mode()
     def heatmaps(self, windows_BTHWC: torch.Tensor) -> torch.Tensor:
-        """float32 heatmaps in [0, 1], [B, frames_out, H', W'], of uint8 windows [B, T, H, W, 3]."""
+        """float32 heatmaps in [0, 1], [B, frames_out, H', W'], of uint8 windows [B, pictures_in, H, W, 3]."""
         windows = windows_BTHWC.to(self.device, non_blocking=True)
         frames = windows.permute(0, 1, 4, 2, 3).to(self.dtype).div_(255)
-        return torch.sigmoid(self._network(frames).float())
+        return self._network.probabilities(self._network(frames))
 
     @torch.inference_mode()
     def decode(self, heatmaps_NHW: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Candidate positions [N, K, 2] (network px) and scores [N, K] on the CPU, best first."""
-        xy, score = heatmap.decode(heatmaps_NHW, stride=self.config.target.stride, candidates=self.candidates)
+        stride = self.config.target.stride
+        if self.decoding != "peaks":
+            return heatmap.decode_published(self.decoding, heatmaps_NHW, stride=stride, candidates=self.candidates)
+        xy, score = heatmap.decode(heatmaps_NHW, stride=stride, candidates=self.candidates)
         return xy.cpu(), score.cpu()
 
 

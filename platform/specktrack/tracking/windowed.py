@@ -16,7 +16,7 @@ from specktrack.frames import FrameBatch, Trajectory, Viewport
 from specktrack.models.checkpoint import Model
 from specktrack.models.heatmap_network import HeatmapNetwork
 from specktrack.models.inference import Detector
-from specktrack.models.windowed_entries import WindowedConfig
+from specktrack.models.windowed_entries import Decoding, WindowedConfig
 from specktrack.schema import Prompt
 from specktrack.tracking.motion import Choice, choose
 
@@ -28,6 +28,8 @@ class Windowing(Config):
     """Windows that see each frame: 1 is fastest, frames_in is the full temporal ensemble."""
     candidates: int = Field(default=4, ge=1)
     """Peaks per frame that the choice may take from."""
+    decoding: Decoding = "peaks"
+    """How centres are found; of the published ones all but ``components`` know one object per frame or none."""
     choice: Choice = Choice()
 
     def stride_of(self, network: WindowedConfig) -> int:
@@ -49,7 +51,9 @@ class WindowedTracker:
         assert isinstance(model.network, HeatmapNetwork)
         self.model, self.config = model, config or Windowing()
         self._network = model.network.config
-        self._detector = Detector(model.network, device=device, candidates=self.config.candidates)
+        self._detector = Detector(
+            model.network, device=device, candidates=self.config.candidates, decoding=self.config.decoding
+        )
 
     @property
     def stride(self) -> int:

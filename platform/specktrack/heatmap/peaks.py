@@ -1,47 +1,9 @@
-"""Heatmaps: encode a centre into one and decode candidates from one. The two are inverses and live here together.
+"""The project's decoding: sub-pixel centroids around the highest peaks, for whole batches on any device."""
 
-    # B batch, T frames in window, H W heatmap px, K candidates
-
-A heatmap may be coarser than the network's input by an integer ``stride``; positions outside this file are always in
-network px, so the half-pixel rule of that change of grid is written here and nowhere else.
-"""
-
-from typing import Literal
+# H W heatmap px, M heatmaps, K candidates
 
 import torch
 import torch.nn.functional as F
-
-
-def encode(
-    xy_net: torch.Tensor,
-    size_hw: tuple[int, int],
-    *,
-    kind: Literal["disk", "gaussian"],
-    radius_px: float,
-    stride: int = 1,
-) -> torch.Tensor:
-    """Draw centres [..., 2] (network px; NaN where absent) as heatmaps [..., H, W] in [0, 1].
-
-    ``size_hw`` is the network's input size. ``disk`` is one within ``radius_px`` of the pixel that holds the centre
-    (TrackNetV2's code: 21 px at 2.5); ``gaussian`` is exp(-d^2 / 2 radius_px^2) around the exact centre. An absent
-    object gives an all-zero heatmap.
-    """
-    height, width = size_hw[0] // stride, size_hw[1] // stride
-    present = ~torch.isnan(xy_net).any(dim=-1)
-    centre = torch.nan_to_num(xy_net, nan=-1e4)
-    if kind == "disk":
-        centre = (centre + 0.5).floor()  # the pixel that holds the centre
-    # Heatmap pixel j has its centre at network px (j + 0.5) * stride - 0.5.
-    xs = (torch.arange(width, device=xy_net.device) + 0.5) * stride - 0.5
-    ys = (torch.arange(height, device=xy_net.device) + 0.5) * stride - 0.5
-    dx2 = (xs - centre[..., 0, None]).square()
-    dy2 = (ys - centre[..., 1, None]).square()
-    distance2 = dy2[..., :, None] + dx2[..., None, :]
-    if kind == "disk":
-        heatmap = (distance2 <= radius_px**2).to(xy_net.dtype)
-    else:
-        heatmap = torch.exp(-distance2 / (2 * radius_px**2))
-    return heatmap * present[..., None, None]
 
 
 def decode(
@@ -99,15 +61,3 @@ def _centroid(heatmap: torch.Tensor, centre: torch.Tensor, score: torch.Tensor, 
     shift_x = (weight * offsets[None, :]).sum(dim=(-2, -1)) / total
     shift_y = (weight * offsets[:, None]).sum(dim=(-2, -1)) / total
     return centre + torch.stack([shift_x, shift_y], dim=-1)
-
-
-def focal_loss(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """|p - y|^2 * BCE summed over pixels, mean over heatmaps [..., H, W].
-
-    On a binary target this is TrackNetV2's weighted BCE (focal loss, gamma 2, its equation with w = the prediction); on
-    a soft one it is the quality focal loss that WASB uses. Computed from logits, so that no epsilon is needed.
-    """
-    logits = logits.float()
-    weight = (torch.sigmoid(logits) - target).square()
-    loss = weight * F.binary_cross_entropy_with_logits(logits, target, reduction="none")
-    return loss.sum(dim=(-2, -1)).mean()

@@ -16,7 +16,7 @@ from specktrack.errors import ConfigError, StorageError
 from specktrack.evaluate import EvaluateConfig, EvaluationReport, evaluate
 from specktrack.frames import Trajectory
 from specktrack.ledger import Ledger
-from specktrack.protocols import PROTOCOLS, tennis_clip_test, tennis_game_test
+from specktrack.protocols import PROTOCOLS
 from specktrack.rows import pair_videos, read_rows, rows_of
 from specktrack.schema import Clip, VideoRef
 from specktrack.storage import open_store
@@ -118,13 +118,74 @@ def test_wasb_counts_strictly_in_source_px_and_takes_occluded_as_absent(tmp_path
 
 def test_tennis_protocols_choose_their_clips(tmp_path: Path) -> None:
     frames = {f"file:///t/game{game}/Clip{clip}/": 10 for game in range(1, 11) for clip in (1, 2)}
-    assert {uri.split("/")[4] for uri in tennis_game_test(frames)} == {"game1", "game4", "game9"}
-    chosen = tennis_clip_test(frames)
+    assert {uri.split("/")[4] for uri in PROTOCOLS["tennis-game"].counted(frames)} == {"game1", "game4", "game9"}
+    chosen = PROTOCOLS["tennis-clip"].counted(frames)
     assert len(chosen) == 6
     assert "file:///t/game10/Clip2/" in chosen
     assert "file:///t/game7/Clip2/" not in chosen
     with pytest.raises(ConfigError, match=r"not a clip of the tennis dataset: 'file:///videos/a.mp4'"):
         run(tmp_path, LABELS, LABELS, protocol="tennis-game")
+
+
+def test_a_part_that_was_split_off_counts_whole() -> None:
+    frames = {f"file:///t/game1/Clip{clip}/": 10 for clip in (8, 10)}
+    clips = PROTOCOLS["tennis-clip"]
+    assert clips.counted(frames, split="tennis-clip/test") == set(frames)
+    with pytest.raises(ConfigError, match=r"the protocol counts the test part only: 'tennis-clip/train'"):
+        clips.counted(frames, split="tennis-clip/train")
+
+
+def test_shuttlecock_and_wasb_count_the_test_part_where_names_tell() -> None:
+    matches = {f"s3://b/set/{part}/match1/video/a.mp4": 1 for part in ("train", "test")}
+    assert PROTOCOLS["shuttlecock"].counted(matches) == {"s3://b/set/test/match1/video/a.mp4"}
+    assert PROTOCOLS["shuttlecock"].counted({A: 3, B: 3}) == {A, B}
+    soccer = {f"file:///soccer/videos/ID-{n}.avi": 1 for n in range(1, 7)}
+    wasb = PROTOCOLS["wasb"]
+    assert wasb.counted(soccer, layout="wasb-soccer") == {f"file:///soccer/videos/ID-{n}.avi" for n in (5, 6)}
+    assert wasb.counted(soccer, layout="rows") == set(soccer)
+    assert wasb.counted({"file:///club/court2/": 5}, layout="tennis") == {"file:///club/court2/"}
+
+
+def test_the_published_rule_takes_the_truth_from_the_label_heatmap(tmp_path: Path) -> None:
+    """At 1280x720 a label at (101, 100) px is (40.4, 40) at 512x288: its heatmap has its centre at (40, 40)."""
+    labels = {A: track({0: (101, 100), 1: (101, 100), 2: NOWHERE})}
+    # Network px 44.2 and 44.6 in x, 40 in y: source px (x + 0.5) / 0.4 - 0.5.
+    found = {A: track({0: (111.25, 100.75), 1: (112.25, 100.75), 2: NOWHERE})}
+    report = run(tmp_path, labels, found, protocol="shuttlecock")
+    assert [report.at["published"][name] for name in ("tp", "fp1", "tn")] == [0, 2, 1]
+    assert [report.at["4 px at 512x288"][name] for name in ("tp", "fp1")] == [0, 2]
+    nearer = {A: track({0: (109.25, 100.75), 1: (110.75, 100.75), 2: NOWHERE})}  # network px 43.4 and 44.0
+    report = run(tmp_path, labels, nearer, protocol="shuttlecock")
+    assert report.at["published"]["tp"] == 2, "4.0 px from the whole px (40, 40) is a hit"
+
+
+def test_wasb_average_precision_by_hand(tmp_path: Path) -> None:
+    """Falling scores: hit, miss (FP1), hit, absent label (FP2); one label is not found: recall is over TP + FN = 3."""
+    labels = {A: track({0: (10, 10), 1: (10, 10), 2: (10, 10), 3: NOWHERE, 4: (10, 10)})}
+    found = track({0: (10, 10), 1: (50, 10), 2: (10, 12), 3: (9, 9), 4: NOWHERE})
+    found = Trajectory(found.frame, found.pts_s, found.xy_px, np.array([0.9, 0.8, 0.7, 0.6, 0.1], np.float32))
+    report = run(tmp_path, labels, {A: found}, protocol="wasb")
+    assert report.counts == {"tp": 2, "tn": 0, "fp1": 1, "fp2": 1, "fn": 1, "total": 5}
+    assert report.average_precision == pytest.approx((1 + 2 / 3) / 3)
+
+
+def test_other_labelled_objects_are_known_distractors(tmp_path: Path) -> None:
+    rows = pa.concat_tables(
+        [
+            track({0: (10, 10), 1: (20, 10), 2: NOWHERE, 3: (40, 10)}).to_rows(A),
+            track({0: (90, 90), 1: (90, 90), 2: (90, 90), 3: NOWHERE}).to_rows(A, object_id=1),
+        ]
+    )
+    video = DatasetVideo(
+        ref=VideoRef(uri=A, etag="", size_bytes=0), width_px=512, height_px=288, fps=25, frames=4, labels_only=True
+    )
+    save_dataset(make_dataset(rows, (video,), name="t", layout="rows", source="t"), open_store(str(tmp_path / "l")))
+    found = predictions(tmp_path / "r.parquet", {A: track({0: (10, 10), 1: (91, 90), 2: (89, 90), 3: (200, 200)})})
+    report = evaluate(EvaluateConfig(data=str(tmp_path / "l"), predictions=found, output=str(tmp_path / "out")))
+    assert report.counts == {"tp": 1, "tn": 0, "fp1": 2, "fp2": 1, "fn": 0, "total": 4}
+    assert report.distractors is not None
+    assert report.distractors.model_dump() == {"frames": 3, "fp1": 1, "fp2": 1}
+    assert pq.read_table(tmp_path / "out" / "frames.parquet")["on_other"].to_pylist() == [False, True, True, False]
 
 
 def test_an_unknown_protocol_names_the_known_ones() -> None:

@@ -3,7 +3,15 @@
 import numpy as np
 import pytest
 
-from specktrack.metrics import PointCounts, classify_points, count_points, error_summary, point_errors
+from specktrack.metrics import (
+    PointCounts,
+    average_precision,
+    classify_points,
+    count_points,
+    error_summary,
+    heatmap_truth,
+    point_errors,
+)
 
 ABSENT = (np.nan, np.nan)
 
@@ -78,3 +86,28 @@ def test_errors_exist_only_where_both_positions_do() -> None:
     assert np.isnan(errors[1:]).all()
     assert error_summary(errors) == {"p50": 5.0, "p90": 5.0, "p99": 5.0, "mean": 5.0}
     assert error_summary(errors[1:]) == dict.fromkeys(["p50", "p90", "p99", "mean"])
+
+
+def test_the_truth_of_a_label_heatmap_is_its_truncated_centre() -> None:
+    labels = points((101, 99.9), (1279, 360), ABSENT)
+    truth = heatmap_truth(labels, scale=(0.4, 0.4), wh=(512, 288))
+    np.testing.assert_array_equal(truth[0], (40, 39))
+    # At the right rim the disk is cut to x = 509..511: the box's middle is int(509 + 3 / 2) = 510.
+    np.testing.assert_array_equal(truth[1], (510, 144))
+    assert np.isnan(truth[2]).all()
+
+
+def test_a_disk_that_is_cut_off_moves_the_truth_and_one_outside_has_none() -> None:
+    truth = heatmap_truth(points((0, 0), (1, 10), (-2, 10), (-3, 10), (13, 10)), scale=(1, 1), wh=(12, 20))
+    # (0, 0): x and y 0..2 -> int(0 + 3 / 2) = 1.  (1, 10): x 0..3 -> 2.  (-2, 10): only x = 0, y 9..11.
+    np.testing.assert_array_equal(truth[:3], [(1, 1), (2, 10), (0, 10)])
+    assert np.isnan(truth[3]).all()
+    np.testing.assert_array_equal(truth[4], (11, 10))
+
+
+def test_average_precision_by_hand() -> None:
+    score, hit = np.array([0.2, 0.9, 0.5, 0.7]), np.array([True, True, True, False])
+    # Order 0.9 hit, 0.7 miss, 0.5 hit, 0.2 hit: precision 1, 2/3, 3/4 where hits are reached.
+    assert average_precision(score, hit, positives=4) == pytest.approx((1 + 2 / 3 + 3 / 4) / 4)
+    assert average_precision(score, hit, positives=0) == 0.0
+    assert average_precision(np.zeros(0), np.zeros(0, bool), positives=3) == 0.0

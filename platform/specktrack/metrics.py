@@ -94,6 +94,41 @@ def count_points(
     return PointCounts(**{str(name): int(number) for name, number in zip(names, numbers, strict=True)})
 
 
+def heatmap_truth(xy_px: np.ndarray, *, scale: tuple[float, float], wh: tuple[int, int]) -> np.ndarray:
+    """Labels [N, 2] in source px as the programs of TrackNetV2 and V3 take them: whole px of ``wh``, float.
+
+    The centre is truncated, a disk of radius 2.5 is drawn around it, and the middle of the disk's bounding box is the
+    truth: the truncated centre itself, but shifted where the disk is cut off at the picture's rim, and NaN where none
+    of it is inside.
+    """
+    offsets = np.array([(x, y) for y in range(-2, 3) for x in range(-2, 3) if x * x + y * y <= 2.5**2])
+    centre = np.trunc(np.asarray(xy_px, float) * scale)
+    disk = centre[:, None, :] + offsets
+    outside = ~((disk >= 0) & (disk < np.array(wh))).all(axis=-1)
+    low = np.where(outside[..., None], np.inf, disk).min(axis=1)
+    high = np.where(outside[..., None], -np.inf, disk).max(axis=1)
+    lost = outside.all(axis=1) | np.isnan(centre).any(axis=1)
+    with np.errstate(invalid="ignore"):  # inf - inf of the lost ones
+        middle = np.floor((low + high + 1) / 2)
+    return np.where(lost[:, None], np.nan, middle)
+
+
+def average_precision(score: np.ndarray, hit: np.ndarray, *, positives: int) -> float:
+    """Area below precision over recall of the detections [N] in order of falling score; 0.0 without positives.
+
+    ``positives`` is the denominator of recall. WASB's program takes TP + FN, so that a detection in the wrong place
+    (FP1) does not count as missed; at each recall it takes the highest precision. Equal scores stay in their order.
+    """
+    if not positives:
+        return 0.0
+    order = np.argsort(-np.asarray(score, float), kind="stable")
+    hits = np.cumsum(np.asarray(hit, bool)[order])
+    precision = hits / np.arange(1, len(hits) + 1)
+    # At a given number of hits precision is highest at the first detection that reaches it.
+    firsts = np.flatnonzero(np.diff(hits, prepend=0))
+    return float(precision[firsts].sum() / positives)
+
+
 def error_summary(errors: np.ndarray) -> dict[str, float | None]:
     """Median, 90th and 99th percentile and mean of the errors that are not NaN; None where there are none."""
     known = errors[~np.isnan(errors)]

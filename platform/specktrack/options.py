@@ -78,6 +78,12 @@ VERBS: Mapping[str, Verb] = {
     "data stats": Verb(
         "Count what a dataset holds.", "specktrack.verbs:DataStatsConfig", "specktrack.verbs:data_stats", ("data",)
     ),
+    "data split": Verb(
+        "Divide a dataset into training and test videos.",
+        "specktrack.verbs:DataSplitConfig",
+        "specktrack.verbs:data_split",
+        ("data", "destination"),
+    ),
     "models list": Verb(
         "The models that can be named.",
         "specktrack.verbs:ModelsListConfig",

@@ -1,28 +1,24 @@
 """The published rules for counting: which videos count, how far is a hit, and at which size distances are measured.
 
-The first tolerance of a protocol is the one that its papers print; the others are reported beside it, because "4 px"
-at 512x288 are 10 px at 1280x720.
+The first tolerance of a protocol is the distance that its papers print, from the label itself and once per frame; the
+others are reported beside it, because "4 px" at 512x288 are 10 px at 1280x720. ``published`` is the rule of the
+TrackNetV2 and V3 programs to the letter: the truth is the whole px that their label heatmap gives back.
 """
 
-import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
 
+from specktrack.datasets.splits import BY_NAME, split_videos
 from specktrack.errors import ConfigError
 
 PAPER_WH = (512, 288)
 """The size at which the TrackNet papers measure distances."""
 
-TENNIS_TEST_GAMES = (1, 4, 9)
-"""TrackNetV4 (ICASSP 2025), protocol i: game-level test set of the ten tennis games."""
-
-TENNIS_TRAIN_SHARE = 0.7
-"""TrackNetV4, protocol ii: whole clips, in order, until 70 % of all frames are training data."""
-
 
 @dataclass(frozen=True)
 class Tolerance:
-    """How far a prediction may lie from its label."""
+    """How far a prediction may lie from the truth."""
 
     name: str
     px: float
@@ -30,6 +26,8 @@ class Tolerance:
     """The size that pictures are scaled to before the distance is taken; None measures in source px."""
     strict: bool = False
     """A distance equal to ``px`` is a miss."""
+    truth: Literal["label", "heatmap"] = "label"
+    """The label itself, or ``metrics.heatmap_truth`` of it, which needs ``at_wh``."""
 
 
 @dataclass(frozen=True)
@@ -37,45 +35,53 @@ class Protocol:
     """A rule for counting."""
 
     tolerances: tuple[Tolerance, ...]
-    select: Callable[[Mapping[str, int]], set[str]] = set
-    """From frames by video URI to the URIs that count."""
+    split: str | None = None
+    """Only the test part of this split of ``datasets.splits`` counts."""
+    split_by_format: Mapping[str, str] = field(default_factory=dict)
+    """The same, where the split depends on the dataset's format; other formats count whole."""
+    names_only: bool = False
+    """Videos whose name says nothing about the split count too."""
     occluded_is_absent: bool = False
     """Labels of occluded positions count as absent."""
 
+    def counted(self, frames: Mapping[str, int], *, layout: str = "", split: str | None = None) -> set[str]:
+        """The videos that count, of ``frames`` (labelled frames by URI) of a dataset.
 
-def tennis_place(video_uri: str) -> tuple[int, int]:
-    """(game, clip) of a video of the tennis dataset, from ``.../game3/Clip2/``; ConfigError if it is not one."""
-    found = re.search(r"game[_ ]?(\d+)/clip[_ ]?(\d+)", video_uri, re.IGNORECASE)
-    if not found:
-        raise ConfigError("not a clip of the tennis dataset", video_uri, remedy="use the protocol 'points'")
-    return int(found[1]), int(found[2])
-
-
-def tennis_game_test(frames: Mapping[str, int]) -> set[str]:
-    """All clips of the test games."""
-    return {uri for uri in frames if tennis_place(uri)[0] in TENNIS_TEST_GAMES}
-
-
-def tennis_clip_test(frames: Mapping[str, int]) -> set[str]:
-    """The clips that begin after the training share of all frames, in order of game and clip."""
-    limit, before, chosen = TENNIS_TRAIN_SHARE * sum(frames.values()), 0, set()
-    for uri in sorted(frames, key=tennis_place):
-        if before >= limit:
-            chosen.add(uri)
-        before += frames[uri]
-    return chosen
+        ``layout`` and ``split`` are those of its card: a part that was split off before counts whole, if it is the
+        test part. ConfigError if it is another, or if a name does not belong to the split.
+        """
+        wanted = self.split or self.split_by_format.get(layout)
+        if wanted is None:
+            return set(frames)
+        by, _, part = (split or "").partition("/")
+        if by == wanted:
+            if part != "test":
+                raise ConfigError("the protocol counts the test part only", split, remedy="use the protocol 'points'")
+            return set(frames)
+        if self.names_only:
+            return {uri for uri in frames if BY_NAME[wanted](uri) in ("test", None)}
+        return split_videos(wanted, frames)["test"]
 
 
 _PAPER = Tolerance("4 px at 512x288", 4, PAPER_WH)
+_PUBLISHED = Tolerance("published", 4, PAPER_WH, truth="heatmap")
 _SOURCE = (Tolerance("4 px", 4), Tolerance("5 px", 5))
+_WASB_SPLITS = {
+    "wasb-soccer": "wasb-soccer", "tennis": "wasb-tennis", "shuttlecock": "wasb-badminton",
+    "wasb-volleyball": "wasb-volleyball", "wasb-basketball": "wasb-basketball",
+}  # fmt: skip
 
 PROTOCOLS: Mapping[str, Protocol] = {
     # Every labelled frame once.
     "points": Protocol((_PAPER, *_SOURCE)),
-    # TrackNetV2 and V3 on shuttlecocks; each frame counts once, as in V3 (V2 counts its three outputs apart).
-    "shuttlecock": Protocol((_PAPER, *_SOURCE)),
-    "tennis-game": Protocol((_PAPER, *_SOURCE), tennis_game_test),
-    "tennis-clip": Protocol((_PAPER, *_SOURCE), tennis_clip_test),
+    # TrackNetV2 and V3 on shuttlecocks: the test matches; V3's corrected labels and dropped frames come with the data.
+    "shuttlecock": Protocol((_PAPER, *_SOURCE, _PUBLISHED), split="shuttlecock", names_only=True),
+    # TrackNetV4 on tennis. V1 counts at 5 px of 1280x720, which is the size of these videos.
+    "tennis-game": Protocol((_PAPER, *_SOURCE, _PUBLISHED), split="tennis-game"),
+    "tennis-clip": Protocol((_PAPER, *_SOURCE, _PUBLISHED), split="tennis-clip"),
     # WASB (BMVC 2023): strictly nearer than 4 px in the source; of the labels only clear and blurred ones are present.
-    "wasb": Protocol((Tolerance("< 4 px", 4, strict=True), _PAPER), occluded_is_absent=True),
-}
+    "wasb": Protocol(
+        (Tolerance("< 4 px", 4, strict=True), _PAPER),
+        split_by_format=_WASB_SPLITS, names_only=True, occluded_is_absent=True,
+    ),
+}  # fmt: skip

@@ -9,7 +9,7 @@ from pydantic import Field, PositiveInt
 
 from specktrack import datasets, overlay
 from specktrack.config import Config, VerbConfig
-from specktrack.datasets import DatasetCard
+from specktrack.datasets import DatasetCard, SplitReport
 from specktrack.datasets.synthetic import SynthConfig, write_archive
 from specktrack.errors import ConfigError
 from specktrack.models import VARIANTS, WEIGHTS, ZOO, build, network_config
@@ -70,6 +70,32 @@ class DataStatsConfig(VerbConfig):
 def data_stats(config: DataStatsConfig) -> dict[str, Any]:
     """Numbers about a dataset."""
     return datasets.dataset_stats(datasets.load_dataset(config.data))
+
+
+class DataSplitConfig(VerbConfig):
+    """Divide a dataset into training and test videos; the videos stay where they are."""
+
+    verb: ClassVar[str] = "data_split"
+
+    data: str
+    """The dataset, or a folder in a known format."""
+    destination: str
+    """The folder or s3:// prefix for the datasets train, val and test."""
+    by: str = "match"
+    """match or video (drawn by seed), or a paper's: shuttlecock, tennis-game, tennis-clip, wasb-soccer, wasb-tennis,
+    wasb-badminton, wasb-volleyball, wasb-basketball."""
+    test_share: float = Field(default=0.2, gt=0, lt=1)
+    """Share of the labelled frames for test, by match or video."""
+    val_share: float = Field(default=0.1, ge=0, lt=1)
+    """Share of the labelled frames for val, by match or video; 0 writes none."""
+    seed: int = Field(default=0, ge=0)
+    """Draws the matches or videos."""
+
+
+def data_split(config: DataSplitConfig) -> list[SplitReport]:
+    """Split a dataset; its parts."""
+    shares = config.model_dump(include={"test_share", "val_share", "seed"})
+    return datasets.split_dataset(datasets.load_dataset(config.data), config.destination, config.by, **shares)
 
 
 class DataSynthConfig(SynthConfig):

@@ -2,6 +2,7 @@
 
 dataset.py    Dataset and DatasetCard on disk or in S3
 points.py     public formats of point labels, read and written
+splits.py     training and test parts: the papers' splits, and honest ones by video or match
 checks.py     what a dataset holds, and labels that cannot be right
 synthetic.py  rendered truth (flight.py: physics and rallies; scenery.py: courts, crowds, people)
 """
@@ -35,6 +36,7 @@ from specktrack.datasets.points import (
     recognise,
     refuse,
 )
+from specktrack.datasets.splits import SplitReport, split_dataset
 from specktrack.errors import ConfigError, LabelError, MediaError, StorageError
 from specktrack.frames import Trajectory, Viewport
 from specktrack.schema import ROWS, Clip, Provenance, VideoRef
@@ -46,11 +48,13 @@ __all__ = [
     "Dataset",
     "DatasetCard",
     "DatasetVideo",
+    "SplitReport",
     "check_dataset",
     "dataset_stats",
     "export_rows",
     "import_dataset",
     "load_dataset",
+    "split_dataset",
 ]
 
 OVERHANG = 0.02

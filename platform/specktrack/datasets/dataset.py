@@ -50,6 +50,8 @@ class DatasetCard(Config):
     """Over labels.parquet: names the version of the labels beside every score."""
     notes: tuple[str, ...] = ()
     """Licence, corrections and repairs worth knowing."""
+    split: str | None = None
+    """``SPLIT/PART`` where the dataset is one part of a split."""
     package_version: str
 
 
@@ -75,11 +77,12 @@ def make_dataset(
     layout: str,
     source: str,
     notes: tuple[str, ...] = (),
+    split: str | None = None,
 ) -> Dataset:
     """A dataset with the card that belongs to ``rows``."""
     card = DatasetCard(
         name=name, format=layout, source=source, videos=videos, rows=rows.num_rows, notes=notes,
-        label_sha256=sha256_hex(_parquet(rows)), package_version=__version__,
+        split=split, label_sha256=sha256_hex(_parquet(rows)), package_version=__version__,
     )  # fmt: skip
     return Dataset(card, rows)
 

@@ -1,16 +1,13 @@
 """Rows against labels under a protocol: the five counts at each tolerance, position errors, and one row per frame.
 
 A labelled frame without a prediction counts as absent and is reported in ``missing``; predictions for frames without a
-label are reported in ``beyond_labels`` and count for nothing.
+label are reported in ``beyond_labels`` and count for nothing. Only object 0, the primary one, is judged; labels of
+other objects are known distractors.
 """
 
 import io
-import tempfile
 import uuid
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import ExitStack
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,11 +17,12 @@ import pyarrow.parquet as pq
 
 from specktrack import telemetry
 from specktrack.config import Config
-from specktrack.datasets import DatasetVideo, load_dataset
+from specktrack.datasets import Dataset, DatasetVideo, load_dataset
 from specktrack.errors import ConfigError, MediaError
+from specktrack.evaluate.annotating import rows_of_model
 from specktrack.evaluate.config import EvaluateConfig
-from specktrack.ledger import read_annotations
-from specktrack.metrics import PointCounts, classify_points, count_points, error_summary, point_errors
+from specktrack.evaluate.joined import Joined, by_video, join, primary
+from specktrack.metrics import PointCounts, average_precision, error_summary
 from specktrack.protocols import PAPER_WH, PROTOCOLS, Protocol, Tolerance
 from specktrack.rows import check_frames, pair_videos, read_rows
 from specktrack.schema import ROWS, Visibility
@@ -41,19 +39,34 @@ _FRAMES = pa.schema(
         "score": pa.float32(),
         "error_px": pa.float32(),
         "outcome": pa.string(),
+        "on_other": pa.bool_(),
     }
 )
-"""Columns of ``frames.parquet``; ``outcome`` is tp, tn, fp1, fp2 or fn at the protocol's first tolerance."""
+"""Columns of ``frames.parquet``: ``outcome`` is tp, tn, fp1, fp2 or fn at the protocol's first tolerance, ``on_other``
+says that the prediction lies on another labelled object."""
 
 
 class VideoEvaluation(Config):
     """One video's part of an evaluation."""
 
     video: str
+    width_px: int
+    height_px: int
     frames: int
     missing: int
     at: dict[str, dict[str, Any]]
     error_px: dict[str, float | None]
+
+
+class Distractors(Config):
+    """What other labelled objects had to do with mistakes, at the first tolerance."""
+
+    frames: int
+    """Labelled frames in which another object is present."""
+    fp1: int
+    """Found another object instead of the primary one."""
+    fp2: int
+    """Found another object where the primary one is absent."""
 
 
 class EvaluationReport(Config):
@@ -76,6 +89,10 @@ class EvaluationReport(Config):
     recall: float
     accuracy: float
     at: dict[str, dict[str, Any]]
+    average_precision: float | None
+    """At the first tolerance as WASB computes it (recall over TP + FN); None where no prediction has a score."""
+    distractors: Distractors | None
+    """None where no other object is labelled."""
     error_px: dict[str, float | None]
     """Position errors in source px where label and prediction are present."""
     error_512x288_px: dict[str, float | None]
@@ -91,24 +108,6 @@ class EvaluationReport(Config):
         return MediaError.exit_code if self.unread else 0
 
 
-@dataclass(frozen=True)
-class _Joined:
-    """One video's labels with the prediction for each of them; frames [N], positions [N, 2] in source px."""
-
-    video: str
-    frame: np.ndarray
-    label_px: np.ndarray
-    pred_px: np.ndarray
-    score: np.ndarray
-    missing: int
-    beyond: int
-    source_wh: tuple[int, int]
-
-    def scale(self, at_wh: tuple[int, int] | None) -> tuple[float, float]:
-        """From source px to the size at which a distance is measured."""
-        return (at_wh[0] / self.source_wh[0], at_wh[1] / self.source_wh[1]) if at_wh else (1.0, 1.0)
-
-
 def evaluate(config: EvaluateConfig) -> EvaluationReport:
     """Join rows with labels by video and frame and count them; with ``output`` write evaluation.json, frames.parquet.
 
@@ -116,12 +115,8 @@ def evaluate(config: EvaluateConfig) -> EvaluationReport:
     """
     protocol = PROTOCOLS[config.protocol]
     dataset = load_dataset(config.data)
-    labels = _by_video(dataset.rows, f"labels {config.data}")
+    labels = _labels(dataset, protocol, config)
     videos = {video.ref.uri: video for video in dataset.card.videos}
-    chosen = protocol.select({uri: len(rows) for uri, rows in labels.items()})
-    labels = {uri: _visible(rows, protocol) for uri, rows in labels.items() if uri in chosen}
-    if not labels:
-        raise ConfigError("no labelled frame belongs to the protocol", config.protocol, config.data)
     store = None if config.output is None else _writable(config.output)
     predictions, unread = _predictions(config, [videos[uri] for uri in labels])
     pairs = pair_videos(list(labels), list(predictions))
@@ -137,7 +132,7 @@ def evaluate(config: EvaluateConfig) -> EvaluationReport:
         if not videos[uri].labels_only:
             check_frames(predictions[other], videos[uri].frames, f"compared with {uri}")
     joined = [
-        _join(uri, rows, predictions.get(pairs.get(uri, ""), ROWS.empty_table()), videos[uri])
+        join(uri, rows, predictions.get(pairs.get(uri, ""), ROWS.empty_table()), videos[uri])
         for uri, rows in labels.items()
     ]
     strays = sum(len(rows) for uri, rows in predictions.items() if uri not in pairs.values())
@@ -156,18 +151,25 @@ def _writable(output: str) -> Store:
     return store
 
 
-def _by_video(rows: pa.Table, place: str) -> dict[str, pa.Table]:
-    """Rows of object 0 by video URI, ordered by frame; ConfigError if a frame has two."""
-    rows = rows.filter(pc.equal(rows["object"], 0)).sort_by([("video", "ascending"), ("frame", "ascending")])
-    tables = {}
-    for uri in pc.unique(rows["video"]).to_pylist():
-        table = rows.filter(pc.equal(rows["video"], uri))
-        frame = table["frame"].to_numpy()
-        if len(np.unique(frame)) < len(frame):
-            twice = int(frame[:-1][np.diff(frame) == 0][0])
-            raise ConfigError("two rows for one frame of one object", twice, f"{place}, {uri}")
-        tables[uri] = table
-    return tables
+def _labels(dataset: Dataset, protocol: Protocol, config: EvaluateConfig) -> dict[str, pa.Table]:
+    """Labels of all objects of the videos that count, as the protocol sees them."""
+    tables = by_video(dataset.rows, f"labels {config.data}")
+    frames = {uri: len(rows) for uri, rows in primary(tables).items()}
+    counted = protocol.counted(frames, layout=dataset.card.format, split=dataset.card.split)
+    if not counted:
+        raise ConfigError("no labelled frame belongs to the protocol", config.protocol, config.data)
+    if len(counted) < len(frames):
+        log = telemetry.get_logger()
+        log.info("the protocol counts the test part", protocol=config.protocol, videos=len(counted), of=len(frames))
+    return {uri: _visible(rows, protocol) for uri, rows in tables.items() if uri in counted}
+
+
+def _predictions(config: EvaluateConfig, videos: list[DatasetVideo]) -> tuple[dict[str, pa.Table], dict[str, str]]:
+    """Rows of object 0 by video URI, and the videos that could not be read with the reason."""
+    if config.predictions is not None:
+        return primary(by_video(read_rows(config.predictions), f"predictions {config.predictions}")), {}
+    rows, unread = rows_of_model(config, videos)
+    return primary(rows), unread
 
 
 def _visible(rows: pa.Table, protocol: Protocol) -> pa.Table:
@@ -181,91 +183,23 @@ def _visible(rows: pa.Table, protocol: Protocol) -> pa.Table:
     return rows
 
 
-def _predictions(config: EvaluateConfig, videos: list[DatasetVideo]) -> tuple[dict[str, pa.Table], dict[str, str]]:
-    """Rows by video URI, and the videos that could not be read with the reason."""
-    if config.predictions is not None:
-        return _by_video(read_rows(config.predictions), f"predictions {config.predictions}"), {}
-    assert config.model is not None
-    if config.address is not None:
-        return _annotate_on_ray(config, [video.ref.uri for video in videos])
-    return _annotate_in_threads(config.model, videos)
-
-
-def _annotate_in_threads(name: str, videos: list[DatasetVideo]) -> tuple[dict[str, pa.Table], dict[str, str]]:
-    """One video per core at a time: torch leaves the interpreter to the others while it computes."""
-    import torch  # which comparing rows does not need
-
-    from specktrack.annotate import annotate_here
-    from specktrack.annotate.progress import Meter
-    from specktrack.models.checkpoint import load_model
-
-    model, rows, unread, threads = load_model(name), {}, {}, torch.get_num_threads()
-    workers = min(threads, len(videos))
-    pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(threads // workers,))
-    try:
-        work = {pool.submit(annotate_here, video.ref.uri, model=model): video for video in videos}
-        with Meter(len(videos), sum(video.frames for video in videos)) as meter:
-            for done in as_completed(work):
-                video = work[done]
-                try:
-                    rows[video.ref.uri] = done.result()
-                except MediaError as error:
-                    unread[video.ref.uri] = str(error)
-                meter.add(video.frames)
-    finally:
-        pool.shutdown(
-            wait=len(rows) + len(unread) == len(videos), cancel_futures=True
-        )  # not on the way out of an error
-        torch.set_num_threads(threads)
-    return rows, unread
-
-
-def _annotate_on_ray(config: EvaluateConfig, videos: list[str]) -> tuple[dict[str, pa.Table], dict[str, str]]:
-    """Annotate on a cluster; the rows stay below the output, so that a second evaluation finds them done."""
-    from specktrack.annotate import AnnotateConfig, annotate  # loads torch and ray
-
-    with ExitStack() as stack:
-        root = config.output or stack.enter_context(tempfile.TemporaryDirectory())
-        place = f"{root.rstrip('/')}/annotations"
-        annotate(AnnotateConfig(sources=tuple(videos), output=place, model=config.model, address=config.address))
-        rows = _by_video(read_annotations(place), place)
-    return rows, {uri: "quarantined" for uri in videos if uri not in rows}
-
-
-def _join(uri: str, labels: pa.Table, rows: pa.Table, video: DatasetVideo) -> _Joined:
-    """The prediction for each labelled frame; both tables are ordered by frame."""
-    frame, pred_frame = labels["frame"].to_numpy(), rows["frame"].to_numpy()
-    at = np.searchsorted(pred_frame, frame)
-    found = np.zeros(len(frame), bool)
-    inside = at < len(pred_frame)
-    found[inside] = pred_frame[at[inside]] == frame[inside]
-    pred_px, score = np.full((len(frame), 2), np.nan), np.full(len(frame), np.nan)
-    pred_px[found] = _positions(rows)[at[found]]
-    score[found] = rows["score"].to_numpy(zero_copy_only=False).astype(float)[at[found]]
-    missing, beyond = int((~found).sum()), len(pred_frame) - int(found.sum())
-    source_wh = (video.width_px, video.height_px)
-    return _Joined(uri, frame, _positions(labels), pred_px, score, missing, beyond, source_wh)
-
-
-def _positions(rows: pa.Table) -> np.ndarray:
-    """float64 [N, 2]; NaN where x or y is null."""
-    return np.stack([rows[name].to_numpy(zero_copy_only=False).astype(float) for name in ("x", "y")], axis=1)
-
-
 def _report(
-    config: EvaluateConfig, protocol: Protocol, joined: list[_Joined], strays: int, unread: Mapping[str, str]
+    config: EvaluateConfig, protocol: Protocol, joined: list[Joined], strays: int, unread: Mapping[str, str]
 ) -> EvaluationReport:
     names = [tolerance.name for tolerance in protocol.tolerances]
-    counts = {video.video: [_count(video, tolerance) for tolerance in protocol.tolerances] for video in joined}
+    counts = {
+        video.video: [_counts(video.outcomes(tolerance)) for tolerance in protocol.tolerances] for video in joined
+    }
     totals = [sum(column, PointCounts()) for column in zip(*counts.values(), strict=True)]
-    errors = {at_wh: _errors(joined, at_wh) for at_wh in (None, PAPER_WH)}
     per_video = tuple(
         VideoEvaluation(
             video=video.video,
+            width_px=video.source_wh[0],
+            height_px=video.source_wh[1],
             frames=len(video.frame),
             missing=video.missing,
             at={name: count.as_dict() for name, count in zip(names, counts[video.video], strict=True)},
-            error_px=error_summary(point_errors(video.pred_px, video.label_px)),
+            error_px=error_summary(video.errors()),
         )
         for video in joined
     )
@@ -282,39 +216,52 @@ def _report(
         counts={key: first[key] for key in ("tp", "tn", "fp1", "fp2", "fn", "total")},
         **{key: first[key] for key in ("f1", "precision", "recall", "accuracy")},
         at={name: total.as_dict() for name, total in zip(names, totals, strict=True)},
-        error_px=error_summary(errors[None]),
-        error_512x288_px=error_summary(errors[PAPER_WH]),
+        average_precision=_average_precision(joined, protocol.tolerances[0], totals[0]),
+        distractors=_distractors(joined, protocol.tolerances[0]),
+        error_px=error_summary(np.concatenate([video.errors() for video in joined])),
+        error_512x288_px=error_summary(np.concatenate([video.errors(PAPER_WH) for video in joined])),
         per_video=per_video,
         unread=dict(unread),
         config=config.model_dump(mode="json"),
     )
 
 
-def _limit(tolerance: Tolerance) -> float:
-    """The largest distance that is a hit."""
-    return float(np.nextafter(tolerance.px, 0)) if tolerance.strict else tolerance.px
+def _counts(outcomes: np.ndarray) -> PointCounts:
+    names, numbers = np.unique(outcomes, return_counts=True)
+    return PointCounts(**{str(name): int(number) for name, number in zip(names, numbers, strict=True)})
 
 
-def _count(video: _Joined, tolerance: Tolerance) -> PointCounts:
-    scale = video.scale(tolerance.at_wh)
-    return count_points(video.pred_px, video.label_px, tolerance=_limit(tolerance), scale=scale)
+def _average_precision(joined: list[Joined], tolerance: Tolerance, counts: PointCounts) -> float | None:
+    score = np.concatenate([video.score for video in joined])
+    outcome = np.concatenate([video.outcomes(tolerance) for video in joined])
+    detected = np.isin(outcome, ("tp", "fp1", "fp2"))
+    if not detected.any() or np.isnan(score[detected]).any():
+        return None
+    return average_precision(score[detected], outcome[detected] == "tp", positives=counts.tp + counts.fn)
 
 
-def _errors(joined: list[_Joined], at_wh: tuple[int, int] | None) -> np.ndarray:
-    return np.concatenate([point_errors(v.pred_px, v.label_px, scale=v.scale(at_wh)) for v in joined])
+def _distractors(joined: list[Joined], tolerance: Tolerance) -> Distractors | None:
+    if not any(video.others_px.shape[1] for video in joined):
+        return None
+    counts = {"frames": 0, "fp1": 0, "fp2": 0}
+    for video in joined:
+        counts["frames"] += int((~np.isnan(video.others_px).any(axis=-1)).any(axis=1).sum())
+        outcome, on_other = video.outcomes(tolerance), video.on_others(tolerance)
+        for name in ("fp1", "fp2"):
+            counts[name] += int((on_other & (outcome == name)).sum())
+    return Distractors(**counts)
 
 
-def _frames_parquet(joined: list[_Joined], tolerance: Tolerance) -> bytes:
+def _frames_parquet(joined: list[Joined], tolerance: Tolerance) -> bytes:
     tables = [_FRAMES.empty_table()]
     for video in joined:
-        scale = video.scale(tolerance.at_wh)
-        numbers = [*video.label_px.T, *video.pred_px.T, video.score, point_errors(video.pred_px, video.label_px)]
-        outcome = classify_points(video.pred_px, video.label_px, tolerance=_limit(tolerance), scale=scale)
+        numbers = [*video.label_px.T, *video.pred_px.T, video.score, video.errors()]
         columns = [
             pa.array([video.video] * len(video.frame), pa.string()),
             pa.array(video.frame),
             *(pa.array(column.astype(np.float32), mask=np.isnan(column)) for column in numbers),
-            pa.array(outcome.tolist(), pa.string()),
+            pa.array(video.outcomes(tolerance).tolist(), pa.string()),
+            pa.array(video.on_others(tolerance)),
         ]
         tables.append(pa.table(columns, schema=_FRAMES))
     sink = io.BytesIO()

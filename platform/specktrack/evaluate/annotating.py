@@ -1,0 +1,62 @@
+"""Rows of a model for the labelled videos: in this process, or on a cluster."""
+
+import tempfile
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import ExitStack
+
+import pyarrow as pa
+
+from specktrack.datasets import DatasetVideo
+from specktrack.errors import MediaError
+from specktrack.evaluate.config import EvaluateConfig
+from specktrack.evaluate.joined import by_video
+from specktrack.ledger import read_annotations
+
+
+def rows_of_model(config: EvaluateConfig, videos: list[DatasetVideo]) -> tuple[dict[str, pa.Table], dict[str, str]]:
+    """Rows by video URI, and the videos that could not be read with the reason."""
+    assert config.model is not None
+    if config.address is not None:
+        return _annotate_on_ray(config, [video.ref.uri for video in videos])
+    return _annotate_in_threads(config.model, videos)
+
+
+def _annotate_in_threads(name: str, videos: list[DatasetVideo]) -> tuple[dict[str, pa.Table], dict[str, str]]:
+    """One video per core at a time: torch leaves the interpreter to the others while it computes."""
+    import torch  # which comparing rows does not need
+
+    from specktrack.annotate import annotate_here
+    from specktrack.annotate.progress import Meter
+    from specktrack.models.checkpoint import load_model
+
+    model, rows, unread, threads = load_model(name), {}, {}, torch.get_num_threads()
+    workers = min(threads, len(videos))
+    pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(threads // workers,))
+    try:
+        work = {pool.submit(annotate_here, video.ref.uri, model=model): video for video in videos}
+        with Meter(len(videos), sum(video.frames for video in videos)) as meter:
+            for done in as_completed(work):
+                video = work[done]
+                try:
+                    rows[video.ref.uri] = done.result()
+                except MediaError as error:
+                    unread[video.ref.uri] = str(error)
+                meter.add(video.frames)
+    finally:
+        pool.shutdown(
+            wait=len(rows) + len(unread) == len(videos), cancel_futures=True
+        )  # not on the way out of an error
+        torch.set_num_threads(threads)
+    return rows, unread
+
+
+def _annotate_on_ray(config: EvaluateConfig, videos: list[str]) -> tuple[dict[str, pa.Table], dict[str, str]]:
+    """Annotate on a cluster; the rows stay below the output, so that a second evaluation finds them done."""
+    from specktrack.annotate import AnnotateConfig, annotate  # loads torch and ray
+
+    with ExitStack() as stack:
+        root = config.output or stack.enter_context(tempfile.TemporaryDirectory())
+        place = f"{root.rstrip('/')}/annotations"
+        annotate(AnnotateConfig(sources=tuple(videos), output=place, model=config.model, address=config.address))
+        rows = by_video(read_annotations(place), place)
+    return rows, {uri: "quarantined" for uri in videos if uri not in rows}

@@ -1,6 +1,5 @@
 """The actor that annotates clips and commits them; only receipts travel back."""
 
-import os
 import time
 from dataclasses import dataclass
 from typing import Any, TypedDict
@@ -19,6 +18,7 @@ from specktrack.schema import Clip, ClipRecord
 from specktrack.storage import open_store
 from specktrack.tracking import make_tracker
 from specktrack.video import VideoInfo
+from specktrack.video.process import DecoderProcess
 
 log = telemetry.get_logger()
 
@@ -56,6 +56,7 @@ class Annotator:
         torch.set_num_threads(1)  # one actor per core; threads inside would only contend
         self._order, self._model = order, ray.get(order.model)
         self._tracker = make_tracker(self._model, device="cuda" if order.gpu else "cpu")
+        self._decoder = DecoderProcess()
         self._ledger = Ledger(open_store(order.output), order.model_sha, order.config_sha)
 
     def __call__(self, row: PlannedClip) -> list[Receipt]:
@@ -69,17 +70,23 @@ class Annotator:
         if attempt > 1 and (record := self._ledger.record(key)):  # the worker died after its commit
             return [Receipt(record=record.model_dump_json(), frames=0, seconds=dict.fromkeys(STAGES, 0.0))]
         try:
-            result = annotate_clip(self._tracker, clip, info, timeout_s=self._order.timeout_s)
+            result = self._annotate(clip, info)
         except SpecktrackError:
             raise
         except Exception as fault:  # at the actor's boundary: one video that trips a bug must not end an archive's run
             log.exception("clip failed", clip=key)
             what = f"{type(fault).__name__}: {fault}"
             result = ClipResult(Trajectory.empty(), 0, MediaError(QuarantineReason.CRASHED, what, place=clip.video.uri))
-        receipt = self._commit(clip, info, result)
-        if result.error is not None and result.error.reason is QuarantineReason.TIMEOUT:
-            os._exit(1)  # a thread hangs in the decoder; the next attempt, in a fresh process, finds the record
-        return [receipt]
+        return [self._commit(clip, info, result)]
+
+    def _annotate(self, clip: Clip, info: VideoInfo) -> ClipResult:
+        """The clip's rows; where the decoder dies it gets a second chance, for it may have been killed from outside."""
+        for _ in range(2):
+            result = annotate_clip(self._tracker, clip, info, self._decoder, timeout_s=self._order.timeout_s)
+            if result.error is None or result.error.reason is not QuarantineReason.CRASHED:
+                break
+            log.warning("the decoder died", clip=clip.key, video=clip.video.uri, detail=str(result.error))
+        return result
 
     def _commit(self, clip: Clip, info: VideoInfo, result: ClipResult) -> Receipt:
         started = time.perf_counter()

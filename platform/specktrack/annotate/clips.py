@@ -1,6 +1,5 @@
-"""One clip: frames are decoded ahead in a thread, the session follows, and the rows of [start, stop) are kept."""
+"""One clip: another process decodes ahead, the session follows, and the rows of [start, stop) are kept."""
 
-import itertools
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -19,7 +18,8 @@ from specktrack.models.checkpoint import Model, load_model
 from specktrack.schema import ROWS, Clip
 from specktrack.storage import expand_sources
 from specktrack.tracking import Tracker, make_tracker
-from specktrack.video import ClipReader, VideoInfo, probe, read_clip
+from specktrack.video import VideoInfo
+from specktrack.video.process import DecoderProcess
 
 BATCHES_AHEAD = 2
 """Decoded and waiting: 2 x 32 frames at 512x288 are 28 MB."""
@@ -33,23 +33,28 @@ class ClipResult:
     decode_errors: int
     error: MediaError | None
     seconds: dict[str, float] = field(default_factory=dict)
-    """Work time: ``decode`` (beside the rest, in a thread of its own), ``track``; ``starve`` is waiting for frames."""
+    """Work time: ``decode`` (beside the rest, in a process of its own), ``track``; ``starve`` is waiting for frames."""
 
 
-def annotate_clip(tracker: Tracker, clip: Clip, info: VideoInfo, *, timeout_s: float = 120.0) -> ClipResult:
+def annotate_clip(
+    tracker: Tracker, clip: Clip, info: VideoInfo, decoder: DecoderProcess, *, timeout_s: float = 120.0
+) -> ClipResult:
     """Follow the object through one clip; a fault of the media ends up in the result, with the rows before it."""
     viewport = tracker.viewport(info.size_wh_px)
     session, parts, error = tracker.open(), [], None
     seconds = {"decode": 0.0, "track": 0.0, "starve": 0.0}
     reader = None
     try:
-        reader = read_clip(clip, info=info, viewport=viewport)
-        for batch in _ahead(reader, timeout_s, seconds):
+        reader = decoder.read_clip(clip, info=info, viewport=viewport)
+        for batch in _ahead(reader, decoder, timeout_s, seconds):
             started = time.perf_counter()
             parts.append(session.push(batch))
             seconds["track"] += time.perf_counter() - started
     except MediaError as fault:
         error = fault
+    finally:
+        if reader is not None:
+            reader.close()
     started = time.perf_counter()
     parts.append(session.finish())
     seconds["track"] += time.perf_counter() - started
@@ -70,10 +75,10 @@ def annotate_here(
     named = [sources] if isinstance(sources, str | Path) else sources
     tracker = make_tracker(model if isinstance(model, Model) else load_model(model), device=device)
     tables = [ROWS.empty_table()]
-    with _one_core_for_decoding():
+    with _one_core_for_decoding(), DecoderProcess() as decoder:
         for ref in expand_sources([str(source) for source in named]):
-            info = probe(ref)
-            result = annotate_clip(tracker, Clip(video=ref, start=0, stop=info.frames), info)
+            info = decoder.probe(ref)
+            result = annotate_clip(tracker, Clip(video=ref, start=0, stop=info.frames), info, decoder)
             if result.error is not None:
                 raise result.error
             tables.append(result.trajectory.to_rows(ref.uri))
@@ -91,35 +96,39 @@ def _one_core_for_decoding() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _ahead(reader: ClipReader, timeout_s: float, seconds: dict[str, float]) -> Iterator[FrameBatch]:
-    """The reader's batches, decoded in a thread at most BATCHES_AHEAD ahead, and the reader closed at the end.
+def _ahead(
+    reader: Iterator[FrameBatch], decoder: DecoderProcess, timeout_s: float, seconds: dict[str, float]
+) -> Iterator[FrameBatch]:
+    """The reader's batches, fetched in a thread at most BATCHES_AHEAD ahead, and the reader closed at the end.
 
-    MediaError(TIMEOUT) if a batch does not come within ``timeout_s``; the thread, stuck in the decoder, is left behind.
+    MediaError(TIMEOUT) if a batch does not come within ``timeout_s``; the decoder process is then killed.
     """
 
-    def decode() -> FrameBatch | None:
+    def fetch() -> FrameBatch | None:
         started = time.perf_counter()
         batch = next(reader, None)
         seconds["decode"] += time.perf_counter() - started
         return batch
 
-    pool, stuck = ThreadPoolExecutor(1, "decode"), False
-    try:
-        waiting = deque(pool.submit(decode) for _ in range(BATCHES_AHEAD))
-        for _ in itertools.count():
-            started = time.perf_counter()
-            try:
+    with ThreadPoolExecutor(1, "decode") as pool:
+        waiting = deque(pool.submit(fetch) for _ in range(BATCHES_AHEAD))
+        try:
+            while True:
+                started = time.perf_counter()
                 batch = waiting.popleft().result(timeout_s)
-            except TimeoutError:
-                stuck = True
-                what = f"decoding did not move on within {timeout_s:g} s"
-                raise MediaError(QuarantineReason.TIMEOUT, what, place=reader.clip.video.uri) from None
-            seconds["starve"] += time.perf_counter() - started
-            if batch is None:
-                return
-            waiting.append(pool.submit(decode))
-            yield batch
-    finally:
-        pool.shutdown(wait=not stuck, cancel_futures=True)
-        if not stuck:
-            reader.close()
+                seconds["starve"] += time.perf_counter() - started
+                if batch is None:
+                    return
+                waiting.append(pool.submit(fetch))
+                yield batch
+        except MediaError:
+            raise
+        except TimeoutError:
+            decoder.stop()
+            what = f"decoding did not move on within {timeout_s:g} s"
+            raise MediaError(QuarantineReason.TIMEOUT, what) from None
+        except BaseException:
+            decoder.stop()  # or the thread would be waited for while the process decodes for nobody
+            raise
+        finally:
+            pool.shutdown(cancel_futures=True)

@@ -1,4 +1,4 @@
-"""From videos to clips: measured and cut on the cluster, so that a hostile container cannot kill the driver."""
+"""From videos to clips: measured and cut on the cluster, in decoder processes that a hostile container may kill."""
 
 from bisect import bisect_right
 from collections.abc import Collection, Iterator, Sequence
@@ -8,7 +8,8 @@ from typing import TypedDict, cast
 from specktrack.annotate.pool import Attempts, work
 from specktrack.errors import MediaError
 from specktrack.schema import Clip, VideoRef
-from specktrack.video import VideoInfo, probe
+from specktrack.video import VideoInfo
+from specktrack.video.process import DecoderProcess
 
 SEEK_POINTS_BEFORE = 8
 """Seek points kept before a clip's first frame, for streams where the nearest one cannot be used."""
@@ -84,7 +85,7 @@ class Planner:
     """An actor's work: measures videos and cuts them into clips."""
 
     def __init__(self, cutting: Cutting) -> None:
-        self._cutting = cutting
+        self._cutting, self._decoder = cutting, DecoderProcess()
 
     def __call__(self, row: dict[str, str]) -> list[PlannedClip]:
         """Clips of the video in ``row``, or the reason why it has none."""
@@ -94,7 +95,7 @@ class Planner:
         )
         try:
             self._cutting.attempts.begin(video.key)
-            info = probe(video)
+            info = self._decoder.probe(video)
         except MediaError as error:
             return [{**empty, "reason": str(error.reason), "detail": str(error)}]
         return [

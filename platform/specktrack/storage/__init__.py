@@ -4,7 +4,7 @@
     store     Store, the interface, and what a listing holds
     files     FileStore, a folder
     s3        S3Store, a bucket or a prefix; ranged: one of its objects as a seekable file
-    opening   open_store, open_binary: which of the two a place is
+    opening   open_store, open_binary: which of the two a place is; read_through: neither
     videos    what is a video: stat, frame_names
     sources   what a person's words name: expand_sources
 
@@ -13,7 +13,7 @@ library is loaded with the first ``s3://`` URI that is opened.
 """
 
 from specktrack.storage.files import FileStore
-from specktrack.storage.opening import open_binary, open_store
+from specktrack.storage.opening import open_binary, open_store, read_through
 from specktrack.storage.sources import expand_sources
 from specktrack.storage.store import MissingError, ObjectInfo, Store
 from specktrack.storage.uris import local_path, to_uri
@@ -31,6 +31,7 @@ __all__ = [
     "local_path",
     "open_binary",
     "open_store",
+    "read_through",
     "stat",
     "to_uri",
 ]

@@ -37,6 +37,9 @@ MOST_LOST = 0.1
 """A clip that lost a larger share of its pictures is DAMAGED: rows about repeated pictures are worth nothing."""
 
 
+BATCH_BYTES = 64 * 10**6
+
+
 class Decoder(Protocol):
     """Pictures of one video at one size."""
 
@@ -70,7 +73,7 @@ def read_clip(
     info: VideoInfo | None = None,
     viewport: Viewport | None = None,
     decoder: DecoderName | None = None,
-    batch_frames: int = 32,
+    batch_frames: int | None = None,
     threads: int = 1,
 ) -> "ClipReader":
     """Open a clip for reading, lead-in and lead-out included; ``info`` from ``probe`` saves measuring it again.
@@ -81,7 +84,12 @@ def read_clip(
     info = info or probe(clip.video)
     viewport = viewport or Viewport(info.size_wh_px, info.size_wh_px)
     chosen = DECODERS[decoder or info.decoder](clip.video, info, wh_px=viewport.network_wh_px, threads=threads)
-    return ClipReader(clip, info, viewport, chosen, batch_frames)
+    return ClipReader(clip, info, viewport, chosen, batch_frames or batch_frames_for(viewport.network_wh_px))
+
+
+def batch_frames_for(wh_px: tuple[int, int]) -> int:
+    """Frames per batch: 32 small ones, fewer where 32 would be more than 64 MB."""
+    return max(1, min(32, BATCH_BYTES // (3 * wh_px[0] * wh_px[1])))
 
 
 class ClipReader:

@@ -1,0 +1,218 @@
+"""The decoder process: the same pictures, whatever kills it, and nothing to reach from inside it."""
+
+import os
+import signal
+import struct
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from specktrack import tracking
+from specktrack.annotate.clips import annotate_clip, annotate_here
+from specktrack.errors import MediaError, QuarantineReason
+from specktrack.frames import Viewport
+from specktrack.models import build
+from specktrack.models.checkpoint import Model, ModelCard
+from specktrack.models.windowed_entries import SpeckNetConfig
+from specktrack.schema import Clip
+from specktrack.storage import open_store, stat
+from specktrack.video import probe, read_clip, write_video
+from specktrack.video.channel import Channel, ClosedError
+from specktrack.video.process import DecoderProcess, ProcessReader
+
+WH = (96, 64)
+FRAMES = 90
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("video") / "noise.mp4"
+    noise = (np.random.default_rng(i).integers(0, 255, (*WH[::-1], 3), np.uint8) for i in range(FRAMES))
+    write_video(path, noise, fps=30, wh=WH)
+    return path
+
+
+@pytest.fixture(scope="module")
+def decoder():
+    with DecoderProcess() as process:
+        yield process
+
+
+def whole(path: Path | str) -> tuple[Clip, Viewport]:
+    ref = stat(str(path))
+    return Clip(video=ref, start=0, stop=FRAMES), Viewport(WH, (80, 48))
+
+
+def pid_of(decoder: DecoderProcess) -> int:
+    assert decoder._process is not None
+    return decoder._process.pid
+
+
+def test_it_gives_what_the_decoder_in_this_process_gives(decoder, video):
+    clip, viewport = whole(video)
+    info = decoder.probe(clip.video)
+    assert info == probe(clip.video)
+    ours, theirs = list(read_clip(clip, viewport=viewport)), list(decoder.read_clip(clip, info=info, viewport=viewport))
+    assert [len(batch) for batch in theirs] == [32, 32, 26]
+    for one, other in zip(ours, theirs, strict=True):
+        assert (one.pixels == other.pixels).all() and (one.frame == other.frame).all()
+        assert (one.pts_s == other.pts_s).all() and one.viewport == other.viewport
+
+
+def test_a_video_in_s3_is_read_by_its_owner(decoder, video, s3):
+    open_store(f"s3://{s3}/in").put("noise.mp4", video.read_bytes())
+    ref = stat(f"s3://{s3}/in/noise.mp4")
+    assert decoder.probe(ref) == probe(ref)
+    clip = Clip(video=ref, start=40, stop=60)
+    batches = list(decoder.read_clip(clip, info=probe(ref), viewport=Viewport(WH, WH)))
+    assert batches[0].frame.tolist() == list(range(40, 60))
+
+
+def test_errors_keep_their_reason_and_the_process_goes_on(decoder, video, tmp_path):
+    decoder.probe(stat(str(video)))
+    before = pid_of(decoder)
+    (tmp_path / "text.mp4").write_text("not a video at all")
+    (tmp_path / "empty.mp4").write_bytes(b"")
+    for name, reason in (("text.mp4", QuarantineReason.NOT_A_VIDEO), ("empty.mp4", QuarantineReason.EMPTY)):
+        with pytest.raises(MediaError) as caught:
+            decoder.probe(stat(str(tmp_path / name)))
+        assert caught.value.reason is reason
+    assert pid_of(decoder) == before
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSEGV])
+def test_a_death_is_a_reason_and_the_next_request_gets_a_new_process(decoder, video, how):
+    clip, viewport = whole(video)
+    info = decoder.probe(clip.video)
+    reader = decoder.read_clip(clip, info=info, viewport=viewport)
+    next(reader)
+    os.kill(pid_of(decoder), how)
+    with pytest.raises(MediaError, match=f"the decoder died: '{how.name}'") as caught:
+        list(reader)
+    assert caught.value.reason is QuarantineReason.CRASHED
+    assert decoder.probe(clip.video) == info
+
+
+def test_a_reader_that_is_left_early_leaves_a_usable_process(decoder, video):
+    clip, viewport = whole(video)
+    info = decoder.probe(clip.video)
+    reader = decoder.read_clip(clip, info=info, viewport=viewport)
+    next(reader)
+    reader.close()
+    assert sum(len(batch) for batch in decoder.read_clip(clip, info=info, viewport=viewport)) == FRAMES
+
+
+def test_bytes_that_change_under_the_reader_are_noticed(video, tmp_path):
+    path = tmp_path / "changing.mp4"
+    path.write_bytes(video.read_bytes())
+    clip, viewport = whole(path)
+    with DecoderProcess() as decoder:
+        info = decoder.probe(clip.video)
+        path.write_bytes(video.read_bytes() + b"more")
+        with pytest.raises(MediaError) as caught:
+            list(decoder.read_clip(clip, info=info, viewport=viewport))
+    assert caught.value.reason is QuarantineReason.CHANGED
+
+
+def tracker() -> tracking.Tracker:
+    network = build(SpeckNetConfig(widths=(8, 8, 16, 16), frames_in=4, input_wh=(80, 48)))
+    return tracking.make_tracker(Model(network.eval(), ModelCard(name="random", network=network.config)), device="cpu")
+
+
+def test_a_decoder_that_hangs_is_killed_within_its_time(video):
+    clip, _ = whole(video)
+    with DecoderProcess() as decoder:
+        info = decoder.probe(clip.video)
+        os.kill(pid_of(decoder), signal.SIGSTOP)
+        started = time.monotonic()
+        result = annotate_clip(tracker(), clip, info, decoder, timeout_s=0.5)
+        assert time.monotonic() - started < 5
+        assert result.error is not None and result.error.reason is QuarantineReason.TIMEOUT
+        assert len(annotate_clip(tracker(), clip, info, decoder).trajectory) == FRAMES
+
+
+def test_the_rows_before_a_death_are_kept(video):
+    class Dying(DecoderProcess):
+        def read_clip(self, clip, *, info, viewport):
+            return _Dying(self, clip, info, viewport)
+
+    class _Dying(ProcessReader):
+        def __next__(self):
+            batch = super().__next__()
+            if batch.frame[0]:
+                os.kill(pid_of(decoder), signal.SIGSEGV)
+            return batch
+
+    clip, _ = whole(video)
+    with Dying() as decoder:
+        result = annotate_clip(tracker(), clip, decoder.probe(clip.video), decoder)
+    assert result.error is not None and result.error.reason is QuarantineReason.CRASHED
+    assert result.trajectory.frame.tolist() == list(range(64))
+
+
+def test_the_process_ends_with_its_owner(video):
+    code = (
+        "import sys, time\nfrom specktrack.storage import stat\n"
+        "from specktrack.video.process import DecoderProcess\n"
+        "d = DecoderProcess(); d.probe(stat(sys.argv[1])); print(d._process.pid, flush=True); time.sleep(60)"
+    )
+    environment = {**os.environ, "PYTHONPATH": "platform"}
+    owner = subprocess.Popen([sys.executable, "-c", code, str(video)], stdout=subprocess.PIPE, env=environment)
+    assert owner.stdout is not None
+    pid = int(owner.stdout.readline())
+    owner.kill()
+    owner.communicate()
+    deadline = time.monotonic() + 10
+    while Path(f"/proc/{pid}").exists() and "State:\tZ" not in Path(f"/proc/{pid}/status").read_text():
+        assert time.monotonic() < deadline, "the decoder process outlived its owner"
+        time.sleep(0.05)
+
+
+FORBIDDEN = {
+    "socket": "import socket; socket.socket()",
+    "program": "import os; os.execv('/bin/true', ['true'])",
+    "file": "open('written', 'wb', 0).write(b'x')",
+    "memory": "bytearray(8 * 2**30)",
+}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the filter is Linux's")
+@pytest.mark.parametrize(("what", "code"), FORBIDDEN.items())
+def test_the_sandbox_refuses(what, code, tmp_path):
+    ignore = "import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)"  # an error tells more than a signal
+    script = f"{ignore}\nfrom specktrack.video.sandbox import confine\nconfine()\n{code}"
+    environment = {**os.environ, "PYTHONPATH": str(Path("platform").resolve()), "OPENBLAS_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=environment, cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    expected = {"memory": "MemoryError", "file": "File too large"}.get(what, "Operation not permitted")
+    assert done.returncode == 1 and expected in done.stderr
+
+
+def test_its_environment_holds_no_credentials(video, monkeypatch):
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "canary-2718281828")
+    with DecoderProcess() as decoder:
+        decoder.probe(stat(str(video)))
+        assert b"canary" not in Path(f"/proc/{pid_of(decoder)}/environ").read_bytes()
+
+
+@pytest.mark.parametrize("sent", [b"", b"short", struct.pack(">IQ", 2**31, 0), struct.pack(">IQ", 3, 0) + b"nul"])
+def test_a_channel_refuses_what_is_no_message(sent):
+    ours, theirs = os.pipe()
+    back, away = os.pipe()
+    os.write(theirs, sent)
+    os.close(theirs)
+    channel = Channel(ours, away)
+    with pytest.raises(ClosedError):
+        channel.receive_head()
+    channel.close()
+    os.close(back)
+
+
+def test_annotating_here_decodes_there(video):
+    rows = annotate_here(str(video), model=Model(tracker().model.network, tracker().model.card))
+    assert rows.num_rows == FRAMES

@@ -350,6 +350,7 @@ def test_models_show_prints_the_network(capsys: pytest.CaptureFixture[str]) -> N
     code, out, _ = run(capsys, "models", "show", "tracknet-v2", "--json")
     assert code == 0
     assert json.loads(out)["network"]["frames_in"] == 3
+    assert "unpublished" in json.loads(run(capsys, "models", "show", "cmu-net", "--json")[1])["about"]
     assert run(capsys, "models", "show", "nothing")[0] == 3
 
 

@@ -93,7 +93,7 @@ def test_truncated_or_foreign_files_are_refused(tiny, tmp_path):
 def test_unknown_names_are_answered_with_the_known_ones():
     with pytest.raises(CheckpointError, match=r"no such model: 'nosuch'.*specknet"):
         load_model("nosuch")
-    with pytest.raises(ConfigError, match=r"no such network: 'nosuch'; the zoo has: tracknet-v2, specknet"):
+    with pytest.raises(ConfigError, match=r"no such network: 'nosuch'; the zoo has: tracknet-v2, .*specknet"):
         network_config("nosuch")
     with pytest.raises(ConfigError, match=r"unknown key 'width'; did you mean 'widths'"):
         network_config({"name": "specknet", "width": 3})

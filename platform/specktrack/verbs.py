@@ -152,7 +152,11 @@ def models_show(config: ModelsShowConfig) -> dict[str, Any]:
 
     shown: dict[str, Any] = {}
     if config.name in ZOO or config.name in VARIANTS:
-        shown = _entry(config.name).model_dump() | {"network": network_config(config.name).model_dump(mode="json")}
+        network = network_config(config.name)
+        shown = _entry(config.name).model_dump() | {
+            "about": network.about(),
+            "network": network.model_dump(mode="json"),
+        }
         if shown["weights"] is None:
             return shown
     card = load_model(config.name).card.model_dump(mode="json")

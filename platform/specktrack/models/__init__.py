@@ -13,7 +13,15 @@ from pydantic import ValidationError
 from specktrack.config import explain
 from specktrack.errors import ConfigError
 from specktrack.models.entry import NetworkConfig
-from specktrack.models.windowed_entries import SpeckNetConfig, TrackNetV2Config
+from specktrack.models.windowed_entries import (
+    CmuNetConfig,
+    MonoTrackConfig,
+    ResTrackNetV2Config,
+    SpeckNetConfig,
+    TrackNetV2Config,
+    TsmNetConfig,
+    WasbConfig,
+)
 
 if TYPE_CHECKING:
     from specktrack.models.network import Network
@@ -24,12 +32,22 @@ DEFAULT_MODEL = "specknet"
 WEIGHTS = Path(__file__).parent / "weights"
 
 ZOO: dict[str, type[NetworkConfig]] = {
-    entry.model_fields["name"].default: entry for entry in (TrackNetV2Config, SpeckNetConfig)
+    entry.model_fields["name"].default: entry
+    for entry in (
+        TrackNetV2Config,
+        WasbConfig,
+        MonoTrackConfig,
+        ResTrackNetV2Config,
+        CmuNetConfig,
+        TsmNetConfig,
+        SpeckNetConfig,
+    )
 }
 """Every network by name."""
 
 VARIANTS: dict[str, dict[str, object]] = {
     "tracknet-v2-3in1out": {"name": "tracknet-v2", "outputs": "last"},
+    "cmu-net-siso": {"name": "cmu-net", "frames_in": 1},
 }
 """Published settings other than a network's defaults, by the name that a recipe or ``models show`` uses."""
 

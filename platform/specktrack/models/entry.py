@@ -1,5 +1,6 @@
 """What every network of the zoo says about itself, without loading torch."""
 
+import inspect
 from typing import ClassVar, Literal
 
 from pydantic import Field
@@ -29,3 +30,8 @@ class NetworkConfig(Config):
     def frames_out(self) -> int:
         """Frames that one forward pass speaks about."""
         return self.frames_in
+
+    @classmethod
+    def about(cls) -> str:
+        """What the network is and where it comes from: its entry's docstring, on one line."""
+        return " ".join(inspect.cleandoc(cls.__doc__ or "").split())

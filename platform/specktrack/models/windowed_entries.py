@@ -15,6 +15,9 @@ Decoding = Literal["peaks", "largest-box", "largest-contour", "hough", "componen
 """How centres are found in a heatmap: ``peaks`` is the project's own, sub-pixel; the others are those of
 ``heatmap.PUBLISHED``: TrackNetV2 and V3's, TrackNetV5's, TrackNetV1's and WASB's."""
 
+Pixels = Literal["unit", "bytes", "imagenet"]
+"""From 0 to 1, from 0 to 255, or normalised by ImageNet's mean and deviation."""
+
 
 class HeatmapTarget(Config):
     """What a network is taught to draw for one visible object; the fields are the arguments of ``heatmap.encode``."""
@@ -41,8 +44,8 @@ class WindowedConfig(NetworkConfig):
     target: HeatmapTarget = HeatmapTarget()
     loss: Loss = "focal"
     """What training minimises."""
-    pixels: Literal["unit", "bytes", "imagenet"] = "unit"
-    """Values that the network sees: from 0 to 1, from 0 to 255, or normalised by ImageNet's mean and deviation."""
+    pixels: Pixels = "unit"
+    """Values that the network sees."""
 
     @property
     def pictures_in(self) -> int:
@@ -78,3 +81,74 @@ class SpeckNetConfig(WindowedConfig):
     target: HeatmapTarget = HeatmapTarget(kind="gaussian", radius_px=2.5, stride=2)
     widths: tuple[int, int, int, int] = (48, 96, 160, 256)
     """Channels at 1/2, 1/4, 1/8 and 1/16 of the network size."""
+
+
+class WasbConfig(WindowedConfig):
+    """WASB (Tarashima et al., BMVC 2023): a small high-resolution net that never leaves full resolution."""
+
+    module: ClassVar[str] = "specktrack.models.wasb:Wasb"
+    published_decoding: ClassVar[Decoding] = "components"
+
+    name: Literal["wasb"] = "wasb"
+    target: HeatmapTarget = HeatmapTarget(kind="disk", radius_px=2.5)
+    loss: Loss = "quality-focal"
+    pixels: Pixels = "imagenet"
+    widths: tuple[int, int, int, int] = (16, 32, 64, 128)
+    """Channels of the branches at 1, 1/2, 1/4 and 1/8 of the network size."""
+
+
+class MonoTrackConfig(WindowedConfig):
+    """MonoTrack's detector (Liu and Wang, CVPR workshops 2022): a residual U-Net, a quarter of TrackNetV2's size."""
+
+    module: ClassVar[str] = "specktrack.models.monotrack:MonoTrack"
+    published_decoding: ClassVar[Decoding] = "largest-box"
+
+    name: Literal["monotrack"] = "monotrack"
+    target: HeatmapTarget = HeatmapTarget(kind="disk", radius_px=2.5)
+    loss: Loss = "bce-dice"
+
+
+class ResTrackNetV2Config(WindowedConfig):
+    """ResTrackNetV2: a TrackNetV2 of bottlenecks, a tenth of its size, as compared in the WASB paper."""
+
+    module: ClassVar[str] = "specktrack.models.restracknet:ResTrackNetV2"
+    published_decoding: ClassVar[Decoding] = "largest-box"
+
+    name: Literal["restracknet-v2"] = "restracknet-v2"
+    target: HeatmapTarget = HeatmapTarget(kind="disk", radius_px=2.5)
+    loss: Loss = "wbce"
+
+
+class CmuNetConfig(WindowedConfig):
+    """CMU-Net (Badminton100K's baseline): a U-Net with fusion across stages and within them, on 1920x1080 pictures.
+
+    Its layers are unpublished. This is a design from its abstract and from its successors' public facts, not a copy.
+    """
+
+    module: ClassVar[str] = "specktrack.models.cmunet:CmuNet"
+    published_decoding: ClassVar[Decoding] = "largest-box"
+
+    name: Literal["cmu-net"] = "cmu-net"
+    input_wh: tuple[int, int] = (1920, 1080)
+    target: HeatmapTarget = HeatmapTarget(kind="gaussian", radius_px=4.0, stride=2)
+    widths: tuple[int, int, int, int, int] = (32, 64, 128, 192, 256)
+    """Channels at 1/2, 1/4, 1/8, 1/16 and 1/32 of the network size; multiples of 4."""
+
+    @property
+    def frames_out(self) -> int:
+        """One heatmap, of the last frame: the multi-frame form is multiple-in-single-out."""
+        return 1
+
+
+class TsmNetConfig(WindowedConfig):
+    """A residual U-Net on single frames whose blocks exchange channels with the frames beside them (TSM, ICCV 2019)."""
+
+    module: ClassVar[str] = "specktrack.models.tsmnet:TsmNet"
+
+    name: Literal["tsm-net"] = "tsm-net"
+    frames_in: int = Field(default=8, ge=1)
+    target: HeatmapTarget = HeatmapTarget(kind="gaussian", radius_px=2.5, stride=2)
+    widths: tuple[int, int, int, int] = (32, 48, 96, 160)
+    """Channels at 1/2, 1/4, 1/8 and 1/16 of the network size."""
+    shifted: float = Field(default=0.125, ge=0, le=0.5)
+    """Share of a block's channels that comes from the frame before, and as large a share from the frame after."""

@@ -71,7 +71,7 @@ class Journal:
         card = ModelCard(
             name=config.name or config.network.name,
             network=config.network,
-            description=config.description,
+            description=config.description or config.network.about(),
             data=config.data,
             recipe=config.model_dump(
                 mode="json", exclude={"address", "cache", "output", "name", "description", "licence"}

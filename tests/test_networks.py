@@ -1,0 +1,88 @@
+"""What is particular to single networks of the zoo; tests/test_models.py holds what all of them promise."""
+
+import pytest
+import torch
+
+from specktrack.models import build, network_config
+from specktrack.models.tsmnet import shift
+
+
+def parameters(name):
+    with torch.device("meta"):
+        return sum(p.numel() for p in build(network_config(name)).parameters())
+
+
+@pytest.mark.parametrize(("name", "published"), [
+    ("wasb", 1_481_427), ("monotrack", 2_903_171), ("restracknet-v2", 1_210_451),  # counted in the WASB paper's code
+])  # fmt: skip
+def test_parameter_counts_are_the_published_ones(name, published):
+    assert parameters(name) == published
+
+
+@pytest.mark.parametrize("name", ["wasb", "monotrack", "restracknet-v2", "cmu-net", "tsm-net"])
+def test_every_parameter_that_learns_gets_a_gradient(name):
+    """Distributed training waits for all of them."""
+    torch.manual_seed(0)
+    config = network_config(name)
+    network = build(config)
+    xy = torch.full((2, config.frames_in, 2), 20.0)
+    network.loss(torch.rand(2, config.frames_in, 3, 32, 64), xy)["loss"].backward()
+    silent = [key for key, p in network.named_parameters() if p.requires_grad and p.grad is None]
+    assert not silent
+
+
+def test_wasb_counts_but_does_not_train_what_nothing_reads():
+    still = [key for key, p in build(network_config("wasb")).named_parameters() if not p.requires_grad]
+    assert still and {key[:18] for key in still} == {f"stages.2.fusions.{n}" for n in (1, 2, 3)}
+
+
+@pytest.mark.parametrize("size_hw", [(134, 238), (54, 96), (32, 32)])
+def test_cmunet_takes_pictures_of_any_even_size(size_hw):
+    config = network_config({"name": "cmu-net", "widths": [8, 8, 8, 8, 8]})
+    with torch.inference_mode():
+        logits = build(config).eval()(torch.rand(1, 3, 3, *size_hw))
+    assert logits.shape == (1, 1, size_hw[0] // 2, size_hw[1] // 2)
+
+
+def test_cmunet_hears_of_the_whole_picture():
+    network = build(network_config("cmu-net-siso")).eval()
+    picture = torch.rand(1, 1, 3, 128, 256, requires_grad=True)
+    network(picture)[0, 0, 10, 10].backward()
+    assert picture.grad[0, 0, :, 120:, 248:].abs().max() > 0
+
+
+def test_cmunet_makes_no_feature_map_at_full_resolution():
+    """Which bounds its memory at 1920x1080: the largest tensor is one half-resolution stage."""
+    largest = 0
+
+    def watch(module, inputs, output):
+        nonlocal largest
+        largest = max(largest, output.numel() if isinstance(output, torch.Tensor) else 0)
+
+    with torch.device("meta"):
+        network = build(network_config("cmu-net")).eval()
+        for module in network.modules():
+            module.register_forward_hook(watch)
+        assert network(torch.empty(1, 3, 3, 1080, 1920)).shape == (1, 1, 540, 960)
+    assert largest <= 32 * 544 * 960
+
+
+def test_shift_brings_channels_from_both_neighbours_and_zeros_at_the_ends():
+    x = torch.arange(3.0)[None, :, None, None, None].expand(1, 3, 4, 1, 1) + 1  # frame t holds t + 1 in all channels
+    shifted = shift(x, 1)[0, :, :, 0, 0]
+    assert shifted[:, 0].tolist() == [0, 1, 2]
+    assert shifted[:, 1].tolist() == [2, 3, 0]
+    assert torch.equal(shifted[:, 2:], x[0, :, 2:, 0, 0])
+
+
+@pytest.mark.parametrize(("shifted", "heard"), [(0.125, True), (0.0, False)])
+def test_tsmnet_hears_of_other_frames_by_the_shift_alone(shifted, heard):
+    torch.manual_seed(0)
+    config = network_config({"name": "tsm-net", "frames_in": 4, "widths": [8, 8, 8, 8], "shifted": shifted})
+    network = build(config).eval()
+    frames = torch.rand(1, 4, 3, 32, 32)
+    other = frames.clone()
+    other[:, 1] = 0
+    with torch.inference_mode():
+        differs = (network(frames) - network(other)).abs().amax(dim=(0, 2, 3)) > 1e-6
+    assert differs[1] and bool(differs[0]) == bool(differs[2]) == heard

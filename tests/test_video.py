@@ -6,67 +6,20 @@ import socket
 import subprocess
 import sys
 import threading
-from fractions import Fraction
 from pathlib import Path
 
 import av
 import boto3
 import numpy as np
 import pytest
-from av.audio.frame import AudioFrame
 from PIL import Image
+from tests.videos import FRAMES, GOP, WH, audio_only, encode, number_of, picture
 
 from specktrack.errors import ConfigError, MediaError, QuarantineReason, StorageError
 from specktrack.frames import Viewport
 from specktrack.schema import Clip, VideoRef
 from specktrack.storage import stat
 from specktrack.video import VideoInfo, container, probe, read_clip, write_video
-
-FRAMES = 72
-WH = (160, 96)
-BITS = 10
-GOP = 18
-
-
-def picture(number: int, wh: tuple[int, int] = WH) -> np.ndarray:
-    """A moving texture under a bar code of the number, 10 cells from the left, most significant last."""
-    width, height = wh
-    y, x = np.mgrid[:height, :width]
-    pixels = np.stack([(x * 2 + number * 5) % 256, (y * 2 + number * 3) % 256, (x + y) % 256], axis=-1).astype(np.uint8)
-    for bit in range(BITS):
-        cell = slice(bit * width // BITS, (bit + 1) * width // BITS)
-        pixels[: height // 3, cell] = 255 if number >> bit & 1 else 0
-    return pixels
-
-
-def number_of(pixels: np.ndarray) -> int:
-    """The number in the bar code of a picture of any size."""
-    height, width = pixels.shape[:2]
-    cells = [pixels[height // 6, (2 * bit + 1) * width // (2 * BITS)].mean() > 128 for bit in range(BITS)]
-    return sum(1 << bit for bit, on in enumerate(cells) if on)
-
-
-def encode(
-    path: Path, *, codec: str = "libx264", codec_options: dict[str, str] | None = None, pixel_format: str = "yuv420p",
-    wh: tuple[int, int] = WH, frames: int = FRAMES, pts_ms: list[int] | None = None, bframes: int = 3,
-    container_options: dict[str, str] | None = None, turn: tuple[int, bool] | None = None,
-) -> Path:  # fmt: skip
-    """Encode numbered pictures; the times are those of 30 frames per second unless ``pts_ms`` gives them."""
-    with av.open(str(path), "w", options=container_options or {}) as container:
-        stream = container.add_stream(codec, rate=30, options=codec_options or {})
-        stream.width, stream.height, stream.pix_fmt = (*wh, pixel_format)
-        stream.codec_context.gop_size, stream.codec_context.max_b_frames = GOP, bframes
-        if pts_ms:
-            stream.codec_context.time_base = Fraction(1, 1000)
-        if turn:
-            stream.set_display_rotation(turn[0], hflip=turn[1])
-        for number in range(frames):
-            frame = av.VideoFrame.from_ndarray(picture(number, wh), format="rgb24")
-            frame.pts = pts_ms[number] if pts_ms else number
-            frame.time_base = Fraction(1, 1000) if pts_ms else Fraction(1, 30)
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())
-    return path
 
 
 def read(
@@ -410,16 +363,6 @@ def test_a_clip_that_lost_many_pictures_is_damaged(videos: Path, tmp_path: Path)
 
 
 # --- refusals ---------------------------------------------------------------------------------------------------
-
-
-def audio_only(path: Path) -> Path:
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("aac", rate=44100)
-        frame = AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
-        frame.sample_rate = 44100
-        container.mux(stream.encode(frame))
-        container.mux(stream.encode())
-    return path
 
 
 BAD: dict[str, tuple[bytes, QuarantineReason, str]] = {

@@ -9,7 +9,7 @@ from specktrack.errors import ConfigError
 from specktrack.frames import FrameBatch, Trajectory, Viewport
 from specktrack.models.checkpoint import Model
 from specktrack.schema import Prompt
-from specktrack.tracking.windowed import WindowedTracker
+from specktrack.tracking.windowed import WindowedTracker, Windowing
 
 
 class Session(Protocol):
@@ -51,21 +51,25 @@ class Tracker(Protocol):
         ...
 
 
-def make_tracker(model: Model, *, device: str | None = None) -> Tracker:
+def make_tracker(model: Model, *, device: str | None = None, windowing: Windowing | None = None) -> Tracker:
     """The tracker of the model's family, on ``device`` or else on CUDA where there is one.
+
+    ``windowing`` is how a windowed network's heatmaps become rows: overlap, decoding and choice.
 
     ConfigError for networks that follow nothing by themselves, such as those that repair trajectories.
     """
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     if model.config.family == "windowed":
-        return WindowedTracker(model, device=place)
+        return WindowedTracker(model, device=place, config=windowing)
     raise ConfigError(f"a {model.config.family} network follows nothing by itself", model.card.name)
 
 
-def open_session(model: Model, *, prompt: Prompt | None = None, device: str | None = None) -> Session:
+def open_session(
+    model: Model, *, prompt: Prompt | None = None, device: str | None = None, windowing: Windowing | None = None
+) -> Session:
     """A session of ``model``; for many clips make one tracker and open its sessions.
 
     Frames come as FrameBatch at the size of the tracker's viewport, which ``video.read_clip`` delivers. ConfigError for
     a prompt where the model takes none: windowed networks know what they follow from their training.
     """
-    return make_tracker(model, device=device).open(prompt)
+    return make_tracker(model, device=device, windowing=windowing).open(prompt)

@@ -6,6 +6,8 @@ a row depends on its neighbourhood only and not on where a clip began.
 
 # N frames, K candidates
 
+from typing import Literal
+
 import numpy as np
 from pydantic import Field
 
@@ -15,6 +17,8 @@ from specktrack.config import Config
 class Choice(Config):
     """How candidates are weighed."""
 
+    kind: Literal["flight"] = "flight"
+    """The project's own."""
     frames: int = Field(default=4, ge=0)
     """Neighbours looked at on either side; 0 takes the highest peak of each frame alone."""
     threshold: float = Field(default=0.3, gt=0, lt=1)
@@ -25,6 +29,16 @@ class Choice(Config):
     """Distance between frames, network px, at which a step supports as little as no step at all."""
     support: float = Field(default=0.5, ge=0)
     """Weight of one neighbour's evidence against the candidate's own."""
+
+    @property
+    def behind(self) -> int:
+        """Frames before a row that it depends on."""
+        return self.frames
+
+    @property
+    def ahead(self) -> int:
+        """Frames after a row that it depends on."""
+        return self.frames
 
 
 def choose(xy: np.ndarray, score: np.ndarray, choice: Choice) -> tuple[np.ndarray, np.ndarray]:

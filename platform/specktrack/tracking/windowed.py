@@ -18,6 +18,7 @@ from specktrack.models.heatmap_network import HeatmapNetwork
 from specktrack.models.inference import Detector
 from specktrack.models.windowed_entries import Decoding, WindowedConfig
 from specktrack.schema import Prompt
+from specktrack.tracking.gated import Gate, choose_gated
 from specktrack.tracking.motion import Choice, choose
 
 
@@ -30,7 +31,8 @@ class Windowing(Config):
     """Peaks per frame that the choice may take from."""
     decoding: Decoding = "peaks"
     """How centres are found; of the published ones all but ``components`` know one object per frame or none."""
-    choice: Choice = Choice()
+    choice: Choice | Gate = Field(default=Choice(), discriminator="kind")
+    """How one of a frame's candidates is taken: ``flight`` weighs both neighbourhoods, ``gated`` is WASB's tracker."""
 
     def stride_of(self, network: WindowedConfig) -> int:
         """Frames from one window to the next."""
@@ -40,7 +42,7 @@ class Windowing(Config):
 def reach(network: WindowedConfig, config: Windowing) -> int:
     """Frames on either side that a row depends on, rounded up to a multiple of the stride."""
     stride = config.stride_of(network)
-    frames = network.frames_in - stride + config.choice.frames
+    frames = network.frames_in - stride + max(config.choice.behind, config.choice.ahead)
     return -(-frames // stride) * stride
 
 
@@ -165,10 +167,9 @@ class WindowedSession:
             mean = torch.stack([self._sums.pop(frame) / self._totals.pop(frame) for frame in frames])
             candidates_xy, candidates_score = self._detector.decode(mean)
             self._decoded.append(np.array(frames), candidates_xy.numpy(), candidates_score.numpy())
-        frame, xy_net, score = self._decoded.take(self._config.choice, last=last)
-        pts_s = np.array([self._pts_s.pop(int(f)) for f in frame])
         assert self._viewport is not None
-        xy_px = self._viewport.to_source(xy_net).astype(np.float32)
+        frame, xy_px, score = self._decoded.take(self._config.choice, self._viewport, last=last)
+        pts_s = np.array([self._pts_s.pop(int(f)) for f in frame])
         return Trajectory(frame, pts_s, xy_px, score)
 
 
@@ -189,16 +190,28 @@ class _Candidates:
         self._xy = np.concatenate([self._xy, xy_net])
         self._score = np.concatenate([self._score, score])
 
-    def take(self, choice: Choice, *, last: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Frames [N], chosen positions [N, 2] (NaN if absent) and scores [N] that are final now."""
-        stop = len(self) if last else max(self._chosen, len(self) - choice.frames)
-        xy, score = choose(self._xy, self._score, choice)
+    def take(
+        self, choice: Choice | Gate, viewport: Viewport, *, last: bool
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Frames [N], chosen positions [N, 2] (source px, NaN if absent) and scores [N] that are final now."""
+        stop = len(self) if last else max(self._chosen, len(self) - choice.ahead)
+        xy_px, score = _choose(self._xy, self._score, choice, viewport)
         rows = slice(self._chosen, stop)
-        result = self._frame[rows], xy[rows], score[rows]
-        drop = max(0, stop - choice.frames)
+        result = self._frame[rows], xy_px[rows], score[rows]
+        drop = max(0, stop - choice.behind)
         self._frame, self._xy, self._score = self._frame[drop:], self._xy[drop:], self._score[drop:]
         self._chosen = stop - drop
         return result
+
+
+def _choose(
+    xy_net: np.ndarray, score: np.ndarray, choice: Choice | Gate, viewport: Viewport
+) -> tuple[np.ndarray, np.ndarray]:
+    """Positions [N, 2] (source px) and scores [N]; a gate is measured in source px."""
+    if isinstance(choice, Gate):
+        return choose_gated(viewport.to_source(xy_net), score, choice)
+    xy, score = choose(xy_net, score, choice)
+    return viewport.to_source(xy).astype(np.float32), score
 
 
 def _window_weights(network: WindowedConfig) -> list[float]:

@@ -10,10 +10,12 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 
+from specktrack.box_metrics import BOX_PROTOCOLS
 from specktrack.datasets import export_rows
 from specktrack.datasets.dataset import DatasetVideo, make_dataset, save_dataset
 from specktrack.errors import ConfigError, StorageError
-from specktrack.evaluate import EvaluateConfig, EvaluationReport, evaluate
+from specktrack.evaluate import EvaluateConfig, EvaluationReport
+from specktrack.evaluate.points import evaluate
 from specktrack.frames import Trajectory
 from specktrack.ledger import Ledger
 from specktrack.protocols import PROTOCOLS
@@ -191,7 +193,7 @@ def test_other_labelled_objects_are_known_distractors(tmp_path: Path) -> None:
 def test_an_unknown_protocol_names_the_known_ones() -> None:
     with pytest.raises(ConfigError, match=r"protocol='four': input should be 'points', 'shuttlecock', .*'wasb'"):
         EvaluateConfig.parse({"data": "x", "predictions": "y", "protocol": "four"}, environment={})
-    assert EvaluateConfig.model_json_schema()["properties"]["protocol"]["enum"] == list(PROTOCOLS)
+    assert EvaluateConfig.model_json_schema()["properties"]["protocol"]["enum"] == [*PROTOCOLS, *BOX_PROTOCOLS]
 
 
 @pytest.mark.parametrize("given", [{}, {"model": "m", "predictions": "p"}])

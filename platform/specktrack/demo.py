@@ -14,7 +14,8 @@ from specktrack.annotate import AnnotateConfig, annotate
 from specktrack.config import Config, VerbConfig
 from specktrack.datasets import export_rows
 from specktrack.datasets.synthetic import SynthConfig, write_archive
-from specktrack.evaluate import EvaluateConfig, EvaluationReport, evaluate
+from specktrack.evaluate import EvaluateConfig, EvaluationReport
+from specktrack.evaluate.points import evaluate
 from specktrack.ledger import read_annotations
 from specktrack.models import DEFAULT_MODEL
 from specktrack.models.checkpoint import model_path

@@ -9,7 +9,7 @@ from rich.table import Table
 
 if TYPE_CHECKING:
     from specktrack.doctor import DoctorReport
-    from specktrack.evaluate import EvaluationReport
+    from specktrack.evaluate import BoxReport, EvaluationReport
     from specktrack.submit import SubmitReport
 
 _MAX_ITEMS = 6
@@ -33,7 +33,39 @@ def show(report: Any) -> None:
         _print(_text(plain))
 
 
-def show_evaluation(report: "EvaluationReport") -> None:
+def show_evaluation(report: "EvaluationReport | BoxReport") -> None:
+    """Of points or of boxes."""
+    from specktrack.evaluate import BoxReport  # which loads Arrow
+
+    if isinstance(report, BoxReport):
+        _show_boxes(report)
+    else:
+        _show_points(report)
+
+
+def _show_boxes(report: "BoxReport") -> None:
+    """The trackers, best first, then success by attribute."""
+    precision = f"precision {report.precision_px} px"
+    columns = ("success", precision, "norm. precision", "mean IoU", "pointing", "lost", "sequences missing")
+    table = _table(
+        ("tracker", "left"), *((name, "right") for name in columns),
+        title=f"{report.sequences} sequences, {report.frames} labels, protocol {report.protocol}",
+    )  # fmt: skip
+    for entry in report.trackers:
+        numbers = (entry.success_auc, entry.precision, entry.normalised_precision_auc, entry.average_overlap)
+        shares = (entry.pointing, entry.lost)
+        cells = ["-" if number is None else f"{number:.3f}" for number in (*numbers, *shares)]
+        table.add_row(entry.tracker, *cells, str(len(entry.missing_sequences)))
+    _print(table)
+    if report.attributes:
+        by_attribute = _table(("success", "left"), *((name, "right") for name in report.attributes))
+        for entry in report.trackers:
+            cells = [f"{entry.by_attribute[name].success_auc:.3f}" for name in report.attributes]
+            by_attribute.add_row(entry.tracker, *cells)
+        _print(by_attribute)
+
+
+def _show_points(report: "EvaluationReport") -> None:
     """Counts and ratios at each tolerance, then position errors, then the videos from worst to best."""
     counts = _table(
         ("tolerance", "left"), *((name, "right") for name in ("TP", "TN", "FP1", "FP2", "FN")),

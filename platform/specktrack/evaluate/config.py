@@ -13,17 +13,22 @@ class EvaluateConfig(VerbConfig):
     verb: ClassVar[str] = "evaluate"
 
     data: str
-    """The labels: a dataset's URI, or a folder in a format that ``data import`` knows."""
+    """The labels: a dataset's URI, a folder in a format that ``data import`` knows, or a box benchmark's folder or
+    JSON file."""
     model: str | None = None
-    """Annotate the dataset's videos with this model (name or path) and compare its rows."""
+    """Annotate the dataset's videos with this model (name or path), from the first box on in a box benchmark."""
     predictions: str | None = None
-    """Compare these rows instead: an output of annotate, or a .parquet, .csv or .jsonl file with the row columns."""
-    protocol: Literal["points", "shuttlecock", "tennis-game", "tennis-clip", "wasb"] = "points"
-    """Which videos count and how far is a hit."""
+    """Compare these instead: an output of annotate, a .parquet, .csv or .jsonl file with the row columns, or (boxes) a
+    folder of text files, one per sequence, in one folder per tracker."""
+    protocol: Literal[
+        "points", "shuttlecock", "tennis-game", "tennis-clip", "wasb",
+        "latot-all", "latot-test", "otb", "lasot", "got10k", "uav", "pointing",
+    ] = "points"  # fmt: skip
+    """Which videos count and how far is a hit; those after wasb are of box tracking."""
     output: str | None = None
-    """Folder or s3:// prefix for evaluation.json and frames.parquet."""
+    """Folder or s3:// prefix for evaluation.json, tables in Parquet and, for boxes, plots and report.html."""
     address: str | None = None
-    """Annotate on this Ray cluster ('auto', 'local' or ray://...); in this process if not given."""
+    """Work on this Ray cluster ('auto', 'local' or ray://...); in this process if not given."""
 
     @model_validator(mode="after")
     def _one_source_of_rows(self) -> Self:

@@ -1,0 +1,194 @@
+"""What a person looks at after an evaluation: the papers' three plots, and one page with tables by attribute."""
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+import numpy as np
+
+from specktrack.evaluate.box_report import BoxReport, BoxScores, TrackerEvaluation
+
+_COLOURS = (
+    "#d62728",
+    "#1f77b4",
+    "#2ca02c",
+    "#9467bd",
+    "#ff7f0e",
+    "#17becf",
+    "#e377c2",
+    "#8c564b",
+    "#7f7f7f",
+    "#bcbd22",
+)
+_DASHES = ("", "7 4", "2 3", "9 3 2 3")
+_LEGEND_LINES = 25
+"""Trackers named beside a plot; the others' lines are drawn thin and grey."""
+_LEFT, _TOP, _WIDTH, _HEIGHT, _SIDE = 56, 34, 420, 300, 250
+
+_COLUMNS: Mapping[str, str] = {
+    "success_auc": "success AUC",
+    "precision": "precision",
+    "normalised_precision_auc": "norm. precision AUC",
+    "normalised_precision": "norm. precision 0.2",
+    "success_50": "success 0.5",
+    "success_75": "success 0.75",
+    "average_overlap": "mean IoU",
+    "pointing": "pointing",
+    "lost": "frames lost",
+}
+
+
+def plots(report: BoxReport) -> dict[str, str]:
+    """SVG text by name: success, precision and normalised precision."""
+    at_px = f"precision at {report.precision_px} px"
+    steps = len(report.trackers[0].success_curve) - 1
+    drawn = {
+        "success": ("Success", "overlap threshold", np.arange(steps + 1) / steps, "success_curve", "success_auc"),
+        "precision": (f"Precision ({at_px})", "centre error, px", np.arange(51), "precision_curve", "precision"),
+        "normalised_precision": (
+            "Normalised precision", "centre error / box size", np.arange(51) / 100, "normalised_curve",
+            "normalised_precision_auc",
+        ),
+    }  # fmt: skip
+    return {
+        name: _plot(title, label, x, {t.tracker: (getattr(t, score), getattr(t, curve)) for t in report.trackers})
+        for name, (title, label, x, curve, score) in drawn.items()
+    }
+
+
+def page(report: BoxReport, sequences: Sequence[Mapping[str, Any]]) -> str:
+    """The whole evaluation as one HTML page without scripts or links; ``sequences`` are the rows per sequence."""
+    counted = f"{report.sequences} sequences ({report.tiny} tiny by LaTOT's rule), {report.frames} labels"
+    parts = [
+        f"<h1>{escape(report.data.rstrip('/').rpartition('/')[2])}, protocol {report.protocol}</h1>",
+        f"<p>{counted}; precision at {report.precision_px} px. Best by tracker first.</p>",
+        *_doubts(report),
+        _table(["tracker", *_COLUMNS.values()], [[t.tracker, *_numbers(t, _COLUMNS)] for t in report.trackers]),
+        "".join(f"<figure>{drawing}</figure>" for drawing in plots(report).values()),
+    ]
+    for key in ("success_auc", "precision", "normalised_precision_auc"):
+        parts += [f"<h2>{_COLUMNS[key].capitalize()} by attribute</h2>", _by_attribute(report, key)]
+    parts += ["<h2>Pointing by size of the label</h2>", _by_size(report), *_checks(report)]
+    parts += ["<h2>Sequences</h2>", _by_sequence(report, sequences)]
+    return (
+        f"<!doctype html><html lang=en><meta charset=utf-8><title>Evaluation</title>{_STYLE}{''.join(parts)}</html>\n"
+    )
+
+
+_STYLE = (
+    "<style>body{font:15px/1.45 system-ui,sans-serif;margin:2rem auto;max-width:80rem;padding:0 1rem;color:#222}"
+    "table{border-collapse:collapse;margin:.5rem 0 1.5rem;font-variant-numeric:tabular-nums}"
+    "td,th{padding:.15rem .7rem;border-bottom:1px solid #ddd;text-align:right}"
+    "td:first-child,th:first-child{text-align:left}td.best{font-weight:700}"
+    "figure{display:inline-block;margin:0 1rem 1rem 0}"
+    ".doubt{background:#fff4d6;padding:.4rem .8rem}</style>"
+)
+
+
+def _numbers(scores: BoxScores, columns: Mapping[str, str]) -> list[float | None]:
+    return [getattr(scores, name) for name in columns]
+
+
+def _doubts(report: BoxReport) -> list[str]:
+    """What a reader must know before comparing numbers."""
+    found = []
+    for tracker in report.trackers:
+        faults = {
+            f"{len(tracker.missing_sequences)} sequences without results, counted as lost": len(
+                tracker.missing_sequences
+            ),
+            f"{tracker.missing_frames} labels beyond the end of the results, counted as lost": tracker.missing_frames,
+            f"{tracker.held_frames} predictions that are no box": tracker.held_frames,
+        }
+        if told := [text for text, number in faults.items() if number]:
+            found.append(f"<p class=doubt>{escape(tracker.tracker)}: {'; '.join(told)}.</p>")
+    return found
+
+
+def _by_attribute(report: BoxReport, key: str) -> str:
+    names = list(report.attributes)
+    head = ["tracker", "all", *(f"{name} ({report.attributes[name]})" for name in names)]
+    rows: list[list[Any]] = [
+        [t.tracker, getattr(t, key), *(getattr(t.by_attribute[name], key) for name in names)] for t in report.trackers
+    ]
+    return _table(head, rows)
+
+
+def _by_size(report: BoxReport) -> str:
+    used = [i for i, bucket in enumerate(report.trackers[0].pointing_by_size) if bucket.frames]
+    sizes = report.trackers[0].pointing_by_size
+    head = ["tracker", *(f"{sizes[i].size} ({sizes[i].frames})" for i in used)]
+    return _table(head, [[t.tracker, *(_ratio(t, i) for i in used)] for t in report.trackers])
+
+
+def _ratio(tracker: TrackerEvaluation, bucket: int) -> float:
+    return tracker.pointing_by_size[bucket].hits / tracker.pointing_by_size[bucket].frames
+
+
+def _checks(report: BoxReport) -> list[str]:
+    return [
+        f"<p>{check.attribute}: labelled in {check.labelled} sequences, by its definition in {check.computed}; "
+        f"they differ in {len(check.differ)}.</p>"
+        for check in report.attribute_checks
+    ]
+
+
+def _by_sequence(report: BoxReport, sequences: Sequence[Mapping[str, Any]]) -> str:
+    """Success of every tracker on every sequence."""
+    names = [tracker.tracker for tracker in report.trackers]
+    cells: dict[str, dict[str, float]] = {}
+    for row in sequences:
+        cells.setdefault(row["sequence"], {})[row["tracker"]] = row["success_auc"]
+    rows: list[list[Any]] = [[sequence, *(found[name] for name in names)] for sequence, found in cells.items()]
+    return _table(["sequence, success AUC", *names], rows, best_in_row=True)
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[Any]], *, best_in_row: bool = False) -> str:
+    """Numbers with three digits; the best of each column (or row) is bold where there is something to compare."""
+    lines = ["<tr>" + "".join(f"<th>{escape(name)}</th>" for name in head) + "</tr>"]
+    for row in rows:
+        cells = []
+        for i, value in enumerate(row):
+            rivals = row[1:] if best_in_row else [other[i] for other in rows]
+            known = [rival for rival in rivals if isinstance(rival, float)]
+            best = min(known, default=None) if head[i] == "frames lost" else max(known, default=None)
+            mark = " class=best" if isinstance(value, float) and len(known) > 1 and value == best else ""
+            text = f"{value:.3f}" if isinstance(value, float) else "-" if value is None else escape(str(value))
+            cells.append(f"<td{mark}>{text}</td>")
+        lines.append(f"<tr>{''.join(cells)}</tr>")
+    return f"<table>{''.join(lines)}</table>"
+
+
+def _plot(title: str, x_label: str, x: np.ndarray, curves: Mapping[str, tuple[float, Sequence[float]]]) -> str:
+    """Curves over a grid, the best first in the legend with its score."""
+    ranked = sorted(curves.items(), key=lambda item: item[1][0], reverse=True)
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{_LEFT + _WIDTH + _SIDE}" height="{_TOP + _HEIGHT + 50}" '
+        'font-family="sans-serif" font-size="12">',
+        f'<text x="{_LEFT + _WIDTH / 2}" y="20" text-anchor="middle" font-size="15">{escape(title)}</text>',
+    ]
+    for tick in np.linspace(0, 1, 6):
+        left, down = _LEFT + tick * _WIDTH, _TOP + (1 - tick) * _HEIGHT
+        parts += [
+            f'<path d="M{_LEFT} {down:.1f}h{_WIDTH}M{left:.1f} {_TOP}v{_HEIGHT}" stroke="#ddd" fill="none"/>',
+            f'<text x="{_LEFT - 6}" y="{down + 4:.1f}" text-anchor="end">{tick:.1f}</text>',
+            f'<text x="{left:.1f}" y="{_TOP + _HEIGHT + 16}" text-anchor="middle">{tick * x[-1]:g}</text>',
+        ]
+    label_y = _TOP + _HEIGHT + 36
+    parts.append(f'<text x="{_LEFT + _WIDTH / 2}" y="{label_y}" text-anchor="middle">{escape(x_label)}</text>')
+    for i, (name, (score, curve)) in reversed(list(enumerate(ranked))):  # the best on top
+        points = " ".join(
+            f"{_LEFT + at / x[-1] * _WIDTH:.1f},{_TOP + (1 - value) * _HEIGHT:.1f}"
+            for at, value in zip(x, curve, strict=True)
+        )
+        named = i < _LEGEND_LINES
+        colour = _COLOURS[i % len(_COLOURS)] if named else "#ccc"
+        style = f'stroke="{colour}" stroke-width="{2 if named else 1}" stroke-dasharray="{_DASHES[i // 10 % 4]}"'
+        parts.append(f'<polyline points="{points}" fill="none" {style}/>')
+        if named:
+            y = _TOP + 8 + 13 * i
+            parts += [
+                f'<path d="M{_LEFT + _WIDTH + 12} {y}h22" fill="none" {style}/>',
+                f'<text x="{_LEFT + _WIDTH + 40}" y="{y + 4}">[{score:.3f}] {escape(name)}</text>',
+            ]
+    return "".join(parts) + "</svg>\n"

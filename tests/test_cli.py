@@ -100,6 +100,17 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, 
 # what people type
 
 
+def test_gc_removes_what_no_record_names_and_needs_no_sources(tmp_path, capsys):
+    orphan = tmp_path / "out/data/match-1/orphan.parquet"
+    orphan.parent.mkdir(parents=True)
+    orphan.write_bytes(b"rows of a writer that died")
+    assert cli.main(["annotate", "--output", str(tmp_path / "out"), "--gc", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["removed"] == 0  # it might still be at work
+    os.utime(orphan, (1, 1))
+    assert cli.main(["annotate", "--output", str(tmp_path / "out"), "--gc", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["removed"] == 1 and not orphan.exists()
+
+
 def test_words_options_and_overrides_mix_in_any_order() -> None:
     config = told("a.mp4", "--output", "x", "b.mp4", "lens.zoom=2", "--mode", "safe", "limit=3", "c d.mp4")
     assert config == EchoConfig(

@@ -9,6 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote
 
+import boto3
 import pytest
 
 from specktrack.errors import ConfigError, Conflict, MediaError, QuarantineReason, StorageError
@@ -127,6 +128,22 @@ class TestStore:
         with open_binary(ref) as file:
             assert file.read().decode() == name
         assert set(ref.key) <= set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
+
+
+def test_what_writers_left_unfinished_is_cleared_once_it_is_old(root: str) -> None:
+    store = open_store(root)
+    store.put("kept", b"x")
+    if root.startswith("s3"):
+        bucket, key = root.removeprefix("s3://").split("/", 1)
+        boto3.client("s3").create_multipart_upload(Bucket=bucket, Key=f"{key}/overlays/a.mp4")
+        boto3.client("s3").create_multipart_upload(Bucket=bucket, Key="another/owner")
+    else:
+        Path(store.root, "overlays").mkdir()
+        Path(store.root, "overlays/.1f.tmp").write_bytes(b"half")
+    assert store.clear_unfinished(older_than_s=1e9) == 0  # the test server begins every upload in 2010
+    assert store.clear_unfinished(older_than_s=-60) == 1
+    assert store.clear_unfinished(older_than_s=-60) == 0
+    assert [info.key for info in store.list()] == ["kept"]
 
 
 class TestFileStore:

@@ -5,7 +5,7 @@
     OUTPUT/_SUCCESS                               counts and the hash over all records; written last
 
 A commit writes the rows, then the record. Whoever dies in between leaves rows that no record names, which no reader
-sees and `seal` removes once they are old. Two writers of one clip both write rows; one record wins, and the loser
+sees and which are removed once they are old. Two writers of one clip both write rows; one record wins, and the loser
 takes its own rows back. There is no rename, and no listing of data is ever taken for the truth.
 """
 
@@ -113,7 +113,7 @@ class Ledger:
                 self.store.uri,
                 "run the same command again",
             )
-        self._sweep(records)
+        _remove_orphans(self.store, ORPHAN_AGE_S)
         ordered = [records[key] for key in sorted(records)]
         content = {
             "version": __version__,
@@ -153,12 +153,26 @@ class Ledger:
             )
         return record
 
-    def _sweep(self, records: Mapping[str, ClipRecord]) -> None:
-        """Remove rows that no record names and that are too old to be a commit in progress."""
-        named = {record.data_uri for record in records.values()}
-        for info in self.store.list("data/"):
-            if info.key not in named and time.time() - info.modified_s > ORPHAN_AGE_S:
-                self.store.delete(info.key)
+
+def collect_garbage(uri: str, *, older_than_s: float = ORPHAN_AGE_S) -> int:
+    """Remove what an output's writers left behind when they died; how many objects there were.
+
+    That is: rows that no record names, temporary files and unfinished uploads. Younger ones may belong to a writer at
+    work.
+    """
+    store = open_store(uri)
+    return _remove_orphans(store, older_than_s) + store.clear_unfinished(older_than_s=older_than_s)
+
+
+def _remove_orphans(store: Store, older_than_s: float) -> int:
+    """Records are read after the listing of rows, so rows that are committed meanwhile are seen as named."""
+    before_s = time.time() - older_than_s
+    old = [info.key for info in store.list("data/") if info.modified_s < before_s]
+    named = {record.data_uri for record in _records(store)} if old else set()
+    orphans = [key for key in old if key not in named]
+    for key in orphans:
+        store.delete(key)
+    return len(orphans)
 
 
 def read_records(uri: str, *, video: VideoRef | None = None) -> list[ClipRecord]:

@@ -1,8 +1,8 @@
 """What an annotate run is told, and what it reports."""
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
-from pydantic import Field, computed_field, field_validator
+from pydantic import Field, computed_field, field_validator, model_validator
 
 from specktrack.config import Config, VerbConfig
 from specktrack.errors import MediaError
@@ -14,8 +14,8 @@ class AnnotateConfig(VerbConfig):
 
     verb: ClassVar[str] = "annotate"
 
-    sources: tuple[str, ...] = Field(min_length=1)
-    """Videos, folders, globs, s3://bucket/prefix or @list.txt."""
+    sources: tuple[str, ...] = ()
+    """Videos, folders, globs, s3://bucket/prefix or @list.txt; at least one, except with ``gc``."""
     output: str
     """Folder or s3:// prefix for rows and records; a run that was interrupted in it is resumed."""
     model: str = DEFAULT_MODEL
@@ -28,6 +28,8 @@ class AnnotateConfig(VerbConfig):
     """Keep what is complete in the output; otherwise remove it and start over."""
     retry_quarantined: bool = False
     """Do clips again that were set aside."""
+    gc: bool = False
+    """Only remove from the output what writers that died left in it more than a day ago; annotate nothing."""
     address: str = "auto"
     """Ray cluster: auto (RAY_ADDRESS, or one that runs here, else a new one), local, or ray://host:port."""
     workers: int | None = Field(default=None, ge=1)
@@ -42,6 +44,12 @@ class AnnotateConfig(VerbConfig):
     def _one_source(cls, value: Any) -> Any:
         return (value,) if isinstance(value, str) else value
 
+    @model_validator(mode="after")
+    def _something_to_do(self) -> Self:
+        if not self.sources and not self.gc:
+            raise ValueError("sources: name at least one video, folder, glob, s3:// prefix or @list.txt")
+        return self
+
 
 class AnnotateReport(Config):
     """What a run did; the counts are of the clips that its sources name."""
@@ -55,6 +63,8 @@ class AnnotateReport(Config):
     """Clips that were complete already."""
     quarantined: dict[str, int] = {}
     """Clips set aside, now or before, by reason; a video that could not be read at all counts as one."""
+    removed: int = 0
+    """Objects removed by ``gc``."""
     planned_frames: int = 0
     """Frames of the clips that were not complete at the start."""
     frames: int = 0

@@ -18,7 +18,7 @@ from specktrack.annotate.progress import Meter
 from specktrack.cluster import connected
 from specktrack.config import sha_of
 from specktrack.errors import ConfigError, QuarantineReason, SpecktrackError
-from specktrack.ledger import SUCCESS, Ledger
+from specktrack.ledger import SUCCESS, Ledger, collect_garbage
 from specktrack.models.checkpoint import Model, load_model
 from specktrack.schema import ClipRecord, ClipStatus, VideoRef
 from specktrack.storage import expand_sources, open_store
@@ -37,6 +37,9 @@ def annotate(config: AnnotateConfig) -> AnnotateReport:
     another model or configuration, CheckpointError, StorageError.
     """
     started = time.monotonic()
+    if config.gc:
+        removed = collect_garbage(config.output)
+        return AnnotateReport(output=open_store(config.output).uri, videos=0, clips=0, removed=removed)
     videos, model = _videos(config), load_model(config.model)
     tracker = make_tracker(model, device="cpu")
     settings = outputs.settings_of(config, tracker)

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -75,6 +76,17 @@ class FileStore:
                         with suppress(FileNotFoundError):  # removed meanwhile, or a dangling link
                             found.append(file_info(path, key))
         return iter(sorted(found, key=lambda info: info.key))
+
+    def clear_unfinished(self, *, older_than_s: float) -> int:
+        """See Store: temporary files of writers that were killed."""
+        before_s, cleared = time.time() - older_than_s, 0
+        with os_errors(self.uri):
+            for path in self.root.rglob(".*.tmp"):
+                with suppress(FileNotFoundError):
+                    if path.stat().st_mtime < before_s:
+                        path.unlink()
+                        cleared += 1
+        return cleared
 
     @contextmanager
     def _written(self, key: str, data: bytes | BinaryIO) -> Iterator[Path]:

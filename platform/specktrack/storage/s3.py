@@ -77,6 +77,20 @@ class S3Store:
                     if key and not key.endswith("/"):  # consoles make empty objects as folders
                         yield ObjectInfo(key, item["Size"], item["ETag"].strip('"'), item["LastModified"].timestamp())
 
+    def clear_unfinished(self, *, older_than_s: float) -> int:
+        """See Store: multipart uploads, whose parts are paid for and not listed."""
+        begun = _client().get_paginator("list_multipart_uploads").paginate(Bucket=self._bucket, Prefix=self._prefix)
+        cleared, before_s = 0, time.time() - older_than_s
+        with _errors(self.uri):
+            for page in begun:
+                for upload in page.get("Uploads", ()):
+                    if upload["Initiated"].timestamp() < before_s:
+                        _client().abort_multipart_upload(
+                            Bucket=self._bucket, Key=upload["Key"], UploadId=upload["UploadId"]
+                        )
+                        cleared += 1
+        return cleared
+
 
 def _client() -> Any:
     """The S3 client for the AWS settings of this moment (one per process and setting; clients are thread-safe)."""

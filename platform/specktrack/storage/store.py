@@ -50,6 +50,12 @@ class Store(Protocol):
     def delete(self, key: str) -> None:
         """Remove an object; nothing happens if it is missing."""
 
+    def clear_unfinished(self, *, older_than_s: float) -> int:
+        """Remove what writers that died had begun and never finished; how many there were.
+
+        Younger ones may belong to a writer at work.
+        """
+
     def uri_of(self, key: str) -> str:
         """The object's own URI."""
 

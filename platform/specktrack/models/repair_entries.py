@@ -6,6 +6,9 @@ from pydantic import Field
 
 from specktrack.models.entry import Family, NetworkConfig
 
+REPAIRS = ("none", "ballistic")
+"""Ways to treat gaps that need no network."""
+
 
 class InpaintNetConfig(NetworkConfig):
     """InpaintNet, the trajectory rectification network of TrackNetV3 (Chen and Wang, MMAsia 2023)."""

@@ -20,6 +20,7 @@ from specktrack.errors import ConfigError
 from specktrack.frames import FrameBatch, Trajectory, Viewport, concat
 from specktrack.models.checkpoint import Model, load_model
 from specktrack.models.inpaint import InpaintNet
+from specktrack.models.repair_entries import REPAIRS
 from specktrack.schema import Prompt, Provenance, Visibility
 
 if TYPE_CHECKING:
@@ -55,10 +56,8 @@ def make_repair(name: str) -> Repair | None:
 
     Raises ConfigError if the weights are of a network that repairs nothing, CheckpointError if there are none.
     """
-    if name == "none":
-        return None
-    if name == "ballistic":
-        return Ballistic()
+    if name in REPAIRS:
+        return Ballistic() if name == "ballistic" else None
     model = load_model(name)
     if model.config.family != "repair":
         raise ConfigError("this model does not repair trajectories", name, remedy="none, ballistic or inpaintnet")

@@ -139,7 +139,7 @@ BAD_LINES = {
     "not finite": (["0,1,0.1,0.1", "1,1,nan,0.1"], r"00001\.csv:3 x is 'nan', not finite"),
     "twice": (["0,1,0.1,0.1", "0,1,0.2,0.2"], r"00001\.csv:3 has frame 0 a second time"),
     "fields": (["0,1,0.1,0.1", "1,1"], r"00001\.csv:3 has not 4 fields"),
-    "frame": (["0.5,1,0.1,0.1"], r"00001\.csv:2 Frame is '0\.5', not a frame number"),
+    "frame": (["0.5,1,0.1,0.1"], r"00001\.csv:2 Frame is '0\.5', not a whole number"),
     "word": (["0,7,0.1,0.1"], r"00001\.csv:2 Ball is '7', not one of 0, 1, 2, 3"),
     "outside": (["0,1,1.5,0.1", *(f"{i},0,-1,-1" for i in (1, 2, 3))], r"frame 0 lies at \(96, 4\.8\) px, outside"),
     "beyond": (["0,1,0.1,0.1", "1,0,-1,-1", "2,0,-1,-1", "9,0,-1,-1"], r"labels frame 9, its video has 4 frames"),
@@ -245,7 +245,7 @@ def test_badminton_export_divides_by_the_size(tmp_path: Path) -> None:
     source = badminton(tmp_path / "source")
     dataset = load_dataset(str(source))
     uri = dataset.card.videos[0].ref.uri
-    with pytest.raises(ConfigError, match=r"divides by the video's size, which is not known.*00001\.mp4"):
+    with pytest.raises(ConfigError, match=r"badminton needs the video's size, which is not known.*00001\.mp4"):
         export_rows(dataset.rows, "badminton", str(tmp_path / "out"))
     export_rows(dataset.rows, "badminton", str(source), sizes_wh_px={uri: WH})
     np.testing.assert_allclose(positions(load_dataset(str(source))), XY, atol=2e-3)
@@ -266,7 +266,7 @@ def test_plain_csv_and_jsonl_hold_every_column(tmp_path: Path) -> None:
 
 def test_exports_refuse_what_they_cannot_hold(tmp_path: Path) -> None:
     rows = load_dataset(str(shuttlecock(tmp_path / "source"))).rows
-    with pytest.raises(ConfigError, match=r"no such export of points: 'xls'.*csv, jsonl"):
+    with pytest.raises(ConfigError, match=r"no such export: 'xls'.*csv, jsonl"):
         export_rows(rows, "xls", str(tmp_path))
     second = rows.set_column(3, ROWS.field("object"), pa.array([1] * 4, pa.int32()))
     with pytest.raises(ConfigError, match=r"tracknet-csv holds one object per video: \[0, 1\]"):

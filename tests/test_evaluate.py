@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from specktrack.box_metrics import BOX_PROTOCOLS
-from specktrack.datasets import export_rows
+from specktrack.datasets import export_rows, import_dataset
 from specktrack.datasets.dataset import DatasetVideo, make_dataset, save_dataset
 from specktrack.errors import ConfigError, StorageError
 from specktrack.evaluate import EvaluateConfig, EvaluationReport
@@ -319,3 +319,15 @@ def test_a_model_is_evaluated_on_rendered_videos(tmp_path: Path) -> None:
     report = evaluate(EvaluateConfig(data=str(tmp_path / "archive"), model=str(tmp_path / "m.safetensors")))
     assert (report.frames, report.missing, report.beyond_labels, report.counts["total"]) == (14, 0, 0, 14)
     assert report.exit_code == 0
+
+
+@pytest.mark.real
+def test_the_shuttlecock_protocol_counts_the_10836_frames_that_its_authors_keep(
+    tmp_path: Path, real_data: Path
+) -> None:
+    rallies = str(real_data / "trajectories" / "shuttlecock_test")
+    import_dataset("auto", rallies, str(tmp_path / "set"), labels_only_wh_px=(1280, 720))
+    labels = {"data": str(tmp_path / "set"), "predictions": str(tmp_path / "set")}
+    report = evaluate(EvaluateConfig(protocol="shuttlecock", **labels))
+    assert (report.frames, report.counts["total"], report.missing, len(report.per_video)) == (10836, 10836, 0, 29)
+    assert report.f1 == report.at["published"]["f1"] == 1.0

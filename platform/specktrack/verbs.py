@@ -4,8 +4,9 @@ import tempfile
 from pathlib import Path
 from typing import Any, ClassVar
 
+import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt
 
 from specktrack import datasets, overlay
 from specktrack.config import Config, VerbConfig
@@ -24,20 +25,22 @@ class DataImportConfig(VerbConfig):
     verb: ClassVar[str] = "data_import"
 
     format: str
-    """A format of point labels, or auto."""
+    """auto, tennis, shuttlecock, multiball, volleyball, badminton, wasb-soccer, wasb-volleyball, wasb-basketball, cvat
+    or label-studio."""
     source: str
     """The folder with labels and videos."""
     destination: str
     """The folder or s3:// prefix for the dataset."""
+    videos: str | None = None
+    """The folder or s3:// prefix where the videos are, if not beside their labels; found by place or by file name."""
     labels_only_wh_px: tuple[PositiveInt, PositiveInt] | None = None
     """Width and height of the pictures, for labels that came without their videos."""
 
 
 def data_import(config: DataImportConfig) -> DatasetCard:
     """Import a dataset; its card."""
-    return datasets.import_dataset(
-        config.format, config.source, config.destination, labels_only_wh_px=config.labels_only_wh_px
-    )
+    where = config.model_dump(include={"videos", "labels_only_wh_px"})
+    return datasets.import_dataset(config.format, config.source, config.destination, **where)
 
 
 class DataCheckConfig(VerbConfig):
@@ -171,11 +174,16 @@ class ExportConfig(VerbConfig):
     annotations: str
     """An output of annotate, or a .parquet, .csv or .jsonl file of rows."""
     to: str
-    """csv or jsonl (one file for all rows); tracknet-csv, tennis or badminton (one file per video)."""
+    """csv, jsonl (all columns); tracknet-csv, tennis, badminton, multiball (points); cvat, label-studio (to correct
+    and to import again); coco, mot, otb, got10k (boxes)."""
     destination: str
-    """The file, or the folder for one file per video."""
+    """The folder, or the file where there is one to write."""
     video: str | None = None
     """Only the rows of this video (its URI, path or file name)."""
+    box_px: PositiveFloat | None = None
+    """Side of the square that stands for a point in formats of boxes, which refuse points without it."""
+    size_wh_px: tuple[PositiveInt, PositiveInt] | None = None
+    """Width and height of the pictures, for formats that need them where the videos cannot be read."""
 
 
 class ExportReport(Config):
@@ -191,11 +199,16 @@ def export(config: ExportConfig) -> ExportReport:
     rows = read_rows(config.annotations)
     if config.video is not None:
         rows = rows_of(rows, config.video, config.annotations)
-    sizes_wh_px = {}
-    if config.to == "badminton":  # which divides by the video's size
-        sizes_wh_px = {uri: probe(stat(uri)).size_wh_px for uri in pc.unique(rows["video"]).to_pylist()}
-    written = datasets.export_rows(rows, config.to, config.destination, sizes_wh_px=sizes_wh_px)
+    needs_size = config.to in datasets.EXPORTS and datasets.EXPORTS[config.to].needs_size
+    sizes_wh_px = _sizes_wh_px(config, rows) if needs_size else {}
+    written = datasets.export_rows(rows, config.to, config.destination, sizes_wh_px=sizes_wh_px, box_px=config.box_px)
     return ExportReport(rows=rows.num_rows, written=tuple(written))
+
+
+def _sizes_wh_px(config: ExportConfig, rows: pa.Table) -> dict[str, tuple[int, int]]:
+    """Each video's size: as given, or as it is."""
+    uris = pc.unique(rows["video"]).to_pylist()
+    return {uri: config.size_wh_px or probe(stat(uri)).size_wh_px for uri in uris}
 
 
 class RenderConfig(VerbConfig):

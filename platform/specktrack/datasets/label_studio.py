@@ -1,0 +1,169 @@
+"""Label Studio's JSON for video, read and written: predictions go out, corrected annotations come back as labels.
+
+    [{"data": {"video": URI}, "predictions" | "annotations": [{"result": [
+        {"type": "videorectangle", "value": {"sequence": [{"frame", "x", "y", "width", "height", "enabled", "time"}],
+                                             "framesCount", "duration", "labels"}}]}]}]
+
+Frames count from 1; x, y (the top left corner), width and height are percentages of the picture. ``enabled: false``
+says that the object is gone after that frame; between two others Label Studio interpolates linearly, so every frame is
+written. There are only boxes: a point is written as a square whose label ends in ``point``, and read back as a point.
+Labels are ``ball`` for object 0 and ``ball-k`` for object k, as for CVAT. Scores, times and visibility other than
+absent are not kept. Label Studio counts frames by the rate that is typed into its configuration: files that count other
+frames than the video has are refused, because every position would lie in a wrong frame.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from specktrack.datasets.boxes import corners
+from specktrack.datasets.cvat import label_of
+from specktrack.datasets.lines import ALL_FRAMES, Line, Sheet, VideoRows
+from specktrack.schema import Visibility
+
+CONFIG = """<View>
+  <Video name="video" value="$video" frameRate="{fps:g}"/>
+  <VideoRectangle name="box" toName="video"/>
+  <Labels name="labels" toName="video">
+{labels}
+  </Labels>
+</View>
+"""
+"""The labelling configuration that the written predictions fit."""
+
+
+def is_label_studio(data: bytes) -> bool:
+    """Whether a file begins like tasks of Label Studio."""
+    return data.lstrip()[:1] in (b"[", b"{") and b'"data"' in data[:100_000]
+
+
+def read_label_studio(data: bytes, place: str) -> tuple[list[Sheet], list[str]]:
+    """One sheet per task, and the problems in the file."""
+    try:
+        tasks = json.loads(data)
+    except ValueError as error:
+        return [], [f"{place} is not JSON: {error}"]
+    sheets, problems = [], []
+    for number, task in enumerate(tasks if isinstance(tasks, list) else [tasks]):
+        try:
+            sheets.append(_read_task(task))
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            what = str(error) if type(error) is ValueError else f"lacks {error}"
+            problems.append(f"{place} task {number} {what}")
+    if not sheets and not problems:
+        problems.append(f"{place} holds no tasks")
+    return sheets, problems
+
+
+def _read_task(task: Mapping[str, Any]) -> Sheet:
+    values = [value for value in task["data"].values() if isinstance(value, str)]
+    video = task["data"].get("video") or next(iter(values), "")
+    done = [item for item in task.get("annotations") or [] if not item.get("was_cancelled")]
+    versions = done or task.get("predictions") or []  # the last one submitted counts
+    regions = [item for item in (versions[-1]["result"] if versions else []) if item.get("type") == "videorectangle"]
+    lines: list[Line] = []
+    taken: dict[int, set[int | str]] = {}
+    counted = {int(region["value"]["framesCount"]) for region in regions if "framesCount" in region["value"]}
+    if len(counted) > 1:
+        raise ValueError(f"counts {sorted(counted)} frames in one video")
+    for region in regions:
+        value = region["value"]
+        frames = {line.frame: line for line in _read_region(value)}
+        name = re.fullmatch(r".*?(?:-(\d+))?( point)?", (value.get("labels") or [""])[0])
+        assert name is not None
+        number = int(name[1] or 0)
+        while not name[1] and taken.get(number, set()) & set(frames):
+            number += 1  # two at the same time: another object
+        taken.setdefault(number, set()).update(frames)
+        mine = [replace(line, object=number) for line in frames.values()]
+        lines += [replace(line, w=float("nan"), h=float("nan")) for line in mine] if name[2] else mine
+    return Sheet(lines, str(video), ALL_FRAMES, next(iter(counted), None))
+
+
+def _read_region(value: Mapping[str, Any]) -> Iterator[Line]:
+    """A line per frame in which the region is shown."""
+    keys = sorted(value["sequence"], key=lambda item: item["frame"])
+    for key, after in zip(keys, [*keys[1:], None], strict=True):
+        box, frame = _box(key), int(key["frame"]) - 1
+        yield _line(frame, box)
+        if after is None or not key.get("enabled", True):
+            continue
+        steps = int(after["frame"]) - 1 - frame
+        for step in range(1, steps):
+            yield _line(frame + step, box + (_box(after) - box) * step / steps, interpolated=True)
+
+
+def _box(key: Mapping[str, Any]) -> np.ndarray:
+    """Centre and size as shares of the picture, float64 [4]."""
+    if key.get("rotation"):
+        raise ValueError(f"has a rotated box in frame {key['frame']}; turn it back")
+    if int(key["frame"]) < 1:
+        raise ValueError(f"has frame {key['frame']}; Label Studio counts from 1")
+    x, y, w, h = (float(key[name]) / 100 for name in ("x", "y", "width", "height"))
+    if not np.isfinite([x, y, w, h]).all() or w <= 0 or h <= 0:
+        raise ValueError(f"has a box without a size in frame {key['frame']}")
+    return np.array([x + w / 2, y + h / 2, w, h])
+
+
+def _line(frame: int, box: np.ndarray, *, interpolated: bool = False) -> Line:
+    x, y, w, h = box.tolist()
+    return Line(frame, x, y, Visibility.CLEAR, 0, w, h, interpolated)
+
+
+# --- writing --------------------------------------------------------------------------------------------------------
+
+
+def write_label_studio(videos: Sequence[VideoRows]) -> bytes:
+    """One task per video, with its rows as a prediction that a person can correct."""
+    return (json.dumps([_task(video) for video in videos], indent=1) + "\n").encode()
+
+
+def label_config(videos: Sequence[VideoRows]) -> bytes:
+    """The labelling configuration for the project that takes the predictions."""
+    names = sorted({_label(video, number) for video in videos for number in video.tracks})
+    labels = "\n".join(f'    <Label value="{name}"/>' for name in names)
+    return CONFIG.format(fps=round(videos[0].fps, 3), labels=labels).encode()
+
+
+def _label(video: VideoRows, number: int) -> str:
+    return label_of(number) + (" point" if _is_point(video, number) else "")
+
+
+def _is_point(video: VideoRows, number: int) -> bool:
+    track = video.tracks[number]
+    return bool(np.isnan(track.wh_px[track.present]).any())
+
+
+def _task(video: VideoRows) -> dict[str, Any]:
+    regions = [_region(video, number) for number, track in video.tracks.items() if track.present.any()]
+    scores = np.concatenate([track.score[track.present] for track in video.tracks.values()])
+    prediction: dict[str, Any] = {"model_version": "specktrack", "result": regions}
+    if len(scores) and not np.isnan(scores).any():
+        prediction["score"] = round(float(scores.mean()), 4)
+    return {"data": {"video": video.uri}, "predictions": [prediction]}
+
+
+def _region(video: VideoRows, number: int) -> dict[str, Any]:
+    assert video.wh_px is not None
+    track = video.tracks[number]
+    share = corners(video, number) / np.array([*video.wh_px, *video.wh_px]) * 100
+    sequence = []
+    present = track.present
+    for i in np.flatnonzero(present):
+        stays = bool(i + 1 < len(track) and present[i + 1] and track.frame[i + 1] == track.frame[i] + 1)
+        box = dict(zip(("x", "y", "width", "height"), share[i].round(6).tolist(), strict=True))
+        time_s = round(float(track.pts_s[i]), 6)
+        frame = int(track.frame[i]) + 1
+        sequence.append({"frame": frame, "time": time_s, "enabled": stays, "rotation": 0, **box})
+    value = {
+        "sequence": sequence, "framesCount": video.frames, "duration": round(video.frames / video.fps, 6),
+        "labels": [_label(video, number)],
+    }  # fmt: skip
+    return {
+        "id": f"object{number}", "type": "videorectangle", "origin": "prediction", "from_name": "box",
+        "to_name": "video", "value": value,
+    }  # fmt: skip

@@ -5,10 +5,17 @@ import pytest
 import torch
 
 from specktrack import models
+from specktrack.config import read_yaml
+from specktrack.datasets.synthetic import SynthConfig, write_archive
 from specktrack.errors import CheckpointError, ConfigError
 from specktrack.models import build, network_config
 from specktrack.models.windowed_entries import SpeckNetConfig
+from specktrack.training.batches import Batches
 from specktrack.training.config import RECIPES, TrainConfig, recipe_path
+from specktrack.training.frame_cache import load_videos
+from specktrack.training.learner import Learner, learn
+from specktrack.training.loop import sampler_of
+from specktrack.training.optimiser import learning_rate
 from specktrack.training.state import TrainState
 
 CPU = torch.device("cpu")
@@ -35,7 +42,7 @@ def pictures(frames_in, windows, seed=0, wh=(64, 48)):
     return torch.from_numpy(frames).clamp(0, 1), torch.from_numpy(xy)
 
 
-@pytest.mark.parametrize("name", [name for name, entry in models.ZOO.items() if entry.family == "windowed"])
+@pytest.mark.parametrize("name", models.ZOO)
 def test_every_network_overfits_16_frames_to_under_one_px(name):
     torch.manual_seed(0)
     network_of = network_config(name)
@@ -100,14 +107,147 @@ def test_the_learning_rate_warms_up_and_falls():
     assert rates[0] == pytest.approx(0.5e-3) and max(rates) == rates[2] == 1e-3 and rates[-1] < 0.1e-3
 
 
-@pytest.mark.parametrize("name", sorted(path.stem for path in RECIPES.glob("*.yaml")))
-def test_shipped_recipes_are_valid(name):
-    recipe = TrainConfig.parse({"data": ["d"], "output": "o"}, yaml_file=recipe_path(name), environment={})
-    assert recipe.network.name in models.ZOO
+RECIPE_NAMES = sorted(path.stem for path in RECIPES.glob("*.yaml"))
+
+
+@pytest.fixture(scope="module")
+def rendered(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("rendered")
+    write_archive(SynthConfig(videos=1, frames=24, width_px=128, height_px=80), str(folder))
+    return folder
+
+
+@pytest.mark.parametrize("name", RECIPE_NAMES)
+def test_every_recipe_names_a_network_and_runs_two_steps(name, rendered):
+    network = {} if name != "fast" else {"network": "tracknet-v2"}
+    options = {"data": [str(rendered)], "output": "o", "sampling.crop_wh": [64, 48], "batch_size": 2, **network}
+    recipe = TrainConfig.parse(options, yaml_file=recipe_path(name), environment={})
+    assert recipe.network.name in models.ZOO and recipe.steps > 2
+    losses = learned(recipe, rendered, steps=2)
+    assert len(losses) == 2 and np.isfinite(losses).all() and losses[0] > 0
+
+
+def learned(recipe, folder, *, steps, workers=1):
+    """Losses of the first steps of a run, without Ray."""
+    loss_curve, state = [], None
+    videos = load_videos((str(folder),), input_wh=(128, 80), folder=folder / "cache")
+    sampler = sampler_of(recipe, videos)
+    recipe = recipe.with_steps(windows=len(sampler))
+    torch.manual_seed(recipe.seed)
+    state = TrainState(build(recipe.network).train(), recipe, CPU)
+    batches = Batches(
+        videos, sampler, batch_size=recipe.batch_size, steps=range(steps), shards=range(recipe.parts),
+        parts=recipe.parts, device=CPU,
+    )  # fmt: skip
+    for shards in batches:
+        loss_curve.append(float(learn(Learner(state.network), state, shards, recipe)["loss"]))
+    return loss_curve
+
+
+def test_every_network_of_the_zoo_has_its_recipe():
+    windowed = {name for name, entry in models.ZOO.items() if entry.family == "windowed"}
+    assert windowed <= {read_yaml(recipe_path(name)).get("network", {}).get("name") for name in RECIPE_NAMES}
+
+
+def test_epochs_are_counted_in_windows():
+    assert config(epochs=2.5, batch_size=4).with_steps(windows=100).steps == 62
+    assert config(steps=7).with_steps(windows=100).steps == 7
+
+
+@pytest.mark.parametrize(("options", "rates"), [
+    ({"schedule": "constant"}, [1, 1, 1, 1]),
+    ({"schedule": "steps", "milestones": [0.3333, 0.6667]}, [1, 1, 0.1, 0.01]),
+    ({"schedule": "cosine"}, [1, 0.99 * (1 + np.cos(np.pi * 0.3)) / 2 + 0.01, None, None]),
+])  # fmt: skip
+def test_schedules(options, rates):
+    run = config(steps=30, warmup_steps=0, learning_rate=2.0, **options)
+    for step, wanted in zip((0, 9, 15, 25), rates, strict=True):
+        assert wanted is None or learning_rate(run, step) == pytest.approx(2.0 * wanted)
+
+
+@pytest.mark.parametrize(("name", "kind"), [
+    ("adamw", torch.optim.AdamW), ("adam", torch.optim.Adam), ("adadelta", torch.optim.Adadelta),
+])  # fmt: skip
+def test_every_optimiser_learns_and_goes_on_exactly(name, kind, tmp_path):
+    run = config(steps=8, optimiser=name, learning_rate=1.0 if name == "adadelta" else 1e-3, warmup_steps=0)
+    torch.manual_seed(0)
+    whole = TrainState(build(SpeckNetConfig(**TINY)).train(), run, CPU)
+    assert type(whole.optimizer) is kind
+    start = {key: value.clone() for key, value in whole.network.state_dict().items()}
+    steps(whole, range(3))
+    whole.save(tmp_path)
+    again = TrainState(build(SpeckNetConfig(**TINY)).train(), run, CPU)
+    again.restore(tmp_path)
+    assert steps(again, range(3, 5)) == steps(whole, range(3, 5))
+    assert not torch.equal(start["head.weight"], whole.network.state_dict()["head.weight"])
+
+
+def test_a_batch_that_is_not_finite_changes_nothing_but_the_count():
+    state = fresh()
+    steps(state, range(2))
+    before = {key: value.clone() for key, value in state.network.state_dict().items()}
+    frames, xy = pictures(4, 2)
+    state.buffers.begin()
+    loss = state.network.loss(frames * torch.inf, xy)["loss"]
+    loss.backward()
+    state.apply()
+    assert (state.step, state.skipped) == (3, 1)
+    after = state.network.state_dict()
+    assert all(torch.equal(after[key], value) for key, value in before.items() if value.is_floating_point())
+    assert np.isfinite(steps(state, [2])).all()
+
+
+def test_a_run_whose_gradients_are_not_finite_ends_with_the_remedy():
+    state = fresh()
+    with pytest.raises(ConfigError, match=r"not finite in too many steps: 2 \(step 2\); lower learning_rate"):
+        for _ in range(3):
+            state.update(sum(p.sum() for p in state.network.parameters()) * torch.inf)
+
+
+def test_a_flipped_bit_in_a_checkpoint_is_seen(tmp_path):
+    fresh().save(tmp_path)
+    file = tmp_path / "state.safetensors"
+    damaged = bytearray(file.read_bytes())
+    damaged[-40] ^= 1
+    file.write_bytes(damaged)
+    with pytest.raises(CheckpointError, match="does not match its hash"):
+        fresh().restore(tmp_path)
+
+
+def test_shards_on_one_worker_give_the_mean_gradient_and_statistics():
+    """Two shards in a row: the gradient of the mean loss, and batch statistics that are the mean of both."""
+    one, other = (pictures(4, 2, seed=seed) for seed in (1, 2))
+    state, twins = fresh(), (fresh(), fresh())
+    state.buffers.begin()
+    for number, (frames, xy) in enumerate((one, other)):
+        (state.network.loss(frames, xy)["loss"] / 2).backward()
+        if number == 0:
+            state.buffers.next_shard()
+    for twin, (frames, xy) in zip(twins, (one, other), strict=True):
+        twin.network.loss(frames, xy)["loss"].backward()
+    for name, parameter in state.network.named_parameters():
+        apart = [dict(twin.network.named_parameters())[name].grad for twin in twins]
+        torch.testing.assert_close(parameter.grad, (apart[0] + apart[1]) / 2, rtol=1e-4, atol=1e-5)
+    state.apply()
+    for name, buffer in state.network.named_buffers():
+        if buffer.is_floating_point():
+            apart = [dict(twin.network.named_buffers())[name] for twin in twins]
+            torch.testing.assert_close(buffer, (apart[0] + apart[1]) / 2)
+
+
+def test_blended_windows_are_judged_by_blended_labels():
+    network = fresh().network
+    frames, xy = pictures(4, 2)
+    share = torch.full((2, 4), 0.75)
+    wanted = 0.75 * network.wanted(xy, (48, 64)) + 0.25 * network.wanted(xy.flip(0), (48, 64))
+    with torch.no_grad():
+        given = Learner(network)(frames, xy, xy.flip(0), share)["loss"]
+        assert given == pytest.approx(float(network.judge(network(frames), wanted, xy)["loss"]), rel=1e-5)
+        assert Learner(network)(frames, xy, xy, torch.ones(2, 4))["loss"] == network.loss(frames, xy)["loss"]
 
 
 def test_an_unknown_recipe_is_answered_with_the_shipped_ones():
-    with pytest.raises(ConfigError, match=r"no such recipe: 'nosuch'; shipped are: specknet, specknet-cpu"):
+    with pytest.raises(ConfigError, match=r"no such recipe: 'nosuch'; shipped are: .*fast, "):
         recipe_path("nosuch")
 
 

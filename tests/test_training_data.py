@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 
+from specktrack import augment
 from specktrack.frames import Trajectory, Viewport
 from specktrack.sampling import LabelledVideo, SamplingConfig, WindowSampler, motion_cells
 from specktrack.schema import VideoRef
@@ -27,7 +28,7 @@ def video(seed=0, wh=(WIDTH, HEIGHT)):
     return CachedVideo(ref, Viewport(wh, wh), torch.from_numpy(pixels), label, labelled)
 
 
-def batches(videos, *, rank=0, world_size=1, steps=range(4), batch_size=8, config=None):
+def shards_of(videos, *, shards=range(1), parts=1, steps=range(4), batch_size=8, config=None):
     config = config or SamplingConfig(crop_wh=(64, 48))
     sampler = WindowSampler([v.sampling for v in videos], frames_in=4, seed=3, config=config)
     return Batches(
@@ -35,10 +36,14 @@ def batches(videos, *, rank=0, world_size=1, steps=range(4), batch_size=8, confi
         sampler,
         batch_size=batch_size,
         steps=steps,
-        rank=rank,
-        world_size=world_size,
+        shards=shards,
+        parts=parts,
         device=torch.device("cpu"),
     )
+
+
+def batches(videos, **options):
+    return [batch for [batch] in shards_of(videos, **options)]
 
 
 def test_labels_stay_on_the_dot_through_crop_zoom_mirror_and_time():
@@ -64,7 +69,7 @@ def test_absent_frames_have_no_position():
 def test_ranks_share_out_the_batch_of_one_worker():
     videos = [video(0), video(1)]
     whole = [b.xy_net for b in batches(videos)]
-    halves = [list(batches(videos, rank=rank, world_size=2)) for rank in (0, 1)]
+    halves = [list(batches(videos, shards=range(rank, 2, 2), parts=2)) for rank in (0, 1)]
     for step, xy in enumerate(whole):
         np.testing.assert_array_equal(halves[0][step].xy_net, xy[0::2])
         np.testing.assert_array_equal(halves[1][step].xy_net, xy[1::2])
@@ -120,3 +125,47 @@ def test_crops_lie_where_they_are_asked_to(on_object, on_motion, nearer):
         for name, (x, y) in {"ball": plain.xy_net[sample.start], "motion": (152, 88)}.items():
             inside[name] += x0 <= x < x0 + width and y0 <= y < y0 + height
     assert inside[nearer] == len(numbers) and inside["ball" if nearer == "motion" else "motion"] == 0
+
+
+def blend(frames, xy, how, seed=1):
+    return augment.mix(frames, xy, augment.AugmentConfig(mix=how), seed)
+
+
+def test_sample_mixup_blends_windows_and_their_background_alike():
+    frames = torch.rand(3, 5, 3, 8, 8)  # a background before four frames
+    xy = torch.arange(24.0).view(3, 4, 2)
+    mixed = blend(frames, xy, "samples")
+    others = (mixed.other_xy_net[:, 0, 0] / 8).long()
+    assert sorted(others.tolist()) == [0, 1, 2] and torch.equal(mixed.xy_net, xy)
+    assert ((mixed.share >= 0.5) & (mixed.share <= 1)).all() and (mixed.share == mixed.share[:, :1]).all()
+    share = mixed.share[:, :1, None, None, None]
+    torch.testing.assert_close(mixed.frames_BTCHW, share * frames + (1 - share) * frames[others])
+
+
+def test_frame_mixup_keeps_order_and_blends_neighbours():
+    frames = torch.arange(5.0).view(1, 5, 1, 1, 1).expand(2, 5, 3, 4, 4) + 10  # the background is 10
+    xy = torch.stack([torch.arange(1.0, 5), torch.zeros(4)], dim=-1).expand(2, 4, 2)
+    for seed in range(10):
+        mixed = blend(frames, xy, "frames", seed)
+        assert (mixed.frames_BTCHW[:, 0] == 10).all()
+        values = mixed.frames_BTCHW[:, 1:, 0, 0, 0] - 10
+        wanted = mixed.share * mixed.xy_net[..., 0] + (1 - mixed.share) * mixed.other_xy_net[..., 0]
+        torch.testing.assert_close(values, wanted)
+        assert (values.diff(dim=1) > 0).all()
+        assert set((mixed.other_xy_net - mixed.xy_net)[..., 0].unique().tolist()) <= {0.0, 1.0}
+
+
+def test_every_target_size_has_equal_weight_however_large_the_object_is():
+    whole = video().sampling
+    sizes = np.geomspace(3, 12, FRAMES).astype(np.float32)
+    sizes[::7] = np.nan  # taken for nominal_px
+    sized = LabelledVideo(whole.xy_net, whole.labelled, whole.motion, whole.wh_net, sizes)
+    config = SamplingConfig(target_px=(4, 16), zoom=(0.1, 10), nominal_px=5, crop_wh=(16, 16), skip_frames=0)
+    sampler = WindowSampler([sized], frames_in=1, seed=0, config=config)
+    seen = []
+    for number in range(40 * len(sampler)):
+        sample = sampler.sample(number)
+        size = sizes[sample.start] if not np.isnan(sizes[sample.start]) else 5
+        seen.append(size * 16 / sample.crop[2])
+    shares = np.histogram(np.log(seen), bins=np.log([4, 5.66, 8, 11.3, 16]))[0] / len(seen)
+    assert shares.min() > 0.17 and shares.max() < 0.3  # crops are whole pixels, so the rims leak a little

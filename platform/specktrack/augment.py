@@ -2,8 +2,13 @@
 
 # B batch, T frames in window, C channel, H W network px
 
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 
 from specktrack.config import Config
 
@@ -27,6 +32,51 @@ class AugmentConfig(Config):
     """Standard deviation of noise drawn for each pixel."""
     blur: float = 0.2
     """Share of windows that are softened."""
+    mix: Literal["none", "samples", "frames"] = "none"
+    """TrackNetV3's mixup: two windows of a batch blended, or neighbouring frames of one window."""
+    mix_alpha: float = Field(default=0.5, gt=0)
+    """Both parameters of the Beta distribution that the blend is drawn from."""
+
+
+@dataclass(frozen=True)
+class Blend:
+    """Blended frames and what each is a blend of."""
+
+    frames_BTCHW: torch.Tensor
+    xy_net: torch.Tensor
+    """[B, T, 2]: where the object is in the stronger part."""
+    other_xy_net: torch.Tensor
+    """[B, T, 2]: where it is in the weaker part."""
+    share: torch.Tensor
+    """[B, T]: weight of the stronger part, at least one half."""
+
+
+def mix(frames_BTCHW: torch.Tensor, xy_net: torch.Tensor, config: AugmentConfig, seed: int) -> Blend:
+    """Blend frames as TrackNetV3 (MMAsia 2023) does; heatmaps are to be blended with the same shares.
+
+    ``samples``: every window with another of the batch, a background picture before the frames included. ``frames``:
+    blends are laid between neighbouring frames and T of these 2 T - 1 frames taken in order. The share is
+    max(s, 1 - s) with s drawn from Beta(alpha, alpha).
+    """
+    batch, frames = xy_net.shape[:2]
+    draw = np.random.default_rng(seed)
+    share = draw.beta(config.mix_alpha, config.mix_alpha, size=(batch, 1))
+    share = np.maximum(share, 1 - share).repeat(frames, axis=1)
+
+    def on_device(values: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(values).to(frames_BTCHW.device)
+
+    if config.mix == "samples":
+        others, weight = on_device(draw.permutation(batch)), on_device(share.astype(np.float32))
+        blended = torch.lerp(frames_BTCHW[others], frames_BTCHW, weight[:, :1, None, None, None])
+        return Blend(blended, xy_net, xy_net[others], weight)
+    taken = np.sort(draw.random((batch, 2 * frames - 1)).argsort(axis=1)[:, :frames], axis=1)  # odd ones are blends
+    weight = on_device(np.where(taken % 2 == 1, share, 1).astype(np.float32))
+    window = on_device(np.arange(batch)[:, None])
+    one, other = on_device(taken // 2), on_device((taken + 1) // 2)
+    background, moving = frames_BTCHW[:, :-frames], frames_BTCHW[:, -frames:]
+    blended = torch.lerp(moving[window, other], moving[window, one], weight[..., None, None, None])
+    return Blend(torch.cat([background, blended], dim=1), xy_net[window, one], xy_net[window, other], weight)
 
 
 def photometric(frames_BTCHW: torch.Tensor, config: AugmentConfig, generator: torch.Generator) -> torch.Tensor:

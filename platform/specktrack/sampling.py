@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+from pydantic import Field
 
 from specktrack.config import Config
 from specktrack.errors import ConfigError
@@ -27,6 +28,8 @@ class LabelledVideo:
     motion: np.ndarray
     """float32 [N, rows, columns]: mean absolute difference to the frame before, per cell of MOTION_CELL_PX."""
     wh_net: tuple[int, int]
+    size_net: np.ndarray | None = None
+    """float32 [N], side of the object (square root of its area), NaN where the labels do not say."""
 
 
 @dataclass(frozen=True)
@@ -50,13 +53,22 @@ class SamplingConfig(Config):
     crop_wh: tuple[int, int] = (256, 160)
     """Size of a training picture, network px; the whole frame where it is at least as large."""
     zoom: tuple[float, float] = (0.75, 1.6)
-    """Range of magnifications, log-uniform: every target size gets its turn."""
+    """Range of magnifications, log-uniform."""
+    target_px: tuple[float, float] | None = None
+    """Range of the object's size in the training picture: the magnification is drawn, within ``zoom``, so that every
+    size in it has equal weight on a logarithmic scale, however large the object is in the video."""
+    nominal_px: float = Field(default=5.0, gt=0)
+    """Size of an object, network px, where the labels do not say it; for ``target_px``."""
     on_object: float = 0.7
     """Share of crops placed around the object, where there is one."""
     on_motion: float = 0.2
     """Share of crops placed on motion away from the object: players, rackets, shadows (hard negatives)."""
     skip_frames: float = 0.15
     """Share of windows that take every second frame: faster motion, lower frame rates."""
+    mirror: float = 0.5
+    """Share of windows with left and right exchanged."""
+    reverse: float = 0.5
+    """Share of windows played backwards."""
 
 
 class WindowSampler:
@@ -89,19 +101,29 @@ class WindowSampler:
         if start + span > len(video.labelled) or not video.labelled[start : start + span].all():
             step, span = 1, self.frames_in
         crop = self._crop(video, start + span // 2, draw)
-        mirrored, reversed_time = draw.random(2) < 0.5
+        mirrored, reversed_time = draw.random(2) < (self.config.mirror, self.config.reverse)
         return Sample(video_index, start, step, crop, bool(mirrored), bool(reversed_time), number)
 
     def _crop(self, video: LabelledVideo, frame: int, draw: np.random.Generator) -> tuple[int, int, int, int]:
         """A crop of the drawn magnification around the object, around motion or anywhere."""
         width, height = video.wh_net
-        zoom = float(np.exp(draw.uniform(*np.log(self.config.zoom))))
+        zoom = self._zoom(video, frame, draw)
         crop_w = min(width, round(self.config.crop_wh[0] / zoom))
         crop_h = min(height, round(self.config.crop_wh[1] / zoom))
         centre = self._centre(video, frame, draw)
         jitter = draw.uniform(-0.4, 0.4, size=2) * (crop_w, crop_h)
         x0, y0 = np.clip(centre + jitter - (crop_w / 2, crop_h / 2), 0, (width - crop_w, height - crop_h))
         return int(x0), int(y0), crop_w, crop_h
+
+    def _zoom(self, video: LabelledVideo, frame: int, draw: np.random.Generator) -> float:
+        """A magnification for the object's size at ``frame``."""
+        config = self.config
+        if config.target_px is None:
+            return float(np.exp(draw.uniform(*np.log(config.zoom))))
+        size = np.nan if video.size_net is None else float(video.size_net[frame])
+        if np.isnan(size):
+            size = config.nominal_px
+        return float(np.clip(np.exp(draw.uniform(*np.log(config.target_px))) / size, *config.zoom))
 
     def _centre(self, video: LabelledVideo, frame: int, draw: np.random.Generator) -> np.ndarray:
         kind = draw.random()

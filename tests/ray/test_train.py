@@ -1,12 +1,15 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
 
 import boto3
 import pytest
+import ray
 import torch
 
 from specktrack.datasets.synthetic import SynthConfig, write_archive
@@ -63,10 +66,14 @@ def parent(process):
     return Path("/proc") / (process / "stat").read_text().rpartition(")")[2].split()[1]
 
 
-def kill_training_worker_after_checkpoint(output, killed):
-    """SIGKILL the process of the training worker as soon as a checkpoint is there: one of our own Ray's, no other's."""
+def wait_for_checkpoint(output):
     while not list(Path(output).glob("run/checkpoint_*/state.safetensors")):
         time.sleep(0.01)
+
+
+def kill_training_worker_after_checkpoint(output, killed):
+    """SIGKILL one training worker as soon as a checkpoint is there: one of our own Ray's, no other's."""
+    wait_for_checkpoint(output)
     for process in Path("/proc").glob("[0-9]*"):
         try:
             if b"RayTrainWorker" in (process / "cmdline").read_bytes():
@@ -74,24 +81,72 @@ def kill_training_worker_after_checkpoint(output, killed):
                 if parent(raylet).name == str(os.getpid()):
                     os.kill(int(process.name), signal.SIGKILL)
                     killed.set()
+                    return
         except (FileNotFoundError, ProcessLookupError):
             continue
 
 
-def test_a_killed_worker_resumes_to_the_weights_of_an_undisturbed_run(archive, tmp_path):
-    calm = config(archive, tmp_path, output=str(tmp_path / "calm"), steps=40)
-    train(calm)
-    torn, killed = config(archive, tmp_path, output=str(tmp_path / "torn"), steps=40), threading.Event()
+EXACT = {"steps": 24, "checkpoint_every": 4, "shards": 2, "precision": "fp32", "augment.mix": "samples"}
+
+
+@pytest.fixture(scope="module")
+def calm(archive, tmp_path_factory):
+    """An undisturbed run on one worker."""
+    run = config(archive, tmp_path_factory.mktemp("calm"), **EXACT)
+    train(run)
+    return run
+
+
+def assert_same_run(torn, calm):
+    """The last value noted for every step, and the weights, are equal within 1e-6."""
+    ours, theirs = ({line["step"]: line["loss"] for line in lines(run.output)} for run in (torn, calm))
+    assert list(theirs) == list(range(1, 25)) and set(ours) == set(theirs)
+    for step, loss in theirs.items():
+        assert ours[step] == pytest.approx(loss, rel=1e-6), step
+    ours, theirs = (load_tensors(Path(run.output) / "model.safetensors")[0] for run in (torn, calm))
+    for name, tensor in theirs.items():
+        torch.testing.assert_close(ours[name], tensor, rtol=0, atol=1e-6, msg=name)
+
+
+def test_a_killed_worker_of_two_resumes_to_the_losses_of_an_undisturbed_run_of_one(archive, tmp_path, calm):
+    torn, killed = config(archive, tmp_path, workers=2, **EXACT), threading.Event()
     killer = threading.Thread(target=kill_training_worker_after_checkpoint, args=(torn.output, killed))
     killer.start()
     train(torn)
     killer.join()
     assert killed.is_set()
     numbers = [line["step"] for line in lines(torn.output)]
-    assert numbers != sorted(set(numbers)) or len(numbers) < 40, "the run was not disturbed"
-    ours, theirs = (load_tensors(Path(run.output) / "model.safetensors")[0] for run in (torn, calm))
-    for name, tensor in theirs.items():
-        torch.testing.assert_close(ours[name], tensor, rtol=0, atol=1e-6, msg=name)
+    assert numbers != sorted(set(numbers)) or len(numbers) < 24, "the run was not disturbed"
+    assert_same_run(torn, calm)
+
+
+@pytest.mark.slow
+def test_a_killed_driver_is_resumed_on_another_number_of_workers(archive, tmp_path, calm):
+    torn = config(archive, tmp_path, workers=2, **EXACT)
+    code = "import sys; from specktrack.training import *; train(TrainConfig.model_validate_json(sys.argv[1]))"
+    address = {"RAY_ADDRESS": ray.get_runtime_context().gcs_address}
+    driver = subprocess.Popen([sys.executable, "-c", code, torn.model_dump_json()], env={**os.environ, **address})
+    wait_for_checkpoint(torn.output)
+    driver.kill()
+    driver.wait(10)
+    assert not (Path(torn.output) / "model.safetensors").exists()
+    train(torn.model_copy(update={"workers": 1}))
+    assert_same_run(torn, calm)
+
+
+def test_a_damaged_checkpoint_is_left_out_for_the_one_before(archive, tmp_path):
+    run = config(archive, tmp_path, precision="fp32")
+    train(run)
+    wanted = load_tensors(Path(run.output) / "model.safetensors")[0]
+    newest = max(Path(run.output).glob("run/checkpoint_*/state.safetensors"))
+    damaged = bytearray(newest.read_bytes())
+    damaged[-40] ^= 1
+    newest.write_bytes(damaged)
+    (Path(run.output) / "model.safetensors").unlink()
+    train(run)
+    assert [line["step"] for line in lines(run.output)] == [1, 2, 3, 4, 5, 6, 5, 6]
+    for name, tensor in load_tensors(Path(run.output) / "model.safetensors")[0].items():
+        torch.testing.assert_close(tensor, wanted[name], rtol=0, atol=1e-6, msg=name)
 
 
 def test_training_to_s3_leaves_the_model_there(archive, tmp_path, s3):

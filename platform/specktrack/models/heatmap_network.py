@@ -57,12 +57,24 @@ class HeatmapNetwork(Network):
         ``peak``: mean value of the heatmap at visible objects; ``recall``: share of them found within 4 network px;
         ``error_px``: mean distance of those found; ``false``: share of absent frames with a peak above one half.
         """
-        output = self(frames_BTCHW)
-        xy_net = xy_net[:, -self.config.frames_out :]  # a MISO network draws the last frame only
-        target = self.config.target
         size_hw = (frames_BTCHW.shape[-2], frames_BTCHW.shape[-1])
-        wanted = heatmap.encode(xy_net, size_hw, kind=target.kind, radius_px=target.radius_px, stride=target.stride)
-        return {"loss": heatmap.LOSSES[self.config.loss](output, wanted), **self._metrics(output.detach(), xy_net)}
+        return self.judge(self(frames_BTCHW), self.wanted(xy_net, size_hw), xy_net)
+
+    def wanted(self, xy_net: torch.Tensor, size_hw: tuple[int, int]) -> torch.Tensor:
+        """Label heatmaps [B, frames_out, H/stride, W/stride] for centres [B, T, 2] in pictures of ``size_hw``."""
+        target = self.config.target
+        return heatmap.encode(
+            self._drawn(xy_net), size_hw, kind=target.kind, radius_px=target.radius_px, stride=target.stride
+        )
+
+    def judge(self, output: torch.Tensor, wanted: torch.Tensor, xy_net: torch.Tensor) -> dict[str, torch.Tensor]:
+        """What ``loss`` returns, for an output of ``forward`` and the heatmaps it should be."""
+        loss = heatmap.LOSSES[self.config.loss](output, wanted)
+        return {"loss": loss, **self._metrics(output.detach(), self._drawn(xy_net))}
+
+    def _drawn(self, xy_net: torch.Tensor) -> torch.Tensor:
+        """Of centres [B, T, 2] those in the frames that are drawn: a MISO network draws the last one only."""
+        return xy_net[:, -self.config.frames_out :]
 
     @torch.no_grad()
     def _metrics(self, output: torch.Tensor, xy_net: torch.Tensor) -> dict[str, torch.Tensor]:

@@ -20,11 +20,11 @@ AHEAD = 3
 
 @dataclass(frozen=True)
 class Batch:
-    """One rank's share of one step."""
+    """One shard of one step."""
 
     step: int
     frames_BTCHW: torch.Tensor
-    """float32 in [0, 1]."""
+    """float32 in [0, 1]; after a background where the network wants one."""
     xy_net: torch.Tensor
     """float32 [B, T, 2] in px of the crop; NaN where absent or outside it."""
     generator: torch.Generator
@@ -32,7 +32,7 @@ class Batch:
 
 
 class Batches:
-    """This rank's batches from ``first_step`` on, prepared ahead of the training loop."""
+    """One worker's batches, a tuple of its shards for each step, prepared ahead of the training loop."""
 
     def __init__(
         self,
@@ -41,29 +41,32 @@ class Batches:
         *,
         batch_size: int,
         steps: range,
-        rank: int,
-        world_size: int,
+        shards: range,
+        parts: int,
         device: torch.device,
     ) -> None:
         self._videos, self._sampler, self._device = videos, sampler, device
-        self._batch_size, self._rank, self._world_size = batch_size, rank, world_size
+        self._batch_size, self._shards, self._parts = batch_size, shards, parts
         self._steps = steps
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[tuple[Batch, ...]]:
         with ThreadPoolExecutor(AHEAD, thread_name_prefix="batches") as pool:
-            pending = deque(pool.submit(self.batch, step) for step in self._steps[:AHEAD])
+            pending = deque(pool.submit(self._step, step) for step in self._steps[:AHEAD])
             for step in self._steps[AHEAD:]:
                 yield pending.popleft().result()
-                pending.append(pool.submit(self.batch, step))
+                pending.append(pool.submit(self._step, step))
             while pending:
                 yield pending.popleft().result()
 
-    def batch(self, step: int) -> Batch:
-        """The share of this rank in ``step``: every ``world_size``-th sample of the global batch."""
-        numbers = range(step * self._batch_size + self._rank, (step + 1) * self._batch_size, self._world_size)
+    def _step(self, step: int) -> tuple[Batch, ...]:
+        return tuple(self.batch(step, shard) for shard in self._shards)
+
+    def batch(self, step: int, shard: int) -> Batch:
+        """Shard ``shard`` of ``step``: every ``parts``-th sample of the global batch."""
+        numbers = range(step * self._batch_size + shard, (step + 1) * self._batch_size, self._parts)
         samples = [self._sampler.sample(number) for number in numbers]
         xy_net = torch.from_numpy(np.stack([self._positions(sample) for sample in samples]))
-        seed = np.random.default_rng([self._sampler.seed, 2, step, self._rank]).integers(2**62)
+        seed = np.random.default_rng([self._sampler.seed, 2, step, shard]).integers(2**62)
         return Batch(
             step,
             self._pictures(samples),
@@ -72,7 +75,7 @@ class Batches:
         )
 
     def _pictures(self, samples: list[Sample]) -> torch.Tensor:
-        """Cut, zoom and mirror in one pass over the whole batch; float32 [B, T, 3, h, w] on the device."""
+        """Cut, zoom and mirror in one pass over the whole batch; float32 [B, pictures, 3, h, w] on the device."""
         config = self._sampler.config
         out_w, out_h = config.crop_wh
         # Every sample is cut with the margin of the widest zoom: equal sizes make one tensor and one kernel.
@@ -80,25 +83,28 @@ class Batches:
         cuts = []
         thetas = np.zeros((len(samples), 2, 3), np.float32)
         for theta, sample in zip(thetas, samples, strict=True):
-            pixels = self._videos[sample.video].pixels
+            video = self._videos[sample.video]
+            pixels = video.pixels
             x0, y0, width, height = sample.crop
             left = max(0, min(x0, pixels.shape[2] - cut_w))
             top = max(0, min(y0, pixels.shape[1] - cut_h))
             stop = sample.start + (self._sampler.frames_in - 1) * sample.step + 1
             cut = pixels[sample.start : stop : sample.step, top : top + cut_h, left : left + cut_w]
+            cut = cut.flip(0) if sample.reversed_time else cut
+            if video.background is not None:
+                still = video.background[top : top + cut_h, left : left + cut_w]
+                cut = torch.cat([still[None], cut])
             cuts.append(F.pad(cut, (0, 0, 0, cut_w - cut.shape[2], 0, cut_h - cut.shape[1])))
             theta[0] = width / cut_w, 0, (2 * (x0 - left) + width) / cut_w - 1
             theta[1] = 0, height / cut_h, (2 * (y0 - top) + height) / cut_h - 1
             theta[0, 0] *= -1 if sample.mirrored else 1
         stacked = torch.stack(cuts).to(self._device, non_blocking=True)  # uint8 [B, T, cut_h, cut_w, 3]
-        backwards = torch.tensor([sample.reversed_time for sample in samples], device=self._device)
-        stacked = torch.where(backwards[:, None, None, None, None], stacked.flip(1), stacked)
         planes = stacked.permute(0, 1, 4, 2, 3).flatten(1, 2).float() / 255
         grid = F.affine_grid(
             torch.from_numpy(thetas).to(self._device), [len(samples), 1, out_h, out_w], align_corners=False
         )
         zoomed = F.grid_sample(planes, grid, mode="bilinear", padding_mode="border", align_corners=False)
-        return zoomed.unflatten(1, (self._sampler.frames_in, 3))
+        return zoomed.unflatten(1, (stacked.shape[1], 3))
 
     def _positions(self, sample: Sample) -> np.ndarray:
         """Positions float32 [T, 2] in px of the training picture; NaN where absent or outside."""

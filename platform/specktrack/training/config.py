@@ -1,7 +1,7 @@
 """What a training run is told, and what it reports."""
 
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, SerializeAsAny, field_validator, model_validator
 
@@ -13,6 +13,29 @@ from specktrack.models.windowed_entries import SpeckNetConfig, WindowedConfig
 from specktrack.sampling import SamplingConfig
 
 RECIPES = Path(__file__).parent / "recipes"
+
+
+class DistillConfig(Config):
+    """What is learned from a teacher beside the labels, and how much each term weighs."""
+
+    teacher: str = Field(min_length=1)
+    """Model that teaches: a name or a path. It stays as it is."""
+    heatmap: float = Field(default=1.0, ge=0)
+    """Weight of the teacher's heatmap as a second label."""
+    position: float = Field(default=0.0, ge=0)
+    """Weight of the distance to the teacher's position, network px."""
+    feature: float = Field(default=0.0, ge=0)
+    """Weight of the distance between features; needs ``stages``."""
+    stages: tuple[tuple[str, str], ...] = ()
+    """Pairs of modules, the student's and the teacher's, whose outputs are compared."""
+
+    @model_validator(mode="after")
+    def _terms(self) -> Self:
+        if bool(self.feature) != bool(self.stages):
+            raise ValueError("feature and stages go together")
+        if not (self.heatmap or self.position or self.feature):
+            raise ValueError("all terms weigh 0: give heatmap, position or feature a weight")
+        return self
 
 
 class TrainConfig(VerbConfig):
@@ -32,23 +55,43 @@ class TrainConfig(VerbConfig):
     """Network of the zoo: its name, or a mapping of name and fields."""
     init: str = ""
     """Model whose weights to start from: a name or a path."""
+    distill: DistillConfig | None = None
+    """A teacher to learn from beside the labels."""
 
     steps: int = Field(default=3000, ge=1)
     """Optimiser steps of the whole run."""
+    epochs: float = Field(default=0, ge=0)
+    """Passes over all windows; where given, ``steps`` follows from it."""
     batch_size: int = Field(default=8, ge=1)
     """Samples per step over all workers."""
+    shards: int = Field(default=0, ge=0)
+    """Equal parts of a batch, each with its own batch statistics; one per worker if 0. With the same number a run goes
+    on alike on another number of workers."""
+    optimiser: Literal["adamw", "adam", "adadelta"] = "adamw"
+    """Adadelta and Adam without decoupled weight decay are what the older papers used."""
     learning_rate: float = Field(default=1e-3, gt=0)
-    """Peak of the schedule: linear warm-up, then half a cosine down to 1 %."""
+    """Peak of the schedule, after a linear warm-up."""
+    schedule: Literal["cosine", "steps", "constant"] = "cosine"
+    """Half a cosine down to 1 %, a tenth at each milestone, or no change."""
+    milestones: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = ()
+    """Shares of the run after which the learning rate falls to a tenth; for ``schedule=steps``."""
     warmup_steps: int = Field(default=100, ge=0)
     """Steps until the peak."""
     weight_decay: float = Field(default=0.01, ge=0)
-    """AdamW, on convolution weights only."""
+    """On convolution weights only."""
+    clip_norm: float = Field(default=5.0, ge=0)
+    """Longest gradient, by its Euclidean norm; 0 leaves gradients as they are."""
     average: float = Field(default=0.999, ge=0, lt=1)
     """Decay of the moving average of the weights; the average is what is saved and measured."""
     sampling: SamplingConfig = SamplingConfig()
     """Where crops are taken and how they vary."""
     augment: AugmentConfig = AugmentConfig()
-    """How strongly light, colour and noise vary."""
+    """How strongly light, colour and noise vary, and what is mixed."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Arithmetic of the forward pass; ``auto`` takes bf16 where it pays. fp32 gives the same losses after a restart on
+    another number of workers."""
+    compile: bool = False
+    """Compile the network; off by default because it is slower on CPUs (docs/log.md)."""
     seed: int = 0
     """Decides initial weights, order, crops and augmentation."""
 
@@ -74,6 +117,17 @@ class TrainConfig(VerbConfig):
     licence: str = ""
     """Licence of the weights, for the model card."""
 
+    @property
+    def parts(self) -> int:
+        """Parts of a batch, see ``shards``."""
+        return self.shards or self.workers
+
+    def with_steps(self, *, windows: int) -> Self:
+        """With the ``steps`` that ``epochs`` over so many windows are."""
+        if not self.epochs:
+            return self
+        return self.model_copy(update={"steps": max(1, round(self.epochs * windows / self.batch_size))})
+
     @field_validator("network", mode="before")
     @classmethod
     def _from_zoo(cls, value: Any) -> Any:
@@ -88,8 +142,13 @@ class TrainConfig(VerbConfig):
     def _divisible(self) -> Self:
         if self.batch_size % self.workers:
             raise ValueError(f"batch_size {self.batch_size} must be a multiple of workers {self.workers}")
-        if any(side % 16 for side in self.sampling.crop_wh):
-            raise ValueError(f"sampling.crop_wh {self.sampling.crop_wh} must be multiples of 16")
+        if self.parts % self.workers or self.batch_size % self.parts:
+            raise ValueError(f"shards {self.shards} must be a multiple of workers and divide batch_size")
+        if (self.schedule == "steps") != bool(self.milestones):
+            raise ValueError("schedule=steps and milestones go together")
+        crop_wh = self.sampling.crop_wh
+        if any(side % 16 for side in crop_wh) and crop_wh != self.network.input_wh:
+            raise ValueError(f"sampling.crop_wh {crop_wh} must be multiples of 16, or the network's input_wh")
         return self
 
 

@@ -18,6 +18,9 @@ from specktrack.video import probe, read_clip
 
 log = telemetry.get_logger()
 
+MEDIAN_OF = 64
+"""Frames of a background; more hardly change a median."""
+
 
 @dataclass(frozen=True)
 class CachedVideo:
@@ -30,19 +33,26 @@ class CachedVideo:
     label: Trajectory
     """In source px; frames without a row are not in it."""
     sampling: LabelledVideo
+    background: torch.Tensor | None = None
+    """uint8 [H, W, 3]: the median picture, for networks that want one."""
 
     def to(self, device: torch.device) -> "CachedVideo":
         """With the pixels on ``device``; a GPU holds hours of training video at network size."""
-        return replace(self, pixels=self.pixels.to(device)) if device.type == "cuda" else self
+        if device.type != "cuda":
+            return self
+        background = None if self.background is None else self.background.to(device)
+        return replace(self, pixels=self.pixels.to(device), background=background)
 
 
-def load_videos(uris: tuple[str, ...], *, input_wh: tuple[int, int], folder: Path) -> list[CachedVideo]:
+def load_videos(
+    uris: tuple[str, ...], *, input_wh: tuple[int, int], folder: Path, background: bool = False
+) -> list[CachedVideo]:
     """Decode (or find decoded in ``folder``) all videos of the datasets at ``uris``, joined with their labels."""
     folder.mkdir(parents=True, exist_ok=True)
     datasets = [load_dataset(uri) for uri in uris]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         loading = [
-            pool.submit(_load, video, dataset, input_wh, folder)
+            pool.submit(_load, video, dataset, input_wh, folder, background)
             for dataset in datasets
             for video in dataset.card.videos
             if not video.labels_only
@@ -50,7 +60,9 @@ def load_videos(uris: tuple[str, ...], *, input_wh: tuple[int, int], folder: Pat
         return [video.result() for video in loading]
 
 
-def _load(video: DatasetVideo, dataset: Dataset, input_wh: tuple[int, int], folder: Path) -> CachedVideo:
+def _load(
+    video: DatasetVideo, dataset: Dataset, input_wh: tuple[int, int], folder: Path, background: bool
+) -> CachedVideo:
     ref = video.ref
     label = dataset.track(video)
     path = folder / f"{ref.key}-{input_wh[0]}x{input_wh[1]}.npy"
@@ -64,6 +76,8 @@ def _load(video: DatasetVideo, dataset: Dataset, input_wh: tuple[int, int], fold
     xy_px = np.full((frames, 2), np.nan, np.float32)
     seen = label.visibility != Visibility.OCCLUDED.value  # nothing to see, so nothing to learn to see
     xy_px[label.frame[seen]] = label.xy_px[seen]
+    size_net = np.full(frames, np.nan, np.float32)
+    size_net[label.frame] = np.sqrt(label.wh_px.prod(axis=1)) * (viewport.network_wh_px[0] / viewport.source_wh_px[0])
     labelled = np.zeros(frames, bool)
     labelled[label.frame] = True
     sampling = LabelledVideo(
@@ -71,8 +85,15 @@ def _load(video: DatasetVideo, dataset: Dataset, input_wh: tuple[int, int], fold
         labelled=labelled,
         motion=motion_cells(pixels),
         wh_net=viewport.network_wh_px,
+        size_net=size_net,
     )
-    return CachedVideo(ref, viewport, torch.from_numpy(pixels), label, sampling)
+    still = torch.from_numpy(_median(pixels)) if background else None
+    return CachedVideo(ref, viewport, torch.from_numpy(pixels), label, sampling, still)
+
+
+def _median(pixels: np.ndarray) -> np.ndarray:
+    """The median uint8 [H, W, 3] of at most MEDIAN_OF evenly stepped frames."""
+    return np.median(pixels[:: -(-len(pixels) // MEDIAN_OF)], axis=0).astype(np.uint8)
 
 
 def _decode(ref: VideoRef, viewport: Viewport, path: Path) -> None:

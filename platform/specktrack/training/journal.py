@@ -58,7 +58,7 @@ class Journal:
         elapsed_s = time.monotonic() - self._started
         rate = (step - self._first_step) / max(elapsed_s, 1e-9)
         left_s = (self._config.steps - step) / max(rate, 1e-9)
-        line = {"step": step, "kind": kind, **{name: round(number, 5) for name, number in numbers.items()}}
+        line = {"step": step, "kind": kind, **{name: float(f"{number:.9g}") for name, number in numbers.items()}}
         self._lines.write(json.dumps({**line, "elapsed_s": round(elapsed_s, 1)}) + "\n")
         self._lines.flush()
         for name, number in numbers.items():

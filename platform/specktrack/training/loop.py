@@ -12,18 +12,24 @@ import torch
 from ray.train import Checkpoint, CheckpointUploadMode
 from torch import nn
 
-from specktrack import augment
+from specktrack import telemetry
+from specktrack.errors import CheckpointError, ConfigError
 from specktrack.models import build
-from specktrack.models.checkpoint import load_model
+from specktrack.models.checkpoint import Model, load_model
 from specktrack.models.heatmap_network import HeatmapNetwork
-from specktrack.models.inference import fast_dtype
+from specktrack.models.windowed_entries import WindowedConfig
 from specktrack.sampling import WindowSampler
-from specktrack.training.batches import Batch, Batches
+from specktrack.training.batches import Batches
 from specktrack.training.config import TrainConfig
+from specktrack.training.distill import Distillation, window_frames
 from specktrack.training.frame_cache import CachedVideo, load_videos
 from specktrack.training.journal import Journal
+from specktrack.training.learner import Learner, learn
+from specktrack.training.shards import mean_over_workers
 from specktrack.training.state import TrainState
 from specktrack.training.validation import validate
+
+log = telemetry.get_logger()
 
 
 def train_loop(values: dict[str, Any]) -> None:
@@ -31,17 +37,21 @@ def train_loop(values: dict[str, Any]) -> None:
     config = TrainConfig.model_validate(values)
     rank = ray.train.get_context().get_world_rank()
     device = ray.train.torch.get_device()
-    training, held_out = _videos(config, device)
-    state = _state(config, device)
-    network = ray.train.torch.prepare_model(_WithLoss(state.network))
-    batches = _batches(config, training, state, device)
+    teacher = load_model(config.distill.teacher) if config.distill else None
+    training, held_out = _videos(config, device, teacher)
+    sampler = sampler_of(config, training, teacher)
+    config = config.with_steps(windows=len(sampler))
+    state = _state(config, device, teacher)
+    learner = _learner(state, config)
+    batches = _batches(config, training, sampler, state, device)
 
     with Journal(config, enabled=rank == 0, first_step=state.step) as journal:
-        for batch in batches:
-            results = _learn(network, state, batch, config)
+        for shards in batches:
+            results = learn(learner, state, shards, config)
             last = state.step == config.steps
             if state.step % config.log_every == 0 or state.step == 1 or last:
-                journal.write(state.step, "train", {**results, "learning_rate": state.learning_rate()})
+                mean_over_workers(list(results.values()))
+                journal.write(state.step, "train", {**results, **state.figures()})
             if held_out and rank == 0 and (state.step % config.validate_every == 0 or last):
                 journal.write(state.step, "validation", validate(state.average, held_out, device))
             if state.step % config.checkpoint_every == 0 or last:
@@ -50,34 +60,16 @@ def train_loop(values: dict[str, Any]) -> None:
             journal.save_model(state.average)
 
 
-class _WithLoss(nn.Module):
-    """What DistributedDataParallel wraps: its forward is the loss, so that gradients meet."""
-
-    def __init__(self, network: HeatmapNetwork) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, frames_BTCHW: torch.Tensor, xy_net: torch.Tensor) -> dict[str, torch.Tensor]:
-        return self.network.loss(frames_BTCHW, xy_net)
-
-
-def _learn(network: nn.Module, state: TrainState, batch: Batch, config: TrainConfig) -> dict[str, torch.Tensor]:
-    """Augment, forward, backward, update; returns the metrics of the step."""
-    device = batch.frames_BTCHW.device
-    frames = augment.photometric(batch.frames_BTCHW, config.augment, batch.generator)
-    dtype = fast_dtype(device)
-    with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-        results = network(frames, batch.xy_net)
-    state.update(results["loss"])
-    return {name: value.detach() for name, value in results.items()}
-
-
-def _videos(config: TrainConfig, device: torch.device) -> tuple[list[CachedVideo], list[CachedVideo]]:
+def _videos(
+    config: TrainConfig, device: torch.device, teacher: Model | None
+) -> tuple[list[CachedVideo], list[CachedVideo]]:
     """Training and validation videos; the first rank of a node decodes them, the others then find the result."""
     first_on_node = ray.train.get_context().get_local_rank() == 0
     if not first_on_node:
         ray.train.collective.barrier()
-    load = partial(load_videos, input_wh=config.network.input_wh, folder=Path(config.cache).expanduser())
+    network, folder = config.network, Path(config.cache).expanduser()
+    background = any(entry.pictures_in > entry.frames_in for entry in _entries(config, teacher))
+    load = partial(load_videos, input_wh=network.input_wh, folder=folder, background=background)
     training, held_out = load(config.data), load(config.validation)
     if first_on_node:
         ray.train.collective.barrier()
@@ -87,33 +79,92 @@ def _videos(config: TrainConfig, device: torch.device) -> tuple[list[CachedVideo
     return [video.to(device) for video in training], held_out
 
 
-def _state(config: TrainConfig, device: torch.device) -> TrainState:
+def _entries(config: TrainConfig, teacher: Model | None) -> list[WindowedConfig]:
+    """Whose frames a batch holds: the network's, and its teacher's."""
+    taught = teacher.config if teacher else config.network
+    assert isinstance(taught, WindowedConfig)
+    return [config.network, taught]
+
+
+def _state(config: TrainConfig, device: torch.device, teacher: Model | None) -> TrainState:
     """Fresh, started from other weights, or as the last checkpoint of this run left it."""
     torch.manual_seed(config.seed)  # initial weights: the one draw that torch offers no generator for
-    network = load_model(config.init).network.train() if config.init else build(config.network)
+    network = build(config.network).train()
     assert isinstance(network, HeatmapNetwork)
-    state = TrainState(network, config, device)
-    if checkpoint := ray.train.get_checkpoint():
-        with checkpoint.as_directory() as folder:
-            state.restore(folder)
+    if config.init:
+        start_from(network, load_model(config.init))
+    distillation = None
+    if teacher and config.distill:
+        distillation = Distillation(network.to(device), teacher, config.distill, device)
+    state = TrainState(network, config, device, extra=distillation)
+    _restore(state)
     return state
 
 
-def _batches(config: TrainConfig, training: list[CachedVideo], state: TrainState, device: torch.device) -> Batches:
-    context = ray.train.get_context()
-    sampler = WindowSampler(
+def start_from(network: HeatmapNetwork, model: Model) -> None:
+    """Take over all weights of ``model``; what ``network`` has beyond them stays fresh.
+
+    So a network with an addition (TrackNetV4's motion prompt) starts from its base. ConfigError if weights do not fit.
+    """
+    place = f"init {model.card.name} for {network.config.name}"
+    try:
+        fit = network.load_state_dict(model.network.state_dict(), strict=False)
+    except RuntimeError as error:
+        raise ConfigError(f"weights of another shape: {error}", place=place) from None
+    if fit.unexpected_keys:
+        raise ConfigError("weights that the network has no place for", fit.unexpected_keys[0], place)
+    if fit.missing_keys:
+        log.info("fresh weights beside those of init", names=fit.missing_keys[:5], tensors=len(fit.missing_keys))
+
+
+def _restore(state: TrainState) -> None:
+    """Go on from the newest checkpoint that is whole, if there is one; CheckpointError if none of them is."""
+    if ray.train.get_checkpoint() is None:
+        return
+    reported = ray.train.get_all_reported_checkpoints()
+    damaged: CheckpointError | None = None
+    for candidate in reversed(reported):
+        try:
+            with candidate.checkpoint.as_directory() as folder:
+                state.restore(folder)
+                return
+        except CheckpointError as error:
+            log.warning("checkpoint left out", reason=str(error))
+            damaged = error
+    assert damaged is not None
+    raise damaged
+
+
+def _learner(state: TrainState, config: TrainConfig) -> nn.Module:
+    if config.compile:
+        state.network.compile()
+    # Buffers are averaged by the state, once per step.
+    settings = {"broadcast_buffers": False}
+    learner = Learner(state.network, state.extra if isinstance(state.extra, Distillation) else None)
+    return ray.train.torch.prepare_model(learner, parallel_strategy_kwargs=settings)
+
+
+def sampler_of(config: TrainConfig, training: list[CachedVideo], teacher: Model | None = None) -> WindowSampler:
+    """The list of samples of a run."""
+    return WindowSampler(
         [video.sampling for video in training],
-        frames_in=config.network.frames_in,
+        frames_in=window_frames(*_entries(config, teacher)),
         seed=config.seed,
         config=config.sampling,
     )
+
+
+def _batches(
+    config: TrainConfig, training: list[CachedVideo], sampler: WindowSampler, state: TrainState, device: torch.device
+) -> Batches:
+    context = ray.train.get_context()
     return Batches(
         training,
         sampler,
         batch_size=config.batch_size,
         steps=range(state.step, config.steps),
-        rank=context.get_world_rank(),
-        world_size=context.get_world_size(),
+        shards=range(context.get_world_rank(), config.parts, context.get_world_size()),
+        parts=config.parts,
         device=device,
     )
 

@@ -8,10 +8,16 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from specktrack.models.checkpoint import load_tensors, save_tensors
+from specktrack import telemetry
+from specktrack.errors import CheckpointError, ConfigError
+from specktrack.models.checkpoint import load_tensors, save_tensors, tensors_sha256
 from specktrack.models.heatmap_network import HeatmapNetwork
 from specktrack.models.inference import channels_last
 from specktrack.training.config import TrainConfig
+from specktrack.training.optimiser import learning_rate, make_optimiser
+from specktrack.training.shards import StepBuffers
+
+log = telemetry.get_logger()
 
 _FILE = "state.safetensors"
 
@@ -19,34 +25,69 @@ _FILE = "state.safetensors"
 class TrainState:
     """Network, its moving average, optimiser and the number of the next step."""
 
-    def __init__(self, network: HeatmapNetwork, config: TrainConfig, device: torch.device) -> None:
+    def __init__(
+        self,
+        network: HeatmapNetwork,
+        config: TrainConfig,
+        device: torch.device,
+        *,
+        extra: nn.Module | None = None,
+    ) -> None:
         self.config = config
         self.network = channels_last(network.to(device))
+        self.extra = (extra or nn.Module()).to(device)
+        """Trained with the network, but no part of the model: what distillation lays between student and teacher."""
         self.average = copy.deepcopy(self.network).eval().requires_grad_(False)
-        decayed = [p for p in self.network.parameters() if p.ndim > 1]
-        plain = [p for p in self.network.parameters() if p.ndim <= 1]
-        groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": plain, "weight_decay": 0.0}]
-        self.optimizer = torch.optim.AdamW(groups, lr=config.learning_rate)
+        self.optimizer = make_optimiser(config, self._parameters())
+        self.buffers = StepBuffers(self.network)
         self.step = 0
+        self.skipped = 0
+        """Steps left out because their gradient was not finite."""
+
+    def _parameters(self) -> list[nn.Parameter]:
+        return [*self.network.parameters(), *self.extra.parameters()]
 
     def learning_rate(self) -> float:
-        """Linear warm-up, then half a cosine down to 1 % over the run."""
-        config = self.config
-        if self.step < config.warmup_steps:
-            return config.learning_rate * (self.step + 1) / config.warmup_steps
-        progress = (self.step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
-        return config.learning_rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * progress)))
+        """The learning rate of the next step."""
+        return learning_rate(self.config, self.step)
+
+    def figures(self) -> dict[str, float]:
+        """What the journal notes beside the metrics of a step."""
+        return {"learning_rate": self.learning_rate(), "skipped": float(self.skipped)}
 
     def update(self, loss: torch.Tensor) -> None:
-        """One optimiser step and one of the moving average."""
+        """One step on the gradient of ``loss``."""
+        self.buffers.begin()
+        loss.backward()
+        self.apply()
+
+    def apply(self) -> None:
+        """One optimiser step on the gradients that are there, and one of the moving average.
+
+        A step whose gradient is not finite changes nothing but the count; every worker sees the same gradient and so
+        decides alike. Raises ConfigError when more than one step in a hundred was such.
+        """
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate()
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(self.network.parameters(), 5.0)
-        self.optimizer.step()
+        norm = nn.utils.clip_grad_norm_(self._parameters(), self.config.clip_norm or math.inf)
         self.step += 1
-        self._move_average()
+        if torch.isfinite(norm):
+            self.optimizer.step()
+            self.buffers.end()
+            self._move_average()
+        else:
+            self.buffers.restore()
+            self._skip()
+        self.optimizer.zero_grad(set_to_none=True)
+
+    def _skip(self) -> None:
+        self.skipped += 1
+        log.warning("step left out: its gradient is not finite", step=self.step, skipped=self.skipped)
+        if self.skipped > max(1, self.config.steps // 100):
+            raise ConfigError(
+                "the gradient was not finite in too many steps", self.skipped, f"step {self.step}",
+                "lower learning_rate or clip_norm, or look at the data with 'specktrack data check'",
+            )  # fmt: skip
 
     @torch.no_grad()
     def _move_average(self) -> None:
@@ -62,25 +103,30 @@ class TrainState:
         """Write everything needed to go on exactly from here."""
         tensors = {f"network/{name}": tensor for name, tensor in self.network.state_dict().items()}
         tensors |= {f"average/{name}": tensor for name, tensor in self.average.state_dict().items()}
+        tensors |= {f"extra/{name}": tensor for name, tensor in self.extra.state_dict().items()}
         for index, values in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer/{index}/{name}": value for name, value in values.items()}
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-        progress = json.dumps({"step": self.step, "config_sha": self.config.sha()})
-        save_tensors(Path(folder) / _FILE, tensors, {"progress": progress})
+        progress = {"step": self.step, "skipped": self.skipped, "sha256": tensors_sha256(tensors)}
+        save_tensors(Path(folder) / _FILE, tensors, {"progress": json.dumps(progress)})
 
     def restore(self, folder: str | Path) -> None:
         """Read back what ``save`` wrote; CheckpointError if it is damaged."""
         tensors, metadata = load_tensors(Path(folder) / _FILE)
+        progress = json.loads(metadata["progress"])
+        if tensors_sha256(tensors) != progress["sha256"]:
+            raise CheckpointError("the checkpoint does not match its hash", str(folder))
 
         def under(prefix: str) -> dict[str, torch.Tensor]:
             return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
 
         self.network.load_state_dict(under("network/"))
         self.average.load_state_dict(under("average/"))
+        self.extra.load_state_dict(under("extra/"))
         moments: dict[int, dict[str, torch.Tensor]] = {}
         for name, tensor in under("optimizer/").items():
             index, moment = name.split("/")
             moments.setdefault(int(index), {})[moment] = tensor
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
-        self.step = json.loads(metadata["progress"])["step"]
+        self.step, self.skipped = progress["step"], progress["skipped"]

@@ -2,15 +2,17 @@
 
 import json
 import time
+from typing import Any
 
 import ray
-from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
+from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig, WorkerGroupError
 from ray.train.torch import TorchTrainer
 
 from specktrack import storage
 from specktrack.cluster import connected
 from specktrack.datasets import load_dataset
-from specktrack.errors import ConfigError
+from specktrack.errors import ConfigError, SpecktrackError
+from specktrack.models.checkpoint import model_path
 from specktrack.training.config import TrainConfig, TrainReport
 from specktrack.training.journal import MODEL
 from specktrack.training.loop import train_loop
@@ -24,32 +26,47 @@ def train(config: TrainConfig) -> TrainReport:
     started = time.monotonic()
     for uri in (*config.data, *config.validation):
         load_dataset(uri)  # refuse here, in one sentence, what every worker would fail on
+    for name in (config.init, config.distill.teacher if config.distill else ""):
+        if name:
+            model_path(name)
     store = storage.open_store(config.output)
     _claim(store, config)
     with connected(config.address):
-        result = TorchTrainer(
-            train_loop,
-            train_loop_config=config.model_dump(mode="json"),
-            scaling_config=ScalingConfig(num_workers=config.workers, use_gpu=_use_gpu(config)),
-            run_config=RunConfig(
-                name="run",
-                storage_path=store.uri.removeprefix("file://"),
-                checkpoint_config=CheckpointConfig(num_to_keep=2),
-                failure_config=FailureConfig(max_failures=3),
-            ),
-        ).fit()
-    metrics = result.metrics or {}
+        metrics = _fit(config, store.uri.removeprefix("file://"))
     return TrainReport(
         model=store.uri_of(MODEL),
-        steps=config.steps,
+        steps=metrics["step"],
         wall_s=round(time.monotonic() - started, 1),
         validation={k.removeprefix("validation/"): v for k, v in metrics.items() if k.startswith("validation/")},
     )
 
 
+def _fit(config: TrainConfig, storage_path: str) -> dict[str, Any]:
+    """Run the loop on Ray Train; the metrics of the last step. Raises a worker's own error if it is for people."""
+    trainer = TorchTrainer(
+        train_loop,
+        train_loop_config=config.model_dump(mode="json"),
+        scaling_config=ScalingConfig(num_workers=config.workers, use_gpu=_use_gpu(config)),
+        run_config=RunConfig(
+            name="run",
+            storage_path=storage_path,
+            checkpoint_config=CheckpointConfig(num_to_keep=2),
+            failure_config=FailureConfig(max_failures=3),
+        ),
+    )
+    try:
+        return trainer.fit().metrics or {}
+    except WorkerGroupError as failure:
+        for error in failure.worker_failures.values():
+            if isinstance(error, SpecktrackError):
+                raise error from failure
+        raise
+
+
 def _claim(store: storage.Store, config: TrainConfig) -> None:
     """Note the configuration in the output, or check that it is the one noted there."""
-    values = config.model_dump(mode="json", exclude={"address", "cache", "output"})
+    free = {"address", "cache", "output", "workers", "gpu", "log_every", "validate_every", "checkpoint_every"}
+    values = config.model_dump(mode="json", exclude=free) | {"shards": config.parts}
     if not store.exists("config.json"):
         store.put("config.json", json.dumps(values, indent=1).encode())
         return

@@ -141,7 +141,8 @@ def test_relative_paths_mean_what_they_mean_here(tmp_path: Path, monkeypatch: py
 def test_every_setting_is_known_as_a_place_or_as_none() -> None:
     """A new setting with a path in it that stayed relative would be read in the wrong folder."""
     no_place = {
-        "address", "command", "description", "format", "licence", "name", "protocol", "sport", "submission_id", "to",
+        "address", "by", "command", "description", "format", "licence", "name", "protocol", "sport", "submission_id",
+        "to",
     }  # fmt: skip
     texts = {
         key

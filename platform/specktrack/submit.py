@@ -16,6 +16,7 @@ from specktrack import telemetry
 from specktrack.config import Config, VerbConfig
 from specktrack.errors import ConfigError, SpecktrackError
 from specktrack.models import VARIANTS, ZOO
+from specktrack.models.repair_entries import REPAIRS
 from specktrack.options import find_verb, parse
 
 _CHATTY = ("ray", "ray.dashboard.modules.job.sdk", "ray.dashboard.modules.dashboard_sdk")
@@ -24,8 +25,8 @@ STOPPED = 130
 """Exit code of a job that someone stopped."""
 PLACES = frozenset(
     {
-        "annotations", "cache", "data", "destination", "init", "model", "output", "predictions", "source", "sources",
-        "validation", "video",
+        "annotations", "cache", "data", "destination", "init", "model", "output", "predictions", "repair", "source",
+        "sources", "validation", "video",
     }
 )  # fmt: skip
 """Settings that name a place, or (init, model) a name or a place."""
@@ -105,7 +106,7 @@ def _absolute(value: Any, verb: str) -> Any:
     if isinstance(value, list):
         return [_absolute(each, verb) for each in value]
     at, path = ("@", value[1:]) if value.startswith("@") else ("", value)
-    is_name = value in (ZOO | VARIANTS) and not Path(value).exists()
+    is_name = value in (*ZOO, *VARIANTS, *REPAIRS) and not Path(value).exists()
     if "://" in path or is_name or Path(path).expanduser().is_absolute() or not path:
         return value
     local = f"{at}{Path(path).expanduser().absolute()}"

@@ -106,6 +106,23 @@ class TestAnnotate:
         rows = read_annotations(output)
         assert rows.drop_columns("video").equals(uncut.drop_columns("video"))
 
+    def test_gaps_are_repaired_alike_in_cut_and_uncut_video(self, archive: Path, tmp_path: Path) -> None:
+        torch.manual_seed(0)
+        config = models.network_config({"name": "specknet", "frames_in": 4, "input_wh": WH, "widths": (4, 8, 8, 8)})
+        network = models.build(config).eval()
+        with torch.no_grad():  # one that sees something in about half of the frames
+            logits = network(torch.rand(1, 4, 3, WH[1], WH[0]))
+            network.head.weight /= logits.std()
+            network.head.bias.copy_(-(logits.mean() + 4) / logits.std() - 3.5)
+        model = str(tmp_path / "claims.safetensors")
+        save_model(model, network, ModelCard(name="claims", network=config))
+        uncut = annotate_here(archive, model=model, repair="ballistic", device="cpu")
+        assert "interpolated" in uncut["provenance"].to_pylist()
+        report = annotate(run(model, tmp_path / "out", archive, repair="ballistic"))
+        assert report.clips == 6 and read_annotations(str(tmp_path / "out")).equals(uncut)
+        with pytest.raises(ConfigError, match="another model or configuration"):
+            annotate(run(model, tmp_path / "out", archive))
+
     def test_an_output_of_another_configuration_is_refused_with_the_difference(
         self, archive: Path, model: str, tmp_path: Path
     ) -> None:

@@ -32,6 +32,8 @@ class Order:
     output: str
     model: Any
     """Reference of the Model in Ray's object store."""
+    repair: Any
+    """Reference of a Repair or None."""
     model_sha: str
     config_sha: str
     timeout_s: float
@@ -55,7 +57,7 @@ class Annotator:
     def __init__(self, order: Order) -> None:
         torch.set_num_threads(1)  # one actor per core; threads inside would only contend
         self._order, self._model = order, ray.get(order.model)
-        self._tracker = make_tracker(self._model, device="cuda" if order.gpu else "cpu")
+        self._tracker = make_tracker(self._model, device="cuda" if order.gpu else "cpu", repair=ray.get(order.repair))
         self._decoder = DecoderProcess()
         self._ledger = Ledger(open_store(order.output), order.model_sha, order.config_sha)
 

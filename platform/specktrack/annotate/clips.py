@@ -18,6 +18,7 @@ from specktrack.models.checkpoint import Model, load_model
 from specktrack.schema import ROWS, Clip
 from specktrack.storage import expand_sources
 from specktrack.tracking import Tracker, make_tracker
+from specktrack.tracking.repair import make_repair
 from specktrack.video import VideoInfo
 from specktrack.video.process import DecoderProcess
 
@@ -66,14 +67,20 @@ def annotate_clip(
 
 
 def annotate_here(
-    sources: str | Path | Sequence[str | Path], *, model: str | Path | Model = DEFAULT_MODEL, device: str | None = None
+    sources: str | Path | Sequence[str | Path],
+    *,
+    model: str | Path | Model = DEFAULT_MODEL,
+    repair: str = "none",
+    device: str | None = None,
 ) -> pa.Table:
     """The rows of one or more videos, annotated in this process without a cluster; the row schema, ordered by video.
 
-    ``sources`` are those of ``specktrack annotate``. Raises MediaError for a video that cannot be read to its end.
+    ``sources`` and ``repair`` are those of ``specktrack annotate``. Raises MediaError for a video that cannot be read
+    to its end.
     """
     named = [sources] if isinstance(sources, str | Path) else sources
-    tracker = make_tracker(model if isinstance(model, Model) else load_model(model), device=device)
+    loaded = model if isinstance(model, Model) else load_model(model)
+    tracker = make_tracker(loaded, device=device, repair=make_repair(repair))
     tables = [ROWS.empty_table()]
     with _one_core_for_decoding(), DecoderProcess() as decoder:
         for ref in expand_sources([str(source) for source in named]):

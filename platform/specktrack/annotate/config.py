@@ -20,6 +20,8 @@ class AnnotateConfig(VerbConfig):
     """Folder or s3:// prefix for rows and records; a run that was interrupted in it is resumed."""
     model: str = DEFAULT_MODEL
     """Name of a packaged model, or the path of a checkpoint."""
+    repair: str = "none"
+    """How gaps are filled: none, ballistic, inpaintnet, or the path of a repair network; filled rows are marked."""
     overlay: bool = False
     """Also write each video with the trajectory drawn on it."""
     dry_run: bool = False

@@ -23,6 +23,7 @@ from specktrack.models.checkpoint import Model, load_model
 from specktrack.schema import ClipRecord, ClipStatus, VideoRef
 from specktrack.storage import expand_sources, open_store
 from specktrack.tracking import make_tracker
+from specktrack.tracking.repair import Repair, make_repair
 
 HOPELESS_AFTER = 5
 """Crashes before the first success that end a run: then the fault is not the videos'."""
@@ -41,11 +42,12 @@ def annotate(config: AnnotateConfig) -> AnnotateReport:
         removed = collect_garbage(config.output)
         return AnnotateReport(output=open_store(config.output).uri, videos=0, clips=0, removed=removed)
     videos, model = _videos(config), load_model(config.model)
-    tracker = make_tracker(model, device="cpu")
+    repair = make_repair(config.repair)
+    tracker = make_tracker(model, device="cpu", repair=repair)
     settings = outputs.settings_of(config, tracker)
     ledger = Ledger(open_store(config.output), model.sha256, sha_of(settings))
     outputs.claim(ledger.store, config, model, settings)
-    run = _Run(config, videos, model, ledger, done=_completed(ledger, videos, config))
+    run = _Run(config, videos, model, repair, ledger, done=_completed(ledger, videos, config))
     with connected(config.address):
         attempts = Attempts()
         with run.timed("plan"):
@@ -74,6 +76,7 @@ class _Run:
     config: AnnotateConfig
     videos: list[VideoRef]
     model: Model
+    repair: Repair | None
     ledger: Ledger
     done: dict[str, ClipRecord]
     """Records of earlier runs, by key."""
@@ -132,6 +135,7 @@ def _annotate(run: _Run, plan: Plan, attempts: Attempts) -> dict[str, ClipRecord
     order = Order(
         output=ledger.store.uri,
         model=ray.put(run.model),
+        repair=ray.put(run.repair),
         model_sha=ledger.model_sha,
         config_sha=ledger.config_sha,
         timeout_s=config.timeout_s,

@@ -20,6 +20,8 @@ class EvaluateConfig(VerbConfig):
     predictions: str | None = None
     """Compare these instead: an output of annotate, a .parquet, .csv or .jsonl file with the row columns, or (boxes) a
     folder of text files, one per sequence, in one folder per tracker."""
+    repair: str = "none"
+    """How gaps of a point model's rows are filled: none, ballistic, inpaintnet, or the path of a repair network."""
     protocol: Literal[
         "points", "shuttlecock", "tennis-game", "tennis-clip", "wasb",
         "latot-all", "latot-test", "otb", "lasot", "got10k", "uav", "pointing",
@@ -34,4 +36,6 @@ class EvaluateConfig(VerbConfig):
     def _one_source_of_rows(self) -> Self:
         if (self.model is None) == (self.predictions is None):
             raise ValueError("give either model or predictions")
+        if self.repair != "none" and self.model is None:
+            raise ValueError("repair goes with model; predictions are compared as they are")
         return self

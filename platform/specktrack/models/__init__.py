@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from specktrack.config import explain
 from specktrack.errors import ConfigError
 from specktrack.models.entry import NetworkConfig
+from specktrack.models.repair_entries import InpaintNetConfig
 from specktrack.models.windowed_entries import (
     CmuNetConfig,
     MonoTrackConfig,
@@ -41,6 +42,7 @@ ZOO: dict[str, type[NetworkConfig]] = {
         CmuNetConfig,
         TsmNetConfig,
         SpeckNetConfig,
+        InpaintNetConfig,
     )
 }
 """Every network by name."""

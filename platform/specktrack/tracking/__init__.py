@@ -9,6 +9,7 @@ from specktrack.errors import ConfigError
 from specktrack.frames import FrameBatch, Trajectory, Viewport
 from specktrack.models.checkpoint import Model
 from specktrack.schema import Prompt
+from specktrack.tracking.repair import Repair, RepairedTracker
 from specktrack.tracking.windowed import WindowedTracker, Windowing
 
 
@@ -51,16 +52,20 @@ class Tracker(Protocol):
         ...
 
 
-def make_tracker(model: Model, *, device: str | None = None, windowing: Windowing | None = None) -> Tracker:
+def make_tracker(
+    model: Model, *, device: str | None = None, windowing: Windowing | None = None, repair: Repair | None = None
+) -> Tracker:
     """The tracker of the model's family, on ``device`` or else on CUDA where there is one.
 
-    ``windowing`` is how a windowed network's heatmaps become rows: overlap, decoding and choice.
+    ``windowing`` is how a windowed network's heatmaps become rows: overlap, decoding and choice. ``repair`` fills
+    gaps of the rows.
 
     ConfigError for networks that follow nothing by themselves, such as those that repair trajectories.
     """
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     if model.config.family == "windowed":
-        return WindowedTracker(model, device=place, config=windowing)
+        tracker = WindowedTracker(model, device=place, config=windowing)
+        return tracker if repair is None else RepairedTracker(tracker, repair)
     raise ConfigError(f"a {model.config.family} network follows nothing by itself", model.card.name)
 
 

@@ -6,7 +6,8 @@ from specktrack.errors import ConfigError
 from specktrack.frames import FrameBatch, Viewport, concat
 from specktrack.models import build
 from specktrack.models.checkpoint import Model, ModelCard
-from specktrack.models.windowed_entries import SpeckNetConfig, TrackNetV2Config
+from specktrack.models.tracknet_entries import TrackNetV2Config
+from specktrack.models.windowed_entries import SpeckNetConfig
 from specktrack.schema import Box, Prompt
 from specktrack.tracking import open_session
 from specktrack.tracking.motion import Choice, choose

@@ -47,11 +47,13 @@ def test_every_network_overfits_16_frames_to_under_one_px(name):
     torch.manual_seed(0)
     network_of = network_config(name)
     frames, xy = pictures(network_of.frames_in, -(-16 // network_of.frames_in))
-    state = TrainState(build(network_of).train(), config(steps=400, warmup_steps=5, learning_rate=3e-3), CPU)
+    if network_of.wants_background:
+        frames = torch.cat([frames.median(dim=1, keepdim=True).values, frames], dim=1)
+    state = TrainState(build(network_of).train(), config(steps=400, warmup_steps=5, learning_rate=1e-3), CPU)
     for _ in range(200):
         results = state.network.loss(frames, xy)
         state.update(results["loss"])
-        if results["recall"] == 1 and results["error_px"] < 0.7:
+        if results["recall"] == 1 and results["error_px"] < 0.9:
             break
     assert results["recall"] == 1 and results["error_px"] < 1
 

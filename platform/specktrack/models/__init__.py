@@ -14,12 +14,18 @@ from specktrack.config import explain
 from specktrack.errors import ConfigError
 from specktrack.models.entry import NetworkConfig
 from specktrack.models.repair_entries import InpaintNetConfig
+from specktrack.models.tracknet_entries import (
+    TrackNetV1Config,
+    TrackNetV2Config,
+    TrackNetV3Config,
+    TrackNetV4Config,
+    TrackNetV5Config,
+)
 from specktrack.models.windowed_entries import (
     CmuNetConfig,
     MonoTrackConfig,
     ResTrackNetV2Config,
     SpeckNetConfig,
-    TrackNetV2Config,
     TsmNetConfig,
     WasbConfig,
 )
@@ -35,7 +41,11 @@ WEIGHTS = Path(__file__).parent / "weights"
 ZOO: dict[str, type[NetworkConfig]] = {
     entry.model_fields["name"].default: entry
     for entry in (
+        TrackNetV1Config,
         TrackNetV2Config,
+        TrackNetV3Config,
+        TrackNetV4Config,
+        TrackNetV5Config,
         WasbConfig,
         MonoTrackConfig,
         ResTrackNetV2Config,
@@ -48,7 +58,23 @@ ZOO: dict[str, type[NetworkConfig]] = {
 """Every network by name."""
 
 VARIANTS: dict[str, dict[str, object]] = {
+    "tracknet-v1-1in1out": {"name": "tracknet-v1", "frames_in": 1},  # Model I of the paper
+    "tracknet-v1-table": {"name": "tracknet-v1", "decoder_width": 512},
+    "tracknet-v1-unit": {"name": "tracknet-v1", "pixels": "unit"},  # an independent PyTorch port's scale
     "tracknet-v2-3in1out": {"name": "tracknet-v2", "outputs": "last"},
+    # The baseline in TrackNetV3's paper: V2 in V3's layers.
+    "tracknet-v2-by-v3": {"name": "tracknet-v3", "frames_in": 3, "background": "none"},
+    "tracknet-v3-no-background": {"name": "tracknet-v3", "background": "none"},
+    "tracknet-v3-subtract": {"name": "tracknet-v3", "background": "subtract"},
+    "tracknet-v3-subtract-concat": {"name": "tracknet-v3", "background": "subtract-concat"},
+    "tracknet-v3-16-frames": {"name": "tracknet-v3", "frames_in": 16},
+    "tracknet-v3-32-frames": {"name": "tracknet-v3", "frames_in": 32},
+    "tracknet-v4-fusion-2": {"name": "tracknet-v4", "fusion": "2"},
+    "tracknet-v4-fusion-2-text": {"name": "tracknet-v4", "fusion": "2-text"},
+    "tracknet-v4-denormalised": {"name": "tracknet-v4", "denormalise": True},
+    "tracknet-v4-on-v3": {"name": "tracknet-v4", "base": "tracknet-v3", "frames_in": 8, "background": "concat"},
+    # 30 px at 1280x720, the paper's region of interest; the public code's other label is the disk.
+    "tracknet-v5-roi": {"name": "tracknet-v5", "target": {"kind": "disk", "radius_px": 12.0}},
     "cmu-net-siso": {"name": "cmu-net", "frames_in": 1},
 }
 """Published settings other than a network's defaults, by the name that a recipe or ``models show`` uses."""

@@ -9,12 +9,15 @@ from specktrack import heatmap
 from specktrack.models.network import Network
 from specktrack.models.windowed_entries import WindowedConfig
 
+ABSENT = -4.0
+"""Logit of a fresh network: a heatmap is nearly all background."""
+
 
 def heatmap_head(width: int, heatmaps: int) -> nn.Conv2d:
-    """The last 1x1 convolution, to logits; it starts near "absent", since a heatmap is nearly all background."""
+    """The last 1x1 convolution, to logits; it starts near "absent"."""
     head = nn.Conv2d(width, heatmaps, 1)
     assert head.bias is not None
-    nn.init.constant_(head.bias, -4.0)
+    nn.init.constant_(head.bias, ABSENT)
     return head
 
 

@@ -48,27 +48,14 @@ class WindowedConfig(NetworkConfig):
     """Values that the network sees."""
 
     @property
-    def pictures_in(self) -> int:
-        """Pictures in one forward pass: the frames, after the background where the network wants one."""
-        return self.frames_in
-
-
-class TrackNetV2Config(WindowedConfig):
-    """TrackNetV2 (Sun et al., ICPAI 2020): a VGG-like U-Net on three frames; 3-in-3-out or 3-in-1-out."""
-
-    module: ClassVar[str] = "specktrack.models.tracknet:TrackNetV2"
-    published_decoding: ClassVar[Decoding] = "largest-box"
-
-    name: Literal["tracknet-v2"] = "tracknet-v2"
-    target: HeatmapTarget = HeatmapTarget(kind="disk", radius_px=2.5)
-    loss: Loss = "wbce"
-    outputs: Literal["all", "last"] = "all"
-    """``all``: one heatmap per frame (3-in-3-out); ``last``: only the last frame's (3-in-1-out)."""
+    def wants_background(self) -> bool:
+        """Whether a still picture of the scene comes before the frames of each window."""
+        return False
 
     @property
-    def frames_out(self) -> int:
-        """Heatmaps per forward pass."""
-        return self.frames_in if self.outputs == "all" else 1
+    def pictures_in(self) -> int:
+        """Pictures in one forward pass: the frames, after the background where the network wants one."""
+        return self.frames_in + self.wants_background
 
 
 class SpeckNetConfig(WindowedConfig):

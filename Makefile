@@ -1,5 +1,6 @@
 # make demo   the main job on an archive it makes itself, or VIDEO=path/to/clip.mp4
 # make test   the tests, as CI runs them          make check  formatting, lint, types, layers and the fast tests
+# make faults kill, cut and fill things for 20 minutes
 # make bench  the benchmarks                      make docs   docs/reference, printed from the classes
 
 PYTHON ?= python3
@@ -9,7 +10,7 @@ VIDEO ?=
 OUTPUT ?= demo-output
 TESTS ?=
 
-.PHONY: demo test test-slow check format bench docs wheel clean
+.PHONY: demo test test-slow faults check format bench docs wheel clean
 .DEFAULT_GOAL := test
 
 demo: .venv/.runtime
@@ -19,14 +20,17 @@ test: .venv/.dev
 	@$(BIN)/python -m pytest $(TESTS)
 
 test-slow: .venv/.dev
-	@$(BIN)/python -m pytest -m "slow and not gpu" --timeout=1800 $(TESTS)
+	@$(BIN)/python -m pytest -m "slow and not gpu and not faults" --timeout=1800 $(TESTS)
+
+faults: .venv/.dev
+	@$(BIN)/python -m pytest -s -m "faults and not gpu" --timeout=900 $(TESTS)
 
 check: .venv/.dev
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@PYTHONPATH=platform $(BIN)/lint-imports
-	@$(BIN)/python -m pytest -m "not slow and not gpu and not ray"
+	@$(BIN)/python -m pytest -m "not slow and not gpu and not faults and not ray"
 
 format: .venv/.dev
 	@$(BIN)/ruff check --fix .

@@ -9,52 +9,27 @@ import threading
 import time
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pytest
-import torch
+from tests.annotating import make_video, pids_of, run, tiny_model
 
-from specktrack import models
-from specktrack.annotate import AnnotateConfig, annotate, annotate_here
+from specktrack.annotate import annotate, annotate_here
 from specktrack.annotate.annotator import Annotator
 from specktrack.annotate.job import stop_if_hopeless
 from specktrack.annotate.pool import Attempts, work
 from specktrack.errors import ConfigError, MediaError, SpecktrackError, StorageError
 from specktrack.ledger import read_annotations, read_records
-from specktrack.models.checkpoint import ModelCard, save_model
 from specktrack.schema import ClipRecord, ClipStatus, VideoRef
 from specktrack.storage import open_store, stat
-from specktrack.video import probe, write_video
+from specktrack.video import probe
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_local"), pytest.mark.timeout(180)]
-
-WH = (128, 64)
-
-
-def make_video(path: Path, frames: int, *, seed: int = 0) -> Path:
-    """A spot that flies over noise."""
-    generator = np.random.default_rng(seed)
-    noise = generator.integers(0, 60, (WH[1], WH[0], 3), dtype=np.uint8)
-
-    def picture(i: int) -> np.ndarray:
-        pixels = noise.copy()
-        x, y = 10 + i % 100, 10 + (i * 3 + seed) % 40
-        pixels[y : y + 4, x : x + 4] = 250
-        return pixels
-
-    path.parent.mkdir(exist_ok=True)
-    write_video(path, (picture(i) for i in range(frames)), fps=30, wh=WH)
-    return path
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A tiny network with fixed random weights: its rows mean nothing, but any change of them shows."""
-    torch.manual_seed(0)
-    config = models.network_config({"name": "specknet", "frames_in": 4, "input_wh": WH, "widths": (4, 8, 8, 8)})
-    path = tmp_path_factory.mktemp("model") / "tiny.safetensors"
-    save_model(path, models.build(config).eval(), ModelCard(name="tiny", network=config))
-    return str(path)
+    return tiny_model(tmp_path_factory.mktemp("model") / "tiny.safetensors")
 
 
 @pytest.fixture(scope="module")
@@ -70,12 +45,6 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def uncut(archive: Path, model: str) -> pa.Table:
     """The archive's rows, each video in one pass in this process."""
     return annotate_here(archive, model=model, device="cpu")
-
-
-def run(model: str, output: str | Path, *sources: str | Path, **more: object) -> AnnotateConfig:
-    return AnnotateConfig(
-        sources=tuple(map(str, sources)), output=str(output), model=model, clip_s=1.5, **{"workers": 2, **more}
-    )
 
 
 class TestAnnotate:
@@ -302,16 +271,3 @@ class TestDeaths:
         assert [report.exit_code for report in reports] == [0, 0]
         assert read_annotations(config.output).equals(uncut)
         assert len(list(Path(tmp_path, "out", "data").rglob("*.parquet"))) == 6
-
-
-def pids_of(title: str) -> list[int]:
-    """Processes of this user whose title begins like this."""
-    found = []
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdigit():
-            try:
-                if (folder / "cmdline").read_bytes().startswith(title.encode()):
-                    found.append(int(folder.name))
-            except OSError:
-                continue
-    return found

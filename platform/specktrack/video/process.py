@@ -68,12 +68,15 @@ class DecoderProcess:
             self._process.kill()
 
     def probe(self, ref: VideoRef) -> VideoInfo:
-        """Like ``video.probe``; MediaError(CRASHED) if the process dies over it."""
+        """Like ``video.probe``; MediaError(CRASHED) if the process dies over it twice."""
         if ref.uri.endswith("/"):
             return probe(ref)
-        with open_binary(ref) as source:
-            head, _ = self._ask({"probe": ref.model_dump(mode="json")}, ref, source)
-        return VideoInfo.model_validate(head["info"])
+        try:
+            return self._probe(ref)
+        except MediaError as error:
+            if error.reason is not QuarantineReason.CRASHED:
+                raise
+            return self._probe(ref)  # it may have been killed from outside
 
     def read_clip(self, clip: Clip, *, info: VideoInfo, viewport: Viewport) -> "ProcessReader | ClipReader":
         """Like ``video.read_clip``. Folders of images are read in this process: their decoder is Pillow."""
@@ -115,6 +118,11 @@ class DecoderProcess:
         finally:
             if not ended:
                 self.close()
+
+    def _probe(self, ref: VideoRef) -> VideoInfo:
+        with open_binary(ref) as source:
+            head, _ = self._ask({"probe": ref.model_dump(mode="json")}, ref, source)
+        return VideoInfo.model_validate(head["info"])
 
     def _ask(self, request: dict[str, Any], ref: VideoRef, source: BinaryIO) -> tuple[dict[str, Any], int]:
         """Send a request and serve bytes until the answer's head comes."""

@@ -1,0 +1,333 @@
+"""Whatever is killed, whenever: no row is lost, none is there twice, nothing complete is done again.
+
+The names B-1 ... B-15 are those of docs/reliability.md.
+"""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import boto3
+import pyarrow as pa
+import pytest
+from ray.cluster_utils import Cluster
+from tests.annotating import make_video, run
+from tests.conftest import S3_ENVIRONMENT
+from tests.faults.conftest import CLIPS, driver
+from tests.faults.flaky_s3 import flaky_s3
+
+from specktrack.annotate import AnnotateReport
+from specktrack.ledger import collect_garbage, read_annotations, read_records
+from specktrack.storage import open_store
+
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(900)]
+
+WORKER = "ray::MapWorker(FlatMap(Annotator"
+DECODER = "specktrack.video.child"
+
+
+@contextmanager
+def meanwhile(every_s: float, act: object) -> Iterator[None]:
+    """Call ``act`` every so often in a thread."""
+    over = threading.Event()
+
+    def loop() -> None:
+        while not over.wait(every_s):
+            act()
+
+    thread = threading.Thread(target=loop)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def finished(process: "subprocess.Popen[str]") -> AnnotateReport:
+    out, err = process.communicate(timeout=800)
+    assert process.returncode == 0, err[-3000:]
+    return AnnotateReport.model_validate_json(out.splitlines()[-1], extra="ignore")
+
+
+def children_of(root: int) -> set[int]:
+    """All processes below one."""
+    parents = {}
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            try:
+                parents[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+            except OSError:
+                continue
+    found, new = set(), {root}
+    while new:
+        found |= new
+        new = {pid for pid, parent in parents.items() if parent in found} - found
+    return found - {root}
+
+
+def kill_one(title: str, below: int, draw: random.Random, killed: list[int], sign: int = signal.SIGKILL) -> None:
+    """Kill one process of the run with this in its title."""
+    own = children_of(below)
+    candidates = [pid for pid in sorted(own) if title in _title(pid) and pid not in killed]
+    if candidates:
+        killed.append(draw.choice(candidates))
+        try:
+            os.kill(killed[-1], sign)
+        except ProcessLookupError:
+            killed.pop()
+
+
+def _title(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    except OSError:
+        return ""
+
+
+def records(output: str | Path) -> int:
+    return len(list(Path(output).glob("records/*/*.json")))
+
+
+@pytest.mark.parametrize("victim", [WORKER, DECODER], ids=["workers", "decoders"])
+def test_b1_workers_and_decoders_killed_at_random(victim, archive, model, undisturbed, tmp_path):
+    config = run(model, tmp_path / "out", archive, address="local")
+    process, killed, draw = driver(config), [], random.Random(1)
+    with meanwhile(1.0, lambda: kill_one(victim, process.pid, draw, killed)):
+        report = finished(process)
+    print(f"{len(killed)} killed, {report.committed} clips in {report.wall_s:.0f} s")
+    assert killed and report.committed == CLIPS and not report.quarantined
+    assert read_annotations(config.output).equals(undisturbed)
+
+
+@pytest.fixture
+def cluster(monkeypatch) -> Iterator[Cluster]:
+    """Ray's processes of several nodes on this machine; a dead node is noticed within seconds."""
+    environment = {
+        "PYTHONPATH": os.pathsep.join(["platform", "."]),
+        "OMP_NUM_THREADS": "1",
+        "RAY_AUTH_MODE": "disabled",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_health_check_initial_delay_ms": "0",
+        "RAY_health_check_period_ms": "500",
+        "RAY_health_check_failure_threshold": "4",
+    }
+    for name, text in environment.items():
+        monkeypatch.setenv(name, text)
+    cluster = Cluster()
+    yield cluster
+    cluster.shutdown()
+
+
+NODE = {"object_store_memory": 100 * 2**20, "include_dashboard": False}
+
+
+def test_b2_nodes_killed_at_random(cluster, archive, model, undisturbed, tmp_path):
+    cluster.add_node(num_cpus=1, **NODE)  # the head, where the driver is; it stays
+    nodes = [cluster.add_node(num_cpus=1, **NODE) for _ in range(2)]
+    config = run(model, tmp_path / "out", archive, address=cluster.address, workers=3)
+    process, kills = driver(config), 0
+    while process.poll() is None and kills < 5:
+        done = records(config.output)
+        while process.poll() is None and records(config.output) < done + 25:
+            time.sleep(0.1)
+        if process.poll() is None:
+            cluster.remove_node(nodes.pop(0), allow_graceful=False)
+            nodes.append(cluster.add_node(num_cpus=1, **NODE))
+            kills += 1
+    report = finished(process)
+    print(f"{kills} nodes killed, {report.committed} clips in {report.wall_s:.0f} s")
+    assert kills and report.committed == CLIPS
+    assert read_annotations(config.output).equals(undisturbed)
+
+
+def test_b3_the_driver_killed_early_halfway_and_late(archive, model, undisturbed, tmp_path):
+    config = run(model, tmp_path / "out", archive, address="local")
+    standing: dict[str, object] = {}
+    for share in (0.1, 0.5, 0.9):
+        process = driver(config)
+        while records(config.output) < share * CLIPS:
+            assert process.poll() is None, process.communicate()[1][-3000:]
+            time.sleep(0.01)
+        process.kill()
+        process.communicate()
+        now = {record.key: record for record in read_records(config.output)}
+        assert all(now[key] == record for key, record in standing.items())
+        standing = now
+    report = finished(driver(config))
+    assert report.resumed >= len(standing) and report.resumed + report.committed == CLIPS
+    assert {r.key: r for r in read_records(config.output)}.items() >= standing.items()
+    assert read_annotations(config.output).equals(undisturbed)
+
+
+def test_b6_a_store_that_slows_down_resets_cuts_short_and_goes_away(
+    archive, model, undisturbed, s3_server, tmp_path, monkeypatch
+):
+    for name, text in {**S3_ENVIRONMENT, "AWS_ENDPOINT_URL": s3_server}.items():
+        monkeypatch.setenv(name, text)
+    bucket = f"faults-{os.getpid()}-{time.monotonic_ns()}"
+    boto3.client("s3").create_bucket(Bucket=bucket)
+    for path in sorted(archive.glob("*.mp4"))[:20]:
+        open_store(f"s3://{bucket}/in").put(path.name, path.read_bytes())
+    config = run(model, f"s3://{bucket}/out", f"s3://{bucket}/in", address="local")
+    with flaky_s3(s3_server, slow_down=0.05, reset=0.01, short=0.02) as (url, seen, handler):
+        process = driver(config, AWS_ENDPOINT_URL=url)
+        begun = time.monotonic()
+        while process.poll() is None and time.monotonic() < begun + 12:
+            time.sleep(0.1)
+        handler.outage = (time.monotonic(), time.monotonic() + 30)
+        report = finished(process)
+    print(f"{dict(seen)}, {report.committed} clips in {report.wall_s:.0f} s")
+    assert min(seen["slow_down"], seen["reset"], seen["outage"]) > 0
+    assert report.committed == CLIPS // 2 and not report.quarantined
+    rows = read_annotations(config.output)
+    expected = undisturbed.slice(0, len(undisturbed) // 2)
+    assert rows.drop_columns(["video"]).equals(expected.drop_columns(["video"]))
+
+
+def test_b7_an_interrupted_upload_leaves_nothing_once_collected(s3_server, tmp_path, monkeypatch):
+    for name, text in {**S3_ENVIRONMENT, "AWS_ENDPOINT_URL": s3_server}.items():
+        monkeypatch.setenv(name, text)
+    bucket = f"faults-{os.getpid()}-{time.monotonic_ns()}"
+    client = boto3.client("s3")
+    client.create_bucket(Bucket=bucket)
+    (tmp_path / "overlay.mp4").write_bytes(os.urandom(40 * 2**20))
+    code = (
+        "import sys; from pathlib import Path; from specktrack.storage import open_store\n"
+        f"open_store('s3://{bucket}/out').put_file('overlays/a.mp4', Path(sys.argv[1]))"
+    )
+    with flaky_s3(s3_server, body_bytes_per_s=8 * 2**20) as (url, _, _):
+        environment = {**os.environ, "AWS_ENDPOINT_URL": url, "PYTHONPATH": "platform"}
+        writer = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "overlay.mp4")], env=environment)
+        while not client.list_multipart_uploads(Bucket=bucket).get("Uploads"):
+            assert writer.poll() is None
+            time.sleep(0.02)
+        writer.kill()
+        writer.wait()
+    assert client.list_multipart_uploads(Bucket=bucket)["Uploads"]
+    assert collect_garbage(f"s3://{bucket}/out", older_than_s=-60) == 1
+    assert not client.list_multipart_uploads(Bucket=bucket).get("Uploads")
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", str(folder)], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip("a file system of 200 kB cannot be mounted here")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_b8_a_full_disk_ends_the_run_and_the_same_command_goes_on(archive, model, undisturbed, small_disk):
+    config = run(model, small_disk / "out", archive, address="local")
+    process = driver(config)
+    _, err = process.communicate(timeout=600)
+    assert process.returncode != 0 and "No space left on device" in err
+    before = {record.key: record for record in read_records(config.output)}
+    subprocess.run(["mount", "-o", "remount,size=50m", str(small_disk)], check=True)
+    report = finished(driver(config))
+    assert report.resumed == len(before) > 0
+    assert read_annotations(config.output).equals(undisturbed)
+
+
+def test_b10_a_video_that_kills_every_decoder_is_the_only_one_set_aside(archive, model, undisturbed, tmp_path):
+    config = run(model, tmp_path / "out", archive, address="local")
+    process, killed = driver(config), []
+
+    def poison() -> None:
+        """Kill the decoder processes whose owner has the video open: what a crash in the decoder looks like."""
+        own = children_of(process.pid)
+        for pid in own:
+            if DECODER in _title(pid) and "/17.mp4" in _open_files(_parent(pid)):
+                killed.append(pid)
+                try:
+                    os.kill(pid, signal.SIGSEGV)
+                except ProcessLookupError:
+                    killed.pop()
+
+    with meanwhile(0.005, poison):
+        out, err = process.communicate(timeout=800)
+    assert process.returncode == 0, err[-3000:]
+    report = AnnotateReport.model_validate_json(out.splitlines()[-1], extra="ignore")
+    bad = {record.video.uri for record in read_records(config.output) if record.reason is not None}
+    print(f"{len(killed)} decoders died, {report.committed} clips committed, set aside: {report.quarantined}")
+    assert len(bad) == 1 and bad.pop().endswith("/17.mp4")
+    rows = read_annotations(config.output)
+    assert _without(rows, "/17.mp4").equals(_without(undisturbed, "/17.mp4"))
+
+
+def _parent(pid: int) -> int:
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    except OSError:
+        return 0
+
+
+def _open_files(pid: int) -> str:
+    try:
+        return " ".join(os.readlink(link) for link in Path(f"/proc/{pid}/fd").iterdir())
+    except OSError:
+        return ""
+
+
+def _without(rows: pa.Table, name: str) -> pa.Table:
+    return rows.filter(pa.array([not video.endswith(name) for video in rows["video"].to_pylist()]))
+
+
+def test_b14_thousands_of_tiny_videos(model, tmp_path):
+    first = make_video(tmp_path / "in" / "0000.mp4", 8)
+    for number in range(1, 2000):
+        os.link(first, tmp_path / "in" / f"{number:04d}.mp4")
+    process = driver(run(model, tmp_path / "out", tmp_path / "in", address="local"))
+    peak_kb = 0
+    while process.poll() is None:
+        status = Path(f"/proc/{process.pid}/status").read_text()
+        peak_kb = max(peak_kb, int((status.split("VmHWM:")[1:] or ["0 kB"])[0].split()[0]))
+        time.sleep(0.2)
+    report = finished(process)
+    print(f"plan {report.seconds['plan']:.0f} s, whole run {report.wall_s:.0f} s, driver {peak_kb // 1024} MB")
+    assert report.committed == 2000 and report.rows == 16_000
+    assert peak_kb < 2**20
+
+
+def test_b15_the_number_of_workers_and_the_order_of_videos_change_no_row(
+    cluster, archive, model, undisturbed, tmp_path
+):
+    cluster.add_node(num_cpus=8, **NODE)
+    videos = sorted(archive.glob("*.mp4"))
+    for workers in (1, 2, 8):
+        random.Random(workers).shuffle(videos)
+        config = run(model, tmp_path / f"out{workers}", *videos, address=cluster.address, workers=workers)
+        finished(driver(config))
+        assert read_annotations(config.output).equals(undisturbed)
+
+
+def test_x6_credentials_appear_nowhere(archive, model, s3_server, tmp_path, monkeypatch):
+    canary = "canary-3141592653589793"
+    for name, text in {**S3_ENVIRONMENT, "AWS_ENDPOINT_URL": s3_server, "AWS_SECRET_ACCESS_KEY": canary}.items():
+        monkeypatch.setenv(name, text)
+    bucket = f"faults-{os.getpid()}-{time.monotonic_ns()}"
+    boto3.client("s3").create_bucket(Bucket=bucket)
+    open_store(f"s3://{bucket}/in").put("00.mp4", (archive / "00.mp4").read_bytes())
+    open_store(f"s3://{bucket}/in").put("bad.mp4", b"text")
+    config = run(model, f"s3://{bucket}/out", f"s3://{bucket}/in", address="local")
+    process = driver(config, RAY_TMPDIR=str(tmp_path))
+    out, err = process.communicate(timeout=600)
+    assert process.returncode == 0, err[-3000:]
+    store = open_store(config.output)
+    written = b"".join(store.get(info.key) for info in store.list())
+    logs = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file() and not path.is_symlink())
+    assert logs, "Ray's logs were not found"
+    for text in (out.encode(), err.encode(), written, logs):
+        assert canary.encode() not in text

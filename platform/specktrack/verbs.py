@@ -2,7 +2,7 @@
 
 import tempfile
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -164,6 +164,51 @@ def models_show(config: ModelsShowConfig) -> dict[str, Any]:
             return shown
     card = load_model(config.name).card.model_dump(mode="json")
     return shown | card | {"parameters": shown.get("parameters") or _parameters(card["network"])}
+
+
+class ModelsExportConfig(VerbConfig):
+    """Write a trained model as a file that other runtimes load."""
+
+    verb: ClassVar[str] = "models_export"
+
+    name: str
+    """Name of a packaged model, or the path of a checkpoint."""
+    destination: str
+    """The file: .onnx, .pt2 for torch-export, or .xml for openvino, which writes the weights beside it as .bin."""
+    format: Literal["onnx", "torch-export", "openvino"]
+    """What the file is for; onnx and openvino need the extra 'export'."""
+
+
+class ModelsExportReport(Config):
+    """What was written and how far it is from the original."""
+
+    model: str
+    sha256: str
+    """Of network and weights."""
+    written: tuple[str, ...]
+    bytes: int
+    largest_difference: float
+    """Over all output values of rendered frames, fp32 on the CPU; heatmaps lie in [0, 1]."""
+    largest_distance_px: float
+    """Between positions decoded from them, network px."""
+    positions: int
+    """How many of those were compared: frames in which the network found an object."""
+
+
+def models_export(config: ModelsExportConfig) -> ModelsExportReport:
+    """Export a model and compare the file with it."""
+    from specktrack.models.checkpoint import load_model  # as above
+    from specktrack.models.exporting import export_model
+
+    model = load_model(config.name)
+    written, parity = export_model(model, config.destination, config.format)
+    return ModelsExportReport(
+        model=model.card.name,
+        sha256=model.sha256,
+        written=tuple(str(path) for path in written),
+        bytes=sum(path.stat().st_size for path in written),
+        **parity.model_dump(),
+    )
 
 
 class ExportConfig(VerbConfig):

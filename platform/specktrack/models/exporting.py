@@ -1,0 +1,233 @@
+"""A trained network as a file that other runtimes load, and how far that file is from it.
+
+The file takes ``frames`` float32 [B, T, 3, H, W], RGB in [0, 1] at the network's size, and gives ``heatmaps`` float32
+[B, frames_out, H', W'] in [0, 1]; B is free. A repairing network takes ``positions`` [B, T, 2] in shares of the picture
+and ``fill`` [B, T] and gives ``repaired`` [B, T, 2]. The model card goes with it as metadata.
+"""
+
+# B batch, T frames in window, C channel, H W network px
+
+import contextlib
+import importlib.util
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import nn
+
+from specktrack import heatmap
+from specktrack.config import Config
+from specktrack.datasets.synthetic import SynthConfig, render_clip
+from specktrack.errors import CheckpointError, ConfigError
+from specktrack.models.checkpoint import Model
+from specktrack.models.heatmap_network import HeatmapNetwork
+from specktrack.models.inference import fold_batch_norm
+from specktrack.models.windowed_entries import WindowedConfig
+
+Format = Literal["onnx", "torch-export", "openvino"]
+
+SUFFIX: dict[Format, str] = {"onnx": ".onnx", "torch-export": ".pt2", "openvino": ".xml"}
+"""OpenVINO writes the weights beside it, as .bin."""
+
+NEEDS: dict[Format, tuple[str, ...]] = {
+    "onnx": ("onnx", "onnxscript", "onnxruntime"),
+    "torch-export": (),
+    "openvino": ("onnx", "onnxscript", "openvino"),
+}
+"""Packages of the extra ``export`` that a format is written and checked with."""
+
+LARGEST_DIFFERENCE = 1e-3
+"""Between values in [0, 1] in fp32; an exported file that differs by more is wrong and is not kept."""
+
+CARD = "specktrack.card"
+
+Inputs = tuple[torch.Tensor, ...]
+
+Run = Callable[[Inputs], torch.Tensor]
+"""What an exported file makes of its inputs."""
+
+Program = torch.export.ExportedProgram
+
+
+class Parity(Config):
+    """How far an exported file is from the network it came from, both in fp32 on the CPU."""
+
+    largest_difference: float
+    """Over all output values, which lie in [0, 1]."""
+    largest_distance_px: float
+    """Between decoded positions, network px, where the network found an object or repaired a position."""
+    positions: int
+    """How many of those were compared."""
+
+
+def export_model(model: Model, destination: str | Path, kind: Format) -> tuple[list[Path], Parity]:
+    """Write ``model`` as a file of ``kind``; the files written and how far they are from it.
+
+    Raises ConfigError for a wrong suffix, a missing package or a family that has no export; CheckpointError if what was
+    written gives other results.
+    """
+    path = Path(destination)
+    if path.suffix != SUFFIX[kind]:
+        raise ConfigError(f"a file of {kind} ends in {SUFFIX[kind]}", str(destination))
+    if missing := [name for name in NEEDS[kind] if importlib.util.find_spec(name) is None]:
+        raise ConfigError(
+            f"{kind} needs packages that are not installed", missing, remedy="pip install 'specktrack[export]'"
+        )
+    task = _task(model)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _quiet():
+        program = torch.export.export(task.module, task.example, dynamic_shapes=task.free_batch())
+        written, run = _WRITERS[kind](program, task, path, model.card.model_dump_json())
+        parity = _parity(task, run)
+    if not parity.largest_difference <= LARGEST_DIFFERENCE:
+        for file in written:
+            file.unlink()
+        raise CheckpointError(
+            "the exported network gives other results", f"largest difference {parity.largest_difference:.3g}", str(path)
+        )
+    return written, parity
+
+
+@dataclass(frozen=True)
+class _Task:
+    """What is exported: a module, inputs to trace and check it with, names, and its output as positions."""
+
+    module: nn.Module
+    example: Inputs
+    inputs: tuple[str, ...]
+    output: str
+    positions: Callable[[torch.Tensor], torch.Tensor]
+    """From an output to positions [M, 2] in network px, NaN where there is none."""
+
+    def free_batch(self) -> tuple[dict[int, Any], ...]:
+        """The batch is free, all else as in the example."""
+        batch = torch.export.Dim("batch", min=1, max=1024)
+        return ({0: batch},) * len(self.example)
+
+
+class _Heatmaps(nn.Module):
+    """A heatmap network with its last step, batch norm folded."""
+
+    def __init__(self, network: HeatmapNetwork) -> None:
+        super().__init__()
+        self.network = fold_batch_norm(network)
+
+    def forward(self, frames: torch.Tensor) -> torch.Tensor:
+        return self.network.probabilities(self.network(frames))
+
+
+def _task(model: Model) -> _Task:
+    config, network = model.config, model.network
+    if isinstance(network, HeatmapNetwork) and isinstance(config, WindowedConfig):
+        stride = config.target.stride
+
+        def peaks(heatmaps: torch.Tensor) -> torch.Tensor:
+            xy, score = heatmap.decode(heatmaps, stride=stride)
+            return torch.where(score > 0.5, xy[..., 0, :], torch.nan).flatten(0, -2)
+
+        return _Task(_Heatmaps(network).eval(), (_pictures(config),), ("frames",), "heatmaps", peaks)
+    if config.family == "repair":
+        size = torch.tensor(config.input_wh)
+        path = torch.rand(2, config.frames_in, 2, generator=torch.Generator().manual_seed(0))
+        fill = torch.zeros(2, config.frames_in)
+        fill[:, 5:9] = 1
+        example = (path * (1 - fill[..., None]), fill)
+        return _Task(network.eval(), example, ("positions", "fill"), "repaired", lambda xy: (xy * size).flatten(0, 1))
+    raise ConfigError(f"no export for networks of family {config.family!r}", model.card.name)
+
+
+def _pictures(config: WindowedConfig) -> torch.Tensor:
+    """Two rendered windows [2, pictures_in, 3, H, W], after the background where the network wants one."""
+    width, height = config.input_wh
+    video = SynthConfig(videos=1, frames=2 * config.frames_in + 6, width_px=width, height_px=height)
+    frames = np.stack([frame.pixels for frame in render_clip(video, 0)])[6:]
+    windows = frames.reshape(2, config.frames_in, height, width, 3)
+    if config.pictures_in > config.frames_in:
+        background = np.median(frames, axis=0).astype(np.uint8)
+        windows = np.concatenate([np.broadcast_to(background, (2, 1, *background.shape)), windows], axis=1)
+    return torch.from_numpy(windows.copy()).permute(0, 1, 4, 2, 3).float() / 255
+
+
+def _write_torch(program: Program, task: _Task, path: Path, card: str) -> tuple[list[Path], Run]:
+    program.example_inputs = None  # pictures would make half of the file
+    torch.export.save(program, path, extra_files={CARD: card})
+    module = torch.export.load(path).module()
+    return [path], lambda inputs: module(*inputs)
+
+
+def _write_onnx(program: Program, task: _Task, path: Path, card: str) -> tuple[list[Path], Run]:
+    import onnxruntime  # of the extra, as below
+
+    path.write_bytes(_onnx(program, task, card))
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+    def run(inputs: Inputs) -> torch.Tensor:
+        named = {name: value.numpy() for name, value in zip(task.inputs, inputs, strict=True)}
+        return torch.from_numpy(session.run([task.output], named)[0])
+
+    return [path], run
+
+
+def _write_openvino(program: Program, task: _Task, path: Path, card: str) -> tuple[list[Path], Run]:
+    import openvino
+
+    core = openvino.Core()
+    network = core.read_model(_onnx(program, task, card))
+    network.set_rt_info(card, CARD)
+    openvino.save_model(network, path, compress_to_fp16=False)
+    settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": str(torch.get_num_threads())}
+    compiled = core.compile_model(path, "CPU", settings)
+
+    def run(inputs: Inputs) -> torch.Tensor:
+        named = {name: value.numpy() for name, value in zip(task.inputs, inputs, strict=True)}
+        return torch.from_numpy(np.array(compiled(named)[task.output]))
+
+    return [path, path.with_suffix(".bin")], run
+
+
+_WRITERS = {"torch-export": _write_torch, "onnx": _write_onnx, "openvino": _write_openvino}
+
+
+def _onnx(program: Program, task: _Task, card: str) -> bytes:
+    """The program as an ONNX file with the card in its metadata."""
+    exported = torch.onnx.export(
+        program, input_names=task.inputs, output_names=[task.output], dynamo=True, verbose=False
+    )
+    assert exported is not None
+    exported.model.metadata_props[CARD] = card
+    return exported.model_proto.SerializeToString()
+
+
+@torch.inference_mode()
+def _parity(task: _Task, run: Run) -> Parity:
+    wanted, given = task.module(*task.example), run(task.example)
+    distance = (task.positions(wanted) - task.positions(given)).norm(dim=-1)
+    compared = distance[~torch.isnan(distance)]
+    return Parity(
+        largest_difference=float((wanted - given).abs().max()),
+        largest_distance_px=float(compared.max()) if len(compared) else 0.0,
+        positions=len(compared),
+    )
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Exporters tell of their own deprecations and passes; none of it is about the user's model."""
+    loggers = [logging.getLogger(name) for name in ("onnxscript", "onnx_ir", "torch.onnx")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

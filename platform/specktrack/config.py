@@ -49,7 +49,7 @@ class VerbConfig(Config):
         """
         merged: dict[str, Any] = {}
         if yaml_file is not None:
-            _merge(merged, read_yaml(yaml_file))
+            _merge(merged, cls.settings_in(read_yaml(yaml_file), str(yaml_file)))
         prefix = f"SPECKTRACK_{cls.verb.upper()}_"
         for name, text in sorted(environment.items()):
             if name.startswith(prefix):
@@ -62,6 +62,11 @@ class VerbConfig(Config):
             name = cls.verb.replace("_", " ")
             place, remedy = f"configuration of '{name}'", f"see 'specktrack {name} --help'"
             raise ConfigError(explain(error, cls), place=place, remedy=remedy) from None
+
+    @classmethod
+    def settings_in(cls, content: dict[str, Any], place: str) -> dict[str, Any]:
+        """The settings that a file at ``place`` holds; overridden where the file is another tool's as well."""
+        return content
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:

@@ -113,6 +113,11 @@ VERBS: Mapping[str, Verb] = {
         "specktrack.verbs:render_video",
         ("video", "annotations", "output"),
     ),
+    "serve": Verb(
+        "Answer over HTTP: clips, live streams, sessions and batches.",
+        "specktrack.serving:ServerConfig",
+        "specktrack.serving:serve",
+    ),
     "submit": Verb(
         "Run another verb as a job on a Ray cluster and follow its log.",
         "specktrack.submit:SubmitConfig",

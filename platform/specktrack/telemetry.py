@@ -15,15 +15,15 @@ import structlog
 
 def configure(*, verbose: bool = False) -> None:
     """Set up logging once per process: readable lines on a terminal, JSON lines otherwise."""
-    renderer: Any = (
-        structlog.dev.ConsoleRenderer() if sys.stderr.isatty() else structlog.processors.JSONRenderer(default=str)
-    )
+    renderers: list[Any] = [structlog.dev.ConsoleRenderer()]
+    if not sys.stderr.isatty():
+        renderers = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(default=str)]
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            renderer,
+            *renderers,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG if verbose else logging.INFO),
         logger_factory=_StderrLogger,

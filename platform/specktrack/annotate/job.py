@@ -2,9 +2,10 @@
 
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import ray
 
@@ -31,9 +32,28 @@ HOPELESS_AFTER = 5
 log = telemetry.get_logger()
 
 
-def annotate(config: AnnotateConfig) -> AnnotateReport:
+class Seen(NamedTuple):
+    """How far a run is."""
+
+    clips: int
+    done: int
+    """Clips with a record, those of earlier runs included."""
+    frames: int
+    """Annotated now."""
+
+
+Watch = Callable[[Seen], None]
+
+
+def _nobody_watches(_: Seen) -> None:
+    pass
+
+
+def annotate(config: AnnotateConfig, *, watch: Watch | None = None, inside: bool = False) -> AnnotateReport:
     """Annotate every video that the sources name; what an earlier run completed in the output is kept.
 
+    ``watch`` is told of every clip, and ends the run by raising; ``inside`` does the work in this process instead of in
+    a pool of actors, for few short videos.
     Videos that cannot be used are quarantined and counted in the report. Raises ConfigError if the output was made by
     another model or configuration, CheckpointError, StorageError.
     """
@@ -47,12 +67,13 @@ def annotate(config: AnnotateConfig) -> AnnotateReport:
     settings = outputs.settings_of(config, tracker)
     ledger = Ledger(open_store(config.output), model.sha256, sha_of(settings))
     outputs.claim(ledger.store, config, model, settings)
-    run = _Run(config, videos, model, repair, ledger, done=_completed(ledger, videos, config))
+    done = _completed(ledger, videos, config)
+    run = _Run(config, videos, model, repair, ledger, done, watch or _nobody_watches, inside)
     with connected(config.address):
         attempts = Attempts()
         with run.timed("plan"):
             cutting = Cutting(tracker.stride, tracker.lead, config.clip_s, attempts)
-            plan = make_plan(videos, run.done, cutting, workers=config.workers)
+            plan = make_plan(videos, run.done, cutting, workers=config.workers, inside=inside)
         if config.dry_run:
             return _report(run, plan, {})
         with run.timed("annotate"):
@@ -61,7 +82,7 @@ def annotate(config: AnnotateConfig) -> AnnotateReport:
             with run.timed("overlay"):
                 changed = {record.video.key for record in now.values()}
                 rows = overlays.wanted(videos, changed=changed, store=ledger.store)
-                list(work(rows, overlays.Overlayer, ledger.store.uri, workers=config.workers))
+                list(work(rows, overlays.Overlayer, ledger.store.uri, workers=config.workers, inside=inside))
     ledger.seal(plan.keys)
     run.seconds["wall"] = time.monotonic() - started
     report = _report(run, plan, now)
@@ -80,6 +101,8 @@ class _Run:
     ledger: Ledger
     done: dict[str, ClipRecord]
     """Records of earlier runs, by key."""
+    watch: Watch
+    inside: bool
     seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
 
     @contextmanager
@@ -143,11 +166,13 @@ def _annotate(run: _Run, plan: Plan, attempts: Attempts) -> dict[str, ClipRecord
         attempts=attempts,
     )
     now: dict[str, ClipRecord] = {}
+    run.watch(Seen(clips=len(plan.clips), done=len(plan.clips) - len(rows), frames=0))
     with Meter(len(rows), sum(row["frames"] for row in rows)) as meter:
-        for receipt in work(rows, Annotator, order, workers=config.workers, gpu=order.gpu):
+        for receipt in work(rows, Annotator, order, workers=config.workers, gpu=order.gpu, inside=run.inside):
             record = ClipRecord.model_validate_json(receipt["record"])
             now[record.key] = record
             meter.add(receipt["frames"])
+            run.watch(Seen(clips=len(plan.clips), done=len(plan.clips) - len(rows) + len(now), frames=meter.frames))
             for stage in STAGES:
                 run.seconds[stage] += receipt["seconds"][stage]
             if record.reason is not None:

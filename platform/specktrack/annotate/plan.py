@@ -63,11 +63,13 @@ class Plan:
         return [clip for key, clip in self.clips.items() if key not in done]
 
 
-def make_plan(videos: Sequence[VideoRef], done: Collection[str], cutting: Cutting, *, workers: int | None) -> Plan:
+def make_plan(
+    videos: Sequence[VideoRef], done: Collection[str], cutting: Cutting, *, workers: int | None, inside: bool = False
+) -> Plan:
     """Measure and cut videos on the cluster; those with a record as a whole were set aside earlier and are left so."""
     set_aside = tuple(key_of_whole(video) for video in videos if key_of_whole(video) in done)
     rows = [{"video": video.model_dump_json()} for video in videos if key_of_whole(video) not in done]
-    found = cast(Iterator[PlannedClip], work(rows, Planner, cutting, workers=workers))
+    found = cast(Iterator[PlannedClip], work(rows, Planner, cutting, workers=workers, inside=inside))
     planned = {row["key"]: row for row in found}
     return Plan(
         clips={key: planned[key] for key in sorted(planned) if planned[key]["clip"]},

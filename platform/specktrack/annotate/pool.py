@@ -28,13 +28,20 @@ def work(
     *,
     workers: int | None = None,
     gpu: bool = False,
+    inside: bool = False,
 ) -> Iterator[dict[str, Any]]:
     """Call ``actor(argument)`` on every row, in any order, and hand out the rows it returns as they come.
 
     ``workers`` limits the actors; without a limit the pool grows as far as the cluster does. An actor that dies is
     replaced, and its row is begun again. An error of ours that an actor raises ends the work and is raised here.
+    ``inside`` makes no pool: this process does the work, row after row.
     """
     if not rows:
+        return
+    if inside:
+        instance = actor(argument)
+        for row in rows:
+            yield from instance(dict(row))
         return
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     context = ray.data.DataContext.get_current()

@@ -1,5 +1,6 @@
 """Sessions: one object followed through one clip. A tracker is a model made ready on a device; it opens sessions."""
 
+from collections.abc import Callable
 from typing import Protocol
 
 import torch
@@ -8,6 +9,7 @@ from specktrack.config import Config
 from specktrack.errors import ConfigError
 from specktrack.frames import FrameBatch, Trajectory, Viewport
 from specktrack.models.checkpoint import Model
+from specktrack.models.inference import Detector
 from specktrack.schema import Prompt
 from specktrack.tracking.repair import Repair, RepairedTracker
 from specktrack.tracking.windowed import WindowedTracker, Windowing
@@ -53,18 +55,24 @@ class Tracker(Protocol):
 
 
 def make_tracker(
-    model: Model, *, device: str | None = None, windowing: Windowing | None = None, repair: Repair | None = None
+    model: Model,
+    *,
+    device: str | None = None,
+    windowing: Windowing | None = None,
+    repair: Repair | None = None,
+    through: Callable[[Detector], Detector] | None = None,
 ) -> Tracker:
     """The tracker of the model's family, on ``device`` or else on CUDA where there is one.
 
     ``windowing`` is how a windowed network's heatmaps become rows: overlap, decoding and choice. ``repair`` fills
-    gaps of the rows.
+    gaps of the rows. ``through`` puts something between the sessions of a windowed network and its detector: a server's
+    queue, in which windows of many sessions share a forward pass.
 
     ConfigError for networks that follow nothing by themselves, such as those that repair trajectories.
     """
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     if model.config.family == "windowed":
-        tracker = WindowedTracker(model, device=place, config=windowing)
+        tracker = WindowedTracker(model, device=place, config=windowing, through=through)
         return tracker if repair is None else RepairedTracker(tracker, repair)
     raise ConfigError(f"a {model.config.family} network follows nothing by itself", model.card.name)
 

@@ -6,6 +6,8 @@ depends on frames at most ``reach`` away. So rows are the same however the video
 
 # T frames in window, K candidates
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from pydantic import Field
@@ -49,13 +51,21 @@ def reach(network: WindowedConfig, config: Windowing) -> int:
 class WindowedTracker:
     """A windowed network made ready on a device; its sessions follow without a prompt."""
 
-    def __init__(self, model: Model, *, device: torch.device, config: Windowing | None = None) -> None:
+    def __init__(
+        self,
+        model: Model,
+        *,
+        device: torch.device,
+        config: Windowing | None = None,
+        through: Callable[[Detector], Detector] | None = None,
+    ) -> None:
         assert isinstance(model.network, HeatmapNetwork)
         self.model, self.config = model, config or Windowing()
         self._network = model.network.config
-        self._detector = Detector(
+        detector = Detector(
             model.network, device=device, candidates=self.config.candidates, decoding=self.config.decoding
         )
+        self._detector = through(detector) if through else detector
 
     @property
     def stride(self) -> int:

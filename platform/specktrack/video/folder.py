@@ -72,11 +72,16 @@ class FolderDecoder:
             what = "an image has another size than the first of its folder"
             place = f"{self._ref.uri}{name}"
             raise MediaError(QuarantineReason.SIZE_CHANGED, what, upright.size, place, "keep one size in a folder")
-        if upright.size == self._wh_px:
-            return np.asarray(upright)
-        shrinks = self._wh_px[0] < upright.width and self._wh_px[1] < upright.height
-        kernel = Image.Resampling.BOX if shrinks else Image.Resampling.BILINEAR
-        return np.asarray(upright.resize(self._wh_px, kernel))
+        return scaled(upright, self._wh_px)
+
+
+def scaled(picture: Image.Image, wh_px: tuple[int, int]) -> np.ndarray:
+    """uint8 [H, W, 3] of an RGB picture at another size: by area averaging where it shrinks."""
+    if picture.size == wh_px:
+        return np.asarray(picture)
+    shrinks = wh_px[0] < picture.width and wh_px[1] < picture.height
+    kernel = Image.Resampling.BOX if shrinks else Image.Resampling.BILINEAR
+    return np.asarray(picture.resize(wh_px, kernel))
 
 
 class _UnreadableError(Exception):

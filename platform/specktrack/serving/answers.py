@@ -1,0 +1,72 @@
+"""The JSON that the routes answer with, as OpenAPI shows it."""
+
+from pydantic import Field
+
+from specktrack.config import Config
+from specktrack.schema import Box
+
+
+class Row(Config):
+    """Where the object is in one frame; x, y, w and h in source px, null where it is absent or not known."""
+
+    frame: int
+    pts_s: float
+    object: int
+    x: float | None
+    y: float | None
+    w: float | None
+    h: float | None
+    visibility: str
+    score: float | None
+    provenance: str
+    gap: int
+
+
+class Annotation(Config):
+    """One clip's rows."""
+
+    video: str
+    """The name the clip came under, or its URI."""
+    model: str
+    model_sha256: str
+    fps: float
+    width: int
+    height: int
+    frames: int
+    decode_errors: int
+    rows: list[Row]
+
+
+class Rows(Config):
+    """Rows of a session that are final now."""
+
+    rows: list[Row]
+
+
+class OpenedSession(Config):
+    """A session that takes frames."""
+
+    id: str
+    model: str
+    idle_s: float
+    """Without a frame for so long it is closed."""
+    rows: list[Row]
+
+
+class AnnotateUri(Config):
+    """A clip that the server fetches."""
+
+    uri: str = Field(min_length=1, max_length=4096)
+    """https://, s3:// or a path below the server's sources; each only where the operator allowed it."""
+    model: str | None = Field(default=None, max_length=200)
+    """A name from GET /v1/models."""
+
+
+class BoxField(Box):
+    """The ``box`` field of a new session, as JSON: centre and size, source px."""
+
+
+class Health(Config):
+    """Whether the server lives, or is ready."""
+
+    status: str

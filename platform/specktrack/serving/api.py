@@ -1,0 +1,441 @@
+"""The HTTP routes. What they mean is in the docstrings, which OpenAPI prints; what they do is in Gateway."""
+
+import asyncio
+import json
+import tempfile
+import time
+from collections.abc import Callable, Coroutine
+from http import HTTPStatus
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response, WebSocket
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import FileResponse, JSONResponse
+from fastapi.routing import APIRoute
+from fastapi.security import HTTPBearer
+from fastapi.staticfiles import StaticFiles
+from pydantic import BaseModel, ValidationError
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from specktrack import __version__, telemetry
+from specktrack.config import explain
+from specktrack.schema import Prompt
+from specktrack.serving import formats, problems, uploads
+from specktrack.serving.answers import AnnotateUri, Annotation, BoxField, Health, OpenedSession, Rows
+from specktrack.serving.batch_records import Batch, BatchRequest
+from specktrack.serving.catalog import ModelInfo
+from specktrack.serving.gateway import Gateway
+from specktrack.serving.problems import Problem, Refusal
+from specktrack.serving.streams import stream
+
+PLAYGROUND = Path(__file__).parent / "playground"
+_CSP = (
+    "default-src 'self'; img-src 'self' blob: data:; media-src 'self' blob: mediastream:; connect-src 'self' ws: wss:"
+)
+_DOCS_CSP = "default-src 'self' 'unsafe-inline' https://cdn.jsdelivr.net https://fastapi.tiangolo.com data:"
+_FILE = {"type": "string", "format": "binary"}
+
+ModelName = Annotated[
+    str | None, Query(max_length=200, description="A name from GET /v1/models; the first by default.")
+]
+log = telemetry.get_logger()
+
+
+def create_app(gateway: Gateway) -> FastAPI:
+    """The application of one ingress replica."""
+    app = FastAPI(
+        title="specktrack",
+        version=__version__,
+        summary="Rows that say where a tiny, fast object is in every frame of a video.",
+        lifespan=gateway.lifespan,
+        exception_handlers={HTTPException: _http_problem, RequestValidationError: _invalid},
+        openapi_tags=[{"name": "clips"}, {"name": "sessions"}, {"name": "batches"}, {"name": "server"}],
+    )
+    for routes in (_server_routes, _clip_routes, _stream_routes, _session_routes, _batch_routes):
+        app.include_router(routes(gateway))
+    app.mount("/playground", StaticFiles(directory=PLAYGROUND), name="playground")
+    app.openapi = _openapi(app)  # type: ignore[method-assign]
+    app.add_middleware(_Outermost, gateway=gateway)
+    return app
+
+
+def _server_routes(gateway: Gateway) -> APIRouter:
+    routes = APIRouter(tags=["server"])
+
+    @routes.get("/", include_in_schema=False)
+    async def playground() -> FileResponse:
+        return FileResponse(PLAYGROUND / "index.html", headers={"Content-Security-Policy": _CSP})
+
+    @routes.get("/healthz", response_model=Health)
+    async def healthz() -> Health:
+        """Whether the process lives."""
+        return Health(status="ok")
+
+    @routes.get("/readyz", response_model=Health, responses=problems.responses(503))
+    async def readyz() -> Health:
+        """Whether a clip can be answered: the first model is loaded and its replicas run."""
+        if reason := await gateway.not_ready():
+            raise Refusal(HTTPStatus.SERVICE_UNAVAILABLE, f"not ready: {reason}")
+        return Health(status="ready")
+
+    @routes.get(
+        "/metrics",
+        dependencies=[Depends(_checked(gateway))],
+        response_class=Response,
+        responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}, **problems.responses(401)},
+    )
+    async def metrics() -> Response:
+        """Prometheus metrics of specktrack and Ray Serve, from all nodes."""
+        return Response(await gateway.prometheus(), media_type="text/plain; version=0.0.4")
+
+    @routes.get(
+        "/v1/models",
+        response_model=list[ModelInfo],
+        dependencies=[Depends(_checked(gateway))],
+        responses=problems.responses(401),
+    )
+    async def models() -> Any:
+        """The models that requests may name."""
+        return list(gateway.models.values())
+
+    return routes
+
+
+def _clip_routes(gateway: Gateway) -> APIRouter:
+    routes = APIRouter(tags=["clips"], dependencies=[Depends(_checked(gateway))])
+    rows_in_formats: dict[str, Any] = {kind: {"schema": _FILE} for kind in formats.FORMATS if kind != formats.JSON}
+
+    @routes.post(
+        "/v1/annotate",
+        response_model=Annotation,
+        response_class=Response,
+        responses={
+            200: {"content": {formats.JSON: {"schema": _ref(Annotation)}, **rows_in_formats}},
+            **problems.responses(400, 401, 403, 404, 406, 408, 413, 415, 422, 503, 504),
+        },
+        openapi_extra={
+            "requestBody": {
+                "required": True,
+                "content": {
+                    uploads.MULTIPART: {
+                        "schema": {
+                            "type": "object",
+                            "required": ["clip"],
+                            "properties": {"clip": _FILE, "model": {"type": "string"}},
+                        }
+                    },
+                    formats.JSON: {"schema": AnnotateUri.model_json_schema()},
+                    "application/octet-stream": {"schema": _FILE},
+                },
+            }
+        },
+    )
+    async def annotate(request: Request, model: ModelName = None) -> Response:
+        """One clip in, one row per frame out.
+
+        The clip is the body itself, the ``clip`` part of a multipart body, or ``{"uri": ...}``. Accept chooses JSON,
+        CSV, Parquet or an Arrow stream.
+        """
+        kind = formats.choose(request.headers.get("accept"))
+        with tempfile.TemporaryDirectory(prefix="specktrack-") as folder:
+            path, video, named = await _clip(request, Path(folder), gateway)
+            served = gateway.model(model or named)
+            rows, facts = await gateway.annotate(path, served, video)
+        answer = await asyncio.to_thread(formats.FORMATS[kind], rows, {"video": video, **facts})
+        return Response(answer, media_type=kind)
+
+    return routes
+
+
+def _stream_routes(gateway: Gateway) -> APIRouter:
+    routes = APIRouter()
+
+    @routes.websocket("/v1/stream")
+    async def live(socket: WebSocket, model: str | None = None, fps: float | None = None) -> None:
+        """One JPEG or PNG picture per binary message in; rows out as they become final."""
+        await stream(gateway, socket, model, fps)
+
+    return routes
+
+
+def _session_routes(gateway: Gateway) -> APIRouter:
+    routes = APIRouter(tags=["sessions"], prefix="/v1/sessions", dependencies=[Depends(_checked(gateway))])
+    frames = {"type": "array", "items": _FILE, "minItems": 1}
+
+    @routes.post(
+        "",
+        status_code=201,
+        responses=problems.responses(400, 401, 404, 408, 413, 415, 422, 503),
+        openapi_extra=_form(
+            {"frame": _FILE, "box": {"type": "string"}, "model": {"type": "string"}, "fps": {"type": "number"}},
+            ["frame", "box"],
+        ),
+    )
+    async def open_session(request: Request) -> OpenedSession:
+        """Begin to follow what a box in a first picture holds.
+
+        ``frame``: a JPEG or PNG picture; ``box``: JSON with cx_px, cy_px, w_px, h_px; ``model``: one of the template or
+        search family; ``fps``: the rate that gives rows their times, 30 by default.
+        """
+        with tempfile.TemporaryDirectory(prefix="specktrack-") as folder:
+            form = await _pictures(request, Path(folder), gateway)
+            if len(form.files) != 1:
+                raise Refusal(HTTPStatus.BAD_REQUEST, "a session begins with one 'frame'", len(form.files))
+            picture = form.files[0][2].read_bytes()
+        model = gateway.model(form.fields.get("model"))
+        if model.family not in ("template", "search"):
+            what = "a session with a box needs a model of the template or search family"
+            remedy = "send clips to /v1/annotate, or frames to the WebSocket /v1/stream"
+            raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, what, model.name, remedy=remedy)
+        prompt = Prompt(frame=0, box=_parsed(BoxField, form.fields.get("box"), "box"))
+        key = await gateway.open(model, prompt, _fps(form.fields.get("fps")))
+        try:
+            rows = await gateway.push(key, [picture])
+        except Exception:  # whatever it was: nobody knows the id of this session
+            await gateway.drop(key)
+            raise
+        plain = formats.plain_rows(rows)
+        return OpenedSession.model_validate(
+            {"id": key, "model": model.name, "idle_s": gateway.config.limits.session_idle_s, "rows": plain}
+        )
+
+    @routes.post(
+        "/{session_id}/frames",
+        responses=problems.responses(400, 401, 404, 408, 410, 413, 415, 422, 503),
+        openapi_extra=_form({"frame": frames}, ["frame"]),
+    )
+    async def push_frames(session_id: str, request: Request) -> Rows:
+        """The next pictures, in order; the rows that are now final."""
+        with tempfile.TemporaryDirectory(prefix="specktrack-") as folder:
+            form = await _pictures(request, Path(folder), gateway)
+            pictures = [path.read_bytes() for _, _, path in form.files]
+        if not pictures:
+            raise Refusal(HTTPStatus.BAD_REQUEST, "no 'frame' in the body")
+        return Rows.model_validate({"rows": formats.plain_rows(await gateway.push(session_id, pictures))})
+
+    @routes.delete("/{session_id}", responses=problems.responses(401, 404, 410, 503))
+    async def close_session(session_id: str) -> Rows:
+        """End a session; its remaining rows."""
+        return Rows.model_validate({"rows": formats.plain_rows(await gateway.finish(session_id))})
+
+    return routes
+
+
+def _batch_routes(gateway: Gateway) -> APIRouter:
+    routes = APIRouter(tags=["batches"], prefix="/v1/batches", dependencies=[Depends(_checked(gateway))])
+
+    @routes.post(
+        "",
+        status_code=202,
+        response_model=Batch,
+        responses=problems.responses(400, 401, 403, 404, 408, 413, 415, 422, 503),
+        openapi_extra={
+            "requestBody": {
+                "required": True,
+                "content": {formats.JSON: {"schema": BatchRequest.model_json_schema()}},
+            }
+        },
+    )
+    async def start_batch(request: Request, response: Response) -> Batch:
+        """Annotate many videos in the background; the rows are written to ``output``."""
+        if uploads.media_type_of(request) != formats.JSON:
+            raise _unsupported(request, formats.JSON)
+        asked = _validated(BatchRequest, await uploads.receive_json(request, gateway.config.limits))
+        batch = await gateway.start_batch(asked)
+        response.headers["Location"] = f"/v1/batches/{batch.id}"
+        return batch
+
+    @routes.get("/{batch_id}", response_model=Batch, responses=problems.responses(401, 404, 503))
+    async def get_batch(batch_id: str) -> Batch:
+        """How far a batch is, or how it ended; known as long as its record lies in the output."""
+        return await gateway.batch(batch_id)
+
+    @routes.delete("/{batch_id}", status_code=202, response_model=Batch, responses=problems.responses(401, 404, 503))
+    async def cancel_batch(batch_id: str) -> Batch:
+        """Stop a batch soon; what it completed stays, and the same request goes on from there."""
+        return await gateway.cancel_batch(batch_id)
+
+    return routes
+
+
+async def _clip(request: Request, folder: Path, gateway: Gateway) -> tuple[Path, str, str | None]:
+    """The clip of a request on disk, what its rows call it, and the model that the body names."""
+    limits, kind = gateway.config.limits, uploads.media_type_of(request)
+    if kind == formats.JSON:
+        asked = _validated(AnnotateUri, await uploads.receive_json(request, limits))
+        gateway.model(asked.model)
+        await gateway.fetch_clip(asked.uri, folder / "clip")
+        return folder / "clip", asked.uri, asked.model
+    if kind == uploads.MULTIPART:
+        form = await uploads.receive_form(request, folder, limits, most_bytes=limits.body_bytes + 65536)
+        clips = [file for file in form.files if file[0] == "clip"]
+        if len(clips) != 1 or len(form.files) != 1:
+            named = [name for name, _, _ in form.files]
+            raise Refusal(HTTPStatus.BAD_REQUEST, "a multipart body holds one file, named 'clip'", named)
+        return clips[0][2], uploads.safe_name(clips[0][1]), form.fields.get("model")
+    if kind.startswith(uploads.RAW):
+        form = await uploads.receive_file(request, folder, limits, most_bytes=limits.body_bytes)
+        return form.files[0][2], "clip", None
+    raise _unsupported(request, f"{uploads.MULTIPART}, {formats.JSON}, video/* or application/octet-stream")
+
+
+async def _pictures(request: Request, folder: Path, gateway: Gateway) -> uploads.Form:
+    """The pictures of a request, from a multipart body or as the body itself."""
+    limits, kind = gateway.config.limits, uploads.media_type_of(request)
+    if kind == uploads.MULTIPART:
+        most_bytes = limits.picture_bytes * uploads.MOST_PARTS
+        form = await uploads.receive_form(request, folder, limits, most_bytes=most_bytes)
+    elif kind in uploads.PICTURES:
+        form = await uploads.receive_file(request, folder, limits, most_bytes=limits.picture_bytes)
+    else:
+        raise _unsupported(request, f"{uploads.MULTIPART}, image/jpeg or image/png")
+    if any(path.stat().st_size > limits.picture_bytes for _, _, path in form.files):
+        what = f"a picture of more than {limits.picture_bytes:,} bytes"
+        raise Refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, what)
+    return form
+
+
+def _checked(gateway: Gateway) -> Callable[..., Coroutine[Any, Any, None]]:
+    """The dependency that asks for a key; the WebSocket asks by itself, before it accepts."""
+    bearer = HTTPBearer(auto_error=False, description="A key of the server's api_keys_file, where it has one.")
+
+    async def check(request: Request, _: Annotated[Any, Depends(bearer)]) -> None:
+        gateway.keys.check(request.headers.get("authorization"))
+
+    return check
+
+
+def _validated(kind: type[Any], value: Any) -> Any:
+    try:
+        return kind.model_validate(value)
+    except ValidationError as error:
+        raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, explain(error, kind)) from None
+
+
+def _parsed(kind: type[BaseModel], text: str | None, name: str) -> Any:
+    if text is None:
+        raise Refusal(HTTPStatus.BAD_REQUEST, f"the field {name!r} is missing")
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, f"the field {name!r} is not JSON") from None
+    return _validated(kind, value)
+
+
+def _fps(text: str | None) -> float:
+    try:
+        fps = float(text or 30.0)
+    except ValueError:
+        fps = 0.0
+    if not 0 < fps <= 1000:
+        raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, "fps is a number above 0 and at most 1000", text)
+    return fps
+
+
+def _unsupported(request: Request, wanted: str) -> Refusal:
+    kind = uploads.media_type_of(request)
+    return Refusal(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "no such Content-Type here", kind, remedy=f"send {wanted}")
+
+
+def _form(properties: dict[str, Any], required: list[str]) -> dict[str, Any]:
+    schema = {"type": "object", "required": required, "properties": properties}
+    return {"requestBody": {"required": True, "content": {uploads.MULTIPART: {"schema": schema}}}}
+
+
+def _ref(kind: type[BaseModel]) -> dict[str, str]:
+    return {"$ref": f"#/components/schemas/{kind.__name__}"}
+
+
+def _openapi(app: FastAPI) -> Callable[[], dict[str, Any]]:
+    """The OpenAPI document with Problem in place of FastAPI's own error schemas."""
+    generate = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        document = generate()
+        schemas = document.setdefault("components", {}).setdefault("schemas", {})
+        schemas["Problem"] = Problem.model_json_schema()
+        for route in app.routes:
+            if isinstance(route, APIRoute) and route.path in document["paths"]:
+                for operation in document["paths"][route.path].values():
+                    answer = operation["responses"].get("422")
+                    if answer and formats.JSON in answer.get("content", {}):
+                        operation["responses"].update({"422": problems.responses(422)[422]})
+        for name in ("HTTPValidationError", "ValidationError"):
+            schemas.pop(name, None)
+        return document
+
+    return openapi
+
+
+async def _http_problem(_: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return _answer(
+        Problem(title=HTTPStatus(error.status_code).phrase, status=error.status_code, detail=error.detail),
+        error.headers,
+    )
+
+
+async def _invalid(_: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    said = "; ".join(f"{'.'.join(map(str, each['loc'][1:]))}: {each['msg']}" for each in error.errors())
+    return _answer(Problem(title="Unprocessable Content", status=422, detail=said), None)
+
+
+def _answer(problem: Problem, headers: Any) -> JSONResponse:
+    shown = problem.model_dump(exclude_none=True)
+    return JSONResponse(shown, problem.status, {**problems.headers_of(problem), **(headers or {})}, problems.MEDIA_TYPE)
+
+
+class _Outermost:
+    """Around every HTTP request: errors become problems, and each answer is counted, timed and logged with its id."""
+
+    def __init__(self, app: ASGIApp, gateway: Gateway) -> None:
+        self._app, self._gateway = app, gateway
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started, status = time.perf_counter(), 0
+        request_id = dict(scope["headers"]).get(b"x-request-id", b"").decode("latin-1")[:100]
+
+        async def counted(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                _harden(scope, message)
+            await send(message)
+
+        try:
+            await self._app(scope, receive, counted)
+        except Exception as error:  # at the HTTP boundary: every error is an answer
+            if status:
+                raise
+            problem = problems.problem_of(error).model_copy(update={"request_id": request_id or None})
+            if problem.status == HTTPStatus.INTERNAL_SERVER_ERROR:
+                log.exception("request failed", request=request_id, path=scope["path"])
+            await _answer(problem, None)(scope, receive, counted)
+        finally:
+            self._count(scope, status, time.perf_counter() - started, request_id)
+
+    def _count(self, scope: Scope, status: int, seconds: float, request_id: str) -> None:
+        route = getattr(scope.get("route"), "path", "other")
+        self._gateway.metrics.requests.inc(tags={"route": route, "status": str(status or "aborted")})
+        self._gateway.metrics.seconds.observe(seconds, tags={"route": route})
+        if route.startswith("/v1"):
+            log.info("answered", request=request_id, route=route, status=status, seconds=round(seconds, 4))
+
+
+def _harden(scope: Scope, message: Message) -> None:
+    """Headers for browsers: no guessing of types, no framing; scripts from here only."""
+    names = {name.lower() for name, _ in message["headers"]}
+    policy = _DOCS_CSP if scope["path"] in ("/docs", "/redoc") else _CSP
+    for name, value in (
+        (b"content-security-policy", policy.encode()),
+        (b"x-content-type-options", b"nosniff"),
+        (b"x-frame-options", b"DENY"),
+    ):
+        if name not in names:
+            message["headers"] = [*message["headers"], (name, value)]

@@ -1,0 +1,69 @@
+"""Which deployments there are, and how they scale where serve_config.yaml says nothing else."""
+
+from typing import Any
+
+from ray import serve
+from ray.serve import Application
+from ray.serve.config import RequestRouterConfig
+
+from specktrack.errors import ConfigError
+from specktrack.serving.batches import BatchReplica
+from specktrack.serving.catalog import catalog
+from specktrack.serving.config import parse_args
+from specktrack.serving.gateway import Gateway
+from specktrack.serving.tracking import TrackingReplica
+
+ROUTER = RequestRouterConfig(request_router_class="specktrack.serving.routing:SessionRouter")
+ONLINE = {
+    "min_replicas": 1,
+    "max_replicas": 8,
+    "target_ongoing_requests": 4,
+    "upscale_delay_s": 5,
+    "downscale_delay_s": 60,
+}
+
+
+def build(args: dict[str, Any]) -> Application:
+    """Ingress -> networks and batches. ConfigError or CheckpointError keeps a server from starting wrongly."""
+    config = parse_args(args)
+    models = catalog(config)
+    handles: dict[str, Any] = {}
+    for name, families in (("Windowed", ("windowed",)), ("Template", ("template", "search"))):
+        served = tuple(model for model in models if model.family in families)
+        if served or name == "Windowed":
+            handles[name.lower()] = _tracking(name).bind(config, served)
+    if unserved := [model.name for model in models if model.family == "repair"]:
+        raise ConfigError("a network that repairs trajectories follows nothing by itself", unserved[0], "models")
+    paths = {model.name: model.path for model in models if model.family == "windowed"}
+    handles["batches"] = serve.deployment(
+        BatchReplica,
+        name="Batches",
+        max_ongoing_requests=1,
+        # 1.2: one batch is one replica, also where the count wavers; two are two.
+        autoscaling_config={"min_replicas": 0, "max_replicas": 4, "target_ongoing_requests": 1.2, "upscale_delay_s": 0},
+        graceful_shutdown_timeout_s=5,  # a batch goes on elsewhere from its last record
+        ray_actor_options={"num_cpus": 1},
+    ).bind(config, paths)
+    ingress = serve.deployment(
+        serve.ingress()(Gateway),
+        name="Gateway",
+        max_ongoing_requests=256,
+        autoscaling_config={**ONLINE, "target_ongoing_requests": 64},
+        graceful_shutdown_timeout_s=30,
+        ray_actor_options={"num_cpus": 0.1},
+    )
+    return ingress.bind(config, models, **handles)
+
+
+def _tracking(name: str) -> Any:
+    return serve.deployment(
+        TrackingReplica,
+        name=name,
+        max_ongoing_requests=16,
+        max_queued_requests=32,
+        autoscaling_config=ONLINE,
+        health_check_period_s=5,
+        graceful_shutdown_timeout_s=30,
+        request_router_config=ROUTER,
+        ray_actor_options={"num_cpus": 1},
+    )

@@ -1,0 +1,146 @@
+"""The durable records of batches.
+
+    ROOT/_batches/<id>.json      the record: what was asked for, how far it is, how it ended
+    ROOT/_batches/open/<id>      there as long as the batch is not done; a server that starts looks here
+    ROOT/_batches/cancel/<id>    somebody asked to stop
+
+ROOT is the one of ``access.outputs`` that the batch writes below.
+"""
+
+import secrets
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from enum import StrEnum
+
+from pydantic import Field, ValidationError
+
+from specktrack.config import Config
+from specktrack.errors import StorageError
+from specktrack.serving.config import ServeConfig
+from specktrack.serving.places import allowed_place, is_below
+from specktrack.storage import MissingError, Store, open_store
+
+FOLDER = "_batches"
+LOST_AFTER_S = 30.0
+"""Without a heartbeat for so long, nobody is at work on a batch."""
+
+
+class BatchState(StrEnum):
+    """Where a batch is."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_final(self) -> bool:
+        """Nothing more happens."""
+        return self in (BatchState.DONE, BatchState.FAILED, BatchState.CANCELLED)
+
+
+class BatchRequest(Config):
+    """What a client asks for."""
+
+    sources: tuple[str, ...] = Field(min_length=1, max_length=1000)
+    """Videos, folders, globs or s3:// prefixes below the server's ``access.sources``."""
+    output: str = Field(min_length=1)
+    """Folder or prefix below the server's ``access.outputs``."""
+    model: str | None = None
+    """A name from GET /v1/models."""
+
+
+class Batch(Config):
+    """A batch's record."""
+
+    id: str
+    state: BatchState = BatchState.QUEUED
+    sources: tuple[str, ...]
+    output: str
+    model: str
+    created_s: float
+    """Seconds since 1970."""
+    heartbeat_s: float
+    """When somebody last was at work on it."""
+    runs: int = 0
+    """Replicas that began it."""
+    clips: int = 0
+    """Known once the videos are measured."""
+    done: int = 0
+    """Clips with rows, or set aside."""
+    frames: int = 0
+    quarantined: dict[str, int] = {}
+    """Clips set aside, by reason."""
+    rows: int = 0
+    error: str | None = None
+
+
+class BatchRecords:
+    """The records below the roots that batches may write to."""
+
+    def __init__(self, roots: Sequence[str]) -> None:
+        self._stores = [(root, open_store(f"{root.rstrip('/')}/{FOLDER}")) for root in roots]
+
+    def create(self, sources: Sequence[str], output: str, model: str) -> Batch:
+        """A new record; its marker is written first, so that no batch is forgotten."""
+        now = time.time()
+        key = secrets.token_hex(8)
+        batch = Batch(
+            id=key, sources=tuple(sources), output=output, model=model, created_s=now, heartbeat_s=now - LOST_AFTER_S
+        )
+        store = self._store_of(output)
+        store.put(f"open/{key}", b"")
+        self.save(batch)
+        return batch
+
+    def get(self, key: str) -> Batch | None:
+        """A record by id."""
+        if not (key.isalnum() and key.isascii()):
+            return None
+        for _, store in self._stores:
+            with suppress(MissingError):
+                try:
+                    return Batch.model_validate_json(store.get(f"{key}.json"))
+                except ValidationError:
+                    raise StorageError("not a batch's record", key, store.uri) from None
+        return None
+
+    def save(self, batch: Batch) -> None:
+        """Replace a record; a final one loses its markers."""
+        store = self._store_of(batch.output)
+        store.put(f"{batch.id}.json", batch.model_dump_json(indent=1).encode())
+        if batch.state.is_final:
+            store.delete(f"open/{batch.id}")
+            store.delete(f"cancel/{batch.id}")
+
+    def ask_to_stop(self, batch: Batch) -> None:
+        """Leave the mark that whoever is at work on the batch looks for."""
+        self._store_of(batch.output).put(f"cancel/{batch.id}", b"")
+
+    def is_to_stop(self, batch: Batch) -> bool:
+        """Whether somebody asked to stop."""
+        return self._store_of(batch.output).exists(f"cancel/{batch.id}")
+
+    def forsaken(self) -> Iterator[str]:
+        """Ids of batches that are not done and that nobody is at work on."""
+        for _, store in self._stores:
+            for info in store.list("open/"):
+                batch = self.get(info.key.removeprefix("open/"))
+                if batch is not None and not batch.state.is_final and is_forsaken(batch):
+                    yield batch.id
+
+    def _store_of(self, output: str) -> Store:
+        return next(store for root, store in self._stores if is_below(output, root))
+
+
+def is_forsaken(batch: Batch) -> bool:
+    """Whether the last heartbeat is too long ago."""
+    return time.time() - batch.heartbeat_s >= LOST_AFTER_S
+
+
+def checked_request(request: BatchRequest, config: ServeConfig) -> tuple[list[str], str]:
+    """Sources and output as URIs that the server allows."""
+    sources = [allowed_place(source, config.access.sources, "sources") for source in request.sources]
+    return sources, allowed_place(request.output, config.access.outputs, "outputs")

@@ -1,0 +1,131 @@
+"""Batches: many videos in the background, on a deployment of their own.
+
+The rows are those of ``specktrack annotate``, written through the same ledger: a batch that was interrupted, by
+anything, goes on where it stopped.
+"""
+
+import asyncio
+import threading
+import time
+from typing import Any
+
+from ray import serve
+
+from specktrack import telemetry
+from specktrack.annotate import AnnotateConfig
+from specktrack.annotate.job import Seen, annotate
+from specktrack.errors import ConfigError, SpecktrackError, StorageError
+from specktrack.serving.batch_records import Batch, BatchRecords, BatchState, is_forsaken
+from specktrack.serving.config import ServeConfig
+from specktrack.serving.places import is_below
+from specktrack.storage import expand_sources
+
+HEARTBEAT_S = 5.0
+LOOK_EVERY_S = 1.0
+MOST_RUNS = 5
+"""Replicas that may die over a batch before it is given up."""
+
+log = telemetry.get_logger()
+
+
+class _StopRun(Exception):
+    """Raised inside a run that somebody asked to stop."""
+
+
+class BatchReplica:
+    """Runs one batch at a time: few videos in this process, many as a Ray Data run, both through the ledger."""
+
+    def __init__(self, config: ServeConfig, paths: dict[str, str]) -> None:
+        self._config, self._paths = config, paths
+        self._records = BatchRecords(config.access.outputs)
+
+    async def run(self, key: str) -> None:
+        """Bring a batch to its end; returns at once if it is there, or somebody else is at work on it."""
+        await asyncio.to_thread(self._run, key, str(serve.get_replica_context().replica_tag))
+
+    def _run(self, key: str, replica: str) -> None:
+        batch = self._records.get(key)
+        if batch is None or batch.state.is_final or not is_forsaken(batch):
+            return
+        batch = batch.model_copy(update={"runs": batch.runs + 1, "state": BatchState.RUNNING})
+        with _Heart(self._records, batch) as heart:
+            try:
+                heart.update(**self._annotate(batch, heart), state=BatchState.DONE)
+            except _StopRun:
+                heart.update(state=BatchState.CANCELLED)
+            except SpecktrackError as error:
+                heart.update(state=BatchState.FAILED, error=str(error))
+            except Exception as fault:  # at the actor's boundary: the client must learn that it ended
+                log.exception("batch failed", batch=key, replica=replica)
+                heart.update(state=BatchState.FAILED, error=f"{type(fault).__name__}: {fault}")
+        log.info("batch ended", batch=key, state=str(heart.batch.state), clips=heart.batch.done)
+
+    def _annotate(self, batch: Batch, heart: "_Heart") -> dict[str, Any]:
+        if batch.runs > MOST_RUNS:
+            raise ConfigError(
+                f"{MOST_RUNS} replicas died over this batch", batch.id, remedy="look into the server's log"
+            )
+        videos = expand_sources(batch.sources)
+        for video in videos:
+            if not any(is_below(video.uri, root) for root in self._config.access.sources):
+                raise ConfigError("a source leads out of the server's sources", video.uri)
+        # A video that kills this process would kill it again: from the second run on actors take the blow.
+        inside = batch.runs == 1 and len(videos) <= self._config.small_batch_videos
+        asked = AnnotateConfig(
+            sources=batch.sources,
+            output=batch.output,
+            model=self._paths[batch.model],
+            repair=self._config.repair,
+        )
+        report = annotate(asked, watch=heart.saw, inside=inside)
+        return {
+            "clips": report.clips, "done": report.clips, "frames": report.frames, "rows": report.rows,
+            "quarantined": report.quarantined,
+        }  # fmt: skip
+
+
+class _Heart:
+    """Keeps a running batch's record alive, and looks whether it is to stop."""
+
+    def __init__(self, records: BatchRecords, batch: Batch) -> None:
+        self.batch, self._records = batch, records
+        self._lock, self._ended = threading.Lock(), threading.Event()
+        self._to_stop = False
+        self._thread = threading.Thread(target=self._beat, name="batch heartbeat", daemon=True)
+
+    def __enter__(self) -> "_Heart":
+        self._save()
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+        self._save()
+
+    def update(self, **changes: Any) -> None:
+        """Change the record; it is written with the next beat."""
+        with self._lock:
+            self.batch = self.batch.model_copy(update=changes)
+
+    def saw(self, seen: Seen) -> None:
+        """Called by the run after every clip."""
+        self.update(clips=seen.clips, done=seen.done, frames=seen.frames)
+        if self._to_stop:
+            raise _StopRun
+
+    def _beat(self) -> None:
+        written = self.batch
+        while not self._ended.wait(LOOK_EVERY_S):
+            try:
+                self._to_stop = self._records.is_to_stop(self.batch)
+                if self.batch is not written or time.time() - written.heartbeat_s > HEARTBEAT_S:
+                    self._save()
+                    written = self.batch
+            except StorageError as error:
+                log.warning("no heartbeat", batch=self.batch.id, error=str(error))
+
+    def _save(self) -> None:
+        with self._lock:
+            batch = self.batch = self.batch.model_copy(update={"heartbeat_s": time.time()})
+        self._records.save(batch)

@@ -1,0 +1,57 @@
+"""The models that a server offers: what is known of each without loading torch again."""
+
+from specktrack.config import Config
+from specktrack.errors import ConfigError
+from specktrack.models.entry import Family
+from specktrack.serving.config import ServeConfig
+
+
+class ModelInfo(Config):
+    """One model that requests may name."""
+
+    name: str
+    """What a request calls it: the name in its card."""
+    family: Family
+    frames_in: int
+    frames_out: int
+    input_wh: tuple[int, int]
+    parameters: int
+    sha256: str
+    """Of network and weights."""
+    description: str = ""
+
+
+class ServedModel(ModelInfo):
+    """A model, and where the server finds it."""
+
+    path: str
+    """Name of the packaged weights, or path of a checkpoint."""
+
+
+def catalog(config: ServeConfig) -> tuple[ServedModel, ...]:
+    """The models of a configuration, loaded once to see that they are whole.
+
+    CheckpointError if one is missing or damaged: a server never starts with weights it was not given.
+    """
+    entries = [_entry(path) for path in config.models]
+    names = [entry.name for entry in entries]
+    if len(set(names)) != len(names):
+        raise ConfigError("two models of one name", ", ".join(names), "models", "give their cards different names")
+    return tuple(entries)
+
+
+def _entry(path: str) -> ServedModel:
+    from specktrack.models.checkpoint import load_model  # torch, which the ingress does without
+
+    model = load_model(path)
+    return ServedModel(
+        name=model.card.name,
+        path=path,
+        family=model.config.family,
+        frames_in=model.config.frames_in,
+        frames_out=model.config.frames_out,
+        input_wh=model.config.input_wh,
+        parameters=sum(parameter.numel() for parameter in model.network.parameters()),
+        sha256=model.sha256,
+        description=model.card.description,
+    )

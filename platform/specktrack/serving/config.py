@@ -1,0 +1,142 @@
+"""What a server is told: the application's settings, and those of ``specktrack serve`` around them."""
+
+import ipaddress
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field, ValidationError, field_validator
+
+from specktrack.config import Config, VerbConfig, explain
+from specktrack.errors import ConfigError
+from specktrack.models import DEFAULT_MODEL
+
+IMPORT_PATH = "specktrack.serving:build"
+
+
+class Limits(Config):
+    """Ceilings of one request; a request can stay below them and never raise them."""
+
+    body_bytes: int = Field(default=200_000_000, ge=1)
+    """Bytes of one uploaded or fetched clip."""
+    pixels: int = Field(default=9_000_000, ge=1)
+    """Pixels of one picture; 8.3 million are 4K."""
+    frames: int = Field(default=36_000, ge=1)
+    """Frames of one online clip or stream: ten minutes at 60 frames/s. Longer ones are a batch's work."""
+    upload_s: float = Field(default=120.0, gt=0)
+    """Until a body or a fetched clip is there."""
+    stall_s: float = Field(default=15.0, gt=0)
+    """Without a byte from the client, or a frame from the decoder."""
+    request_s: float = Field(default=600.0, gt=0)
+    """From a whole clip to its rows."""
+    decode_memory_bytes: int = Field(default=4_000_000_000, ge=500_000_000)
+    """Address space of one decoding process."""
+    picture_bytes: int = Field(default=8_000_000, ge=1)
+    """Bytes of one picture of a stream or session."""
+    sessions: int = Field(default=32, ge=1)
+    """Streams and sessions at a time on one replica."""
+    session_idle_s: float = Field(default=60.0, gt=0)
+    """A session that gets no frame for so long is closed."""
+
+
+class Access(Config):
+    """Who may call, what may be read for a caller, and where a batch may write."""
+
+    api_keys_file: str | None = None
+    """One key per line; without it everyone who reaches the server may call, so only a loopback address is bound."""
+    hosts: tuple[str, ...] = ()
+    """Hosts that ``{"uri": "https://..."}`` may name, as ``host`` or ``host:port``; none by default."""
+    schemes: tuple[Literal["https", "http"], ...] = ("https",)
+    """Schemes of fetched clips."""
+    networks: tuple[str, ...] = ()
+    """Networks (CIDR) that those hosts may lie in besides the public internet, ``10.2.0.0/16`` say."""
+    sources: tuple[str, ...] = ()
+    """Folders and s3:// prefixes that a request may read clips below; none by default."""
+    outputs: tuple[str, ...] = ()
+    """Folders and s3:// prefixes that a batch may write below; none by default, which turns batches off."""
+
+    @field_validator("networks")
+    @classmethod
+    def _are_networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for text in value:
+            ipaddress.ip_network(text)
+        return value
+
+
+class ServeConfig(Config):
+    """The application's settings: ``args:`` in serve_config.yaml."""
+
+    models: tuple[str, ...] = Field(default=(DEFAULT_MODEL,), min_length=1)
+    """Names of packaged models or paths of checkpoints; the first is used where a request names none."""
+    repair: str = "none"
+    """How gaps are filled: none, ballistic, inpaintnet, or the path of a repair network; filled rows are marked."""
+    limits: Limits = Limits()
+    access: Access = Access()
+    batch_windows: int = Field(default=8, ge=1)
+    """Windows, of any clips and streams, that share one forward pass."""
+    small_batch_videos: int = Field(default=4, ge=0)
+    """A batch of at most so many videos is done inside its replica; larger ones become a Ray Data run."""
+    trusted: bool = False
+    """This server may answer on a public address without keys: something in front of it checks callers."""
+
+
+class ServerConfig(ServeConfig, VerbConfig):
+    """Answer over HTTP: clips, live streams, sessions and batches."""
+
+    verb: ClassVar[str] = "serve"
+
+    host: str = "127.0.0.1"
+    """Address to listen on; one that others reach needs access.api_keys_file."""
+    port: int = Field(default=8000, ge=1, le=65535)
+    """Port to listen on."""
+    address: str = "auto"
+    """Ray cluster: auto (RAY_ADDRESS, or one that runs here, else a new one), local, or ray://host:port."""
+    deployments: tuple[dict[str, Any], ...] = ()
+    """Ray Serve's own settings per deployment (replicas, autoscaling, resources), as in serve_config.yaml."""
+
+    @classmethod
+    def settings_in(cls, content: dict[str, Any], place: str) -> dict[str, Any]:
+        """The verb's settings in a Ray Serve file with our application, or in a file of plain settings."""
+        if "applications" not in content:
+            return content
+        applications = content["applications"] or []
+        if len(applications) != 1 or applications[0].get("import_path") != IMPORT_PATH:
+            named = [each.get("import_path") for each in applications]
+            raise ConfigError("a server runs one application", named, place, f"name one with import_path {IMPORT_PATH}")
+        http = content.get("http_options") or {}
+        found = dict(applications[0].get("args") or {})
+        found |= {key: http[key] for key in ("host", "port") if key in http}
+        return found | {"deployments": applications[0].get("deployments") or ()}
+
+    @property
+    def application(self) -> ServeConfig:
+        """The part that goes to the application."""
+        return ServeConfig.model_validate(self.model_dump(include=set(ServeConfig.model_fields)))
+
+
+def parse_args(args: Mapping[str, Any]) -> ServeConfig:
+    """The application's settings from the ``args:`` of a Serve file; ConfigError names an unknown key."""
+    try:
+        return ServeConfig.model_validate(dict(args))
+    except ValidationError as error:
+        raise ConfigError(explain(error, ServeConfig), place="args of the application in serve_config.yaml") from None
+
+
+def is_public(host: str) -> bool:
+    """Whether others than this machine can reach an address that is listened on."""
+    if host == "localhost":
+        return False
+    try:
+        return not ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return True
+
+
+def check_public_bind(host: str, config: ServeConfig) -> None:
+    """ConfigError if ``host`` is reached by others and no key is asked of them."""
+    if is_public(host) and config.access.api_keys_file is None and not config.trusted:
+        raise ConfigError(
+            "a server that others can reach needs keys",
+            host,
+            "host",
+            "set access.api_keys_file, or listen on 127.0.0.1",
+        )

@@ -1,0 +1,154 @@
+"""Fetching a clip that a caller names by URL, without being sent where only the server can go.
+
+A name is allowed by the host list; then it is resolved once, every address it has must be allowed, and the connection
+is made to the address that was checked, so that a second answer of the name server changes nothing. Each redirect is
+checked like the first URL. No proxies, no credentials in the URL, no cookies, no compression.
+"""
+
+import contextlib
+import http.client
+import ipaddress
+import socket
+import ssl
+import time
+from collections.abc import Iterator
+from http import HTTPStatus
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import SplitResult, urljoin, urlsplit
+
+from specktrack.errors import ConfigError, StorageError
+from specktrack.serving.config import Access, Limits
+from specktrack.serving.problems import Refusal
+
+MOST_REDIRECTS = 5
+CHUNK_BYTES = 1 << 18
+_PORTS = {"https": 443, "http": 80}
+_REDIRECTS = (301, 302, 303, 307, 308)
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+
+
+class Target(NamedTuple):
+    """One checked hop."""
+
+    url: SplitResult
+    host: str
+    port: int
+    address: str
+    """The address that was checked and is connected to."""
+
+
+def fetch(url: str, path: Path, access: Access, limits: Limits) -> None:
+    """Write the bytes behind a URL to ``path``.
+
+    Refusal(403) for a URL that may not be fetched, Refusal(413) beyond the limit, StorageError if the host fails.
+    """
+    deadline = time.monotonic() + limits.upload_s
+    for _ in range(MOST_REDIRECTS + 1):
+        target = check(url, access)
+        with _answered(target, limits) as answer:
+            if answer.status in _REDIRECTS and (place := answer.getheader("Location")):
+                url = urljoin(url, place)
+                continue
+            if answer.status != HTTPStatus.OK:
+                raise ConfigError("the host did not hand out the clip", answer.status, target.host, "check the URL")
+            _save(answer, path, limits, deadline)
+            return
+    raise Refusal(HTTPStatus.FORBIDDEN, f"more than {MOST_REDIRECTS} redirects", place=target.host)
+
+
+def check(url: str, access: Access) -> Target:
+    """A URL that may be fetched, resolved; Refusal(403) says why it may not be."""
+    if any(character.isspace() or not character.isprintable() or character == "\\" for character in url):
+        raise _refused("a URL with blanks, control characters or backslashes")
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        raise _refused("not a URL") from None
+    if parts.scheme not in access.schemes:
+        raise _refused(f"only {', '.join(access.schemes)} URLs are fetched", parts.scheme)
+    host = (parts.hostname or "").rstrip(".")
+    if not host or "@" in parts.netloc or "%" in host:
+        raise _refused("a URL names a host, and no user")
+    named = {host} if port in (None, _PORTS[parts.scheme]) else {f"{host}:{port}"}
+    if not named & set(access.hosts):
+        raise _refused("this host is not on the server's list", host)
+    return Target(parts, host, port or _PORTS[parts.scheme], _address(host, port or _PORTS[parts.scheme], access))
+
+
+def is_allowed(address: str, access: Access) -> bool:
+    """Whether an address lies on the public internet, or in a network that the server's list adds."""
+    ip = ipaddress.ip_address(address.partition("%")[0])
+    if isinstance(ip, ipaddress.IPv6Address):
+        inner = ip.ipv4_mapped or ip.sixtofour or (ip.teredo[1] if ip.teredo else None)
+        if ip in _NAT64:
+            inner = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
+        if inner is not None:
+            return is_allowed(str(inner), access)
+    listed = any(ip in ipaddress.ip_network(network) for network in access.networks)
+    return listed or (ip.is_global and not ip.is_multicast and not ip.is_reserved)
+
+
+def _address(host: str, port: int, access: Access) -> str:
+    try:
+        found = [str(info[4][0]) for info in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
+    except (OSError, UnicodeError):
+        raise ConfigError("no such host", host, remedy="check the URL") from None
+    if not found or not all(is_allowed(address, access) for address in found):
+        raise _refused("this host has an address that must not be fetched from", host)
+    return found[0]
+
+
+def _refused(what: str, value: object = None) -> Refusal:
+    return Refusal(HTTPStatus.FORBIDDEN, what, value, remedy="send the clip itself, or ask the server's operator")
+
+
+class _Pinned(http.client.HTTPConnection):
+    """Connects to the address that was checked; the name is used for TLS and the Host header only."""
+
+    def __init__(self, target: Target, timeout_s: float) -> None:
+        super().__init__(target.host, target.port, timeout=timeout_s)
+        self._target = target
+
+    def connect(self) -> None:
+        self.sock = socket.create_connection((self._target.address, self._target.port), self.timeout)
+        if self._target.url.scheme == "https":
+            self.sock = ssl.create_default_context().wrap_socket(self.sock, server_hostname=self._target.host)
+
+
+@contextlib.contextmanager
+def _answered(target: Target, limits: Limits) -> Iterator[http.client.HTTPResponse]:
+    connection = _Pinned(target, limits.stall_s)
+    path = (target.url.path or "/") + (f"?{target.url.query}" if target.url.query else "")
+    try:
+        connection.request("GET", path, headers={"Accept-Encoding": "identity", "User-Agent": "specktrack"})
+        yield connection.getresponse()
+    except (OSError, http.client.HTTPException) as error:
+        what = "the host of the clip did not answer as it should"
+        raise StorageError(what, type(error).__name__, target.host, "try again, or send the clip itself") from None
+    finally:
+        connection.close()
+
+
+def _save(answer: http.client.HTTPResponse, path: Path, limits: Limits, deadline: float) -> None:
+    """Write the body; a length that is announced beyond the limit is refused before it is read."""
+    total, announced = 0, answer.getheader("Content-Length") or "0"
+    if announced.isdigit() and int(announced) > limits.body_bytes:
+        raise too_large(limits)
+    with path.open("wb") as file:
+        while chunk := answer.read1(CHUNK_BYTES):
+            total += len(chunk)
+            if total > limits.body_bytes:
+                raise too_large(limits)
+            if time.monotonic() > deadline:
+                raise Refusal(HTTPStatus.GATEWAY_TIMEOUT, f"the clip did not come within {limits.upload_s:g} s")
+            file.write(chunk)
+    if announced.isdigit() and total < int(announced):
+        raise StorageError("the clip broke off", f"{total} of {announced} bytes", remedy="try again")
+
+
+def too_large(limits: Limits) -> Refusal:
+    """The refusal of a body beyond the ceiling."""
+    what = f"a clip of more than {limits.body_bytes:,} bytes"
+    return Refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, what, remedy="cut it, or make it a batch")

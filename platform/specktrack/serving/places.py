@@ -1,0 +1,34 @@
+"""Which folders and prefixes a request may name."""
+
+from collections.abc import Sequence
+from http import HTTPStatus
+from pathlib import Path
+
+from specktrack.errors import ConfigError
+from specktrack.serving.problems import Refusal
+from specktrack.storage import local_path, to_uri
+
+
+def allowed_place(place: str, roots: Sequence[str], what: str) -> str:
+    """The URI of a place below one of ``roots``; a relative one is below the first. Refusal(403) for any other."""
+    if not roots:
+        raise Refusal(HTTPStatus.FORBIDDEN, f"this server has no {what} set up", remedy="ask its operator")
+    if place.startswith("@") or "\0" in place:
+        raise Refusal(HTTPStatus.FORBIDDEN, "a list of sources cannot be named here", place, remedy="send its lines")
+    absolute = place if "://" in place or place.startswith(("/", "~")) else f"{roots[0].rstrip('/')}/{place}"
+    try:
+        uri = to_uri(absolute)
+    except ConfigError:
+        raise Refusal(HTTPStatus.FORBIDDEN, f"not one of the server's {what}", place) from None
+    if not any(is_below(uri, root) for root in roots):
+        raise Refusal(HTTPStatus.FORBIDDEN, f"not below one of the server's {what}", place, remedy="ask its operator")
+    return uri
+
+
+def is_below(uri: str, root: str) -> bool:
+    """Whether a URI is a root or lies below it, links followed."""
+    root_uri = to_uri(root).rstrip("/")
+    path, root_path = local_path(uri), local_path(root_uri)
+    if path is None or root_path is None:
+        return path is root_path and (uri == root_uri or uri.startswith(f"{root_uri}/")) and "/../" not in f"{uri}/"
+    return Path(path).resolve().is_relative_to(root_path.resolve())

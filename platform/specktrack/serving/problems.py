@@ -1,0 +1,102 @@
+"""Errors as ``application/problem+json`` (RFC 9457): what a class of error is to an HTTP client."""
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+from ray.exceptions import RayActorError, RayTaskError
+from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, RequestCancelledError
+
+from specktrack.config import Config
+from specktrack.errors import (
+    CheckpointError,
+    ConfigError,
+    Conflict,
+    MediaError,
+    QuarantineReason,
+    SpecktrackError,
+    StorageError,
+)
+
+MEDIA_TYPE = "application/problem+json"
+RETRY_AFTER_S = 1
+
+
+class Problem(Config):
+    """What went wrong, for people and programs."""
+
+    type: str = "about:blank"
+    title: str
+    """The status in words."""
+    status: int
+    detail: str
+    """One sentence with value, place and remedy."""
+    reason: str | None = None
+    """Why a clip cannot be used: one of the reasons for quarantine."""
+    request_id: str | None = None
+
+
+class Refusal(SpecktrackError):
+    """A request that is refused with a status of its own."""
+
+    def __init__(self, status: int, what: str, value: object = None, place: str = "", remedy: str = "") -> None:
+        super().__init__(what, value, place, remedy)
+        self.args = (status, what, value, place, remedy)  # what pickle hands back to __init__
+        self.status = status
+
+
+def cause_of(error: BaseException) -> BaseException:
+    """The error that a replica raised, out of what Ray wrapped it in."""
+    while isinstance(error, RayTaskError) and isinstance(error.cause, BaseException) and error.cause is not error:
+        error = error.cause
+    return error
+
+
+def problem_of(error: BaseException) -> Problem:
+    """The problem that tells a client of an error; what nobody foresaw tells nothing of its inside."""
+    error = cause_of(error)
+    status, reason = _status(error), None
+    detail = str(error)
+    if isinstance(error, MediaError):
+        reason = str(error.reason)
+    elif status == HTTPStatus.SERVICE_UNAVAILABLE and not isinstance(error, SpecktrackError):
+        detail = "the server is busy; try again shortly"
+    elif isinstance(error, TimeoutError):
+        detail = "the clip took longer than the server allows; send a shorter one, or make it a batch"
+    elif status == HTTPStatus.INTERNAL_SERVER_ERROR:
+        detail = "something went wrong in the server; its log has the details under the request's id"
+    return Problem(title=HTTPStatus(status).phrase, status=status, detail=detail, reason=reason)
+
+
+def headers_of(problem: Problem) -> Mapping[str, str]:
+    """What a client is told besides the body."""
+    if problem.status == HTTPStatus.SERVICE_UNAVAILABLE:
+        return {"Retry-After": str(RETRY_AFTER_S)}
+    return {"WWW-Authenticate": "Bearer"} if problem.status == HTTPStatus.UNAUTHORIZED else {}
+
+
+def _status(error: BaseException) -> int:
+    match error:
+        case Refusal():
+            return error.status
+        case MediaError(reason=QuarantineReason.TOO_LARGE):
+            return HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+        case MediaError() | ConfigError():
+            return HTTPStatus.UNPROCESSABLE_ENTITY
+        case CheckpointError():
+            return HTTPStatus.NOT_FOUND
+        case Conflict():
+            return HTTPStatus.CONFLICT
+        case StorageError() | BackPressureError() | DeploymentUnavailableError() | RayActorError():
+            return HTTPStatus.SERVICE_UNAVAILABLE
+        case RequestCancelledError():
+            return HTTPStatus.SERVICE_UNAVAILABLE
+        case TimeoutError():
+            return HTTPStatus.GATEWAY_TIMEOUT
+    return HTTPStatus.INTERNAL_SERVER_ERROR
+
+
+def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The OpenAPI entries of the problems that a route may answer with."""
+    content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    return {status: {"description": HTTPStatus(status).phrase, "content": content} for status in statuses}

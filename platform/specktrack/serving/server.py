@@ -1,0 +1,109 @@
+"""``specktrack serve``: starts or joins Ray, deploys the application and waits until it is told to stop."""
+
+import time
+import urllib.error
+import urllib.request
+from typing import Any
+
+from ray import serve as ray_serve
+from ray.serve._private.api import serve_start
+from ray.serve.schema import ApplicationStatus, ServeDeploySchema
+
+from specktrack import telemetry
+from specktrack.cluster import connected
+from specktrack.config import Config
+from specktrack.errors import ConfigError
+from specktrack.serving.catalog import catalog
+from specktrack.serving.config import IMPORT_PATH, ServerConfig, check_public_bind
+from specktrack.serving.gateway import APPLICATION
+from specktrack.storage import local_path
+
+START_TIMEOUT_S = 300.0
+
+log = telemetry.get_logger()
+
+
+class ServerReport(Config):
+    """How a server ended."""
+
+    url: str
+    seconds: float
+
+
+def serve(config: ServerConfig) -> ServerReport:
+    """Serve until interrupted. ConfigError for a public address without keys, CheckpointError for a missing model."""
+    check_public_bind(config.host, config.application)
+    catalog(config.application)  # a mistake is said here, not in a replica's log
+    started = time.monotonic()
+    with connected(config.address):
+        deploy(config)
+        url = f"http://{config.host}:{config.port}"
+        log.info("serving", url=url, models=list(config.models), docs=f"{url}/docs")
+        try:
+            while True:
+                time.sleep(1)
+        except KeyboardInterrupt:
+            log.info("stopping", url=url)
+        finally:
+            ray_serve.shutdown()
+    return ServerReport(url=url, seconds=round(time.monotonic() - started, 1))
+
+
+def deploy(config: ServerConfig) -> None:
+    """Deploy the application on the Ray that this process is connected to, and wait until it is ready."""
+    schema = ServeDeploySchema.model_validate(serve_file(config))
+    client = serve_start(http_options={"host": config.host, "port": config.port}, proxy_location="EveryNode")
+    client.deploy_apps(schema, _blocking=False)
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while not _is_ready(config.host, config.port):
+        status = ray_serve.status().applications.get(APPLICATION)
+        if status is not None and status.status == ApplicationStatus.DEPLOY_FAILED:
+            raise ConfigError(f"the application could not be deployed: {_why(status)}")
+        if time.monotonic() > deadline:
+            raise ConfigError(f"the server is not ready after {START_TIMEOUT_S:g} s", place=str(status))
+        time.sleep(0.25)
+
+
+def serve_file(config: ServerConfig) -> dict[str, Any]:
+    """What ``serve deploy`` would be given: places absolute, since replicas run in folders of their own."""
+    args = config.application.model_dump(mode="json")
+    access = args["access"]
+    for name in ("sources", "outputs"):
+        access[name] = [_absolute(place) for place in access[name]]
+    if access["api_keys_file"] is not None:
+        access["api_keys_file"] = _absolute(access["api_keys_file"])
+    args["models"] = [_absolute(model) if "/" in model else model for model in args["models"]]
+    args["repair"] = _absolute(args["repair"]) if "/" in args["repair"] else args["repair"]
+    return {
+        "proxy_location": "EveryNode",
+        "http_options": {"host": config.host, "port": config.port},
+        "applications": [
+            {
+                "name": APPLICATION,
+                "route_prefix": "/",
+                "import_path": IMPORT_PATH,
+                "args": args,
+                "deployments": list(config.deployments),
+            }
+        ],
+    }
+
+
+def _why(status: Any) -> str:
+    """What the deployments that failed say, without the tracebacks above it."""
+    said = [deployment.message for deployment in status.deployments.values() if deployment.status == "DEPLOY_FAILED"]
+    lines = [line for message in said or [status.message] for line in message.strip().splitlines() if line.strip()]
+    return " ".join(lines[-3:])[-2000:]
+
+
+def _absolute(place: str) -> str:
+    return str(local_path(place) or place)
+
+
+def _is_ready(host: str, port: int) -> bool:
+    reached = "127.0.0.1" if host in ("0.0.0.0", "::") else host
+    try:
+        with urllib.request.urlopen(f"http://{reached}:{port}/readyz", timeout=5) as answer:
+            return answer.status == 200
+    except (urllib.error.URLError, OSError):
+        return False

@@ -1,0 +1,98 @@
+"""Streams and sessions that live on one replica: found by id, closed when nobody sends frames any more."""
+
+import secrets
+import time
+from collections.abc import Iterator
+from http import HTTPStatus
+
+import numpy as np
+
+from specktrack.errors import MediaError, QuarantineReason
+from specktrack.frames import FrameBatch, Trajectory, Viewport, concat
+from specktrack.serving.config import Limits
+from specktrack.serving.decoding import Decoder, Decoders
+from specktrack.serving.problems import Refusal
+from specktrack.serving.routing import home_of
+from specktrack.tracking import Session, Tracker
+
+
+class LiveSession:
+    """One object followed through pictures that come one after another."""
+
+    def __init__(self, session: Session, tracker: Tracker, decoder: Decoder, limits: Limits, fps: float) -> None:
+        self.frames, self._fps = 0, fps
+        self.last_used_s = time.monotonic()
+        self._session, self._tracker, self._decoder, self._limits = session, tracker, decoder, limits
+        self._viewport: Viewport | None = None
+
+    def push(self, pictures: list[bytes], pts_s: list[float] | None) -> Trajectory:
+        """Follow through encoded pictures; the rows that are now final. Without times they come at the stated rate."""
+        self.last_used_s = time.monotonic()
+        if self.frames + len(pictures) > self._limits.frames:
+            raise MediaError(QuarantineReason.TOO_LARGE, f"a session takes {self._limits.frames:,} frames")
+        if not pictures:
+            return Trajectory.empty()
+        if self._viewport is None:
+            self._viewport = self._tracker.viewport(self._decoder.picture_size(pictures[0]))
+        width, height = self._viewport.network_wh_px
+        pixels = np.empty((len(pictures), height, width, 3), np.uint8)
+        for i, picture in enumerate(pictures):
+            pixels[i] = self._decoder.picture(picture, self._viewport)
+        frame = np.arange(self.frames, self.frames + len(pictures))
+        self.frames += len(pictures)
+        times_s = frame / self._fps if pts_s is None else np.array(pts_s, np.float64)
+        return self._session.push(FrameBatch(pixels, frame, times_s, self._viewport))
+
+    def finish(self) -> Trajectory:
+        """The remaining rows."""
+        return self._session.finish() if self.frames else concat([])
+
+    def close(self) -> None:
+        """End the decoding child."""
+        self._decoder.close()
+
+
+class Sessions:
+    """The sessions of one replica by id; an id names its replica, so that requests find the way back."""
+
+    def __init__(self, replica: str, decoders: Decoders, limits: Limits) -> None:
+        self._replica, self._decoders, self._limits = replica, decoders, limits
+        self._live: dict[str, LiveSession] = {}
+
+    def __len__(self) -> int:
+        return len(self._live)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(tuple(self._live))
+
+    def add(self, session: Session, tracker: Tracker, fps: float) -> str:
+        """A new session's id; Refusal(503) where the replica has as many as it may."""
+        self.sweep()
+        if len(self._live) >= self._limits.sessions:
+            what = f"this server follows {self._limits.sessions} streams and sessions at a time"
+            raise Refusal(HTTPStatus.SERVICE_UNAVAILABLE, what, remedy="try again shortly")
+        key = f"{self._replica}.{secrets.token_urlsafe(12)}"
+        self._live[key] = LiveSession(session, tracker, self._decoders.open(), self._limits, fps)
+        return key
+
+    def get(self, key: str) -> LiveSession:
+        """The session; Refusal(410) if its replica is gone, Refusal(404) if it was closed or never was."""
+        if key in self._live:
+            return self._live[key]
+        if home_of(key) != self._replica:
+            what = "the replica that held this session is gone, and its state with it"
+            raise Refusal(HTTPStatus.GONE, what, remedy="open a new session from the object's present position")
+        raise Refusal(HTTPStatus.NOT_FOUND, "no such session", key, remedy="it was closed, or idle for too long")
+
+    def remove(self, key: str) -> LiveSession:
+        """Forget a session and end its child."""
+        live = self.get(key)
+        del self._live[key]
+        live.close()
+        return live
+
+    def sweep(self) -> None:
+        """Close sessions that were idle for too long."""
+        for key, live in tuple(self._live.items()):
+            if time.monotonic() - live.last_used_s > self._limits.session_idle_s:
+                self.remove(key)

@@ -1,0 +1,237 @@
+"""The deployments with networks: clips and live sessions, windows of all of them in one forward pass.
+
+A session runs in a thread of its own and is the very session that ``specktrack annotate`` opens. Only its detector is
+another: it hands each window to Serve's batch queue of the replica, where windows of other clips and streams wait too,
+and one thread runs the network. On the CPU a batch gives bit for bit what its windows give alone.
+"""
+
+import asyncio
+import contextlib
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import pyarrow as pa
+import ray
+import torch
+from ray import serve
+
+from specktrack import telemetry
+from specktrack.errors import CheckpointError, ConfigError, MediaError, QuarantineReason
+from specktrack.frames import concat
+from specktrack.models.checkpoint import load_model
+from specktrack.models.inference import Detector
+from specktrack.schema import Prompt
+from specktrack.serving.catalog import ServedModel
+from specktrack.serving.config import ServeConfig
+from specktrack.serving.decoding import Decoder, Decoders
+from specktrack.serving.metrics import TrackingMetrics
+from specktrack.serving.sessions import Sessions
+from specktrack.tracking import Tracker, make_tracker
+from specktrack.tracking.repair import make_repair
+
+MODELS_PER_REPLICA = 4
+"""Loaded at a time; the one that was not used for longest makes room."""
+THREADS = 64
+"""Clips and sessions at work at a time; most of them wait for the network."""
+
+log = telemetry.get_logger()
+T = TypeVar("T")
+
+
+class Window:
+    """One window of one clip or stream, waiting for its forward pass."""
+
+    def __init__(self, detector: Detector, model: str, frames_THWC: torch.Tensor) -> None:
+        self.detector, self.model, self.frames_THWC = detector, model, frames_THWC
+
+
+class QueuedDetector(Detector):
+    """A detector whose windows go through a queue that sessions share."""
+
+    def __init__(self, detector: Detector, submit: Callable[[torch.Tensor], Future[torch.Tensor]]) -> None:
+        vars(self).update(vars(detector))
+        self._submit = submit
+
+    def heatmaps(self, windows_BTHWC: torch.Tensor) -> torch.Tensor:
+        """As Detector.heatmaps; called in a session's thread."""
+        return torch.stack([waiting.result() for waiting in [self._submit(window) for window in windows_BTHWC]])
+
+
+@dataclass
+class Job:
+    """One clip at work in a thread; cancelling it kills its decoder, on which the thread ends."""
+
+    cancelled: threading.Event = field(default_factory=threading.Event)
+    decoder: Decoder | None = None
+
+    def cancel(self) -> None:
+        """Stop soon."""
+        self.cancelled.set()
+        if self.decoder is not None:
+            self.decoder.close()
+
+
+class TrackingReplica:
+    """Holds models, follows clips, and keeps live sessions."""
+
+    def __init__(self, config: ServeConfig, models: tuple[ServedModel, ...]) -> None:
+        self._config, self._models = config, {model.name: model for model in models}
+        self._decoders = Decoders(config.limits)
+        self._threads = ThreadPoolExecutor(THREADS, "clip")
+        self._network_thread = ThreadPoolExecutor(1, "network")
+        self._device = "cuda" if ray.get_gpu_ids() else "cpu"
+        self._sessions = Sessions(serve.get_replica_context().replica_tag, self._decoders, config.limits)
+        self._locks: dict[str, asyncio.Lock] = {}
+        self._metrics = TrackingMetrics()
+        type(self).forward.set_max_batch_size(config.batch_windows)
+
+    @serve.multiplexed(max_num_models_per_replica=MODELS_PER_REPLICA)
+    async def tracker(self, name: str) -> Tracker:
+        """The tracker of a model, loaded if it is not there."""
+        if name not in self._models:
+            raise CheckpointError("no such model", name, remedy=f"there are: {', '.join(self._models)}")
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads, self._load, self._models[name], loop)
+
+    @serve.batch(max_batch_size=8, batch_wait_timeout_s=0.002)
+    async def forward(self, windows: list[Window]) -> list[torch.Tensor]:
+        """Heatmaps of windows that waited together; those of one model and size share a forward pass."""
+        return await asyncio.get_running_loop().run_in_executor(self._network_thread, self._forward, windows)
+
+    async def warm(self, name: str) -> None:
+        """Load a model before somebody asks for it."""
+        await self.tracker(name)
+
+    async def annotate(self, clip: np.ndarray | bytes, name: str, video: str) -> tuple[pa.Table, dict[str, Any]]:
+        """Rows of a whole clip, and what is known of it; MediaError if it cannot be used to its end."""
+        tracker, job = await self.tracker(name), Job()
+        started = time.perf_counter()
+        try:
+            async with asyncio.timeout(self._config.limits.request_s):
+                rows, facts = await self._in_thread(lambda: self._follow(tracker, clip, video, job), job)
+        except MediaError as error:
+            self._metrics.quarantined.inc(tags={"reason": str(error.reason)})
+            raise
+        self._metrics.clip_seconds.observe(time.perf_counter() - started, tags={"model": name})
+        self._metrics.frames.inc(rows.num_rows, tags={"model": name})
+        return rows, {**facts, "model": name, "model_sha256": self._models[name].sha256}
+
+    async def open(self, name: str, prompt: Prompt | None, fps: float) -> str:
+        """A new session's id."""
+        tracker = await self.tracker(name)
+        session = tracker.open(prompt)
+        key = self._sessions.add(session, tracker, fps)
+        self._locks[key] = asyncio.Lock()
+        self._metrics.sessions.set(len(self._sessions))
+        return key
+
+    async def push(self, key: str, pictures: list[bytes], pts_s: list[float] | None) -> pa.Table:
+        """Rows that are final after more pictures; a fault of one of them closes the session."""
+        live = self._sessions.get(key)
+        async with self._locks[key]:
+            try:
+                trajectory = await self._in_thread(lambda: live.push(pictures, pts_s))
+            except (MediaError, ConfigError):
+                self._forget(key)
+                raise
+        self._metrics.frames.inc(len(pictures), tags={"model": "live"})
+        return trajectory.to_rows("live")
+
+    async def finish(self, key: str) -> pa.Table:
+        """The remaining rows of a session, which is closed."""
+        live = self._sessions.get(key)
+        async with self._locks[key]:
+            trajectory = await self._in_thread(live.finish)
+        self._forget(key)
+        return trajectory.to_rows("live")
+
+    async def drop(self, key: str) -> None:
+        """Close a session whose rows nobody waits for."""
+        if key in self._sessions:
+            self._forget(key)
+
+    def check_health(self) -> None:
+        """Called by Serve now and then: closes idle sessions."""
+        self._sessions.sweep()
+        for key in set(self._locks) - set(self._sessions):
+            del self._locks[key]
+        self._metrics.sessions.set(len(self._sessions))
+
+    def __del__(self) -> None:
+        with contextlib.suppress(AttributeError):
+            self._decoders.close()
+
+    def _load(self, model: ServedModel, loop: asyncio.AbstractEventLoop) -> Tracker:
+        def through(detector: Detector) -> Detector:
+            def submit(frames_THWC: torch.Tensor) -> Future[torch.Tensor]:
+                return asyncio.run_coroutine_threadsafe(self.forward(Window(detector, model.name, frames_THWC)), loop)
+
+            return QueuedDetector(detector, submit)
+
+        loaded = load_model(model.path)
+        if loaded.sha256 != model.sha256:
+            raise CheckpointError("the model was replaced since the server started", model.path, remedy="restart it")
+        log.info("model loaded", model=model.name, device=self._device)
+        return make_tracker(loaded, device=self._device, repair=make_repair(self._config.repair), through=through)
+
+    def _forward(self, windows: list[Window]) -> list[torch.Tensor]:
+        """In the network's thread."""
+        together: dict[tuple[int, torch.Size], list[int]] = {}
+        for i, window in enumerate(windows):
+            together.setdefault((id(window.detector), window.frames_THWC.shape), []).append(i)
+        heatmaps: list[torch.Tensor] = [torch.empty(0)] * len(windows)
+        for members in together.values():
+            first = windows[members[0]]
+            batch = first.detector.heatmaps(torch.stack([windows[i].frames_THWC for i in members]))
+            self._metrics.batch_windows.observe(len(members), tags={"model": first.model})
+            for i, heatmap in zip(members, batch, strict=True):
+                heatmaps[i] = heatmap
+        return heatmaps
+
+    def _follow(
+        self, tracker: Tracker, clip: np.ndarray | bytes, video: str, job: Job
+    ) -> tuple[pa.Table, dict[str, Any]]:
+        """In the clip's thread."""
+        with tempfile.TemporaryDirectory(prefix="specktrack-") as folder:
+            path = Path(folder, "clip")
+            path.write_bytes(clip if isinstance(clip, bytes) else clip.data)
+            with self._decoders.open() as decoder:
+                job.decoder = decoder
+                info = decoder.probe(str(path))
+                session, parts = tracker.open(), []
+                for batch in decoder.batches(tracker.viewport(info.size_wh_px), info.frames):
+                    parts.append(session.push(batch))
+                    if job.cancelled.is_set():
+                        break
+                parts.append(session.finish())
+        trajectory = concat(parts)
+        if decoder.decode_errors:
+            self._metrics.decode_errors.inc(decoder.decode_errors)
+        if len(trajectory) != info.frames:
+            raise MediaError(QuarantineReason.TRUNCATED, f"{len(trajectory)} of {info.frames} frames came", place=video)
+        facts = {
+            "fps": info.fps, "width": info.width_px, "height": info.height_px, "frames": info.frames,
+            "decode_errors": decoder.decode_errors,
+        }  # fmt: skip
+        return trajectory.to_rows(video), facts
+
+    async def _in_thread(self, work: Callable[[], T], job: Job | None = None) -> T:
+        """Run work in a thread; if the request is cancelled, so is the job."""
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+        except asyncio.CancelledError:
+            if job is not None:
+                job.cancel()
+            raise
+
+    def _forget(self, key: str) -> None:
+        self._sessions.remove(key)
+        self._locks.pop(key, None)
+        self._metrics.sessions.set(len(self._sessions))

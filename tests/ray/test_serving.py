@@ -1,0 +1,321 @@
+"""A whole server on a local Ray: real HTTP, real replicas, rows equal to those of annotate."""
+
+import io
+import json
+import socket
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+import pyarrow.parquet as pq
+import pytest
+import ray.serve
+import torch
+import websockets
+from PIL import Image
+from websockets.sync.client import connect
+
+from specktrack import models
+from specktrack.annotate import annotate_here
+from specktrack.ledger import read_annotations
+from specktrack.models.checkpoint import ModelCard, save_model
+from specktrack.schema import Clip
+from specktrack.serving.config import Access, Limits, ServerConfig
+from specktrack.serving.server import deploy
+from specktrack.storage import stat
+from specktrack.video import read_clip, write_video
+
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(180)]
+
+WH = (128, 64)
+KEY = "a-key-for-these-tests-only"
+
+
+def make_video(path: Path, frames: int, *, seed: int = 0) -> Path:
+    """A spot that flies over noise."""
+    generator = np.random.default_rng(seed)
+    noise = generator.integers(0, 60, (WH[1], WH[0], 3), dtype=np.uint8)
+
+    def picture(i: int) -> np.ndarray:
+        pixels = noise.copy()
+        x, y = 10 + i % 100, 10 + (i * 3 + seed) % 40
+        pixels[y : y + 4, x : x + 4] = 250
+        return pixels
+
+    path.parent.mkdir(exist_ok=True)
+    write_video(path, (picture(i) for i in range(frames)), fps=30, wh=WH)
+    return path
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("serving")
+    torch.manual_seed(0)
+    for name in ("tiny", "other"):  # weights that find something everywhere: any change of the rows shows
+        config = models.network_config({"name": "specknet", "frames_in": 4, "input_wh": WH, "widths": (4, 8, 8, 8)})
+        network = models.build(config)
+        torch.nn.init.normal_(network.get_parameter("head.weight"))
+        torch.nn.init.constant_(network.get_parameter("head.bias"), 0.5)
+        save_model(folder / f"{name}.safetensors", network.eval(), ModelCard(name=name, network=config))
+    for seed in range(3):
+        make_video(folder / "videos" / f"v{seed}.mp4", 40 + 7 * seed, seed=seed)
+    (folder / "keys").write_text(f"{KEY}\n")
+    return folder
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def server(ray_local: None, folder: Path) -> Iterator[str]:
+    """URL of a server with two models."""
+    config = ServerConfig(
+        port=free_port(),
+        models=(str(folder / "tiny.safetensors"), str(folder / "other.safetensors")),
+        limits=Limits(body_bytes=2_000_000, stall_s=1.0, frames=400, session_idle_s=5.0),
+        access=Access(
+            api_keys_file=str(folder / "keys"),
+            sources=(str(folder / "videos"),),
+            outputs=(str(folder / "out"),),
+        ),
+    )
+    deploy(config)
+    yield f"http://127.0.0.1:{config.port}"
+    ray.serve.shutdown()
+
+
+@pytest.fixture
+def http(server: str) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=server, headers={"Authorization": f"Bearer {KEY}"}, timeout=30) as client:
+        yield client
+
+
+def expected_rows(folder: Path, video: str, model: str = "tiny") -> list[dict[str, Any]]:
+    """What annotate says, as plain rows without the video's name."""
+    rows = annotate_here(folder / "videos" / video, model=folder / f"{model}.safetensors", device="cpu")
+    assert rows["x"].null_count < rows.num_rows / 2
+    return rows.drop_columns("video").to_pylist()
+
+
+def encoded_pictures(video: Path) -> list[bytes]:
+    """The frames of a video as PNG, at their own size."""
+    encoded = []
+    with read_clip(Clip(video=stat(str(video)), start=0, stop=40)) as reader:
+        for batch in reader:
+            for pixels in batch.pixels:
+                sink = io.BytesIO()
+                Image.fromarray(pixels).save(sink, "PNG")
+                encoded.append(sink.getvalue())
+    return encoded
+
+
+def stream_url(server: str, **query: object) -> str:
+    return f"ws{server.removeprefix('http')}/v1/stream?" + "&".join(f"{key}={value}" for key, value in query.items())
+
+
+def follow(url: str, pictures: list[bytes], **options: Any) -> list[dict[str, Any]]:
+    """The rows of a stream to its end."""
+    rows: list[dict[str, Any]] = []
+    with connect(url, subprotocols=[websockets.Subprotocol(f"bearer.{KEY}")], **options) as socket_:
+        for picture in pictures:
+            socket_.send(picture)
+        socket_.send('{"end": true}')
+        while True:
+            said = json.loads(socket_.recv(timeout=60))
+            rows += said.get("rows", [])
+            if said.get("done") or "problem" in said:
+                assert "problem" not in said, said
+                assert said["frames"] == len(pictures)
+                return rows
+
+
+def wait_for(http: httpx.Client, batch: str, *states: str) -> dict[str, Any]:
+    deadline = time.monotonic() + 90
+    while (said := http.get(f"/v1/batches/{batch}").json())["state"] not in states:
+        assert time.monotonic() < deadline, said
+        time.sleep(0.2)
+    return said
+
+
+class TestClips:
+    def test_rows_are_those_of_annotate_in_every_format(self, http: httpx.Client, folder: Path) -> None:
+        video, expected = folder / "videos" / "v1.mp4", expected_rows(folder, "v1.mp4")
+        with video.open("rb") as file:
+            answer = http.post("/v1/annotate", files={"clip": ("../my clip.mp4", file)})
+        assert answer.status_code == 200, answer.text
+        said = answer.json()
+        assert (said["video"], said["model"], said["frames"], said["width"]) == ("my clip.mp4", "tiny", 47, WH[0])
+        assert said["rows"] == expected and answer.headers["x-request-id"]
+        for kind, read in {
+            "application/vnd.apache.parquet": lambda data: pq.read_table(io.BytesIO(data)),
+            "application/vnd.apache.arrow.stream": lambda data: pa.ipc.open_stream(data).read_all(),
+            "text/csv": lambda data: pa.csv.read_csv(io.BytesIO(data)),
+        }.items():
+            headers = {"Accept": kind, "Content-Type": "video/mp4", "X-Request-ID": "mine"}
+            answer = http.post("/v1/annotate", content=video.read_bytes(), headers=headers)
+            assert answer.headers["content-type"].partition(";")[0] == kind and answer.headers["x-request-id"] == "mine"
+            rows = read(answer.content)
+            assert rows["frame"].to_pylist() == list(range(47))
+            if kind != "text/csv":
+                assert rows.schema.metadata[b"model"] == b"tiny"
+                assert rows.drop_columns("video").to_pylist() == expected
+
+    def test_a_path_below_the_sources_is_read_and_no_other(self, http: httpx.Client, folder: Path) -> None:
+        answer = http.post("/v1/annotate", json={"uri": "v0.mp4", "model": "other"})
+        assert answer.json()["rows"] == expected_rows(folder, "v0.mp4", "other")
+        for uri in ("../keys", "/etc/passwd", "file:///etc/passwd", "http://169.254.169.254/", "https://example.org/a"):
+            answer = http.post("/v1/annotate", json={"uri": uri})
+            assert answer.status_code == 403 and answer.headers["content-type"] == "application/problem+json"
+
+    def test_clips_of_two_models_at_once_share_forward_passes_and_keep_their_rows(
+        self, http: httpx.Client, folder: Path
+    ) -> None:
+        asked = [(f"v{i % 3}.mp4", ("tiny", "other")[i % 2]) for i in range(12)]
+        expected = {each: expected_rows(folder, *each) for each in set(asked)}
+        with ThreadPoolExecutor(12) as pool:
+            answers = list(
+                pool.map(lambda each: http.post("/v1/annotate", json={"uri": each[0], "model": each[1]}), asked)
+            )
+        assert [answer.status_code for answer in answers] == [200] * 12
+        assert all(answer.json()["rows"] == expected[each] for each, answer in zip(asked, answers, strict=True))
+
+    @pytest.mark.parametrize(
+        ("sent", "status", "said"),
+        [
+            ({"content": b"x", "headers": {"Content-Type": "text/plain"}}, 415, "send multipart/form-data"),
+            ({"content": b"", "headers": {"Content-Type": "video/mp4"}}, 422, "no bytes"),
+            ({"content": b"no video", "headers": {"Content-Type": "video/mp4"}}, 422, "no video format"),
+            ({"content": b"x" * 2_100_000, "headers": {"Content-Type": "video/mp4"}}, 413, "2,000,000 bytes"),
+            ({"json": {"uri": "v0.mp4", "model": "nobody"}}, 404, "there are: tiny, other"),
+            ({"json": {"uri": "v0.mp4", "frames": 1}}, 422, "unknown key 'frames'"),
+            ({"json": {"uri": 7}}, 422, "uri"),
+            ({"json": {"uri": "gone.mp4"}}, 422, "no such video"),
+            ({"content": b'{"uri": NaN}', "headers": {"Content-Type": "application/json"}}, 400, "not JSON"),
+            ({"files": {"film": ("a.mp4", b"x")}}, 400, "named 'clip'"),
+            ({"json": {"uri": "v0.mp4"}, "headers": {"Accept": "image/png"}}, 406, "accept one of"),
+            ({"json": {"uri": "v0.mp4"}, "headers": {"Authorization": "Bearer wrong"}}, 401, "valid key"),
+            ({"json": {"uri": "v0.mp4"}, "params": {"key": KEY}, "headers": {"Authorization": ""}}, 401, "valid key"),
+        ],
+    )
+    def test_what_is_refused_says_why(self, http: httpx.Client, sent: dict[str, Any], status: int, said: str) -> None:
+        answer = http.post("/v1/annotate", **sent)
+        problem = answer.json()
+        assert (answer.status_code, problem["status"]) == (status, status), problem
+        assert said in problem["detail"] and answer.headers["content-type"] == "application/problem+json"
+
+    def test_a_body_that_stalls_is_given_up(self, server: str) -> None:
+        host, port = server.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port)), 20) as slow:
+            slow.sendall(
+                f"POST /v1/annotate HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {KEY}\r\n"
+                "Content-Type: video/mp4\r\nContent-Length: 1000\r\n\r\nfew".encode()
+            )
+            assert b" 408 " in slow.recv(100)
+
+
+class TestStreams:
+    def test_rows_are_those_of_annotate(self, server: str, folder: Path) -> None:
+        pictures = encoded_pictures(folder / "videos" / "v0.mp4")
+        rows = follow(stream_url(server, fps=30), pictures)
+        assert rows == expected_rows(folder, "v0.mp4")
+
+    def test_a_fault_is_told_before_the_connection_is_closed(self, server: str) -> None:
+        for query, message, status, said in (
+            ({"model": "nobody"}, b"", 404, "no such model"),
+            ({"fps": -1}, b"", 422, "above 0"),
+            ({}, b"no picture", 422, "JPEG or PNG"),
+            ({}, "no end", 400, "text message"),
+        ):
+            with connect(stream_url(server, **query), additional_headers={"Authorization": f"Bearer {KEY}"}) as socket_:
+                if message:
+                    socket_.send(message)
+                problem = json.loads(socket_.recv(timeout=30))["problem"]
+                assert problem["status"] == status and said in problem["detail"]
+                with pytest.raises(websockets.ConnectionClosed):
+                    socket_.recv(timeout=30)
+
+    def test_no_key_and_other_sites_are_refused_at_the_handshake(self, server: str) -> None:
+        for headers in ({}, {"Authorization": f"Bearer {KEY}", "Origin": "https://evil.example"}):
+            with (
+                pytest.raises(websockets.InvalidStatus, match="403"),
+                connect(stream_url(server), additional_headers=headers),
+            ):
+                pass
+
+
+class TestSessions:
+    def test_a_box_for_a_model_that_takes_none_is_refused(self, http: httpx.Client, folder: Path) -> None:
+        picture = encoded_pictures(folder / "videos" / "v0.mp4")[0]
+        box = json.dumps({"cx_px": 12, "cy_px": 12, "w_px": 4, "h_px": 4})
+        answer = http.post("/v1/sessions", files={"frame": ("f.png", picture)}, data={"box": box})
+        assert answer.status_code == 422 and "template or search family" in answer.json()["detail"]
+        for key in ("x", "w.gone.abc", "w..", "t.x.y"):
+            answer = http.post(f"/v1/sessions/{key}/frames", content=picture, headers={"Content-Type": "image/png"})
+            assert answer.status_code in (404, 410), answer.text
+
+
+class TestBatches:
+    def test_rows_are_those_of_annotate_and_the_replica_comes_and_goes(self, http: httpx.Client, folder: Path) -> None:
+        answer = http.post("/v1/batches", json={"sources": ["v0.mp4", "v1.mp4"], "output": "one"})
+        assert answer.status_code == 202, answer.text
+        said = wait_for(http, answer.json()["id"], "done", "failed")
+        assert (said["state"], said["clips"], said["done"], said["rows"]) == ("done", 2, 2, 87)
+        assert answer.headers["location"] == f"/v1/batches/{said['id']}"
+        rows = read_annotations(str(folder / "out" / "one"))
+        for video in ("v0.mp4", "v1.mp4"):
+            own = rows.filter(pc.ends_with(rows["video"], video)).drop_columns("video").to_pylist()
+            assert own == expected_rows(folder, video)
+        again = http.post("/v1/batches", json={"sources": ["v0.mp4"], "output": "one", "model": "other"}).json()
+        failed = wait_for(http, again["id"], "done", "failed")
+        assert failed["state"] == "failed" and "another model" in failed["error"]
+
+    def test_places_that_are_not_allowed_are_refused(self, http: httpx.Client) -> None:
+        for asked, status in (
+            ({"sources": ["/etc"], "output": "x"}, 403),
+            ({"sources": ["v0.mp4"], "output": "/tmp/elsewhere"}, 403),
+            ({"sources": ["v0.mp4"], "output": "../x"}, 403),
+            ({"sources": [], "output": "x"}, 422),
+            ({"sources": ["v0.mp4"], "output": "x", "model": "nobody"}, 404),
+        ):
+            assert http.post("/v1/batches", json=asked).status_code == status, asked
+        assert http.get("/v1/batches/0123456789abcdef").status_code == 404
+        assert http.delete("/v1/batches/..%2Fx").status_code == 404
+
+
+class TestServer:
+    def test_it_tells_what_it_is(self, http: httpx.Client) -> None:
+        assert http.get("/healthz").json() == {"status": "ok"} and http.get("/readyz").json() == {"status": "ready"}
+        known = http.get("/v1/models").json()
+        assert [model["name"] for model in known] == ["tiny", "other"] and "path" not in known[0]
+        page = http.get("/", headers={"Authorization": ""})
+        assert page.status_code == 200 and "default-src 'self'" in page.headers["content-security-policy"]
+        paths = http.get("/openapi.json").json()["paths"]
+        assert {"/v1/annotate", "/v1/sessions", "/v1/batches/{batch_id}", "/metrics"} <= set(paths)
+        assert http.get("/v1/models", headers={"Authorization": ""}).status_code == 401
+        assert http.get("/nothing").json()["status"] == 404
+        assert http.get("/playground/../../config.py").status_code == 404
+
+    def test_prometheus_is_told_of_requests_and_of_batches_of_more_than_one_window(self, http: httpx.Client) -> None:
+        deadline = time.monotonic() + 30  # Ray collects metrics every ten seconds
+        while True:
+            page = http.get("/metrics").text
+            windows, passes = (total(page, f"ray_specktrack_batch_windows_{name}") for name in ("sum", "count"))
+            if windows > passes and "ray_specktrack_requests_total" in page and "ray_serve_deployment" in page:
+                break
+            assert time.monotonic() < deadline, f"{windows} windows in {passes} forward passes"
+            time.sleep(0.5)
+
+
+def total(page: str, name: str) -> float:
+    """Sum of a metric over its labels."""
+    return sum(float(line.rpartition(" ")[2]) for line in page.splitlines() if line.startswith(f"{name}{{"))

@@ -1,0 +1,457 @@
+"""The parts of the server that need no Ray: what is let in, decoded, fetched and refused."""
+
+import asyncio
+import http.server
+import io
+import json
+import pickle
+import platform
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from PIL import Image
+from starlette.requests import Request
+
+from specktrack.errors import ConfigError, MediaError, StorageError
+from specktrack.frames import Trajectory, Viewport
+from specktrack.options import parse
+from specktrack.schema import Clip
+from specktrack.serving import formats, uploads
+from specktrack.serving.access import Keys
+from specktrack.serving.batch_records import BatchRecords, BatchState
+from specktrack.serving.config import Access, Limits, ServerConfig, check_public_bind, is_public
+from specktrack.serving.decoding import Decoders
+from specktrack.serving.fetch import check, fetch, is_allowed
+from specktrack.serving.places import allowed_place
+from specktrack.serving.problems import Refusal, problem_of
+from specktrack.storage import stat
+from specktrack.video import probe, read_clip, write_video
+
+ROOT = Path(__file__).parents[1]
+SMALL = Limits(body_bytes=1000, stall_s=0.3, upload_s=1.0, frames=100, pixels=100_000, picture_bytes=100_000)
+
+
+def rows() -> pa.Table:
+    xy_px = np.array([[1.5, 2.0], [np.nan, np.nan]], np.float32)
+    return Trajectory(np.arange(2), np.arange(2) / 30, xy_px, np.array([0.9, 0.1], np.float32)).to_rows("v.mp4")
+
+
+class TestSettings:
+    def test_a_ray_serve_file_gives_the_settings_and_options_win(self) -> None:
+        config, _ = parse("serve", ["--config", str(ROOT / "serve_config.yaml"), "--port", "8123"])
+        assert isinstance(config, ServerConfig)
+        assert (config.host, config.port, config.models) == ("127.0.0.1", 8123, ("specknet",))
+        assert config.access.outputs == ("demo-output/batches",)
+        assert {deployment["name"] for deployment in config.deployments} == {"Gateway", "Windowed", "Batches"}
+
+    def test_an_unknown_key_in_the_args_is_named(self, tmp_path: Path) -> None:
+        text = (ROOT / "serve_config.yaml").read_text().replace("models:", "modles:")
+        (tmp_path / "s.yaml").write_text(text)
+        with pytest.raises(ConfigError, match="unknown key 'modles'; did you mean 'models'"):
+            ServerConfig.parse(yaml_file=tmp_path / "s.yaml")
+
+    def test_another_application_is_refused(self, tmp_path: Path) -> None:
+        (tmp_path / "s.yaml").write_text("applications: [{import_path: 'other:app'}]")
+        with pytest.raises(ConfigError, match=r"specktrack.serving:build"):
+            ServerConfig.parse(yaml_file=tmp_path / "s.yaml")
+
+    @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "example.org", ""])
+    def test_a_public_address_needs_keys(self, host: str) -> None:
+        assert is_public(host)
+        with pytest.raises(ConfigError, match=r"needs keys.*api_keys_file"):
+            check_public_bind(host, ServerConfig(host=host))
+        check_public_bind(host, ServerConfig(host=host, access=Access(api_keys_file="/keys")))
+        assert not any(is_public(name) for name in ("127.0.0.1", "::1", "localhost", "127.8.0.1"))
+
+
+class TestKeys:
+    def test_only_a_whole_key_opens(self, tmp_path: Path) -> None:
+        (tmp_path / "keys").write_text("first-key-0123456789\nsecond-key-0123456789\n")
+        keys = Keys.read(str(tmp_path / "keys"))
+        keys.check("Bearer second-key-0123456789")
+        assert keys.check_websocket(None, ["x", "bearer.first-key-0123456789"]) == "bearer.first-key-0123456789"
+        for wrong in (None, "", "Bearer", "Bearer first-key", "Basic first-key-0123456789", "first-key-0123456789"):
+            with pytest.raises(Refusal, match="a valid key") as refusal:
+                keys.check(wrong)
+            assert refusal.value.status == 401 and "first" not in str(refusal.value)
+
+    @pytest.mark.parametrize("text", ["", "short\n"])
+    def test_a_file_without_good_keys_is_refused(self, tmp_path: Path, text: str) -> None:
+        (tmp_path / "keys").write_text(text)
+        with pytest.raises(ConfigError, match="at least 16 characters"):
+            Keys.read(str(tmp_path / "keys"))
+        Keys.read(None).check(None)
+
+
+class TestFormats:
+    @pytest.mark.parametrize(
+        ("accept", "kind"),
+        [
+            (None, "application/json"),
+            ("*/*", "application/json"),
+            ("text/html, */*;q=0.1", "application/json"),
+            ("text/csv", "text/csv"),
+            ("text/*;q=0.5, application/vnd.apache.parquet;q=0.9", "application/vnd.apache.parquet"),
+            ("application/json;q=0, text/csv;q=0.1", "text/csv"),
+            ("text/csv;q=nan, application/vnd.apache.arrow.stream", "application/vnd.apache.arrow.stream"),
+        ],
+    )
+    def test_the_client_chooses(self, accept: str | None, kind: str) -> None:
+        assert formats.choose(accept) == kind
+
+    def test_what_nobody_makes_is_406(self) -> None:
+        with pytest.raises(Refusal, match=r"image/png.*accept one of") as refusal:
+            formats.choose("image/png")
+        assert refusal.value.status == 406
+
+    def test_json_says_null_where_the_object_is_absent(self) -> None:
+        said = json.loads(formats.to_json(rows(), {"fps": 30.0}))
+        assert said["fps"] == 30.0 and said["rows"][1]["x"] is None and "video" not in said["rows"][0]
+
+
+PART = b'--B\r\nContent-Disposition: form-data; name="clip"; filename="a"\r\n\r\n'
+
+
+class TestUploads:
+    def receive(self, chunks: list[bytes], content_type: str, folder: Path, *, pause_s: float = 0.0) -> uploads.Form:
+        waiting = list(chunks)
+
+        async def receive() -> dict[str, Any]:
+            await asyncio.sleep(pause_s)
+            return {"type": "http.request", "body": waiting.pop(0), "more_body": bool(waiting)}
+
+        scope = {"type": "http", "headers": [(b"content-type", content_type.encode())], "method": "POST"}
+        request = Request(scope, receive)
+        return asyncio.run(uploads.receive_form(request, folder, SMALL, most_bytes=SMALL.body_bytes))
+
+    def test_files_lie_under_numbers_whatever_they_are_called(self, tmp_path: Path) -> None:
+        body = (
+            b'--B\r\nContent-Disposition: form-data; name="model"\r\n\r\ntiny\r\n'
+            b'--B\r\nContent-Disposition: form-data; name="clip"; filename="../../etc/passwd"\r\n\r\nbytes\r\n--B--\r\n'
+        )
+        halves = [body[:70], body[70:90], body[90:]]
+        form = self.receive(halves, "multipart/form-data; boundary=B", tmp_path)
+        assert form.fields == {"model": "tiny"}
+        assert form.files == [("clip", "../../etc/passwd", tmp_path / "2")]
+        assert (tmp_path / "2").read_bytes() == b"bytes" and len(list(tmp_path.iterdir())) == 1
+
+    @pytest.mark.parametrize(
+        ("body", "boundary", "status"),
+        [
+            (b"x", "", 400),
+            (b"not multipart", "; boundary=B", 400),
+            (PART + b"by", "; boundary=B", 400),
+            (b"--B\r\nContent-Disposition: form-data\r\n\r\nby\r\n--B--", "; boundary=B", 400),
+            (PART + b"x" * 2000, "; boundary=B", 413),
+        ],
+    )
+    def test_bodies_that_are_not_as_they_should_be(
+        self, tmp_path: Path, body: bytes, boundary: str, status: int
+    ) -> None:
+        with pytest.raises(Refusal) as refusal:
+            self.receive([body], f"multipart/form-data{boundary}", tmp_path)
+        assert refusal.value.status == status
+
+    def test_a_slow_body_is_408(self, tmp_path: Path) -> None:
+        with pytest.raises(Refusal, match="too slowly") as refusal:
+            self.receive([b"--B\r\n"], "multipart/form-data; boundary=B", tmp_path, pause_s=0.6)
+        assert refusal.value.status == 408
+
+    @pytest.mark.parametrize("text", ["NaN", '{"uri": Infinity}', "{", "[" * 100_000])
+    def test_json_is_json(self, text: str) -> None:
+        async def receive() -> dict[str, Any]:
+            return {"type": "http.request", "body": text.encode(), "more_body": False}
+
+        limits = Limits(stall_s=5)
+        with pytest.raises(Refusal, match="not JSON"):
+            asyncio.run(uploads.receive_json(Request({"type": "http", "headers": []}, receive), limits))
+
+    @pytest.mark.parametrize(
+        ("name", "safe"),
+        [
+            ("my clip.mp4", "my clip.mp4"),
+            ("../../etc/passwd", "passwd"),
+            ("C:\\temp\\a.mp4", "a.mp4"),
+            ("=cmd()|' /C calc'!A0", "C calc_A0"),
+            ("<script>alert(1)</script>", "script"),
+            ("\n\r\0", "clip"),
+            ("ぼーる.mp4", "mp4"),
+            ("x" * 5000, "x" * 100),
+        ],
+    )
+    def test_names_are_harmless_wherever_they_go(self, name: str, safe: str) -> None:
+        assert uploads.safe_name(name) == safe
+
+
+PRIVATE = [
+    "127.0.0.1", "::1", "::ffff:127.0.0.1", "::ffff:a00:1", "169.254.169.254", "fd00:ec2::254", "10.1.2.3",
+    "172.16.0.1", "192.168.0.1", "100.64.0.1", "0.0.0.0", "::", "224.0.0.1", "255.255.255.255", "fe80::1%eth0",
+    "64:ff9b::7f00:1", "2002:7f00:1::", "198.18.0.1", "240.0.0.1", "ff02::1",
+]  # fmt: skip
+
+
+class TestFetch:
+    @pytest.mark.parametrize("address", PRIVATE)
+    def test_no_address_but_public_ones(self, address: str) -> None:
+        assert not is_allowed(address, Access())
+
+    def test_public_and_listed_addresses(self) -> None:
+        assert is_allowed("93.184.216.34", Access()) and is_allowed("2606:2800:220:1::1", Access())
+        assert is_allowed("10.2.3.4", Access(networks=("10.2.0.0/16",)))
+        assert not is_allowed("10.3.3.4", Access(networks=("10.2.0.0/16",)))
+
+    @pytest.mark.parametrize(
+        "url",
+        [
+            "http://videos.example.org/a.mp4", "ftp://videos.example.org/a", "file:///etc/passwd", "data:,x", "",
+            "gopher://videos.example.org/", "concat:a|b", "subfile,,start,0,end,9,,:/etc/passwd", "https:///a",
+            "https://2130706433/", "https://0x7f000001/", "https://0177.0.0.1/", "https://127.1/", "https://localhost./",
+            "https://[::1]/", "https://[::ffff:127.0.0.1]/", "https://videos.example.org@169.254.169.254/",
+            "https://169.254.169.254#videos.example.org/", "https://videos.example.org.evil.com/",
+            "https://videos.example.org:22/", "https://videos.example.org\\@evil.com/", "https://videos.example.org /",
+            "https://videos.example.org\n/", "https://videos.example.org%00.evil.com/", "https://[fe80::1%25eth0]/",
+            "https://user:pass@videos.example.org/", "https://videos.example.org:99999/", "https://[::1", "//x/y",
+        ],
+    )  # fmt: skip
+    def test_urls_that_are_refused_before_a_name_is_looked_up(self, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        def nobody_looks_up(*_: object, **__: object) -> Any:
+            raise AssertionError("a name was looked up")
+
+        monkeypatch.setattr("socket.getaddrinfo", nobody_looks_up)
+        with pytest.raises(Refusal) as refusal:
+            check(url, Access(hosts=("videos.example.org",)))
+        assert refusal.value.status == 403
+
+    def test_a_listed_name_with_one_private_address_is_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        answers = [(0, 0, 0, "", ("93.184.216.34", 443)), (0, 0, 0, "", ("10.0.0.1", 443))]
+        monkeypatch.setattr("socket.getaddrinfo", lambda *_, **__: answers)
+        with pytest.raises(Refusal, match="must not be fetched from"):
+            check("https://videos.example.org/a", Access(hosts=("videos.example.org",)))
+
+    def test_the_connection_goes_to_the_checked_address_and_each_redirect_is_checked(
+        self, tmp_path: Path, listener: "Listener"
+    ) -> None:
+        hosts = (f"localhost:{listener.port}",)
+        loopback = Access(hosts=hosts, schemes=("http",), networks=("127.0.0.0/8", "::1/128"))
+        fetch(f"http://localhost:{listener.port}/to/clip", tmp_path / "clip", loopback, SMALL)
+        assert (tmp_path / "clip").read_bytes() == b"clip bytes"
+        seen = len(listener.paths)
+        for path, status in {
+            "/to-other-host": 403, "/to-file": 403, "/to-metadata": 403, "/for-ever": 403, "/large": 413,
+            "/large-unannounced": 413,
+        }.items():  # fmt: skip
+            with pytest.raises(Refusal) as refusal:
+                fetch(f"http://localhost:{listener.port}{path}", tmp_path / "clip", loopback, SMALL)
+            assert refusal.value.status == status, path
+        assert "/secret" not in listener.paths[seen:]
+        with pytest.raises(StorageError, match=r"broke off|did not answer"):
+            fetch(f"http://localhost:{listener.port}/short", tmp_path / "clip", loopback, SMALL)
+        with pytest.raises(ConfigError, match="404"):
+            fetch(f"http://localhost:{listener.port}/nothing", tmp_path / "clip", loopback, SMALL)
+
+    def test_without_a_network_list_loopback_gets_no_packet(self, tmp_path: Path, listener: "Listener") -> None:
+        access = Access(hosts=(f"localhost:{listener.port}",), schemes=("http",))
+        before = listener.connections
+        with pytest.raises(Refusal):
+            fetch(f"http://localhost:{listener.port}/secret", tmp_path / "clip", access, SMALL)
+        assert listener.connections == before
+
+
+class Listener(http.server.ThreadingHTTPServer):
+    """A host that redirects, promises and lies; counts who came."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.port, self.paths, self.connections = self.server_address[1], list[str](), 0
+
+    def verify_request(self, request: Any, client_address: Any) -> bool:
+        self.connections += 1
+        return True
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    server: Listener
+
+    def do_GET(self) -> None:
+        self.server.paths.append(self.path)
+        places = {
+            "/to/clip": "../clip", "/to-other-host": f"http://127.0.0.1:{self.server.port}/secret",
+            "/to-file": "file:///etc/passwd", "/to-metadata": "http://169.254.169.254/", "/for-ever": "/for-ever",
+        }  # fmt: skip
+        bodies = {"/clip": b"clip bytes", "/secret": b"secret", "/large-unannounced": b"x" * 5000, "/short": b"abc"}
+        if self.path in places:
+            self.send_response(302)
+            self.send_header("Location", places[self.path])
+            self.end_headers()
+        elif self.path == "/large":
+            self.send_response(200)
+            self.send_header("Content-Length", "20000000000")
+            self.end_headers()
+        elif self.path in bodies:
+            self.send_response(200)
+            if self.path == "/short":
+                self.send_header("Content-Length", "999")
+            self.end_headers()
+            self.wfile.write(bodies[self.path])
+        else:
+            self.send_error(404)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def listener() -> Iterator[Listener]:
+    server = Listener()
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+class TestPlaces:
+    def test_only_below_the_roots(self, tmp_path: Path) -> None:
+        (tmp_path / "in").mkdir()
+        (tmp_path / "secret").mkdir()
+        (tmp_path / "in" / "out").symlink_to(tmp_path / "secret")
+        roots = (str(tmp_path / "in"), "s3://bucket/videos")
+        assert allowed_place("a.mp4", roots, "sources") == (tmp_path / "in" / "a.mp4").as_uri()
+        assert allowed_place("s3://bucket/videos/a", roots, "sources") == "s3://bucket/videos/a"
+        for place in (
+            "../secret", "/etc/passwd", "s3://bucket/videos2/a", "s3://other/a", "out/x.mp4", "@list.txt", "~/x",
+            f"{tmp_path}/in/../secret", "https://x/y", "s3://bucket/videos/../x", "file://host/etc", "a\0b",
+        ):  # fmt: skip
+            with pytest.raises(Refusal) as refusal:
+                allowed_place(place, roots, "sources")
+            assert refusal.value.status == 403, place
+        with pytest.raises(Refusal, match="no sources set up"):
+            allowed_place("a.mp4", (), "sources")
+
+
+class TestRecords:
+    def test_a_batch_is_found_again_until_it_is_done(self, tmp_path: Path) -> None:
+        records = BatchRecords([str(tmp_path / "a"), str(tmp_path / "b")])
+        batch = records.create(["file:///v.mp4"], (tmp_path / "b" / "x").as_uri(), "tiny")
+        again = BatchRecords([str(tmp_path / "a"), str(tmp_path / "b")])
+        assert again.get(batch.id) == batch and list(again.forsaken()) == [batch.id]
+        again.save(batch.model_copy(update={"state": BatchState.DONE}))
+        assert list(records.forsaken()) == []
+        assert records.get("../../x") is None and records.get("0" * 16) is None
+
+
+class TestDecoding:
+    def test_frames_are_those_of_read_clip(self, tmp_path: Path, decoders: Decoders) -> None:
+        generator = np.random.default_rng(0)
+        pictures = [generator.integers(0, 255, (48, 64, 3), dtype=np.uint8) for _ in range(70)]
+        write_video(tmp_path / "v.mp4", pictures, fps=25, wh=(64, 48))
+        ref = stat(str(tmp_path / "v.mp4"))
+        with decoders.open() as decoder:
+            info = decoder.probe(str(tmp_path / "v.mp4"))
+            viewport = Viewport(info.size_wh_px, (32, 32))
+            ours = list(decoder.batches(viewport, info.frames))
+        assert info == probe(ref)
+        with read_clip(Clip(video=ref, start=0, stop=70), viewport=viewport) as reader:
+            theirs = list(reader)
+        for name in ("pixels", "frame", "pts_s"):
+            a, b = (np.concatenate([getattr(batch, name) for batch in each]) for each in (ours, theirs))
+            assert np.array_equal(a, b)
+
+    def test_bad_clips_and_pictures_are_refused_with_a_reason(self, tmp_path: Path, decoders: Decoders) -> None:
+        (tmp_path / "text.mp4").write_text("not a video" * 100)
+        (tmp_path / "list.mp4").write_text("ffconcat version 1.0\nfile /etc/passwd\n")
+        write_video(tmp_path / "long.mp4", [np.zeros((48, 64, 3), np.uint8)] * 101, fps=25, wh=(64, 48))
+        write_video(tmp_path / "wide.mp4", [np.zeros((400, 400, 3), np.uint8)] * 2, fps=25, wh=(400, 400))
+        for name, reason in {
+            "text": "not_a_video", "list": "not_a_video", "long": "too_large", "wide": "too_large",
+        }.items():  # fmt: skip
+            with decoders.open() as decoder, pytest.raises(MediaError) as fault:
+                decoder.probe(str(tmp_path / f"{name}.mp4"))
+            assert fault.value.reason == reason
+        with decoders.open() as decoder:
+            for data, reason in {
+                b"GIF89a": "damaged",
+                _png((400, 400)): "too_large",
+                _png((8, 8))[:45]: "damaged",
+            }.items():
+                with pytest.raises(MediaError) as fault:
+                    decoder.picture_size(data)
+                assert fault.value.reason == reason
+            assert decoder.picture_size(_png((8, 6))) == (8, 6)
+            with pytest.raises(MediaError, match="another size"):
+                decoder.picture(_png((8, 6)), Viewport((16, 12), (8, 8)))
+
+    def test_a_child_that_dies_or_hangs_takes_nobody_along(self, tmp_path: Path, decoders: Decoders) -> None:
+        with decoders.open() as decoder:
+            decoder.close()
+            with pytest.raises(MediaError, match="the process that decoded it ended"):
+                decoder.picture_size(_png((8, 8)))
+        with decoders.open() as decoder:
+            decoder._send({"picture": 1_000_000, "network_wh": None, "limits": decoder._ceilings()}, b"too little")
+            with pytest.raises(MediaError, match=r"did not move on within 0\.3 s"):
+                decoder._receive()
+        with decoders.open() as decoder:
+            assert decoder.picture_size(_png((8, 6))) == (8, 6)
+
+    def test_the_forking_process_is_started_again(self, decoders: Decoders) -> None:
+        assert decoders._process is not None
+        decoders._process.kill()
+        decoders._process.wait()
+        with decoders.open() as decoder:
+            assert decoder.picture_size(_png((8, 6))) == (8, 6)
+
+    def test_a_confined_process_has_no_network_no_programs_and_no_files_to_write(self, tmp_path: Path) -> None:
+        code = f"""
+import os, socket, subprocess, sys
+from specktrack.serving.sandbox import confine
+assert confine(memory_bytes=2_000_000_000, cpu_s=60)
+def refused(attempt):
+    try:
+        attempt()
+    except (PermissionError, MemoryError):
+        return True
+    return False
+print(refused(socket.socket), refused(lambda: subprocess.run(["true"])), refused(os.fork),
+      refused(lambda: open({str(tmp_path / "x")!r}, "w")), refused(lambda: os.unlink({str(tmp_path / "kept")!r})),
+      refused(lambda: os.kill(os.getppid(), 0)), refused(lambda: bytearray(3_000_000_000)),
+      not refused(lambda: open({str(tmp_path / "kept")!r}).read()))
+"""
+        if sys.platform != "linux" or platform.machine() not in ("x86_64", "aarch64"):
+            pytest.skip("the filter for system calls is Linux' on x86_64 and aarch64")
+        (tmp_path / "kept").write_text("x")
+        done = subprocess.run(
+            [sys.executable, "-c", code], env={"PYTHONPATH": str(ROOT / "platform")},
+            capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+        assert done.stdout.split() == ["True"] * 8, done.stderr
+
+
+@pytest.fixture(scope="module")
+def decoders() -> Iterator[Decoders]:
+    decoders = Decoders(SMALL)
+    yield decoders
+    decoders.close()
+
+
+def _png(wh: tuple[int, int]) -> bytes:
+    sink = io.BytesIO()
+    Image.new("RGB", wh, (200, 10, 10)).save(sink, "PNG")
+    return sink.getvalue()
+
+
+class TestProblems:
+    def test_what_nobody_foresaw_tells_nothing_of_its_inside(self) -> None:
+        problem = problem_of(RuntimeError("password=hunter2"))
+        assert problem.status == 500 and "hunter2" not in problem.model_dump_json()
+
+    def test_a_refusal_survives_pickling(self) -> None:
+        refusal = pickle.loads(pickle.dumps(Refusal(410, "gone", 3, "here", "open another")))
+        assert (refusal.status, str(refusal)) == (410, "gone: 3 (here); open another")

@@ -10,6 +10,7 @@ from specktrack.models.tracknet_entries import TrackNetV2Config
 from specktrack.models.windowed_entries import SpeckNetConfig
 from specktrack.schema import Box, Prompt
 from specktrack.tracking import open_session
+from specktrack.tracking.ensemble import Overlapping
 from specktrack.tracking.motion import Choice, choose
 from specktrack.tracking.windowed import WindowedTracker, Windowing
 
@@ -130,3 +131,53 @@ def test_nothing_below_the_floor_is_taken():
     score[:, 0] = 0.05
     chosen, kept = choose(xy, score, Choice())
     assert np.isnan(chosen).all() and np.allclose(kept, 0.05)
+
+
+def means(kind, frames=6, outputs=3, stride=1):
+    """Window s draws s, s + 1/10, s + 2/10 for its three frames; the last windows end with the video."""
+    overlapping = Overlapping(kind, outputs=outputs, stride=stride)
+    for start in range(0, frames - outputs + 1, stride):
+        overlapping.add(start, torch.tensor([start + i / 10 for i in range(outputs)])[:, None, None])
+    frame, mean = overlapping.take(0, frames)
+    assert frame == list(range(frames))
+    return mean[:, 0, 0]
+
+
+@pytest.mark.parametrize(("kind", "rows"), [
+    ("middle", [0.0, (2 * 0.1 + 1) / 3, (0.2 + 2 * 1.1 + 2) / 4]),
+    ("average", [0.0, (0.1 + 1) / 2, (0.2 + 1.1 + 2) / 3]),
+    ("triangular", [0.0, (0.1 + 1) / 2, (0.2 + 2 * 1.1 + 2) / 4]),  # plain where fewer than three windows see a frame
+])  # fmt: skip
+def test_temporal_ensembles_by_hand(kind, rows):
+    np.testing.assert_allclose(means(kind)[:3], rows, rtol=1e-6)
+
+
+def test_triangular_weights_of_eight_windows_are_tracknetv3s():
+    ones = Overlapping("triangular", outputs=8, stride=1)
+    for start in range(8):
+        ones.add(start, torch.tensor([float(start == 3)] * 8)[:, None, None])
+    _, mean = ones.take(7, 8)
+    assert float(mean) == pytest.approx(4 / 20)  # frame 7 is the fifth frame of window 3: 1 2 3 4 4 3 2 1 of 20
+
+
+@pytest.mark.parametrize("kind", ["middle", "average", "triangular"])
+def test_without_overlap_every_ensemble_is_the_one_window(kind):
+    np.testing.assert_allclose(means(kind, stride=3), [0, 0.1, 0.2, 3, 3.1, 3.2], rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["average", "triangular"])
+def test_rows_of_cut_video_equal_those_of_one_pass_in_every_ensemble(kind):
+    torch.manual_seed(0)
+    config = SpeckNetConfig(widths=(8, 8, 16, 16), frames_in=4)
+    model = Model(build(config).eval(), ModelCard(name="random", network=config))
+    tracker = WindowedTracker(model, device=torch.device("cpu"), config=Windowing(overlap=4, ensemble=kind))
+    whole = rows(tracker, 0, FRAMES, FRAMES)
+    clip = rows(tracker, 24 - tracker.lead, 48 + tracker.lead, 9).between(24, 48)
+    assert_same(clip, whole.between(24, 48))
+
+
+@pytest.mark.parametrize("decoding", ["largest-box", "largest-contour", "hough", "components"])
+def test_published_decodings_give_rows_too(tracker, decoding):
+    config = tracker.config.model_copy(update={"decoding": decoding})
+    published = WindowedTracker(tracker.model, device=torch.device("cpu"), config=config)
+    assert len(rows(published, 0, 17, 9)) == 17

@@ -67,6 +67,8 @@ class FrameBatch:
     pts_s: np.ndarray
     """float64 [N], presentation time in seconds."""
     viewport: Viewport
+    background: np.ndarray | None = None
+    """uint8 [H, W, 3]: the still scene of the whole video, for trackers that want one."""
 
     def __post_init__(self) -> None:
         n = len(self.frame)
@@ -86,7 +88,7 @@ class FrameBatch:
         return f"FrameBatch(frames {span}, pixels {self.pixels.shape})"
 
     def __getitem__(self, rows: slice) -> "FrameBatch":
-        return FrameBatch(self.pixels[rows], self.frame[rows], self.pts_s[rows], self.viewport)
+        return FrameBatch(self.pixels[rows], self.frame[rows], self.pts_s[rows], self.viewport, self.background)
 
 
 _DERIVED = np.zeros(0)

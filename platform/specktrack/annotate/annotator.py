@@ -8,6 +8,7 @@ import ray
 import torch
 
 from specktrack import telemetry
+from specktrack.annotate.background import Backgrounds
 from specktrack.annotate.clips import ClipResult, annotate_clip
 from specktrack.annotate.plan import PlannedClip
 from specktrack.annotate.pool import Attempts
@@ -58,7 +59,7 @@ class Annotator:
         torch.set_num_threads(1)  # one actor per core; threads inside would only contend
         self._order, self._model = order, ray.get(order.model)
         self._tracker = make_tracker(self._model, device="cuda" if order.gpu else "cpu", repair=ray.get(order.repair))
-        self._decoder = DecoderProcess()
+        self._decoder, self._backgrounds = DecoderProcess(), Backgrounds()
         self._ledger = Ledger(open_store(order.output), order.model_sha, order.config_sha)
 
     def __call__(self, row: PlannedClip) -> list[Receipt]:
@@ -84,7 +85,14 @@ class Annotator:
     def _annotate(self, clip: Clip, info: VideoInfo) -> ClipResult:
         """The clip's rows; where the decoder dies it gets a second chance, for it may have been killed from outside."""
         for _ in range(2):
-            result = annotate_clip(self._tracker, clip, info, self._decoder, timeout_s=self._order.timeout_s)
+            result = annotate_clip(
+                self._tracker,
+                clip,
+                info,
+                self._decoder,
+                timeout_s=self._order.timeout_s,
+                backgrounds=self._backgrounds,
+            )
             if result.error is None or result.error.reason is not QuarantineReason.CRASHED:
                 break
             log.warning("the decoder died", clip=clip.key, video=clip.video.uri, detail=str(result.error))

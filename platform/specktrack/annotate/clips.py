@@ -4,13 +4,14 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pyarrow as pa
 import torch
 
+from specktrack.annotate.background import Backgrounds
 from specktrack.errors import MediaError, QuarantineReason
 from specktrack.frames import FrameBatch, Trajectory, concat
 from specktrack.models import DEFAULT_MODEL
@@ -38,18 +39,35 @@ class ClipResult:
 
 
 def annotate_clip(
-    tracker: Tracker, clip: Clip, info: VideoInfo, decoder: DecoderProcess, *, timeout_s: float = 120.0
+    tracker: Tracker,
+    clip: Clip,
+    info: VideoInfo,
+    decoder: DecoderProcess,
+    *,
+    timeout_s: float = 120.0,
+    backgrounds: Backgrounds | None = None,
 ) -> ClipResult:
-    """Follow the object through one clip; a fault of the media ends up in the result, with the rows before it."""
+    """Follow the object through one clip; a fault of the media ends up in the result, with the rows before it.
+
+    ``backgrounds`` remembers a video's background from clip to clip, for trackers that want one.
+    """
     viewport = tracker.viewport(info.size_wh_px)
     session, parts, error = tracker.open(), [], None
     seconds = {"decode": 0.0, "track": 0.0, "starve": 0.0}
-    reader = None
+    reader = background = None
+
+    def read(clip: Clip, info: VideoInfo) -> Iterator[FrameBatch]:
+        with closing(decoder.read_clip(clip, info=info, viewport=viewport)) as whole:
+            yield from _ahead(whole, decoder, timeout_s, seconds)
+
     try:
+        if tracker.wants_background:
+            still = backgrounds or Backgrounds()
+            background = still.of(clip.video, viewport.network_wh_px, probe=decoder.probe, read=read)
         reader = decoder.read_clip(clip, info=info, viewport=viewport)
         for batch in _ahead(reader, decoder, timeout_s, seconds):
             started = time.perf_counter()
-            parts.append(session.push(batch))
+            parts.append(session.push(replace(batch, background=background)))
             seconds["track"] += time.perf_counter() - started
     except MediaError as fault:
         error = fault

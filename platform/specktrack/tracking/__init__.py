@@ -45,6 +45,11 @@ class Tracker(Protocol):
         """Frames before and after a clip that its rows depend on."""
         ...
 
+    @property
+    def wants_background(self) -> bool:
+        """Whether its sessions see better with ``FrameBatch.background``."""
+        ...
+
     def viewport(self, source_wh_px: tuple[int, int]) -> Viewport:
         """The viewport in which this tracker sees a video of ``source_wh_px``."""
         ...

@@ -298,6 +298,11 @@ class RepairedTracker:
         """The tracker's and the repair's together, in whole strides."""
         return -(-(self._tracker.lead + self._repair.reach) // self.stride) * self.stride
 
+    @property
+    def wants_background(self) -> bool:
+        """Whether the tracker does."""
+        return self._tracker.wants_background
+
     def viewport(self, source_wh_px: tuple[int, int]) -> Viewport:
         """That of the tracker."""
         return self._tracker.viewport(source_wh_px)

@@ -20,6 +20,8 @@ from specktrack.models.heatmap_network import HeatmapNetwork
 from specktrack.models.inference import Detector
 from specktrack.models.windowed_entries import Decoding, WindowedConfig
 from specktrack.schema import Prompt
+from specktrack.tracking.background import RunningMedian
+from specktrack.tracking.ensemble import Ensemble, Overlapping
 from specktrack.tracking.gated import Gate, choose_gated
 from specktrack.tracking.motion import Choice, choose
 
@@ -33,6 +35,8 @@ class Windowing(Config):
     """Peaks per frame that the choice may take from."""
     decoding: Decoding = "peaks"
     """How centres are found; of the published ones all but ``components`` know one object per frame or none."""
+    ensemble: Ensemble = "middle"
+    """How the heatmaps of the windows that see a frame become one."""
     choice: Choice | Gate = Field(default=Choice(), discriminator="kind")
     """How one of a frame's candidates is taken: ``flight`` weighs both neighbourhoods, ``gated`` is WASB's tracker."""
 
@@ -77,6 +81,11 @@ class WindowedTracker:
         """Frames before and after a clip that its rows depend on."""
         return reach(self._network, self.config)
 
+    @property
+    def wants_background(self) -> bool:
+        """Whether its network does."""
+        return self._network.wants_background
+
     def viewport(self, source_wh_px: tuple[int, int]) -> Viewport:
         """The viewport in which this tracker sees a video of ``source_wh_px``."""
         return Viewport.fit(source_wh_px, self._network.input_wh)
@@ -97,7 +106,6 @@ class WindowedSession:
         self._detector, self._config = detector, config
         self._network = detector.config
         self._stride = config.stride_of(detector.config)
-        self._weights = _window_weights(self._network)
         self._batch_windows = 8 if detector.device.type == "cuda" else 1  # batching pays on GPUs only
         self._viewport: Viewport | None = None  # of all frames pushed
         self._begin: int | None = None  # the first frame pushed
@@ -106,8 +114,9 @@ class WindowedSession:
         self._first = 0
         self._next_window = 0  # first frame of the next window
         self._covered = 0  # one past the last frame that a window has seen
-        self._sums: dict[int, torch.Tensor] = {}  # frame -> weighted heatmap sum
-        self._totals: dict[int, float] = {}
+        self._heatmaps = Overlapping(config.ensemble, outputs=self._network.frames_out, stride=self._stride)
+        self._background: np.ndarray | None = None  # of the whole video, if somebody knows it
+        self._running = RunningMedian()
         self._pts_s: dict[int, float] = {}
         self._decoded = _Candidates(config.candidates)
 
@@ -139,7 +148,7 @@ class WindowedSession:
 
     def _start(self, batch: FrameBatch) -> None:
         """Lay the first window; where it begins before the first frame, copies of that frame stand in."""
-        self._viewport = batch.viewport
+        self._viewport, self._background = batch.viewport, batch.background
         self._begin = self._end = self._covered = int(batch.frame[0])
         unseen = self._network.frames_in - self._network.frames_out  # a MISO network draws the last frame only
         self._first = self._next_window = (self._begin - unseen) // self._stride * self._stride
@@ -158,23 +167,29 @@ class WindowedSession:
 
     def _forward(self, starts: list[int]) -> None:
         frames_in = self._network.frames_in
-        windows = np.stack([self._frames[s - self._first : s - self._first + frames_in] for s in starts])
+        windows = np.stack([self._window(start) for start in starts])
         heatmaps = self._detector.heatmaps(torch.from_numpy(windows))
         self._covered = starts[-1] + frames_in
         for start, window in zip(starts, heatmaps, strict=True):
-            first_out = start + frames_in - len(window)
-            for i, heatmap in enumerate(window):
-                frame, weight = first_out + i, self._weights[i]
-                self._sums[frame] = self._sums[frame] + weight * heatmap if frame in self._sums else weight * heatmap
-                self._totals[frame] = self._totals.get(frame, 0.0) + weight
+            self._heatmaps.add(start + frames_in - len(window), window)
+
+    def _window(self, start: int) -> np.ndarray:
+        """Pictures uint8 [pictures_in, H, W, 3] of the window that begins at ``start``."""
+        frames = self._frames[start - self._first :][: self._network.frames_in]
+        if not self._network.wants_background:
+            return np.stack(frames)
+        background = self._background
+        if background is None:  # of what the window has seen, however many frames were pushed together
+            for number, pixels in enumerate(frames, start):
+                background = self._running.after(pixels, number)
+        assert background is not None
+        return np.stack([background, *frames])
 
     def _final_rows(self, *, last: bool) -> Trajectory:
         """Decode frames whose windows have all run and choose among candidates whose neighbourhood is complete."""
         limit = self._end if last else min(self._end, self._next_window)
-        self._sums = {frame: sums for frame, sums in self._sums.items() if frame >= (self._begin or 0)}
-        frames = [frame for frame in sorted(self._sums) if frame < limit]
+        frames, mean = self._heatmaps.take(self._begin or 0, limit)
         if frames:
-            mean = torch.stack([self._sums.pop(frame) / self._totals.pop(frame) for frame in frames])
             candidates_xy, candidates_score = self._detector.decode(mean)
             self._decoded.append(np.array(frames), candidates_xy.numpy(), candidates_score.numpy())
         assert self._viewport is not None
@@ -222,9 +237,3 @@ def _choose(
         return choose_gated(viewport.to_source(xy_net), score, choice)
     xy, score = choose(xy_net, score, choice)
     return viewport.to_source(xy).astype(np.float32), score
-
-
-def _window_weights(network: WindowedConfig) -> list[float]:
-    """Triangular weights over a window's outputs (TrackNetV3's temporal ensemble): its middle knows most."""
-    n = network.frames_out
-    return [float(min(i + 1, n - i)) for i in range(n)]

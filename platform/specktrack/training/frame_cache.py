@@ -14,12 +14,10 @@ from specktrack.errors import ConfigError
 from specktrack.frames import Trajectory, Viewport
 from specktrack.sampling import LabelledVideo, motion_cells
 from specktrack.schema import Clip, VideoRef, Visibility
+from specktrack.tracking.background import median_picture, stepped
 from specktrack.video import probe, read_clip
 
 log = telemetry.get_logger()
-
-MEDIAN_OF = 64
-"""Frames of a background; more hardly change a median."""
 
 
 @dataclass(frozen=True)
@@ -87,13 +85,8 @@ def _load(
         wh_net=viewport.network_wh_px,
         size_net=size_net,
     )
-    still = torch.from_numpy(_median(pixels)) if background else None
+    still = torch.from_numpy(median_picture(pixels[:: stepped(frames).step])) if background else None
     return CachedVideo(ref, viewport, torch.from_numpy(pixels), label, sampling, still)
-
-
-def _median(pixels: np.ndarray) -> np.ndarray:
-    """The median uint8 [H, W, 3] of at most MEDIAN_OF evenly stepped frames."""
-    return np.median(pixels[:: -(-len(pixels) // MEDIAN_OF)], axis=0).astype(np.uint8)
 
 
 def _decode(ref: VideoRef, viewport: Viewport, path: Path) -> None:

@@ -40,7 +40,6 @@ def validate(network: HeatmapNetwork, videos: list[CachedVideo], device: torch.d
 def _frames(video: CachedVideo) -> list[FrameBatch]:
     """The whole video in batches of 64 frames; presentation times do not matter here."""
     frame = np.arange(len(video.pixels))
-    return [
-        FrameBatch(video.pixels[i : i + 64].numpy(), frame[i : i + 64], frame[i : i + 64] / 30, video.viewport)
-        for i in range(0, len(frame), 64)
-    ]
+    still = None if video.background is None else video.background.cpu().numpy()
+    whole = FrameBatch(video.pixels.numpy(), frame, frame / 30, video.viewport, still)
+    return [whole[i : i + 64] for i in range(0, len(frame), 64)]

@@ -118,6 +118,12 @@ VERBS: Mapping[str, Verb] = {
         "specktrack.serving:ServerConfig",
         "specktrack.serving:serve",
     ),
+    "report": Verb(
+        "Write one HTML page about rows or about an evaluation.",
+        "specktrack.report:ReportConfig",
+        "specktrack.report:report",
+        ("source", "output"),
+    ),
     "submit": Verb(
         "Run another verb as a job on a Ray cluster and follow its log.",
         "specktrack.submit:SubmitConfig",

@@ -1,0 +1,86 @@
+"""``specktrack report``: one HTML page about an output of annotate, a file of rows, or an evaluation."""
+
+import json
+from typing import Any, ClassVar
+
+from pydantic import Field
+
+from specktrack import telemetry
+from specktrack.config import Config, VerbConfig
+from specktrack.errors import ConfigError
+from specktrack.report.evaluation import evaluation_page
+from specktrack.report.rows import rows_page
+from specktrack.rows import read_rows, store_of
+from specktrack.storage import Store, local_path, open_store, to_uri
+
+EVALUATION = "evaluation.json"
+
+
+class ReportConfig(VerbConfig):
+    """Write one HTML page, which needs nothing beside it, about rows or about an evaluation."""
+
+    verb: ClassVar[str] = "report"
+
+    source: str
+    """An output of annotate, a dataset, a .parquet, .csv or .jsonl file of rows, or the output of evaluate."""
+    output: str
+    """The .html file to write, in a folder or S3."""
+    videos: int = Field(default=24, ge=0)
+    """Videos that are drawn, the worst first; the tables hold all."""
+
+
+class ReportSummary(Config):
+    """What was written."""
+
+    output: str
+    """URI of the page."""
+    about: str
+    """rows, evaluation or boxes."""
+    bytes: int
+
+
+def report(config: ReportConfig) -> ReportSummary:
+    """Write the page; it appears when it is complete. ConfigError if the source is neither rows nor an evaluation."""
+    output = to_uri(config.output)
+    if not output.lower().endswith(".html"):
+        raise ConfigError("a report is written as .html", config.output, remedy="give a name that ends in .html")
+    found = _evaluation(config.source)
+    if found is None:
+        about, text = "rows", rows_page(read_rows(config.source), config.source, drawn=config.videos)
+    else:
+        store, content = found
+        about = "boxes" if "trackers" in content else "evaluation"
+        text = _page_of_boxes(store, content) if about == "boxes" else evaluation_page(store, content, config.videos)
+    store, key = store_of(output)
+    data = text.encode("utf-8", "backslashreplace")
+    store.put(key, data)
+    telemetry.get_logger().info("report written", output=output, about=about, bytes=len(data))
+    return ReportSummary(output=output, about=about, bytes=len(data))
+
+
+def _evaluation(source: str) -> tuple[Store, dict[str, Any]] | None:
+    """The evaluation's folder and its report; None if the source is something else."""
+    uri = to_uri(source)
+    path = local_path(uri)
+    if uri.endswith(f"/{EVALUATION}"):
+        store = store_of(uri)[0]
+    elif path is None or path.is_dir():
+        store = open_store(uri)
+    else:
+        return None
+    if not store.exists(EVALUATION):
+        return None
+    try:
+        content = json.loads(store.get(EVALUATION))
+        if not isinstance(content, dict) or "protocol" not in content:
+            raise ValueError("it has no protocol")
+    except ValueError as error:
+        raise ConfigError(f"not an evaluation: {error}", place=store.uri_of(EVALUATION)) from None
+    return store, content
+
+
+def _page_of_boxes(store: Store, content: dict[str, Any]) -> str:
+    """The page that an evaluation of box trackers has made itself."""
+    if not store.exists("report.html"):
+        raise ConfigError("the evaluation has lost its report.html", store.uri, remedy="evaluate again")
+    return store.get("report.html").decode()

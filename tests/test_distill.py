@@ -4,7 +4,8 @@ import torch
 from specktrack.errors import ConfigError
 from specktrack.models import build, network_config
 from specktrack.models.checkpoint import Model, ModelCard
-from specktrack.models.windowed_entries import SpeckNetConfig, TrackNetV2Config
+from specktrack.models.tracknet_entries import TrackNetV2Config
+from specktrack.models.windowed_entries import SpeckNetConfig
 from specktrack.training.config import DistillConfig
 from specktrack.training.distill import (
     Distillation,
@@ -82,22 +83,23 @@ def test_the_teachers_heatmaps_are_its_own_on_the_same_grid():
     torch.testing.assert_close(distillation.taught(frames, wanted.shape), wanted)
 
 
-@pytest.mark.parametrize("teacher", [
-    {"name": "tracknet-v2"},
-    {"name": "tracknet-v2", "outputs": "last", "frames_in": 2},
-    {"name": "specknet", "widths": [8, 8, 16, 16], "frames_in": 6, "input_wh": [640, 360]},
+@pytest.mark.parametrize(("teacher", "stage"), [
+    ({"name": "tracknet-v2"}, "unet.down2"),
+    ({"name": "tracknet-v2", "outputs": "last", "frames_in": 2}, "unet.down2"),
+    ({"name": "tracknet-v3", "frames_in": 4}, "unet.down2"),  # which wants a background
+    ({"name": "specknet", "widths": [8, 8, 16, 16], "frames_in": 6, "input_wh": [640, 360]}, "enc4"),
 ])  # fmt: skip
-def test_any_teacher_speaks_about_the_students_frames_on_its_grid(teacher):
+def test_any_teacher_speaks_about_the_students_frames_on_its_grid(teacher, stage):
     entry = network_config(teacher)
-    student, distillation = pair(teacher=entry, position=0.1, feature=0.1, stages=[["enc4", next(
-        name for name, _ in build(entry).named_children() if name in ("down2", "enc4"))]])  # fmt: skip
-    frames = torch.rand(2, window_frames(TINY, entry), 3, 32, 48)
+    student, distillation = pair(teacher=entry, position=0.1, feature=0.1, stages=[["enc4", stage]])
+    n = window_frames(TINY, entry)
+    frames = torch.rand(2, n + entry.pictures_in - entry.frames_in, 3, 32, 48)
     taught = distillation.taught(frames, torch.Size([2, 4, 16, 24]))
     drawn = ~torch.isnan(taught).flatten(2).any(dim=2)
     assert taught.shape == (2, 4, 16, 24) and drawn[:, 1:].all()
     assert drawn[:, 0].all() == (entry.frames_out > 1)
-    xy = torch.full((2, frames.shape[1], 2), 12.0)
-    results = Learner(student, distillation)(frames, xy, xy, torch.ones(2, frames.shape[1]))
+    xy = torch.full((2, n, 2), 12.0)
+    results = Learner(student, distillation)(frames, xy, xy, torch.ones(2, n))
     results["loss"].backward()
     assert {"trusted", "taught_heatmap", "taught_position", "taught_feature"} <= set(results)
     assert all(torch.isfinite(value).all() for value in results.values())

@@ -2,6 +2,7 @@ import json
 
 import numpy as np
 import pytest
+import ray
 import torch
 
 from specktrack import models
@@ -9,12 +10,14 @@ from specktrack.config import read_yaml
 from specktrack.datasets.synthetic import SynthConfig, write_archive
 from specktrack.errors import CheckpointError, ConfigError
 from specktrack.models import build, network_config
+from specktrack.models.checkpoint import Model, ModelCard, load_model
 from specktrack.models.windowed_entries import SpeckNetConfig
+from specktrack.training import train
 from specktrack.training.batches import Batches
 from specktrack.training.config import RECIPES, TrainConfig, recipe_path
 from specktrack.training.frame_cache import load_videos
 from specktrack.training.learner import Learner, learn
-from specktrack.training.loop import sampler_of
+from specktrack.training.loop import sampler_of, start_from
 from specktrack.training.optimiser import learning_rate
 from specktrack.training.state import TrainState
 
@@ -127,6 +130,28 @@ def test_every_recipe_names_a_network_and_runs_two_steps(name, rendered):
     assert recipe.network.name in models.ZOO and recipe.steps > 2
     losses = learned(recipe, rendered, steps=2)
     assert len(losses) == 2 and np.isfinite(losses).all() and losses[0] > 0
+
+
+def test_training_in_this_process_needs_no_cluster(rendered, tmp_path):
+    run = TrainConfig.parse(
+        {"data": [str(rendered)], "output": str(tmp_path / "run"), "network": {**TINY, "input_wh": [128, 80]},
+         "cache": str(tmp_path), "sampling.crop_wh": [64, 48], "steps": 3, "batch_size": 2, "workers": 0,
+         "validation": [str(rendered)]},
+        environment={},
+    )  # fmt: skip
+    report = train(run)
+    assert report.steps == 3 and "f1" in report.validation and not ray.is_initialized()
+    assert load_model(run.output).card.recipe["workers"] == 0
+
+
+def test_a_network_starts_from_the_weights_of_its_base():
+    base = Model(build(network_config("tracknet-v2")), ModelCard(name="base", network=network_config("tracknet-v2")))
+    network = build(network_config("tracknet-v4"))
+    start_from(network, base)
+    ours, theirs = network.state_dict(), base.network.state_dict()
+    assert all(torch.equal(ours[name], tensor) for name, tensor in theirs.items())
+    with pytest.raises(ConfigError, match=r"another shape: 'size mismatch for .*' \(init base for wasb\)"):
+        start_from(build(network_config("wasb")), base)
 
 
 def learned(recipe, folder, *, steps, workers=1):

@@ -29,6 +29,10 @@ class Joined:
     beyond: int
     """Predictions without a labelled frame."""
     source_wh: tuple[int, int]
+    visibility: np.ndarray
+    """Of the label, object [N] of Visibility."""
+    wh_px: np.ndarray
+    """Size of the labelled object [N, 2], source px; NaN where the labels do not say."""
 
     def errors(self, at_wh: tuple[int, int] | None = None) -> np.ndarray:
         """Distances [N] measured at a size, or in source px; NaN unless label and prediction are present."""
@@ -92,6 +96,8 @@ def join(uri: str, labels: pa.Table, rows: pa.Table, video: DatasetVideo) -> Joi
         uri, frame, positions(labels), pred_px, score, _others(frame, others),
         missing=int((~found).sum()), beyond=len(pred_frame) - int(found.sum()),
         source_wh=(video.width_px, video.height_px),
+        visibility=np.array(labels["visibility"].cast(pa.string()).to_pylist(), object),
+        wh_px=_columns(labels, "w", "h"),
     )  # fmt: skip
 
 
@@ -116,4 +122,8 @@ def _others(frame: np.ndarray, rows: pa.Table) -> np.ndarray:
 
 def positions(rows: pa.Table) -> np.ndarray:
     """float64 [N, 2]; NaN where x or y is null."""
-    return np.stack([rows[name].to_numpy(zero_copy_only=False).astype(float) for name in ("x", "y")], axis=1)
+    return _columns(rows, "x", "y")
+
+
+def _columns(rows: pa.Table, *names: str) -> np.ndarray:
+    return np.stack([rows[name].to_numpy(zero_copy_only=False).astype(float) for name in names], axis=1)

@@ -20,6 +20,7 @@ from specktrack.config import Config
 from specktrack.datasets import Dataset, DatasetVideo, load_dataset
 from specktrack.errors import ConfigError, MediaError
 from specktrack.evaluate.annotating import rows_of_model
+from specktrack.evaluate.conditions import by_condition
 from specktrack.evaluate.config import EvaluateConfig
 from specktrack.evaluate.joined import Joined, by_video, join, primary
 from specktrack.metrics import PointCounts, average_precision, error_summary
@@ -97,6 +98,8 @@ class EvaluationReport(Config):
     """Position errors in source px where label and prediction are present."""
     error_512x288_px: dict[str, float | None]
     """The same, measured at the size of the papers."""
+    conditions: dict[str, dict[str, Any]]
+    """Counts and ratios at the first tolerance under conditions that make tracking hard."""
     per_video: tuple[VideoEvaluation, ...]
     unread: dict[str, str]
     """Videos that could not be annotated, with the reason; all their frames are missing."""
@@ -220,6 +223,7 @@ def _report(
         distractors=_distractors(joined, protocol.tolerances[0]),
         error_px=error_summary(np.concatenate([video.errors() for video in joined])),
         error_512x288_px=error_summary(np.concatenate([video.errors(PAPER_WH) for video in joined])),
+        conditions={name: c.as_dict() for name, c in by_condition(joined, protocol.tolerances[0]).items()},
         per_video=per_video,
         unread=dict(unread),
         config=config.model_dump(mode="json"),

@@ -95,8 +95,8 @@ class TrainConfig(VerbConfig):
     seed: int = 0
     """Decides initial weights, order, crops and augmentation."""
 
-    workers: int = Field(default=1, ge=1)
-    """Ray Train workers: gloo on CPUs, nccl on GPUs."""
+    workers: int = Field(default=1, ge=0)
+    """Ray Train workers: gloo on CPUs, nccl on GPUs. 0 trains in this process, without a cluster or checkpoints."""
     gpu: bool | None = None
     """One GPU per worker; the default uses GPUs where the cluster has them."""
     address: str = "auto"
@@ -120,7 +120,7 @@ class TrainConfig(VerbConfig):
     @property
     def parts(self) -> int:
         """Parts of a batch, see ``shards``."""
-        return self.shards or self.workers
+        return self.shards or self.workers or 1
 
     def with_steps(self, *, windows: int) -> Self:
         """With the ``steps`` that ``epochs`` over so many windows are."""
@@ -140,9 +140,10 @@ class TrainConfig(VerbConfig):
 
     @model_validator(mode="after")
     def _divisible(self) -> Self:
-        if self.batch_size % self.workers:
+        workers = self.workers or 1
+        if self.batch_size % workers:
             raise ValueError(f"batch_size {self.batch_size} must be a multiple of workers {self.workers}")
-        if self.parts % self.workers or self.batch_size % self.parts:
+        if self.parts % workers or self.batch_size % self.parts:
             raise ValueError(f"shards {self.shards} must be a multiple of workers and divide batch_size")
         if (self.schedule == "steps") != bool(self.milestones):
             raise ValueError("schedule=steps and milestones go together")

@@ -110,7 +110,8 @@ def start_from(network: HeatmapNetwork, model: Model) -> None:
     try:
         fit = network.load_state_dict(model.network.state_dict(), strict=False)
     except RuntimeError as error:
-        raise ConfigError(f"weights of another shape: {error}", place=place) from None
+        first = str(error).partition("\n\t")[2].partition("\n")[0]
+        raise ConfigError("weights of another shape", first, place) from None
     if fit.unexpected_keys:
         raise ConfigError("weights that the network has no place for", fit.unexpected_keys[0], place)
     if fit.missing_keys:

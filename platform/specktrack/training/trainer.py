@@ -2,9 +2,11 @@
 
 import json
 import time
+from contextlib import nullcontext
 from typing import Any
 
 import ray
+import torch
 from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig, WorkerGroupError
 from ray.train.torch import TorchTrainer
 
@@ -31,7 +33,7 @@ def train(config: TrainConfig) -> TrainReport:
             model_path(name)
     store = storage.open_store(config.output)
     _claim(store, config)
-    with connected(config.address):
+    with connected(config.address) if config.workers else nullcontext():
         metrics = _fit(config, store.uri.removeprefix("file://"))
     return TrainReport(
         model=store.uri_of(MODEL),
@@ -81,4 +83,8 @@ def _claim(store: storage.Store, config: TrainConfig) -> None:
 
 def _use_gpu(config: TrainConfig) -> bool:
     """Whether workers get a GPU each: as asked, else where the cluster has enough of them."""
-    return config.gpu if config.gpu is not None else ray.cluster_resources().get("GPU", 0) >= config.workers
+    if config.gpu is not None:
+        return config.gpu
+    if config.workers == 0:
+        return torch.cuda.is_available()
+    return ray.cluster_resources().get("GPU", 0) >= config.workers

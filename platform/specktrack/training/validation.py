@@ -21,7 +21,7 @@ def validate(network: HeatmapNetwork, videos: list[CachedVideo], device: torch.d
     counts, errors = PointCounts(0, 0, 0, 0, 0), []
     for video in videos:
         session = tracker.open()
-        rows = concat([*(session.push(batch) for batch in _frames(video)), session.finish()])
+        rows = concat([*(session.push(batch) for batch in frames_of(video)), session.finish()])
         predicted = rows[video.label.frame]
         scale = (512 / video.viewport.source_wh_px[0], 288 / video.viewport.source_wh_px[1])
         counts += count_points(predicted.xy_px, video.label.xy_px, tolerance=TOLERANCE_PX, scale=scale)
@@ -37,7 +37,7 @@ def validate(network: HeatmapNetwork, videos: list[CachedVideo], device: torch.d
     }
 
 
-def _frames(video: CachedVideo) -> list[FrameBatch]:
+def frames_of(video: CachedVideo) -> list[FrameBatch]:
     """The whole video in batches of 64 frames; presentation times do not matter here."""
     frame = np.arange(len(video.pixels))
     still = None if video.background is None else video.background.cpu().numpy()

@@ -1,0 +1,142 @@
+"""Every heatmap network under the same conditions: same data, same number of samples, same recipe, same evaluation.
+
+    python benchmarks/compare_models.py TRAIN TEST [--networks NAME ...] [--steps 600] [--runs FOLDER] [--seed 0]
+    python benchmarks/compare_models.py --speed
+
+The first form trains each network with the recipe ``fast`` as ``specktrack train workers=0`` does, one after the other,
+follows TEST with windows end to end, and leaves its numbers in docs/results/NAME.json; networks that have one are left
+out. The
+second measures forward passes of all networks in one run, round after round, and leaves docs/results/speed.json.
+``docs/make_results.py`` makes the table of both.
+"""
+
+import argparse
+import json
+import os
+import platform as machine
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import torch
+
+from specktrack.evaluate import EvaluateConfig, evaluate
+from specktrack.frames import concat
+from specktrack.models import VARIANTS, ZOO, build, network_config
+from specktrack.models.checkpoint import load_model
+from specktrack.models.inference import Detector
+from specktrack.tracking import make_tracker
+from specktrack.tracking.windowed import Windowing
+from specktrack.training import TrainConfig, recipe_path
+from specktrack.training import train as train_network
+from specktrack.training.frame_cache import load_videos
+from specktrack.training.validation import frames_of
+
+RESULTS = Path(__file__).parents[1] / "docs" / "results"
+END_TO_END = Windowing(overlap=1)
+"""Each frame is seen once: stride-1 ensembles cost up to eight times as much, which is another comparison."""
+CACHE = Path("~/.cache/specktrack/frames").expanduser()
+KEPT = (
+    "frames", "counts", "f1", "precision", "recall", "accuracy", "at", "average_precision", "error_px",
+    "error_512x288_px", "conditions",
+)  # fmt: skip
+"""Of an evaluation: numbers only, no paths."""
+BUDGET = {"average": 0.98, "warmup_steps": 15, "validate_every": 1_000_000, "log_every": 50}
+"""What so short a run needs beside the recipe."""
+
+
+def main() -> None:
+    """Compare, or measure speed."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("data", nargs="*")
+    parser.add_argument("--networks", nargs="+", default=[n for n, e in ZOO.items() if e.family == "windowed"])
+    parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument("--input", type=_size, default=[256, 144], help="network px of every network")
+    parser.add_argument("--crop", type=_size, default=[64, 48])
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--runs", type=Path, default=Path("runs"))
+    parser.add_argument("--speed", action="store_true")
+    options = parser.parse_args()
+    RESULTS.mkdir(exist_ok=True)
+    if options.speed:
+        _save("speed", _speed(options.networks))
+        return
+    for name in options.networks:
+        result = name if options.seed == 0 else f"{name}.seed{options.seed}"
+        if not (RESULTS / f"{result}.json").exists():
+            _save(result, _result(name, options))
+
+
+def _size(text: str) -> list[int]:
+    return [int(side) for side in text.split("x")]
+
+
+def _save(name: str, values: dict[str, Any]) -> None:
+    values |= {"machine": f"{os.cpu_count()} cores, {machine.machine()}, torch {torch.__version__}",
+               "date": time.strftime("%Y-%m-%d")}  # fmt: skip
+    (RESULTS / f"{name}.json").write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+    print(name, {key: values[key] for key in ("f1", "accuracy", "frames_per_s") if key in values}, flush=True)
+
+
+def _result(name: str, options: argparse.Namespace) -> dict[str, Any]:
+    """Train and evaluate one network."""
+    train, test = options.data
+    output = options.runs / f"{name}-{options.steps}-{options.seed}"
+    settings = VARIANTS.get(name, {"name": name}) | {"input_wh": options.input}
+    config = TrainConfig.parse(
+        {
+            "data": [train], "output": str(output), "network": settings, "steps": options.steps, "seed": options.seed,
+            "sampling.crop_wh": options.crop, "workers": 0, **BUDGET,
+        },
+        yaml_file=recipe_path("fast"), environment={},
+    )  # fmt: skip
+    report = train_network(config)
+    evaluation = evaluate(EvaluateConfig(data=test, predictions=_rows(output, test), output=str(output / "evaluation")))
+    recipe = load_model(output).card.recipe
+    samples, network = recipe["steps"] * recipe["batch_size"], recipe["network"]
+    budget = {name: recipe[name] for name in ("steps", "batch_size", "learning_rate", "seed")} | {
+        "samples": samples, "frames": samples * network["frames_in"], "crop_wh": recipe["sampling"]["crop_wh"],
+        "wall_s": report.wall_s,
+    }  # fmt: skip
+    values = evaluation.model_dump(mode="json")
+    return {"model": name, "budget": budget, "network": network, **{key: values[key] for key in KEPT if key in values}}
+
+
+def _rows(model: Path, test: str) -> str:
+    """Rows of the test videos by windows end to end, as a Parquet file."""
+    loaded = load_model(model)
+    tracker = make_tracker(loaded, device="cpu", windowing=END_TO_END)
+    wants_background = loaded.config.pictures_in > loaded.config.frames_in
+    tables = []
+    for video in load_videos((test,), input_wh=loaded.config.input_wh, folder=CACHE, background=wants_background):
+        session = tracker.open()
+        rows = concat([*(session.push(batch) for batch in frames_of(video)), session.finish()])
+        tables.append(rows.to_rows(video.ref.uri))
+    path = model / "rows.parquet"
+    with pq.ParquetWriter(path, tables[0].schema) as writer:
+        for table in tables:
+            writer.write_table(table.cast(tables[0].schema))
+    return str(path)
+
+
+def _speed(names: list[str], rounds: int = 5) -> dict[str, Any]:
+    """Frames/s of one window's forward pass at 512x288, bf16 where it pays; medians over alternating rounds."""
+    torch.set_num_threads(1)
+    detectors = {}
+    for name in names:
+        config = network_config(name).model_copy(update={"input_wh": (512, 288)})
+        detectors[name] = Detector(build(config).eval(), device=torch.device("cpu"))
+    seconds: dict[str, list[float]] = {name: [] for name in names}
+    for _ in range(rounds + 1):
+        for name, detector in detectors.items():
+            window = torch.randint(0, 255, (1, detector.config.pictures_in, 288, 512, 3), dtype=torch.uint8)
+            started = time.process_time()
+            detector.heatmaps(window)
+            seconds[name].append((time.process_time() - started) / detector.config.frames_out)
+    return {"frames_per_s": {name: round(1 / statistics.median(taken[1:]), 2) for name, taken in seconds.items()}}
+
+
+if __name__ == "__main__":
+    main()

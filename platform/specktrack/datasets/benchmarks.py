@@ -16,7 +16,6 @@ from 0, take back.
 """
 
 import io
-import json
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -27,6 +26,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from pydantic_core import from_json
 
 from specktrack.errors import ConfigError, LabelError
 from specktrack.frames import Trajectory
@@ -295,7 +295,7 @@ def _splits(folder: _Folder) -> dict[str, tuple[str, ...]]:
 def _read_json(store: Store, key: str) -> list[BoxSequence]:
     place = store.uri_of(key)
     try:
-        content = json.loads(store.get(key))
+        content = from_json(store.get(key))
         return [_of_json(name, entry, store) for name, entry in content.items()]
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         what = f"not a benchmark's JSON file: {type(error).__name__}: {error}"

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import Field, ValidationError
+from pydantic_core import from_json
 
 from specktrack import __version__
 from specktrack.config import Config, explain
@@ -104,7 +105,7 @@ def read_dataset(store: Store) -> Dataset:
     """Read a saved dataset. ConfigError if the card is damaged or a video of its own folder is gone or has changed."""
     place = store.uri_of(CARD_NAME)
     try:
-        content = json.loads(store.get(CARD_NAME))
+        content = from_json(store.get(CARD_NAME))
         names = {video["ref"]["uri"]: _resolve(video["ref"], store) for video in content["videos"]}
         card = DatasetCard.model_validate(content)
     except ValidationError as error:

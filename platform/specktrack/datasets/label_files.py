@@ -1,11 +1,12 @@
 """Label files in a store, and the videos they belong to."""
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from urllib.parse import unquote, urlsplit
+
+from pydantic_core import from_json
 
 from specktrack.datasets.formats import FORMATS, LabelFormat
 from specktrack.errors import ConfigError, LabelError
@@ -119,7 +120,7 @@ def _kept(store: Store, key: str, drops: Mapping[str, str]) -> tuple[int, int] |
     if match is None or above is None:
         return None
     try:
-        table = json.loads(store.get(above))
+        table = from_json(store.get(above))
         rally = f"{match[1]}_{path.stem.removesuffix('_ball')}"
         return (int(table["start"][rally]), int(table["end"][rally])) if rally in table["start"] else None
     except (ValueError, KeyError, TypeError) as error:

@@ -19,6 +19,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from pydantic_core import from_json
 
 from specktrack.datasets.boxes import corners
 from specktrack.datasets.cvat import label_of
@@ -44,7 +45,7 @@ def is_label_studio(data: bytes) -> bool:
 def read_label_studio(data: bytes, place: str) -> tuple[list[Sheet], list[str]]:
     """One sheet per task, and the problems in the file."""
     try:
-        tasks = json.loads(data)
+        tasks = from_json(data)
     except ValueError as error:
         return [], [f"{place} is not JSON: {error}"]
     sheets, problems = [], []

@@ -4,13 +4,13 @@ No pickle is read or written. Damage is seen: the card holds the hash over all t
 """
 
 import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from pydantic import SerializeAsAny, ValidationError
+from pydantic_core import from_json
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
@@ -80,7 +80,7 @@ def load_model(name_or_path: str | Path) -> Model:
     if _CARD not in metadata:
         raise CheckpointError("not a specktrack checkpoint: it holds no model card", str(path))
     try:
-        values = json.loads(metadata[_CARD])
+        values = from_json(metadata[_CARD])
         card = ModelCard.model_validate({**values, "network": network_config(values["network"])})
     except ValidationError as error:
         raise CheckpointError(explain(error, ModelCard), place=str(path)) from None

@@ -5,6 +5,8 @@ import os
 import struct
 from typing import Any, BinaryIO
 
+from pydantic_core import from_json
+
 _LENGTHS = struct.Struct(">IQ")
 MOST_HEAD_BYTES = 64 * 2**20
 """A match's seek points are a few hundred kilobytes."""
@@ -36,7 +38,7 @@ class Channel:
         if head_bytes > MOST_HEAD_BYTES:
             raise ClosedError(f"a head of {head_bytes} bytes")
         try:
-            head = json.loads(self._read(head_bytes))
+            head = from_json(self._read(head_bytes))
         except ValueError:
             raise ClosedError("a head that is not JSON") from None
         if not isinstance(head, dict):

@@ -1,0 +1,125 @@
+"""Mutated bytes: label files, weights and videos end as a result or as one of our errors, never as anything else."""
+
+import os
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.annotating import WH, tiny_model
+from tests.videos import encode
+
+from specktrack.datasets.formats import FORMATS
+from specktrack.errors import SpecktrackError
+from specktrack.frames import Viewport
+from specktrack.models.checkpoint import load_model
+from specktrack.schema import Clip
+from specktrack.storage import stat
+from specktrack.video.process import DecoderProcess
+
+ROUNDS = int(os.environ.get("SPECKTRACK_FUZZ_ROUNDS", "150"))
+"""Mutations per seed in `make test`; `make faults` runs more."""
+
+CVAT = b"""<?xml version="1.0"?><annotations><meta><task><original_size><width>64</width><height>48</height>
+</original_size></task></meta><track id="0" label="ball"><points frame="0" outside="0" occluded="0" keyframe="1"
+points="3.5,4.5"><attribute name="used_in_game">1</attribute></points><box frame="1" outside="1" occluded="0"
+keyframe="1" xtl="1" ytl="2" xbr="3" ybr="4"/></track></annotations>"""
+STUDIO = b"""[{"data": {"video": "a.mp4"}, "annotations": [{"result": [{"type": "videorectangle", "value":
+{"framesCount": 9, "duration": 1.0, "sequence": [{"frame": 1, "enabled": true, "x": 1, "y": 2, "width": 3, "height": 4,
+"time": 0}]}}]}]}]"""
+SEEDS = {
+    "tennis": b"file name,visibility,x-coordinate,y-coordinate,status\n0000.jpg,1,3,4,0\n0001.jpg,0,,,\n",
+    "shuttlecock": b"Frame,Visibility,X,Y\n0,1,3,4\n1,0,0,0\n",
+    "multiball": b"Frame,Object,Visibility,X,Y\n0,0,1,3,4\n0,1,1,5,6\n",
+    "volleyball": b"frame_num,x,y,visible\n0,0.5,0.25,1\n1,0,0,0\n",
+    "badminton": b"Frame,Ball,x,y\n0,1,0.5,0.25\n1,0,-1,-1\n",
+    "wasb-soccer": CVAT,
+    "wasb-volleyball": b"3 4\n0 0\n5 6\n",
+    "wasb-basketball": CVAT,
+    "cvat": CVAT,
+    "label-studio": STUDIO,
+}
+TOKENS = [
+    *(b"\0", b"\xff\xfe", b"\r", b"\n", b",", b"<", b"&", b'"', b"{", b"[" * 2000),
+    *(b"NaN", b"inf", b"-1", b"1e309", b"9" * 400, b"null", b"true"),
+    *(b"\xf0\x9f\x8f\xb8", b"=cmd()", b"../../etc/passwd", b"%s%n"),
+]
+
+
+def mutations(seed: bytes, rounds: int, key: int) -> Iterator[bytes]:
+    """The seed with a few bytes flipped, cut, doubled, or replaced by an odd token."""
+    draw = random.Random(key)
+    for _ in range(rounds):
+        data = bytearray(seed)
+        for _ in range(draw.randint(1, 4)):
+            at, size = draw.randrange(len(data) + 1), draw.randint(1, 24)
+            kind = draw.randrange(5)
+            if kind == 0 and at < len(data):
+                data[at] ^= 1 << draw.randrange(8)
+            elif kind == 1:
+                del data[at : at + size]
+            elif kind == 2:
+                data[at:at] = data[at : at + size]
+            elif kind == 3:
+                data[at : at + size] = draw.choice(TOKENS)
+            else:
+                data[at:at] = draw.randbytes(size)
+        yield bytes(data)
+
+
+def test_every_format_has_a_seed():
+    assert set(SEEDS) == set(FORMATS)
+
+
+@pytest.mark.parametrize("name", SEEDS)
+def test_label_files(name):
+    sheets, problems = FORMATS[name].read(SEEDS[name], "match/a.csv")
+    assert sheets and not problems, "the seed itself must be good"
+    for data in mutations(SEEDS[name], ROUNDS, sorted(SEEDS).index(name)):
+        try:
+            FORMATS[name].read(data, "match/a.csv")
+        except SpecktrackError:
+            continue
+
+
+def test_an_xml_that_unfolds_to_gigabytes_is_refused():
+    layers = "".join(f'<!ENTITY l{i} "{f"&l{i - 1};" * 10}">' for i in range(1, 12))
+    bomb = f'<?xml version="1.0"?><!DOCTYPE b [<!ENTITY l0 "boom">{layers}]><annotations>&l11;</annotations>'
+    try:
+        sheets, problems = FORMATS["cvat"].read(bomb.encode(), "a.xml")
+        assert problems and not sheets
+    except SpecktrackError:
+        pass
+
+
+def test_weights(tmp_path):
+    whole = Path(tiny_model(tmp_path / "tiny.safetensors")).read_bytes()
+    refused = 0
+    for number, data in enumerate(mutations(whole, ROUNDS // 2, 99)):
+        path = tmp_path / f"{number}.safetensors"
+        path.write_bytes(data)
+        try:
+            load_model(path)
+        except SpecktrackError:
+            refused += 1
+        path.unlink()
+    assert refused == ROUNDS // 2, "every change of the file must be noticed"
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mkv", "ts", "avi"])
+def test_videos(suffix, tmp_path):
+    whole = encode(tmp_path / f"seed.{suffix}", frames=24).read_bytes()
+    path, outcomes = tmp_path / f"mutated.{suffix}", []
+    with DecoderProcess() as decoder:
+        for data in mutations(whole, ROUNDS // 5, len(suffix)):
+            path.write_bytes(data)
+            ref = stat(str(path))
+            try:
+                info = decoder.probe(ref)
+                clip = Clip(video=ref, start=0, stop=min(info.frames, 200))
+                outcomes.append(
+                    sum(len(b) for b in decoder.read_clip(clip, info=info, viewport=Viewport(info.size_wh_px, WH)))
+                )
+            except SpecktrackError as error:
+                outcomes.append(str(getattr(error, "reason", error)))
+    assert len(outcomes) == ROUNDS // 5

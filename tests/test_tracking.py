@@ -118,7 +118,7 @@ def test_a_lone_jump_loses_against_the_continued_flight():
 
 def test_a_weak_candidate_on_the_flight_is_kept_and_one_off_it_is_not():
     xy, score = flight()
-    score[5, 0] = 0.2
+    score[5, 0] = 0.06
     chosen, _ = choose(xy, score, Choice())
     np.testing.assert_allclose(chosen[5], xy[5, 0])
     xy[5, 0] = (300, 200)
@@ -126,11 +126,31 @@ def test_a_weak_candidate_on_the_flight_is_kept_and_one_off_it_is_not():
     assert np.isnan(chosen[5]).all()
 
 
+def test_a_weak_object_that_stays_is_kept_and_one_that_flashes_is_not():
+    xy, score = flight(20, speed=0.0)
+    score[:, 0] = 0.0
+    score[8, 0] = 0.4
+    assert np.isnan(choose(xy, score, Choice())[0]).all()
+    score[4:16, 0] = 0.4
+    np.testing.assert_array_equal(~np.isnan(choose(xy, score, Choice())[0][:, 0]), score[:, 0] > 0)
+
+
+def test_the_choice_by_hand():
+    xy = np.array([[(0, 0), (390, 0)], [(10, 0), (np.nan, np.nan)]], np.float32)
+    score = np.array([[0.5, 0.6], [0.9, 0.0]], np.float32)
+    # frame 0, in units: the near one 0 + log 9 - 10/20 = 1.70, the far one log 1.5 + log 9 - 2 = 0.60, none log 9 - 1
+    near, _ = choose(xy, score, Choice(frames=1, threshold=0.5, step_px=20, change=1))
+    np.testing.assert_allclose(near[0], (0, 0))
+    # a far step of 380/2000 of a unit: 2.19 and log 1.5 + log 9 - 0.19 = 2.41
+    far, _ = choose(xy, score, Choice(frames=1, threshold=0.5, step_px=2000, change=1))
+    np.testing.assert_allclose(far[0], (390, 0))
+
+
 def test_nothing_below_the_floor_is_taken():
     xy, score = flight()
-    score[:, 0] = 0.05
+    score[:, 0] = 0.04
     chosen, kept = choose(xy, score, Choice())
-    assert np.isnan(chosen).all() and np.allclose(kept, 0.05)
+    assert np.isnan(chosen).all() and np.allclose(kept, 0.04)
 
 
 def means(kind, frames=6, outputs=3, stride=1):

@@ -1,7 +1,7 @@
-"""Choosing one candidate per frame by how well it continues a plausible flight.
+"""Choosing one candidate per frame, or none, by the most plausible course of events around it.
 
-A dynamic programme over the candidates of neighbouring frames, cut to a fixed number of frames on either side, so that
-a row depends on its neighbourhood only and not on where a clip began.
+A Viterbi pass over the candidates of neighbouring frames and the state "absent", cut to a fixed number of frames on
+either side, so that a row depends on its neighbourhood only and not on where a clip began.
 """
 
 # N frames, K candidates
@@ -19,16 +19,16 @@ class Choice(Config):
 
     kind: Literal["flight"] = "flight"
     """The project's own."""
-    frames: int = Field(default=4, ge=0)
+    frames: int = Field(default=8, ge=0)
     """Neighbours looked at on either side; 0 takes the highest peak of each frame alone."""
-    threshold: float = Field(default=0.3, gt=0, lt=1)
-    """A lone candidate below it is no object; support by its neighbours lowers the bar, contradiction raises it."""
-    floor: float = Field(default=0.1, gt=0, lt=1)
-    """Peaks below it are never taken, whatever their support."""
-    reach_px: float = Field(default=40.0, gt=0)
-    """Distance between frames, network px, at which a step supports as little as no step at all."""
-    support: float = Field(default=0.5, ge=0)
-    """Weight of one neighbour's evidence against the candidate's own."""
+    threshold: float = Field(default=0.2, gt=0, lt=1)
+    """A lone candidate below it is no object; what its neighbours show may lower the bar or raise it."""
+    floor: float = Field(default=0.05, gt=0, lt=1)
+    """Peaks below it are never taken, whatever their neighbours."""
+    step_px: float = Field(default=20.0, gt=0)
+    """Distance between frames, network px, that is one unit (a factor of e) less likely than none."""
+    change: float = Field(default=1.5, ge=0)
+    """How unlikely it is, in the same units, that the object appears or disappears; a jump costs at most both."""
 
     @property
     def behind(self) -> int:
@@ -49,32 +49,36 @@ def choose(xy: np.ndarray, score: np.ndarray, choice: Choice) -> tuple[np.ndarra
     if not len(xy):
         return np.zeros((0, 2), np.float32), np.zeros(0, np.float32)
     usable = (score >= choice.floor) & ~np.isnan(xy).any(axis=-1)
-    evidence = np.where(usable, _logit(score) - _logit(np.array(choice.threshold)), -np.inf)
+    seen = np.where(usable, _logit(score) - _logit(np.array(choice.threshold)), -np.inf)
+    evidence = np.concatenate([seen, np.zeros((len(xy), 1))], axis=1)  # [N, K + 1]: the last state is "absent"
     total = evidence
     if choice.frames:
-        forward = _support(xy, evidence, choice)
-        backward = _support(xy[::-1], evidence[::-1], choice)[::-1]
-        total = evidence + forward + backward
-    best = total.argmax(axis=1)
-    rows = np.arange(len(xy))
-    present = total[rows, best] > 0
+        before = _best_course(xy, evidence, choice)
+        after = _best_course(xy[::-1], evidence[::-1], choice)[::-1]
+        total = evidence + before + after
+    best, rows = total.argmax(axis=1), np.arange(len(xy))
+    present = best < xy.shape[1]
+    best = np.where(present, best, 0)
     position = np.where(present[:, None], xy[rows, best], np.nan).astype(np.float32)
-    return position, np.where(usable[rows, best], score[rows, best], score[:, 0]).astype(np.float32)
+    return position, score[rows, best].astype(np.float32)
 
 
-def _support(xy: np.ndarray, evidence: np.ndarray, choice: Choice) -> np.ndarray:
-    """What the ``frames`` rows before give to each candidate: the best chain's evidence, [N, K], never below zero.
+def _best_course(xy: np.ndarray, evidence: np.ndarray, choice: Choice) -> np.ndarray:
+    """What the ``frames`` rows before say for each state: the evidence of the best course that leads to it, [N, K + 1].
 
-    s_0 = 0;  s_k(n, c) = support * max(0, max_c' (evidence(n-1, c') + s_{k-1}(n-1, c')) * closeness(c', c)).
+    m_0 = 0;  m_k(n, s) = max_s' (evidence(n-1, s') + m_{k-1}(n-1, s') - cost(s', s)).
     """
+    candidates = xy.shape[1]
     with np.errstate(invalid="ignore"):
         distance = np.linalg.norm(xy[1:, :, None, :] - xy[:-1, None, :, :], axis=-1)  # [N-1, K now, K before]
-    closeness = np.nan_to_num(np.clip(1 - distance / choice.reach_px, 0, 1))
-    support = np.zeros_like(evidence)
+    cost = np.full((max(0, len(xy) - 1), candidates + 1, candidates + 1), choice.change)
+    cost[:, :candidates, :candidates] = np.fmin(distance / choice.step_px, 2 * choice.change)
+    cost[:, candidates, candidates] = 0
+    course = np.zeros_like(evidence)
     for _ in range(choice.frames):
-        chain = np.maximum(evidence[:-1] + support[:-1], 0)
-        support = np.concatenate([support[:1] * 0, choice.support * (chain[:, None, :] * closeness).max(axis=-1)])
-    return support
+        so_far = (evidence[:-1] + course[:-1])[:, None, :]
+        course = np.concatenate([np.zeros_like(course[:1]), (so_far - cost).max(axis=-1)])
+    return course
 
 
 def _logit(probability: np.ndarray) -> np.ndarray:

@@ -95,6 +95,12 @@ VERBS: Mapping[str, Verb] = {
         "specktrack.verbs:models_show",
         ("name",),
     ),
+    "models import": Verb(
+        "Read weights that were published for a network of the zoo.",
+        "specktrack.verbs:ModelsImportConfig",
+        "specktrack.verbs:models_import",
+        ("source", "destination"),
+    ),
     "models export": Verb(
         "Write a trained model as ONNX, torch.export or OpenVINO and say how far it is from the original.",
         "specktrack.verbs:ModelsExportConfig",

@@ -166,6 +166,29 @@ def models_show(config: ModelsShowConfig) -> dict[str, Any]:
     return shown | card | {"parameters": shown.get("parameters") or _parameters(card["network"])}
 
 
+class ModelsImportConfig(VerbConfig):
+    """Read weights that were published for a network of the zoo."""
+
+    verb: ClassVar[str] = "models_import"
+
+    source: str
+    """A PyTorch file of weights, or a Keras file (.h5, .keras), which needs the extra 'keras'."""
+    destination: str
+    """The checkpoint to write, a .safetensors file."""
+    network: str = ""
+    """The variant whose weights they are, where shapes cannot tell, such as tracknet-v4-fusion-2."""
+    licence: str = ""
+    """Licence of the weights, for the model card."""
+
+
+def models_import(config: ModelsImportConfig) -> dict[str, Any]:
+    """Import published weights; the card of the checkpoint."""
+    from specktrack.models.importing import import_model  # as above
+
+    card = import_model(config.source, config.destination, network=config.network, licence=config.licence)
+    return {"model": config.destination, **card.model_dump(mode="json")}
+
+
 class ModelsExportConfig(VerbConfig):
     """Write a trained model as a file that other runtimes load."""
 

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from specktrack.models.column_norm import normalise_columns
 from specktrack.models.heatmap_network import HeatmapNetwork, heatmap_head
 from specktrack.models.tracknet_entries import TrackNetV2Config
 
@@ -85,6 +86,8 @@ class TrackNetV2(HeatmapNetwork):
         super().__init__(config)
         self.unet = UNet(3 * config.frames_in, block=conv_relu_norm)
         self.head = heatmap_head(FEATURES, config.frames_out)
+        if config.norm == "column":
+            normalise_columns(self.unet, config.input_wh[0])
 
     def forward(self, frames_BTCHW: torch.Tensor) -> torch.Tensor:
         """Heatmap logits [B, frames_out, H, W] of frames [B, T, 3, H, W]; H and W are multiples of 8."""

@@ -16,6 +16,9 @@ beside the frame."""
 Fusion = Literal["1", "2", "2-text"]
 """TrackNetV4's two versions, the second as its code has it and as its text does."""
 
+Norm = Literal["channel", "column"]
+"""See ``models.column_norm``."""
+
 
 class TrackNetV1Config(WindowedConfig):
     """TrackNetV1 (Huang et al., AVSS 2019): three frames to one map of 256 grey levels."""
@@ -30,6 +33,8 @@ class TrackNetV1Config(WindowedConfig):
     pixels: Literal["unit", "bytes", "imagenet"] = "bytes"
     decoder_width: Literal[256, 512] = 256
     """Channels of the first decoder block: 256 in the public code and weights, 512 in the paper's table."""
+    norm: Norm = "channel"
+    """What batch norm runs over: ``column`` only for weights of the public Keras programs."""
 
     @property
     def frames_out(self) -> int:
@@ -48,6 +53,8 @@ class TrackNetV2Config(WindowedConfig):
     loss: Loss = "wbce"
     outputs: Literal["all", "last"] = "all"
     """``all``: one heatmap per frame (3-in-3-out); ``last``: only the last frame's (3-in-1-out)."""
+    norm: Norm = "channel"
+    """What batch norm runs over: ``column`` only for weights of the public Keras programs."""
 
     @property
     def frames_out(self) -> int:
@@ -92,6 +99,8 @@ class TrackNetV4Config(WindowedConfig):
     """Which attention weighs which frame's logits."""
     denormalise: bool = False
     """Multiply differences by 0.225, as the public code does by way of undoing a normalisation that was not done."""
+    norm: Norm = "channel"
+    """What batch norm runs over: ``column`` only for weights of the public Keras programs."""
 
     @property
     def wants_background(self) -> bool:

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from specktrack.heatmap.labels import LEVELS
+from specktrack.models.column_norm import normalise_columns
 from specktrack.models.heatmap_network import HeatmapNetwork
 from specktrack.models.tracknet import conv_relu_norm, convs, nearest
 from specktrack.models.tracknet_entries import TrackNetV1Config
@@ -37,6 +38,8 @@ class TrackNetV1(HeatmapNetwork):
         assert isinstance(last_norm, nn.BatchNorm2d)
         with torch.no_grad():
             last_norm.bias[0] = 8.0  # starts at "black": nearly every pixel of every label is
+        if config.norm == "column":
+            normalise_columns(self, config.input_wh[0])
 
     def forward(self, frames_BTCHW: torch.Tensor) -> torch.Tensor:
         """Logits [B, 256, H, W] of the newest frame's grey levels; H and W are multiples of 8."""

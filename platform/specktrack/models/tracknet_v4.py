@@ -8,6 +8,7 @@ Body and head have the names and shapes of TrackNetV2's or V3's, so that their w
 import torch
 import torch.nn.functional as F
 
+from specktrack.models.column_norm import normalise_columns
 from specktrack.models.heatmap_network import HeatmapNetwork, heatmap_head
 from specktrack.models.motion_prompt import MotionPrompt, brightness_steps
 from specktrack.models.tracknet import FEATURES, UNet, conv_norm_relu, conv_relu_norm
@@ -29,6 +30,8 @@ class TrackNetV4(HeatmapNetwork):
         self.unet = UNet(channels_with(config.background, config.frames_in), block=block)
         self.head = heatmap_head(FEATURES, config.frames_out)
         self.prompt = MotionPrompt(a=0.1, b=0.0, eps=0.1)
+        if config.norm == "column":
+            normalise_columns(self.unet, config.input_wh[0])
 
     def forward(self, frames_BTCHW: torch.Tensor) -> torch.Tensor:
         """Heatmap logits [B, T, H, W] of pictures [B, pictures_in, 3, H, W], the background first if there is one."""

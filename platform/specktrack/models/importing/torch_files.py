@@ -1,0 +1,53 @@
+"""Reading public PyTorch checkpoints: tensors, numbers and words only."""
+
+import pickle
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from specktrack.errors import CheckpointError
+from specktrack.models.importing.layouts import Public
+
+_WRAPPERS = ("model_state_dict", "state_dict", "model")
+"""Keys under which programs keep the weights beside optimiser and counters."""
+
+_scalar = np.float64(0).__reduce__()[0]
+_NUMBERS: list[Any] = [
+    (_scalar, "numpy.core.multiarray.scalar"), (_scalar, "numpy._core.multiarray.scalar"),
+    np.dtype, np.dtypes.Float64DType, np.dtypes.Float32DType, np.dtypes.Int64DType,
+]  # fmt: skip
+"""A best score noted as a NumPy number is harmless, and torch would refuse the file for it."""
+
+
+def read_torch(path: Path) -> Public:
+    """Tensors by name, without wrappers; CheckpointError if the file holds more than data."""
+    try:
+        with torch.serialization.safe_globals(_NUMBERS), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of old formats, about which nobody here can do anything
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        reason = str(error).splitlines()[0]
+        raise CheckpointError(
+            f"not a file of weights alone: {reason}", str(path), remedy="save its state dict alone, as tensors by name"
+        ) from None
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        raise CheckpointError(f"not a readable PyTorch file: {str(error).splitlines()[0]}", str(path)) from None
+    if not isinstance(content, dict):
+        raise CheckpointError("not a state dict", type(content).__name__, str(path))
+    settings = content.get("param_dict", {})
+    return Public(_tensors(content, path), settings if isinstance(settings, dict) else {})
+
+
+def _tensors(content: dict[Any, Any], path: Path) -> dict[str, torch.Tensor]:
+    for wrapper in _WRAPPERS:
+        if isinstance(content.get(wrapper), dict):
+            content = content[wrapper]
+    tensors = {str(key): value for key, value in content.items() if isinstance(value, torch.Tensor)}
+    if not tensors:
+        raise CheckpointError("no tensors in the file", list(content)[:4], str(path))
+    if all(key.startswith("module.") for key in tensors):  # saved from several GPUs
+        return {key.removeprefix("module."): value for key, value in tensors.items()}
+    return tensors

@@ -1,0 +1,346 @@
+"""Files generated with the public programs' keys and shapes; the keys are listed here, not taken from the importer."""
+
+import json
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from specktrack.cli import main
+from specktrack.errors import CheckpointError, ConfigError
+from specktrack.models.checkpoint import load_model
+from specktrack.models.importing import import_model
+
+VGG = [(64, 2), (128, 2), (256, 3), (512, 3), (256, 3), (128, 2), (64, 2)]
+"""Channels and convolutions of the TrackNet line's blocks."""
+
+
+def line(first_inputs, *, skips=True):
+    """(number from 1, block, place in block from 0, inputs, outputs) of its 17 convolutions."""
+    number, inputs = 0, first_inputs
+    for block, (outputs, count) in enumerate(VGG):
+        if skips and block >= 4:
+            inputs += (256, 128, 64)[block - 4]
+        for place in range(count):
+            number += 1
+            yield number, block, place, inputs, outputs
+            inputs = outputs
+
+
+def norm(prefix, width):
+    shapes = {f"{prefix}.{leaf}": (width,) for leaf in ("weight", "bias", "running_mean", "running_var")}
+    return {**shapes, f"{prefix}.num_batches_tracked": ()}
+
+
+def conv(prefix, inputs, outputs, side=3, *, bias=True, turned=False):
+    shape = (inputs, outputs, side, side) if turned else (outputs, inputs, side, side)
+    return {f"{prefix}.weight": shape} | ({f"{prefix}.bias": (outputs,)} if bias else {})
+
+
+def tracknet_v3(frames=8, inputs=27):
+    names = ["down_block_1", "down_block_2", "down_block_3", "bottleneck", "up_block_1", "up_block_2", "up_block_3"]
+    shapes = {}
+    for _, block, place, i, o in line(inputs):
+        prefix = f"{names[block]}.conv_{place + 1}"
+        shapes |= conv(f"{prefix}.conv", i, o, bias=False) | norm(f"{prefix}.bn", o)
+    return shapes | conv("predictor", 64, frames, 1)
+
+
+def inpaintnet():
+    widths = {"down_1": (3, 32), "down_2": (32, 64), "down_3": (64, 128), "buttleneck.conv_1": (128, 256),
+              "buttleneck.conv_2": (256, 256), "up_1": (384, 128), "up_2": (192, 64), "up_3": (96, 32)}  # fmt: skip
+    shapes = {f"{name}.conv.{leaf}": s for name, (i, o) in widths.items() for leaf, s in
+              (("weight", (o, i, 3)), ("bias", (o,)))}  # fmt: skip
+    return shapes | {"predictor.weight": (2, 32, 3), "predictor.bias": (2,)}
+
+
+def wasb_tracknet_v2():
+    names = ["inc", "down1.maxpool_conv.1", "down2.maxpool_conv.1", "down3.maxpool_conv.1",
+             "up1.conv", "up2.conv", "up3.conv"]  # fmt: skip
+    shapes = {}
+    for _, block, place, i, o in line(9):
+        prefix = f"{names[block]}.{'double' if VGG[block][1] == 2 else 'triple'}_conv"
+        shapes |= conv(f"{prefix}.{3 * place}", i, o) | norm(f"{prefix}.{3 * place + 2}", o)
+    return shapes | conv("outc.conv", 64, 3, 1)
+
+
+def numbered_tracknet_v2():
+    shapes = {}
+    for number, _, _, i, o in line(9):
+        shapes |= conv(f"conv2d_{number}.conv", i, o) | norm(f"conv2d_{number}.bn", o)
+    return shapes | conv("conv2d_18", 64, 3, 1)
+
+
+def tracknet_v1():
+    shapes = {}
+    for number, i, o in [*((n, i, o) for n, _, _, i, o in line(9, skips=False)), (18, 64, 256)]:
+        shapes |= conv(f"conv{number}.block.0", i, o) | norm(f"conv{number}.block.2", o)
+    return shapes
+
+
+def wasb():
+    widths = (16, 32, 64, 128)
+
+    def pair(prefix, i, o, side=3, c="0", b="1"):
+        return conv(f"{prefix}{c}", i, o, side, bias=False) | norm(f"{prefix}{b}", o)
+
+    shapes = pair("", 9, 64, c="conv1", b="bn1") | pair("", 64, 64, c="conv2", b="bn2")
+    for n, (i, o, side) in enumerate([(64, 32, 1), (32, 32, 3), (32, 128, 1)], start=1):
+        shapes |= pair("layer1.0.", i, o, side, f"conv{n}", f"bn{n}")
+    shapes |= pair("layer1.0.downsample.", 64, 128, 1) | pair("transition1.0.", 128, 16)
+    shapes |= pair("transition1.1.0.", 128, 32) | pair("transition2.2.0.", 32, 64) | pair("transition3.3.0.", 64, 128)
+    for stage in (2, 3, 4):
+        for b in range(stage):
+            for k in (0, 1):
+                for n in (1, 2):
+                    shapes |= pair(f"stage{stage}.0.branches.{b}.{k}.", widths[b], widths[b], 3, f"conv{n}", f"bn{n}")
+            for j in range(stage):
+                fuse = f"stage{stage}.0.fuse_layers.{b}.{j}."
+                if j > b:
+                    shapes |= pair(fuse, widths[j], widths[b], 1)
+                for step in range(b - j):
+                    shapes |= pair(f"{fuse}{step}.", widths[j], widths[b] if step == b - j - 1 else widths[j])
+    return shapes | conv("final_layers.0", 16, 3, 1)
+
+
+def neck(o):
+    return conv("inc.conv1.0", 9, o) | norm("inc.conv1.1", o) | conv("inc.conv2.0", o, o) | norm("inc.conv2.1", o)
+
+
+def monotrack():
+    def block(prefix, count, i, o):
+        shapes = conv(f"{prefix}.conv0", i, o, 1)
+        for n in range(count):
+            shapes |= conv(f"{prefix}.convs.conv{n}", o if n else i, o) | norm(f"{prefix}.convs.bn{n}", o)
+        return shapes
+
+    shapes = neck(32)
+    for n, count, i, o in [(1, 2, 32, 64), (2, 3, 64, 128), (3, 3, 128, 256)]:
+        shapes |= block(f"down{n}.maxpool_conv.1", count, i, o)
+    for n, count, i, o in [(1, 3, 256, 128), (2, 2, 128, 64), (3, 2, 64, 32)]:
+        shapes |= conv(f"up{n}.up", i, i // 2, 2, turned=True) | block(f"up{n}.conv", count, i // 2 + o, o)
+    return shapes | conv("outc.conv", 32, 3, 1)
+
+
+def restracknet_v2():
+    def block(prefix, i, o, *, up=False):
+        shapes = norm(f"{prefix}.conv1.0", i) | conv(f"{prefix}.conv1.2", i, o, 1) | norm(f"{prefix}.conv1.3", o)
+        shapes |= conv(f"{prefix}.conv1.5", o, o, 2 if up else 3, turned=up) | norm(f"{prefix}.conv1.6", o)
+        shapes |= conv(f"{prefix}.conv1.8", o, o, 1)
+        return shapes | (conv(f"{prefix}.conv0.1", i, o, 1) | norm(f"{prefix}.conv0.2", o) if up or i != o else {})
+
+    shapes = neck(64)
+    for n, count, i, o in [(1, 3, 64, 16), (2, 3, 16, 32), (3, 4, 32, 64), (4, 3, 64, 128)]:
+        for k in range(count):
+            shapes |= block(f"down{n}.convs.block{k}", o if k else i, o)
+    for n, count, i, o in [(1, 3, 128, 64), (2, 2, 64, 32), (3, 2, 32, 16)]:
+        shapes |= block(f"up{n}.conv0", i, i, up=True)
+        for k in range(count):
+            shapes |= block(f"up{n}.convs.block{k}", o if k else i + o, o)
+    shapes |= block("up4", 16, 16, up=True)
+    shapes |= conv("outc.convs.0", 16, 64) | norm("outc.convs.1", 64) | conv("outc.convs.3", 64, 64)
+    return shapes | norm("outc.convs.4", 64) | conv("outc.convs.6", 64, 3, 1)
+
+
+def thin(shapes):
+    """Tensors of these shapes that take no room: one number each, a different one for every key."""
+    numbered = enumerate(shapes.items(), start=1)
+    return {key: torch.tensor(float(n) if shape else n).expand(shape) for n, (key, shape) in numbered}
+
+
+def random(shapes):
+    """Tensors that keep activations in bounds, with batch statistics that matter."""
+    torch.manual_seed(0)
+    tensors = {}
+    for key, shape in shapes.items():
+        if key.endswith("running_var"):
+            tensors[key] = torch.rand(shape) * 0.01  # small enough for a wrong epsilon to be seen
+        elif len(shape) == 4:
+            tensors[key] = torch.randn(shape) * (2 / (shape[1] * shape[2] * shape[3])) ** 0.5
+        else:
+            tensors[key] = torch.randn(shape) * 0.1 if shape else torch.tensor(7)
+    return tensors
+
+
+@pytest.mark.parametrize(("shapes", "network", "fields"), [
+    (tracknet_v3(), "tracknet-v3", {"frames_in": 8, "background": "concat"}),
+    (tracknet_v3(frames=3, inputs=9), "tracknet-v3", {"frames_in": 3, "background": "none"}),
+    (inpaintnet(), "inpaintnet", {"frames_in": 16}),
+    (wasb_tracknet_v2(), "tracknet-v2", {"pixels": "imagenet", "outputs": "all"}),
+    (numbered_tracknet_v2(), "tracknet-v2", {"pixels": "unit"}),
+    (tracknet_v1(), "tracknet-v1", {"pixels": "unit"}),
+    (wasb(), "wasb", {"frames_in": 3, "pixels": "imagenet"}),
+    (monotrack(), "monotrack", {"pixels": "imagenet"}),
+    (restracknet_v2(), "restracknet-v2", {"frames_in": 3}),
+])  # fmt: skip
+def test_public_layouts_are_recognised_and_every_tensor_finds_its_place(shapes, network, fields, tmp_path):
+    public = thin(shapes)
+    torch.save(public, tmp_path / "public.pt")
+    card = import_model(tmp_path / "public.pt", tmp_path / "ours.safetensors")
+    assert card.network.name == network
+    assert {name: getattr(card.network, name) for name in fields} == fields
+    ours = load_model(tmp_path / "ours.safetensors").network.state_dict()
+    numbers = sorted(round(float(t.flatten()[0])) for t in ours.values())
+    assert numbers == sorted(round(float(t.flatten()[0])) for t in public.values()), "each tensor once"
+
+
+def reference(public, frames, *, key, upsampled_first, norm_last):
+    """TrackNetV2's forward by the public tensors alone; ``key`` is (block, place) -> (convolution, norm)."""
+    x, skips = frames.flatten(1, 2), []
+    for block, (_, count) in enumerate(VGG):
+        if 0 < block < 4:
+            skips.append(x)
+            x = F.max_pool2d(x, 2)
+        elif block >= 4:
+            x = F.interpolate(x, scale_factor=2.0)
+            x = torch.cat([x, skips.pop()] if upsampled_first else [skips.pop(), x], dim=1)
+        for place in range(count):
+            c, n = key(block, place)
+            x = F.conv2d(x, public[f"{c}.weight"], public.get(f"{c}.bias"), padding=1)
+            x = F.relu(x) if norm_last else x
+            x = F.batch_norm(x, public[f"{n}.running_mean"], public[f"{n}.running_var"], public[f"{n}.weight"],
+                             public[f"{n}.bias"])  # fmt: skip
+            x = x if norm_last else F.relu(x)
+    return x
+
+
+def test_wasbs_tracknet_v2_keeps_its_order_of_skips_and_its_epsilon(tmp_path):
+    names = ["inc", "down1.maxpool_conv.1", "down2.maxpool_conv.1", "down3.maxpool_conv.1",
+             "up1.conv", "up2.conv", "up3.conv"]  # fmt: skip
+
+    def key(block, place):
+        prefix = f"{names[block]}.{'double' if VGG[block][1] == 2 else 'triple'}_conv"
+        return f"{prefix}.{3 * place}", f"{prefix}.{3 * place + 2}"
+
+    public = random(wasb_tracknet_v2())
+    torch.save({"model_state_dict": {f"module.{k}": v for k, v in public.items()}, "epoch": 30}, tmp_path / "p.pth.tar")
+    import_model(tmp_path / "p.pth.tar", tmp_path / "m.safetensors")
+    network = load_model(tmp_path / "m.safetensors").network
+    frames = torch.rand(1, 3, 3, 16, 24)
+    with torch.inference_mode():
+        features = reference(public, network.scaled(frames), key=key, upsampled_first=False, norm_last=True)
+        wanted = F.conv2d(features, public["outc.conv.weight"], public["outc.conv.bias"])
+        torch.testing.assert_close(network(frames), wanted, rtol=0, atol=1e-4 * float(wanted.abs().max()))
+
+
+def test_tracknet_v3_computes_what_its_tensors_say(tmp_path):
+    names = ["down_block_1", "down_block_2", "down_block_3", "bottleneck", "up_block_1", "up_block_2", "up_block_3"]
+    public = random(tracknet_v3(frames=3, inputs=12))
+    settings = {"bg_mode": "concat", "seq_len": 3, "learning_rate": 1e-3}
+    torch.save({"model": public, "param_dict": settings, "optimizer": {"state": {}}, "epoch": 1}, tmp_path / "p.pt")
+    import_model(tmp_path / "p.pt", tmp_path / "m.safetensors")
+    network = load_model(tmp_path / "m.safetensors").network
+    assert network.config.background == "concat"  # twelve channels could also be 'subtract-concat'
+    pictures = torch.rand(1, 4, 3, 16, 24)
+    with torch.inference_mode():
+        features = reference(public, pictures, key=lambda b, p: tuple(f"{names[b]}.conv_{p + 1}.{x}" for x in
+                             ("conv", "bn")), upsampled_first=True, norm_last=False)  # fmt: skip
+        wanted = F.conv2d(features, public["predictor.weight"], public["predictor.bias"])
+        torch.testing.assert_close(network(pictures), wanted, rtol=0, atol=1e-4 * float(wanted.abs().max()))
+
+
+def test_the_first_wrong_tensor_is_named(tmp_path):
+    def refused(change, match):
+        public = thin(tracknet_v3())
+        change(public)
+        torch.save(public, tmp_path / "p.pt")
+        with pytest.raises(CheckpointError, match=match):
+            import_model(tmp_path / "p.pt", tmp_path / "m.safetensors")
+        assert not (tmp_path / "m.safetensors").exists()
+
+    refused(
+        lambda p: p.pop("up_block_1.conv_2.bn.weight"), r"of tracknet-v3 is missing: 'up_block_1\.conv_2\.bn\.weight'"
+    )
+    refused(lambda p: p.update(extra=torch.zeros(1)), r"a tensor that tracknet-v3 does not have: 'extra'")
+    refused(lambda p: p.update({"bottleneck.conv_1.bn.bias": torch.zeros(3)}),
+            r"'bottleneck\.conv_1\.bn\.bias' is \(3,\), and tracknet-v3 has \(512,\)")  # fmt: skip
+    refused(lambda p: p.pop("down_block_1.conv_1.conv.weight"), r"no known layout.*known are: TrackNetV3 \(qaz812345")
+
+
+def test_files_that_hold_more_than_data_are_refused(tmp_path):
+    torch.save({"model": tmp_path}, tmp_path / "code.pt")
+    with pytest.raises(CheckpointError, match=r"not a file of weights alone.*save its state dict alone"):
+        import_model(tmp_path / "code.pt", tmp_path / "m.safetensors")
+    (tmp_path / "cut.pt").write_bytes(b"PK\x03\x04 and no more")
+    for bad, match in [("cut.pt", "not a readable PyTorch file"), ("none.pt", "no such file")]:
+        with pytest.raises(CheckpointError, match=match):
+            import_model(tmp_path / bad, tmp_path / "m.safetensors")
+    with pytest.raises(ConfigError, match=r"ends in \.safetensors"):
+        import_model(tmp_path / "cut.pt", tmp_path / "m.pt")
+
+
+def test_the_verb_writes_a_checkpoint_that_a_tracker_takes(tmp_path, capsys):
+    torch.save(thin(monotrack()), tmp_path / "p.pt")
+    arguments = ["models", "import", str(tmp_path / "p.pt"), str(tmp_path / "m.safetensors"), "--licence", "MIT"]
+    assert main([*arguments, "--json"]) == 0
+    card = json.loads(capsys.readouterr().out)
+    assert card["network"]["name"] == "monotrack" and card["licence"] == "MIT"
+    assert card["description"].startswith("Imported from a file of MonoTrack (nttcom/WASB-SBDT)")
+
+
+# Keras
+
+
+def keras_file(path, *, style, version, width, inputs=9):
+    """Weights of TrackNetV1, V2 or V4 as Keras 2 (``legacy``), a whole Keras 2 model or Keras 3 writes them."""
+    h5py = pytest.importorskip("h5py", reason="pip install 'specktrack[keras]'")
+    convs = [(i, o, width >> [0, 1, 2, 3, 2, 1, 0][block], 3) for _, block, _, i, o in line(inputs, skips=version != 1)]
+    convs.append((64, 256, width, 3) if version == 1 else (64, 3, None, 1))
+    with h5py.File(path, "w") as file:
+
+        def write(kind, number, names, shapes):
+            layer = f"{kind}_{number}" if number else kind
+            for n, (name, shape) in enumerate(zip(names, shapes, strict=True)):
+                key = {"legacy": f"{layer}/{layer}/{name}:0", "model": f"model_weights/{layer}/{layer}/{name}:0",
+                       "keras3": f"layers/{layer}/vars/{n}"}[style]  # fmt: skip
+                file.create_dataset(key, shape, "f4", fillvalue=number + (n + 1) / 10)
+
+        if version == 4:
+            write("motion_prompt_layer", 0, ["a", "b"], [(), ()])
+        for n, (i, o, columns, side) in enumerate(convs):
+            write("conv2d", n, ["kernel", "bias"], [(side, side, i, o), (o,)])
+            if columns:
+                names = ["gamma", "beta", "moving_mean", "moving_variance"]
+                write("batch_normalization", n, names, [(columns,)] * 4)
+        file.create_dataset("optimizer_weights/Adadelta/conv2d/kernel:0", (3,), "f4")
+
+
+@pytest.mark.parametrize(("version", "style", "width", "name"), [
+    (1, "legacy", 640, "tracknet-v1"), (2, "model", 512, "tracknet-v2"), (4, "keras3", 512, "tracknet-v4"),
+])  # fmt: skip
+def test_keras_weights_find_their_places_and_normalise_columns(version, style, width, name, tmp_path):
+    keras_file(tmp_path / "w.h5", style=style, version=version, width=width)
+    card = import_model(tmp_path / "w.h5", tmp_path / "m.safetensors")
+    assert (card.network.name, card.network.norm) == (name, "column")
+    ours = load_model(tmp_path / "m.safetensors").network.state_dict()
+    body = "" if version == 1 else "unet."
+    assert ours[f"{body}down1.0.weight"].flatten()[0] == pytest.approx(0.1)
+    assert ours[f"{body}down1.3.bias"][0] == pytest.approx(1.2)
+    assert ours[f"{body}bottom.8.norm.running_mean"].tolist() == pytest.approx([9.3] * (width // 8))
+    assert ours[f"{body}up1.5.norm.running_var"].tolist() == pytest.approx([16.4] * width)
+    assert ours["head.0.bias" if version == 1 else "head.bias"][0] == pytest.approx(17.2)
+    assert version != 4 or (ours["prompt.a"].item(), ours["prompt.b"].item()) == pytest.approx((0.1, 0.2))
+
+
+def test_a_variant_can_be_named_where_shapes_cannot_tell(tmp_path):
+    keras_file(tmp_path / "w.h5", style="keras3", version=4, width=512)
+    card = import_model(tmp_path / "w.h5", tmp_path / "m.safetensors", network="tracknet-v4-fusion-2")
+    assert (card.network.fusion, card.network.denormalise, card.name) == ("2", True, "tracknet-v4-fusion-2")
+    with pytest.raises(CheckpointError, match="not a readable Keras file"):
+        (tmp_path / "bad.h5").write_bytes(b"no")
+        import_model(tmp_path / "bad.h5", tmp_path / "m.safetensors")
+
+
+def test_column_norm_is_keras_batch_norm_over_the_last_axis():
+    from specktrack.models.column_norm import ColumnNorm
+
+    torch.manual_seed(0)
+    layer = ColumnNorm(6, eps=1e-3).eval()
+    norm = layer.norm
+    for tensor in (norm.weight, norm.bias, norm.running_mean, norm.running_var):
+        tensor.data = torch.rand(6)
+    x = torch.rand(2, 3, 4, 6)
+    wanted = (x - norm.running_mean) / (norm.running_var + 1e-3).sqrt() * norm.weight + norm.bias
+    torch.testing.assert_close(layer(x), wanted)
+    with pytest.raises(ConfigError, match="hold for one width alone: 8"):
+        layer(torch.rand(1, 3, 4, 8))

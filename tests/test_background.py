@@ -109,7 +109,7 @@ def test_of_a_damaged_video_the_readable_frames_count_but_a_decoder_that_hangs_e
 @pytest.fixture(scope="module", params=["tracknet-v3", "tracknet-v4-on-v3"])
 def tracker(request):
     torch.manual_seed(0)
-    config = network_config(request.param)
+    config = network_config(request.param).model_copy(update={"input_wh": (64, 32)})
     model = Model(build(config).eval(), ModelCard(name="random", network=config))
     return WindowedTracker(model, device=torch.device("cpu"), config=Windowing(overlap=2))
 

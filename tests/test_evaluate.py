@@ -331,3 +331,8 @@ def test_the_shuttlecock_protocol_counts_the_10836_frames_that_its_authors_keep(
     report = evaluate(EvaluateConfig(protocol="shuttlecock", **labels))
     assert (report.frames, report.counts["total"], report.missing, len(report.per_video)) == (10836, 10836, 0, 29)
     assert report.f1 == report.at["published"]["f1"] == 1.0
+
+
+def test_how_heatmaps_are_read_goes_with_a_model():
+    with pytest.raises(ConfigError, match="decoding goes with model"):
+        EvaluateConfig.parse({"data": "d", "predictions": "p", "decoding": "hough"}, environment={})

@@ -4,12 +4,12 @@ import torch
 
 from specktrack.errors import ConfigError
 from specktrack.frames import FrameBatch, Viewport, concat
-from specktrack.models import build
+from specktrack.models import build, network_config
 from specktrack.models.checkpoint import Model, ModelCard
 from specktrack.models.tracknet_entries import TrackNetV2Config
-from specktrack.models.windowed_entries import SpeckNetConfig
+from specktrack.models.windowed_entries import HeatmapReading, SpeckNetConfig
 from specktrack.schema import Box, Prompt
-from specktrack.tracking import open_session
+from specktrack.tracking import make_tracker, open_session
 from specktrack.tracking.ensemble import Overlapping
 from specktrack.tracking.motion import Choice, choose
 from specktrack.tracking.windowed import WindowedTracker, Windowing
@@ -194,6 +194,20 @@ def test_rows_of_cut_video_equal_those_of_one_pass_in_every_ensemble(kind):
     whole = rows(tracker, 0, FRAMES, FRAMES)
     clip = rows(tracker, 24 - tracker.lead, 48 + tracker.lead, 9).between(24, 48)
     assert_same(clip, whole.between(24, 48))
+
+
+def test_a_published_decoding_brings_its_paper_s_choice():
+    assert Windowing.of(HeatmapReading()) == Windowing()
+    assert Windowing.of(HeatmapReading(decoding="largest-box", overlap=8)).choice == Choice(frames=0)
+    gated = Windowing.of(HeatmapReading(decoding="components", ensemble="triangular"))
+    assert gated.choice.kind == "gated" and gated.ensemble == "triangular" and gated.decoding == "components"
+
+
+def test_heatmap_settings_are_refused_where_there_is_no_heatmap():
+    config = network_config("inpaintnet")
+    repairer = Model(build(config), ModelCard(name="inpaint", network=config))
+    with pytest.raises(ConfigError, match="are of heatmap networks: 'inpaint'"):
+        make_tracker(repairer, windowing=Windowing(overlap=1))
 
 
 @pytest.mark.parametrize("decoding", ["largest-box", "largest-contour", "hough", "components"])

@@ -18,6 +18,7 @@ from specktrack.ledger import Ledger
 from specktrack.schema import Clip, ClipRecord
 from specktrack.storage import open_store
 from specktrack.tracking import make_tracker
+from specktrack.tracking.windowed import Windowing
 from specktrack.video import VideoInfo
 from specktrack.video.process import DecoderProcess
 
@@ -33,6 +34,7 @@ class Order:
     output: str
     model: Any
     """Reference of the Model in Ray's object store."""
+    windowing: Windowing
     repair: Any
     """Reference of a Repair or None."""
     model_sha: str
@@ -58,7 +60,8 @@ class Annotator:
     def __init__(self, order: Order) -> None:
         torch.set_num_threads(1)  # one actor per core; threads inside would only contend
         self._order, self._model = order, ray.get(order.model)
-        self._tracker = make_tracker(self._model, device="cuda" if order.gpu else "cpu", repair=ray.get(order.repair))
+        device, repair = "cuda" if order.gpu else "cpu", ray.get(order.repair)
+        self._tracker = make_tracker(self._model, device=device, windowing=order.windowing, repair=repair)
         self._decoder, self._backgrounds = DecoderProcess(), Backgrounds()
         self._ledger = Ledger(open_store(order.output), order.model_sha, order.config_sha)
 

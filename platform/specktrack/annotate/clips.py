@@ -16,10 +16,12 @@ from specktrack.errors import MediaError, QuarantineReason
 from specktrack.frames import FrameBatch, Trajectory, concat
 from specktrack.models import DEFAULT_MODEL
 from specktrack.models.checkpoint import Model, load_model
+from specktrack.models.windowed_entries import HeatmapReading
 from specktrack.schema import ROWS, Clip
 from specktrack.storage import expand_sources
 from specktrack.tracking import Tracker, make_tracker
 from specktrack.tracking.repair import make_repair
+from specktrack.tracking.windowed import Windowing
 from specktrack.video import VideoInfo
 from specktrack.video.process import DecoderProcess
 
@@ -89,16 +91,18 @@ def annotate_here(
     *,
     model: str | Path | Model = DEFAULT_MODEL,
     repair: str = "none",
+    reading: HeatmapReading | None = None,
     device: str | None = None,
 ) -> pa.Table:
     """The rows of one or more videos, annotated in this process without a cluster; the row schema, ordered by video.
 
-    ``sources`` and ``repair`` are those of ``specktrack annotate``. Raises MediaError for a video that cannot be read
-    to its end.
+    ``sources``, ``repair`` and the fields of ``reading`` are those of ``specktrack annotate``. Raises MediaError for a
+    video that cannot be read to its end.
     """
     named = [sources] if isinstance(sources, str | Path) else sources
     loaded = model if isinstance(model, Model) else load_model(model)
-    tracker = make_tracker(loaded, device=device, repair=make_repair(repair))
+    windowing = Windowing.of(reading or HeatmapReading())
+    tracker = make_tracker(loaded, device=device, windowing=windowing, repair=make_repair(repair))
     tables = [ROWS.empty_table()]
     with _one_core_for_decoding(), DecoderProcess() as decoder:
         for ref in expand_sources([str(source) for source in named]):

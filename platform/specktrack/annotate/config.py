@@ -7,9 +7,10 @@ from pydantic import Field, computed_field, field_validator, model_validator
 from specktrack.config import Config, VerbConfig
 from specktrack.errors import MediaError
 from specktrack.models import DEFAULT_MODEL
+from specktrack.models.windowed_entries import HeatmapReading
 
 
-class AnnotateConfig(VerbConfig):
+class AnnotateConfig(VerbConfig, HeatmapReading):
     """Follow the object through videos and write one row per frame."""
 
     verb: ClassVar[str] = "annotate"

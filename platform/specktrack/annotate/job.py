@@ -25,6 +25,7 @@ from specktrack.schema import ClipRecord, ClipStatus, VideoRef
 from specktrack.storage import expand_sources, open_store
 from specktrack.tracking import make_tracker
 from specktrack.tracking.repair import Repair, make_repair
+from specktrack.tracking.windowed import Windowing
 
 HOPELESS_AFTER = 5
 """Crashes before the first success that end a run: then the fault is not the videos'."""
@@ -63,7 +64,7 @@ def annotate(config: AnnotateConfig, *, watch: Watch | None = None, inside: bool
         return AnnotateReport(output=open_store(config.output).uri, videos=0, clips=0, removed=removed)
     videos, model = _videos(config), load_model(config.model)
     repair = make_repair(config.repair)
-    tracker = make_tracker(model, device="cpu", repair=repair)
+    tracker = make_tracker(model, device="cpu", windowing=Windowing.of(config), repair=repair)
     settings = outputs.settings_of(config, tracker)
     ledger = Ledger(open_store(config.output), model.sha256, sha_of(settings))
     outputs.claim(ledger.store, config, model, settings)
@@ -158,6 +159,7 @@ def _annotate(run: _Run, plan: Plan, attempts: Attempts) -> dict[str, ClipRecord
     order = Order(
         output=ledger.store.uri,
         model=ray.put(run.model),
+        windowing=Windowing.of(config),
         repair=ray.put(run.repair),
         model_sha=ledger.model_sha,
         config_sha=ledger.config_sha,

@@ -18,11 +18,11 @@ def rows_of_model(config: EvaluateConfig, videos: list[DatasetVideo]) -> tuple[d
     assert config.model is not None
     if config.address is not None:
         return _annotate_on_ray(config, [video.ref.uri for video in videos])
-    return _annotate_in_threads(config.model, config.repair, videos)
+    return _annotate_in_threads(config.model, config, videos)
 
 
 def _annotate_in_threads(
-    name: str, repair: str, videos: list[DatasetVideo]
+    name: str, config: EvaluateConfig, videos: list[DatasetVideo]
 ) -> tuple[dict[str, pa.Table], dict[str, str]]:
     """One video per core at a time: torch leaves the interpreter to the others while it computes."""
     import torch  # which comparing rows does not need
@@ -35,7 +35,10 @@ def _annotate_in_threads(
     workers = min(threads, len(videos))
     pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(threads // workers,))
     try:
-        work = {pool.submit(annotate_here, video.ref.uri, model=model, repair=repair): video for video in videos}
+        work = {
+            pool.submit(annotate_here, video.ref.uri, model=model, repair=config.repair, reading=config): video
+            for video in videos
+        }
         with Meter(len(videos), sum(video.frames for video in videos)) as meter:
             for done in as_completed(work):
                 video = work[done]
@@ -61,7 +64,14 @@ def _annotate_on_ray(config: EvaluateConfig, videos: list[str]) -> tuple[dict[st
         place = f"{root.rstrip('/')}/annotations"
         annotate(
             AnnotateConfig(
-                sources=tuple(videos), output=place, model=config.model, repair=config.repair, address=config.address
+                sources=tuple(videos),
+                output=place,
+                model=config.model,
+                repair=config.repair,
+                overlap=config.overlap,
+                ensemble=config.ensemble,
+                decoding=config.decoding,
+                address=config.address,
             )
         )
         rows = by_video(read_annotations(place), place)

@@ -5,9 +5,10 @@ from typing import ClassVar, Literal, Self
 from pydantic import model_validator
 
 from specktrack.config import VerbConfig
+from specktrack.models.windowed_entries import HeatmapReading
 
 
-class EvaluateConfig(VerbConfig):
+class EvaluateConfig(VerbConfig, HeatmapReading):
     """Compare a model, or rows that exist, with labels."""
 
     verb: ClassVar[str] = "evaluate"
@@ -38,4 +39,8 @@ class EvaluateConfig(VerbConfig):
             raise ValueError("give either model or predictions")
         if self.repair != "none" and self.model is None:
             raise ValueError("repair goes with model; predictions are compared as they are")
+        fields = HeatmapReading.model_fields.items()
+        changed = sorted(name for name, field in fields if getattr(self, name) != field.default)
+        if changed and self.model is None:
+            raise ValueError(f"{changed[0]} goes with model; predictions are compared as they are")
         return self

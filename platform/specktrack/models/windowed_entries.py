@@ -19,6 +19,24 @@ Pixels = Literal["unit", "bytes", "imagenet"]
 """From 0 to 1, from 0 to 255, or normalised by ImageNet's mean and deviation."""
 
 
+Ensemble = Literal["middle", "average", "triangular"]
+"""How the windows that see a frame are weighed: ``middle`` is the project's, the mean in which a window's middle counts
+most; ``average`` is the plain mean; ``triangular`` is TrackNetV3's, equal to ``middle`` but a plain mean at a video's
+ends. With an overlap of 1 they are all TrackNetV3's ``nonoverlap``."""
+
+
+class HeatmapReading(Config):
+    """How one position per frame comes from the heatmaps of overlapping windows."""
+
+    overlap: int = Field(default=2, ge=1)
+    """Windows of a heatmap network that see each frame: 1 is fastest, frames_in is the full temporal ensemble."""
+    ensemble: Ensemble = "middle"
+    """How their heatmaps become one: middle (its middle knows most), average, or TrackNetV3's triangular."""
+    decoding: Decoding = "peaks"
+    """How a heatmap becomes a position: peaks (sub-pixel, chosen by the flight around it), or a paper's rule with its
+    choice: largest-box (TrackNetV2 to V4), largest-contour (V5), hough (V1), components (WASB)."""
+
+
 class HeatmapTarget(Config):
     """What a network is taught to draw for one visible object; the fields are the arguments of ``heatmap.encode``."""
 

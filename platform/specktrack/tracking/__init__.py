@@ -79,6 +79,8 @@ def make_tracker(
     if model.config.family == "windowed":
         tracker = WindowedTracker(model, device=place, config=windowing, through=through)
         return tracker if repair is None else RepairedTracker(tracker, repair)
+    if windowing not in (None, Windowing()):
+        raise ConfigError("overlap, ensemble and decoding are of heatmap networks", model.card.name)
     raise ConfigError(f"a {model.config.family} network follows nothing by itself", model.card.name)
 
 

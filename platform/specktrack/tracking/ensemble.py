@@ -2,14 +2,9 @@
 
 # T frames out per window, H W heatmap px
 
-from typing import Literal
-
 import torch
 
-Ensemble = Literal["middle", "average", "triangular"]
-"""How windows are weighed: ``middle`` is the project's, the mean in which a window's middle counts most; ``average`` is
-the plain mean; ``triangular`` is TrackNetV3's, equal to ``middle`` but a plain mean at a video's ends. With an overlap
-of 1 they are all TrackNetV3's ``nonoverlap``."""
+from specktrack.models.windowed_entries import Ensemble
 
 
 class Overlapping:

@@ -7,38 +7,47 @@ depends on frames at most ``reach`` away. So rows are the same however the video
 # T frames in window, K candidates
 
 from collections.abc import Callable
+from typing import Self
 
 import numpy as np
 import torch
 from pydantic import Field
 
-from specktrack.config import Config
 from specktrack.errors import ConfigError
 from specktrack.frames import FrameBatch, Trajectory, Viewport
 from specktrack.models.checkpoint import Model
 from specktrack.models.heatmap_network import HeatmapNetwork
 from specktrack.models.inference import Detector
-from specktrack.models.windowed_entries import Decoding, WindowedConfig
+from specktrack.models.windowed_entries import HeatmapReading, WindowedConfig
 from specktrack.schema import Prompt
 from specktrack.tracking.background import RunningMedian
-from specktrack.tracking.ensemble import Ensemble, Overlapping
+from specktrack.tracking.ensemble import Overlapping
 from specktrack.tracking.gated import Gate, choose_gated
 from specktrack.tracking.motion import Choice, choose
 
+ANY_REGION = 1 / 3
+"""Score of a region of one pixel at one half, s / (1 + s): WASB takes any region above its threshold."""
 
-class Windowing(Config):
+
+class Windowing(HeatmapReading):
     """How windows are laid and how one candidate per frame is chosen."""
 
-    overlap: int = Field(default=2, ge=1)
-    """Windows that see each frame: 1 is fastest, frames_in is the full temporal ensemble."""
     candidates: int = Field(default=4, ge=1)
     """Peaks per frame that the choice may take from."""
-    decoding: Decoding = "peaks"
-    """How centres are found; of the published ones all but ``components`` know one object per frame or none."""
-    ensemble: Ensemble = "middle"
-    """How the heatmaps of the windows that see a frame become one."""
     choice: Choice | Gate = Field(default=Choice(), discriminator="kind")
     """How one of a frame's candidates is taken: ``flight`` weighs both neighbourhoods, ``gated`` is WASB's tracker."""
+
+    @classmethod
+    def of(cls, reading: HeatmapReading) -> Self:
+        """With the choice that belongs to the decoding: a paper's takes each frame alone, WASB's has its gate."""
+        settings = {name: getattr(reading, name) for name in HeatmapReading.model_fields}
+        match reading.decoding:
+            case "peaks":
+                return cls(**settings)
+            case "components":
+                return cls(**settings, choice=Gate(threshold=ANY_REGION))
+            case _:
+                return cls(**settings, choice=Choice(frames=0))
 
     def stride_of(self, network: WindowedConfig) -> int:
         """Frames from one window to the next."""

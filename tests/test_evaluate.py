@@ -304,6 +304,88 @@ def test_rows_of_one_video_are_found_by_name() -> None:
         rows_of(LABELS[A].to_rows(A), "c.mp4", "here")
 
 
+def windowed(path: Path, rows: list[tuple[int, int, float | None]], uri: str = A) -> str:
+    """A file of rows by window: (window, frame, x or None), all at y = 100."""
+    lines = [f"{uri},{w},{f},{'' if x is None else x},{'' if x is None else 100}" for w, f, x in rows]
+    path.write_text("\n".join(["video,window,frame,x,y", *lines]) + "\n")
+    return str(path)
+
+
+def test_every_output_of_every_window_is_counted_by_hand(tmp_path: Path) -> None:
+    """Four frames, 3-in-3-out: windows 0 and 1. Label x: 100, 110, absent, 150 px at 1280x720."""
+    data = dataset(tmp_path / "l", {A: track({0: (100, 100), 1: (110, 100), 2: NOWHERE, 3: (150, 100)})})
+    rows = [(0, 0, 100), (0, 1, 118), (0, 2, None), (1, 1, None), (1, 2, 5), (1, 3, 170)]
+    config = EvaluateConfig(
+        data=data, predictions=windowed(tmp_path / "w.csv", rows), per_window=True, protocol="shuttlecock"
+    )
+    report = evaluate(config)
+    assert report.per_window is not None
+    assert (report.per_window.outputs, report.per_window.frames) == (6, 4)
+    counts = report.per_window.at["4 px at 512x288"]
+    # 8 px off in frame 1 are 3.2 px at 512x288, 20 px in frame 3 are 8.
+    assert [counts[name] for name in ("tp", "tn", "fp1", "fp2", "fn", "total")] == [2, 1, 1, 1, 1, 6]
+    # Once per frame: frame 1 from window 0, where it is in the middle, and frame 2 from window 1.
+    assert report.counts == {"tp": 2, "tn": 0, "fp1": 1, "fp2": 1, "fn": 0, "total": 4}
+    assert report.per_window.at["published"]["total"] == 6
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([(0, 0, 1), (0, 0, 2)], r"a window has two rows for one frame: 0"),
+        ([(3, 1, 1)], r"a row before its window: 'frame 1, window 3'.*row 0"),
+    ],
+)
+def test_rows_that_cannot_be_of_windows(tmp_path: Path, rows: list[tuple[int, int, float]], message: str) -> None:
+    data = dataset(tmp_path / "l", LABELS)
+    with pytest.raises(ConfigError, match=message):
+        evaluate(EvaluateConfig(data=data, predictions=windowed(tmp_path / "w.csv", rows), per_window=True))
+
+
+def test_counting_windows_needs_their_column(tmp_path: Path) -> None:
+    data = dataset(tmp_path / "l", LABELS)
+    with pytest.raises(ConfigError, match=r"rows lack the column 'window'.*the first frame of each row's window"):
+        evaluate(EvaluateConfig(data=data, predictions=predictions(tmp_path / "r.parquet", LABELS), per_window=True))
+    with pytest.raises(ConfigError, match="rows by window come from a file"):
+        evaluate(EvaluateConfig(data=data, predictions=data, per_window=True))
+
+
+@pytest.mark.parametrize(("outputs", "counted"), [("all", 3 * 5), ("last", 5)])
+def test_a_model_is_counted_window_by_window(tmp_path: Path, outputs: str, counted: int) -> None:
+    """A network that draws its frame's brightest spot finds the rendered spot in every window."""
+    import torch
+
+    from specktrack.evaluate.window_outputs import WindowRunner
+    from specktrack.models import build, network_config
+    from specktrack.models.checkpoint import Model, ModelCard
+    from specktrack.storage import stat
+    from specktrack.video import write_video
+
+    config = network_config({"name": "tracknet-v2", "input_wh": (64, 48), "outputs": outputs})
+    network = build(config)
+
+    def brightest(frames_BTCHW: torch.Tensor) -> torch.Tensor:
+        return (frames_BTCHW[:, -config.frames_out :, 1] - 0.5) * 40
+
+    network.forward = brightest  # type: ignore[method-assign]
+    centres = [(10 + 6 * i, 20) for i in range(7)]
+    pictures = np.zeros((7, 48, 64, 3), np.uint8)
+    for i, (x, y) in enumerate(centres):
+        if i != 4:
+            pictures[i, y - 1 : y + 2, x - 1 : x + 2] = 255
+    write_video(tmp_path / "a.mp4", list(pictures), fps=30, wh=(64, 48))
+    rows = WindowRunner(Model(network, ModelCard(name="spot", network=config))).run(stat(str(tmp_path / "a.mp4")))
+    assert len(rows) == counted
+    table = rows.to_pylist()
+    assert {row["window"] for row in table} == set(range(5))
+    assert {row["frame"] - row["window"] for row in table} == ({0, 1, 2} if outputs == "all" else {2})
+    for row in table:
+        if row["frame"] == 4:
+            assert row["x"] is None
+        else:
+            assert (row["x"], row["y"]) == pytest.approx(centres[row["frame"]], abs=1)
+
+
 def test_a_model_is_evaluated_on_rendered_videos(tmp_path: Path) -> None:
     """The whole way in this process: an archive, an untrained network, a report with every frame in it."""
     import torch

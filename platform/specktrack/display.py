@@ -72,7 +72,10 @@ def _show_points(report: "EvaluationReport") -> None:
         *((name, "right") for name in ("F1", "precision", "recall", "accuracy")),
         title=f"{report.frames} labelled frames of {len(report.per_video)} videos, protocol {report.protocol}",
     )  # fmt: skip
-    for name, at in report.at.items():
+    rules = dict(report.at)
+    if report.per_window:
+        rules |= {f"{name}, every window's output": at for name, at in report.per_window.at.items()}
+    for name, at in rules.items():
         numbers = [str(at[key]) for key in ("tp", "tn", "fp1", "fp2", "fn")]
         counts.add_row(name, *numbers, *(_percent(at[key]) for key in ("f1", "precision", "recall", "accuracy")))
     _print(counts)
@@ -92,6 +95,11 @@ def _show_points(report: "EvaluationReport") -> None:
     _print(videos)
     if report.missing:
         _print(f"{report.missing} labelled frames have no prediction and were counted as 'absent'.")
+    if report.average_precision is not None:
+        _print(f"average precision: {_percent(report.average_precision)}")
+    if report.distractors:
+        fp1, fp2, frames = report.distractors.fp1, report.distractors.fp2, report.distractors.frames
+        _print(f"{fp1} FP1 and {fp2} FP2 lie on another labelled object, which {frames} frames have.")
     for video, reason in report.unread.items():
         _print(f"not read: {video}: {reason}")
 

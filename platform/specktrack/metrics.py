@@ -14,7 +14,7 @@ Source: TrackNetV2 (ICPAI 2020), section IV. A tolerance means little without th
 """
 
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -31,6 +31,12 @@ class PointCounts:
 
     def __add__(self, other: "PointCounts") -> "PointCounts":
         return PointCounts(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
+
+    @classmethod
+    def of(cls, outcomes: np.ndarray) -> Self:
+        """Count the names that ``classify_points`` gives."""
+        names, numbers = np.unique(outcomes, return_counts=True)
+        return cls(**{str(name): int(number) for name, number in zip(names, numbers, strict=True)})
 
     @property
     def total(self) -> int:
@@ -90,8 +96,7 @@ def count_points(
     pred_xy: np.ndarray, label_xy: np.ndarray, *, tolerance: float, scale: tuple[float, float] = (1.0, 1.0)
 ) -> PointCounts:
     """Count N frames: ``pred_xy`` and ``label_xy`` are [N, 2] with NaN where absent."""
-    names, numbers = np.unique(classify_points(pred_xy, label_xy, tolerance=tolerance, scale=scale), return_counts=True)
-    return PointCounts(**{str(name): int(number) for name, number in zip(names, numbers, strict=True)})
+    return PointCounts.of(classify_points(pred_xy, label_xy, tolerance=tolerance, scale=scale))
 
 
 def heatmap_truth(xy_px: np.ndarray, *, scale: tuple[float, float], wh: tuple[int, int]) -> np.ndarray:

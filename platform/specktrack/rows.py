@@ -55,6 +55,21 @@ def read_rows(place: str) -> pa.Table:
     return load_dataset(uri).rows
 
 
+def read_windows(place: str) -> pa.Table:
+    """Rows of a file with their column ``window``: many rows for a frame, one of each window that saw it."""
+    uri = to_uri(place)
+    if uri.rpartition(".")[2].lower() not in _FILES:
+        raise ConfigError("rows by window come from a file", place, remedy="give a .parquet, .csv or .jsonl file")
+    table = _read_file(uri, place)
+    if "window" not in table.column_names:
+        remedy = "add the first frame of each row's window, or leave per_window away"
+        raise ConfigError("rows lack the column 'window'", place=place, remedy=remedy)
+    try:
+        return _complete(table, place).append_column("window", table["window"].cast(pa.int64()))
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise ConfigError(f"the column 'window' holds frame numbers: {error}", place=place) from None
+
+
 def _read_file(uri: str, place: str) -> pa.Table:
     store, key = store_of(uri)
     data = io.BytesIO(store.get(key))

@@ -28,6 +28,9 @@ class EvaluateConfig(VerbConfig, HeatmapReading):
         "latot-all", "latot-test", "otb", "lasot", "got10k", "uav", "pointing",
     ] = "points"  # fmt: skip
     """Which videos count and how far is a hit; those after wasb are of box tracking."""
+    per_window: bool = False
+    """Also count every output of every window apart, as TrackNetV2 and V4 print it (points only). A model sees the
+    videos a second time, window by window; predictions need a column ``window``: the first frame of a row's window."""
     output: str | None = None
     """Folder or s3:// prefix for evaluation.json, tables in Parquet and, for boxes, plots and report.html."""
     address: str | None = None
@@ -37,6 +40,8 @@ class EvaluateConfig(VerbConfig, HeatmapReading):
     def _one_source_of_rows(self) -> Self:
         if (self.model is None) == (self.predictions is None):
             raise ValueError("give either model or predictions")
+        if self.per_window and self.address is not None:
+            raise ValueError("per_window works in this process, without address")
         if self.repair != "none" and self.model is None:
             raise ValueError("repair goes with model; predictions are compared as they are")
         fields = HeatmapReading.model_fields.items()

@@ -101,6 +101,18 @@ def join(uri: str, labels: pa.Table, rows: pa.Table, video: DatasetVideo) -> Joi
     )  # fmt: skip
 
 
+def join_windows(uri: str, labels: pa.Table, rows: pa.Table, video: DatasetVideo) -> Joined:
+    """The label of object 0 for each row; a frame may have many rows, and those without a label are left out."""
+    labels = labels.filter(pc.equal(labels["object"], 0))
+    at, found = _places(rows["frame"].to_numpy(), labels["frame"].to_numpy())
+    kept = rows.filter(pa.array(found))
+    return Joined(
+        uri, kept["frame"].to_numpy(), positions(labels)[at[found]], positions(kept),
+        kept["score"].to_numpy(zero_copy_only=False).astype(float), np.zeros((len(kept), 0, 2)),
+        missing=0, beyond=len(rows) - len(kept), source_wh=(video.width_px, video.height_px),
+    )  # fmt: skip
+
+
 def _places(frame: np.ndarray, among: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Where each of ``frame`` [N] is in the ordered ``among``, and whether it is there."""
     at = np.searchsorted(among, frame)

@@ -23,9 +23,16 @@ from specktrack.evaluate.annotating import rows_of_model
 from specktrack.evaluate.conditions import by_condition
 from specktrack.evaluate.config import EvaluateConfig
 from specktrack.evaluate.joined import Joined, by_video, join, primary
+from specktrack.evaluate.windows import (
+    WindowCounts,
+    count_windows,
+    one_row_per_frame,
+    windows_by_video,
+    windows_of_model,
+)
 from specktrack.metrics import PointCounts, average_precision, error_summary
 from specktrack.protocols import PAPER_WH, PROTOCOLS, Protocol, Tolerance
-from specktrack.rows import check_frames, pair_videos, read_rows
+from specktrack.rows import check_frames, pair_videos, read_rows, read_windows
 from specktrack.schema import ROWS, Visibility
 from specktrack.storage import Store, open_store
 
@@ -94,6 +101,8 @@ class EvaluationReport(Config):
     """At the first tolerance as WASB computes it (recall over TP + FN); None where no prediction has a score."""
     distractors: Distractors | None
     """None where no other object is labelled."""
+    per_window: WindowCounts | None = None
+    """The same, every output of every window counted apart, if that was asked for."""
     error_px: dict[str, float | None]
     """Position errors in source px where label and prediction are present."""
     error_512x288_px: dict[str, float | None]
@@ -121,7 +130,8 @@ def evaluate(config: EvaluateConfig) -> EvaluationReport:
     labels = _labels(dataset, protocol, config)
     videos = {video.ref.uri: video for video in dataset.card.videos}
     store = None if config.output is None else _writable(config.output)
-    predictions, unread = _predictions(config, [videos[uri] for uri in labels])
+    windows = _windows(config, [videos[uri] for uri in labels])
+    predictions, unread = _predictions(config, windows, [videos[uri] for uri in labels])
     pairs = pair_videos(list(labels), list(predictions))
     if not pairs and not unread:
         raise ConfigError(
@@ -139,7 +149,11 @@ def evaluate(config: EvaluateConfig) -> EvaluationReport:
         for uri, rows in labels.items()
     ]
     strays = sum(len(rows) for uri, rows in predictions.items() if uri not in pairs.values())
-    report = _report(config, protocol, joined, strays, unread)
+    per_window = None
+    if config.per_window:
+        mine = {uri: windows[other] for uri, other in pairs.items() if other in windows}
+        per_window = count_windows(protocol, labels, mine, videos)
+    report = _report(config, protocol, joined, strays, unread, per_window)
     if store is not None:
         store.put("frames.parquet", _frames_parquet(joined, protocol.tolerances[0]))
         store.put("evaluation.json", report.model_dump_json(indent=2).encode())
@@ -167,8 +181,22 @@ def _labels(dataset: Dataset, protocol: Protocol, config: EvaluateConfig) -> dic
     return {uri: _visible(rows, protocol) for uri, rows in tables.items() if uri in counted}
 
 
-def _predictions(config: EvaluateConfig, videos: list[DatasetVideo]) -> tuple[dict[str, pa.Table], dict[str, str]]:
+def _windows(config: EvaluateConfig, videos: list[DatasetVideo]) -> dict[str, pa.Table]:
+    """Rows of every window by video URI; none if nobody asked for them."""
+    if not config.per_window:
+        return {}
+    if config.predictions is not None:
+        return windows_by_video(read_windows(config.predictions), f"predictions {config.predictions}")
+    assert config.model is not None
+    return windows_of_model(config.model, videos)
+
+
+def _predictions(
+    config: EvaluateConfig, windows: Mapping[str, pa.Table], videos: list[DatasetVideo]
+) -> tuple[dict[str, pa.Table], dict[str, str]]:
     """Rows of object 0 by video URI, and the videos that could not be read with the reason."""
+    if config.predictions is not None and config.per_window:
+        return {uri: one_row_per_frame(rows) for uri, rows in windows.items()}, {}
     if config.predictions is not None:
         return primary(by_video(read_rows(config.predictions), f"predictions {config.predictions}")), {}
     rows, unread = rows_of_model(config, videos)
@@ -187,11 +215,17 @@ def _visible(rows: pa.Table, protocol: Protocol) -> pa.Table:
 
 
 def _report(
-    config: EvaluateConfig, protocol: Protocol, joined: list[Joined], strays: int, unread: Mapping[str, str]
+    config: EvaluateConfig,
+    protocol: Protocol,
+    joined: list[Joined],
+    strays: int,
+    unread: Mapping[str, str],
+    per_window: WindowCounts | None,
 ) -> EvaluationReport:
     names = [tolerance.name for tolerance in protocol.tolerances]
     counts = {
-        video.video: [_counts(video.outcomes(tolerance)) for tolerance in protocol.tolerances] for video in joined
+        video.video: [PointCounts.of(video.outcomes(tolerance)) for tolerance in protocol.tolerances]
+        for video in joined
     }
     totals = [sum(column, PointCounts()) for column in zip(*counts.values(), strict=True)]
     per_video = tuple(
@@ -220,6 +254,7 @@ def _report(
         **{key: first[key] for key in ("f1", "precision", "recall", "accuracy")},
         at={name: total.as_dict() for name, total in zip(names, totals, strict=True)},
         average_precision=_average_precision(joined, protocol.tolerances[0], totals[0]),
+        per_window=per_window,
         distractors=_distractors(joined, protocol.tolerances[0]),
         error_px=error_summary(np.concatenate([video.errors() for video in joined])),
         error_512x288_px=error_summary(np.concatenate([video.errors(PAPER_WH) for video in joined])),
@@ -228,11 +263,6 @@ def _report(
         unread=dict(unread),
         config=config.model_dump(mode="json"),
     )
-
-
-def _counts(outcomes: np.ndarray) -> PointCounts:
-    names, numbers = np.unique(outcomes, return_counts=True)
-    return PointCounts(**{str(name): int(number) for name, number in zip(names, numbers, strict=True)})
 
 
 def _average_precision(joined: list[Joined], tolerance: Tolerance, counts: PointCounts) -> float | None:

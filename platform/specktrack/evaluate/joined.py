@@ -96,8 +96,7 @@ def join(uri: str, labels: pa.Table, rows: pa.Table, video: DatasetVideo) -> Joi
         uri, frame, positions(labels), pred_px, score, _others(frame, others),
         missing=int((~found).sum()), beyond=len(pred_frame) - int(found.sum()),
         source_wh=(video.width_px, video.height_px),
-        visibility=np.array(labels["visibility"].cast(pa.string()).to_pylist(), object),
-        wh_px=_columns(labels, "w", "h"),
+        visibility=_words(labels), wh_px=_columns(labels, "w", "h"),
     )  # fmt: skip
 
 
@@ -105,11 +104,12 @@ def join_windows(uri: str, labels: pa.Table, rows: pa.Table, video: DatasetVideo
     """The label of object 0 for each row; a frame may have many rows, and those without a label are left out."""
     labels = labels.filter(pc.equal(labels["object"], 0))
     at, found = _places(rows["frame"].to_numpy(), labels["frame"].to_numpy())
-    kept = rows.filter(pa.array(found))
+    kept, truth = rows.filter(pa.array(found)), labels.take(at[found])
     return Joined(
-        uri, kept["frame"].to_numpy(), positions(labels)[at[found]], positions(kept),
+        uri, kept["frame"].to_numpy(), positions(truth), positions(kept),
         kept["score"].to_numpy(zero_copy_only=False).astype(float), np.zeros((len(kept), 0, 2)),
         missing=0, beyond=len(rows) - len(kept), source_wh=(video.width_px, video.height_px),
+        visibility=_words(truth), wh_px=_columns(truth, "w", "h"),
     )  # fmt: skip
 
 
@@ -130,6 +130,10 @@ def _others(frame: np.ndarray, rows: pa.Table) -> np.ndarray:
         at, found = _places(frame, mine["frame"].to_numpy())
         placed[found, k] = positions(mine)[at[found]]
     return placed
+
+
+def _words(rows: pa.Table) -> np.ndarray:
+    return np.array(rows["visibility"].cast(pa.string()).to_pylist(), object)
 
 
 def positions(rows: pa.Table) -> np.ndarray:

@@ -33,7 +33,7 @@ def evaluation_page(store: Store, content: Mapping[str, Any], drawn: int) -> str
         page.cards(_headline(content)),
         page.section("Counts", _counts(content), note="Each labelled frame counts once. " + _legend()),
         page.section("Position errors", *_errors(content, frames)),
-        *_conditions(content),
+        page.section("Conditions", _conditions(content), note="A frame may be under several."),
         page.section("Videos", _videos(content, ordered, names), note="Worst accuracy first."),
         page.section("Worst frames", "" if frames is None else _worst(frames, names), note=_legend()),
         page.section("Trajectories", *([] if frames is None else _drawings(frames, ordered[:drawn], names)),
@@ -92,20 +92,12 @@ def _errors(content: Mapping[str, Any], frames: pa.Table | None) -> Iterator[str
             yield page.figure(drawing, "distance between prediction and label, where both are present")
 
 
-def _conditions(content: Mapping[str, Any]) -> list[str]:
-    """Slices by speed, blur, place and so on, as far as the evaluation has them."""
-    sections = []
-    for name, slices in (content.get("conditions") or {}).items():
-        named = slices.items() if isinstance(slices, Mapping) else ((part.get("name"), part) for part in slices)
-        lines = [(str(part), counts) for part, counts in named if isinstance(counts, Mapping)]
-        keys = [key for key in (*_COUNTS, "total", *_RATIOS) if any(key in counts for _, counts in lines)]
-        rows = [
-            [part, *(page.percent(counts.get(key)) if key in _RATIOS else counts.get(key) for key in keys)]
-            for part, counts in lines
-        ]
-        heads = [key.upper() if key in _COUNTS else key for key in keys]
-        sections.append(page.subsection(str(name).replace("_", " "), page.table(["", *heads], rows)))
-    return [page.section("Conditions", *sections)]
+def _conditions(content: Mapping[str, Any]) -> str:
+    """Counts under conditions that make tracking hard."""
+    found: Mapping[str, Mapping[str, Any]] = content.get("conditions") or {}
+    return page.table(["condition", "frames", *(name.upper() for name in _COUNTS), *_RATIOS], [
+        [name, at["total"], *_count_line(name, at)[1:]] for name, at in found.items()
+    ])  # fmt: skip
 
 
 def _videos(content: Mapping[str, Any], ordered: list[dict[str, Any]], names: Mapping[str, str]) -> str:

@@ -12,6 +12,7 @@ import pyarrow as pa
 import torch
 
 from specktrack.annotate.background import Backgrounds
+from specktrack.annotate.prompts import prompts_of
 from specktrack.errors import MediaError, QuarantineReason
 from specktrack.frames import FrameBatch, Trajectory, concat
 from specktrack.models import DEFAULT_MODEL
@@ -54,7 +55,7 @@ def annotate_clip(
     ``backgrounds`` remembers a video's background from clip to clip, for trackers that want one.
     """
     viewport = tracker.viewport(info.size_wh_px)
-    session, parts, error = tracker.open(), [], None
+    session, parts, error = tracker.open(clip.prompt), [], None
     seconds = {"decode": 0.0, "track": 0.0, "starve": 0.0}
     reader = background = None
 
@@ -90,24 +91,28 @@ def annotate_here(
     sources: str | Path | Sequence[str | Path],
     *,
     model: str | Path | Model = DEFAULT_MODEL,
+    prompt: str | None = None,
     repair: str = "none",
     reading: HeatmapReading | None = None,
     device: str | None = None,
 ) -> pa.Table:
     """The rows of one or more videos, annotated in this process without a cluster; the row schema, ordered by video.
 
-    ``sources``, ``repair`` and the fields of ``reading`` are those of ``specktrack annotate``. Raises MediaError for a
-    video that cannot be read to its end.
+    ``sources``, ``prompt``, ``repair`` and the fields of ``reading`` are those of ``specktrack annotate``. Raises
+    MediaError for a video that cannot be read to its end.
     """
     named = [sources] if isinstance(sources, str | Path) else sources
     loaded = model if isinstance(model, Model) else load_model(model)
     windowing = Windowing.of(reading or HeatmapReading())
     tracker = make_tracker(loaded, device=device, windowing=windowing, repair=make_repair(repair))
     tables = [ROWS.empty_table()]
+    refs = expand_sources([str(source) for source in named])
+    prompts = prompts_of(prompt, refs)
     with _one_core_for_decoding(), DecoderProcess() as decoder:
-        for ref in expand_sources([str(source) for source in named]):
+        for ref in refs:
             info = decoder.probe(ref)
-            result = annotate_clip(tracker, Clip(video=ref, start=0, stop=info.frames), info, decoder)
+            clip = Clip(video=ref, start=0, stop=info.frames, prompt=prompts.get(ref.uri))
+            result = annotate_clip(tracker, clip, info, decoder)
             if result.error is not None:
                 raise result.error
             tables.append(result.trajectory.to_rows(ref.uri))

@@ -16,6 +16,7 @@ from specktrack.annotate.config import AnnotateConfig, AnnotateReport
 from specktrack.annotate.plan import Cutting, Plan, make_plan
 from specktrack.annotate.pool import Attempts, gpu_share, work
 from specktrack.annotate.progress import Meter
+from specktrack.annotate.prompts import prompts_of
 from specktrack.cluster import connected
 from specktrack.config import sha_of
 from specktrack.errors import ConfigError, QuarantineReason, SpecktrackError
@@ -65,7 +66,9 @@ def annotate(config: AnnotateConfig, *, watch: Watch | None = None, inside: bool
     videos, model = _videos(config), load_model(config.model)
     repair = make_repair(config.repair)
     tracker = make_tracker(model, device="cpu", windowing=Windowing.of(config), repair=repair)
-    settings = outputs.settings_of(config, tracker)
+    prompts = prompts_of(config.prompt, videos)
+    tracker.open(next(iter(prompts.values()), None))  # refuse here a prompt too many or too few
+    settings = outputs.settings_of(config, tracker, prompts)
     ledger = Ledger(open_store(config.output), model.sha256, sha_of(settings))
     outputs.claim(ledger.store, config, model, settings)
     done = _completed(ledger, videos, config)
@@ -73,7 +76,7 @@ def annotate(config: AnnotateConfig, *, watch: Watch | None = None, inside: bool
     with connected(config.address):
         attempts = Attempts()
         with run.timed("plan"):
-            cutting = Cutting(tracker.stride, tracker.lead, config.clip_s, attempts)
+            cutting = Cutting(tracker.stride, tracker.lead, config.clip_s, attempts, prompts)
             plan = make_plan(videos, run.done, cutting, workers=config.workers, inside=inside)
         if config.dry_run:
             return _report(run, plan, {})

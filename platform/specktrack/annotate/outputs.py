@@ -2,15 +2,18 @@
 
 import json
 import platform
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from typing import Any
 
 from specktrack import __version__
 from specktrack.annotate.config import AnnotateConfig, AnnotateReport
+from specktrack.config import sha_of
 from specktrack.errors import ConfigError, Conflict
 from specktrack.ledger import SUCCESS
 from specktrack.models.checkpoint import Model
+from specktrack.schema import Prompt
 from specktrack.storage import MissingError, Store
 from specktrack.tracking import Tracker
 
@@ -18,9 +21,12 @@ RUN = "run.json"
 LIBRARIES = ("ray", "torch", "pyarrow", "av", "numpy", "pydantic")
 
 
-def settings_of(config: AnnotateConfig, tracker: Tracker) -> dict[str, Any]:
+def settings_of(config: AnnotateConfig, tracker: Tracker, prompts: Mapping[str, Prompt]) -> dict[str, Any]:
     """Everything but the model that decides rows and clips; where two outputs agree in it, their rows agree."""
-    return {"clip_s": config.clip_s, "tracking": tracker.config.model_dump(mode="json")}
+    settings = {"clip_s": config.clip_s, "tracking": tracker.config.model_dump(mode="json")}
+    if prompts:
+        settings["prompts_sha256"] = sha_of({uri: prompt.model_dump() for uri, prompt in prompts.items()})
+    return settings
 
 
 def claim(store: Store, config: AnnotateConfig, model: Model, settings: dict[str, Any]) -> None:

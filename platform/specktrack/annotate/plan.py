@@ -1,13 +1,13 @@
 """From videos to clips: measured and cut on the cluster, in decoder processes that a hostile container may kill."""
 
 from bisect import bisect_right
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TypedDict, cast
 
 from specktrack.annotate.pool import Attempts, work
-from specktrack.errors import MediaError
-from specktrack.schema import Clip, VideoRef
+from specktrack.errors import ConfigError, MediaError
+from specktrack.schema import Clip, Prompt, VideoRef
 from specktrack.video import VideoInfo
 from specktrack.video.process import DecoderProcess
 
@@ -37,10 +37,12 @@ class Cutting:
 
     stride: int
     """Clips start at multiples of it."""
-    lead: int
-    """Frames before and after a clip that its rows depend on."""
+    lead: int | None
+    """Frames before and after a clip that its rows depend on; None: a video stays one clip."""
     clip_s: float
     attempts: Attempts
+    prompts: Mapping[str, Prompt] = field(default_factory=dict)
+    """What is followed in a video, by its URI."""
 
 
 @dataclass(frozen=True)
@@ -116,8 +118,14 @@ def cut(video: VideoRef, info: VideoInfo, cutting: Cutting) -> list[Clip]:
     """Cut a video into clips of about ``clip_s``, so that their rows together are those of one uncut pass.
 
     Starts are multiples of the session's stride, and lie ``lead`` frames after a seek point where one is near: then the
-    decoder starts where the lead-in does. A video that can only be read from its start stays whole.
+    decoder starts where the lead-in does. A video that can only be read from its start stays whole, and so does one
+    whose rows depend on all of it. ConfigError if it has no frame of its prompt's number.
     """
+    prompt = cutting.prompts.get(video.uri)
+    if prompt is not None and prompt.frame >= info.frames:
+        raise ConfigError(f"the prompt's frame is not among the video's {info.frames}", prompt.frame, video.uri)
+    if cutting.lead is None:
+        return [Clip(video=video, start=0, stop=info.frames, prompt=prompt)]
     stride, lead = cutting.stride, cutting.lead
     length = max(1, round(cutting.clip_s * info.fps / stride)) * stride
     easy = sorted({-(-(keyframe + lead) // stride) * stride for keyframe in info.keyframes})

@@ -14,6 +14,7 @@ from specktrack.config import explain
 from specktrack.errors import ConfigError
 from specktrack.models.entry import NetworkConfig
 from specktrack.models.repair_entries import InpaintNetConfig
+from specktrack.models.template_entries import TEMPLATE_ENTRIES, TEMPLATE_VARIANTS
 from specktrack.models.tracknet_entries import (
     TrackNetV1Config,
     TrackNetV2Config,
@@ -38,23 +39,22 @@ DEFAULT_MODEL = "specknet"
 
 WEIGHTS = Path(__file__).parent / "weights"
 
-ZOO: dict[str, type[NetworkConfig]] = {
-    entry.model_fields["name"].default: entry
-    for entry in (
-        TrackNetV1Config,
-        TrackNetV2Config,
-        TrackNetV3Config,
-        TrackNetV4Config,
-        TrackNetV5Config,
-        WasbConfig,
-        MonoTrackConfig,
-        ResTrackNetV2Config,
-        CmuNetConfig,
-        TsmNetConfig,
-        SpeckNetConfig,
-        InpaintNetConfig,
-    )
-}
+_ENTRIES: tuple[type[NetworkConfig], ...] = (
+    TrackNetV1Config,
+    TrackNetV2Config,
+    TrackNetV3Config,
+    TrackNetV4Config,
+    TrackNetV5Config,
+    WasbConfig,
+    MonoTrackConfig,
+    ResTrackNetV2Config,
+    CmuNetConfig,
+    TsmNetConfig,
+    SpeckNetConfig,
+    InpaintNetConfig,
+    *TEMPLATE_ENTRIES,
+)
+ZOO = {entry.model_fields["name"].default: entry for entry in _ENTRIES}
 """Every network by name."""
 
 VARIANTS: dict[str, dict[str, object]] = {
@@ -76,6 +76,7 @@ VARIANTS: dict[str, dict[str, object]] = {
     # 30 px at 1280x720, the paper's region of interest; the public code's other label is the disk.
     "tracknet-v5-roi": {"name": "tracknet-v5", "target": {"kind": "disk", "radius_px": 12.0}},
     "cmu-net-siso": {"name": "cmu-net", "frames_in": 1},
+    **TEMPLATE_VARIANTS,
 }
 """Published settings other than a network's defaults, by the name that a recipe or ``models show`` uses."""
 

@@ -12,6 +12,7 @@ from specktrack.models.checkpoint import Model
 from specktrack.models.inference import Detector
 from specktrack.schema import Prompt
 from specktrack.tracking.repair import Repair, RepairedTracker
+from specktrack.tracking.template import TemplateTracker
 from specktrack.tracking.windowed import WindowedTracker, Windowing
 
 
@@ -41,8 +42,9 @@ class Tracker(Protocol):
         ...
 
     @property
-    def lead(self) -> int:
-        """Frames before and after a clip that its rows depend on."""
+    def lead(self) -> int | None:
+        """Frames before and after a clip that its rows depend on; None: on all since the prompt, so the video stays one
+        clip."""
         ...
 
     @property
@@ -76,12 +78,16 @@ def make_tracker(
     ConfigError for networks that follow nothing by themselves, such as those that repair trajectories.
     """
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    tracker: Tracker
     if model.config.family == "windowed":
         tracker = WindowedTracker(model, device=place, config=windowing, through=through)
-        return tracker if repair is None else RepairedTracker(tracker, repair)
-    if windowing not in (None, Windowing()):
+    elif windowing not in (None, Windowing()):
         raise ConfigError("overlap, ensemble and decoding are of heatmap networks", model.card.name)
-    raise ConfigError(f"a {model.config.family} network follows nothing by itself", model.card.name)
+    elif model.config.family == "template":
+        tracker = TemplateTracker(model, device=place)
+    else:
+        raise ConfigError(f"a {model.config.family} network follows nothing by itself", model.card.name)
+    return tracker if repair is None else RepairedTracker(tracker, repair)
 
 
 def open_session(
@@ -90,6 +96,7 @@ def open_session(
     """A session of ``model``; for many clips make one tracker and open its sessions.
 
     Frames come as FrameBatch at the size of the tracker's viewport, which ``video.read_clip`` delivers. ConfigError for
-    a prompt where the model takes none: windowed networks know what they follow from their training.
+    a prompt where the model takes none (windowed networks know what they follow from their training), or none where it
+    needs one (template networks follow what the prompt's box shows).
     """
     return make_tracker(model, device=device, windowing=windowing).open(prompt)

@@ -294,8 +294,10 @@ class RepairedTracker:
         return self._tracker.stride
 
     @property
-    def lead(self) -> int:
-        """The tracker's and the repair's together, in whole strides."""
+    def lead(self) -> int | None:
+        """The tracker's and the repair's together, in whole strides; None where the tracker needs all frames."""
+        if self._tracker.lead is None:
+            return None
         return -(-(self._tracker.lead + self._repair.reach) // self.stride) * self.stride
 
     @property

@@ -12,8 +12,9 @@ from torch.utils.tensorboard import SummaryWriter
 
 from specktrack import storage, telemetry
 from specktrack.models.checkpoint import ModelCard, save_model
-from specktrack.models.heatmap_network import HeatmapNetwork
+from specktrack.models.network import Network
 from specktrack.training.config import TrainConfig
+from specktrack.training.template_config import TemplateTrainConfig
 
 log = telemetry.get_logger()
 
@@ -23,7 +24,7 @@ MODEL = "model.safetensors"
 class Journal:
     """Rank 0's record of a run; on other ranks it does nothing."""
 
-    def __init__(self, config: TrainConfig, *, enabled: bool, first_step: int) -> None:
+    def __init__(self, config: TrainConfig | TemplateTrainConfig, *, enabled: bool, first_step: int) -> None:
         self._config, self._enabled, self._first_step = config, enabled, first_step
         self._started = time.monotonic()
         self._store = storage.open_store(config.output)
@@ -65,7 +66,7 @@ class Journal:
             self._board.add_scalar(f"{kind}/{name}", number, step)
         log.info(kind, **line, steps_per_s=round(rate, 2), left_s=round(left_s))
 
-    def save_model(self, network: HeatmapNetwork) -> None:
+    def save_model(self, network: Network) -> None:
         """Write the finished weights with their card."""
         config = self._config
         card = ModelCard(

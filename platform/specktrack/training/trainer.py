@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
 
@@ -12,12 +13,14 @@ from ray.train.torch import TorchTrainer
 
 from specktrack import storage
 from specktrack.cluster import connected
+from specktrack.config import VerbConfig
 from specktrack.datasets import load_dataset
 from specktrack.errors import ConfigError, SpecktrackError
 from specktrack.models.checkpoint import model_path
 from specktrack.training.config import TrainConfig, TrainReport
 from specktrack.training.journal import MODEL
 from specktrack.training.loop import train_loop
+from specktrack.training.template_config import TemplateTrainConfig
 
 
 def train(config: TrainConfig) -> TrainReport:
@@ -32,9 +35,9 @@ def train(config: TrainConfig) -> TrainReport:
         if name:
             model_path(name)
     store = storage.open_store(config.output)
-    _claim(store, config)
+    claim(store, config, {"shards": config.parts})
     with connected(config.address) if config.workers else nullcontext():
-        metrics = _fit(config, store.uri.removeprefix("file://"))
+        metrics = fit(train_loop, config, store.uri.removeprefix("file://"))
     return TrainReport(
         model=store.uri_of(MODEL),
         steps=metrics["step"],
@@ -43,10 +46,12 @@ def train(config: TrainConfig) -> TrainReport:
     )
 
 
-def _fit(config: TrainConfig, storage_path: str) -> dict[str, Any]:
-    """Run the loop on Ray Train; the metrics of the last step. Raises a worker's own error if it is for people."""
+def fit(
+    loop: Callable[[dict[str, Any]], None], config: TrainConfig | TemplateTrainConfig, storage_path: str
+) -> dict[str, Any]:
+    """Run a loop on Ray Train; the metrics of the last step. Raises a worker's own error if it is for people."""
     trainer = TorchTrainer(
-        train_loop,
+        loop,
         train_loop_config=config.model_dump(mode="json"),
         scaling_config=ScalingConfig(num_workers=config.workers, use_gpu=_use_gpu(config)),
         run_config=RunConfig(
@@ -65,10 +70,10 @@ def _fit(config: TrainConfig, storage_path: str) -> dict[str, Any]:
         raise
 
 
-def _claim(store: storage.Store, config: TrainConfig) -> None:
-    """Note the configuration in the output, or check that it is the one noted there."""
+def claim(store: storage.Store, config: VerbConfig, more: dict[str, Any]) -> None:
+    """Note the configuration, and more that decides the weights, in the output, or check that it is noted there."""
     free = {"address", "cache", "output", "workers", "gpu", "log_every", "validate_every", "checkpoint_every"}
-    values = config.model_dump(mode="json", exclude=free) | {"shards": config.parts}
+    values = config.model_dump(mode="json", exclude=free) | more
     if not store.exists("config.json"):
         store.put("config.json", json.dumps(values, indent=1).encode())
         return
@@ -81,7 +86,7 @@ def _claim(store: storage.Store, config: TrainConfig) -> None:
         )
 
 
-def _use_gpu(config: TrainConfig) -> bool:
+def _use_gpu(config: TrainConfig | TemplateTrainConfig) -> bool:
     """Whether workers get a GPU each: as asked, else where the cluster has enough of them."""
     if config.gpu is not None:
         return config.gpu

@@ -1,0 +1,173 @@
+"""Templates and search regions for training: which frames of which sequence, how they are jittered, and their pixels.
+
+As published for DiMP: templates lie before a base frame and search regions after it, at most ``max_gap`` frames away.
+Sample number i is a function of (seed, i), so ranks take slices of one list and resuming is an offset into it.
+"""
+
+# n pictures, S sequences, H W network px
+
+import math
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from pydantic import Field
+
+from specktrack.config import Config
+from specktrack.errors import ConfigError
+from specktrack.models.dimp import Pairs
+from specktrack.models.template_entries import TemplateConfig
+from specktrack.schema import Box
+from specktrack.tracking.region import Region
+
+AHEAD = 2
+"""Batches that are prepared while the network works."""
+
+
+class Pictures(Protocol):
+    """Frames of one sequence, uint8 [H, W, 3] each, in any order."""
+
+    def __getitem__(self, frame: int) -> np.ndarray: ...
+
+
+@dataclass(frozen=True)
+class BoxTrack:
+    """One labelled sequence."""
+
+    name: str
+    pictures: Pictures
+    boxes: np.ndarray
+    """float64 [N, 4]: cx, cy, w, h in source px; NaN where the target is absent or not labelled."""
+
+
+class PairConfig(Config):
+    """How pictures are drawn and varied; the defaults are Super-DiMP's."""
+
+    templates: int = Field(default=3, ge=1)
+    """Pictures that the target model learns from."""
+    searches: int = Field(default=3, ge=1)
+    """Pictures that it is judged on."""
+    max_gap: int = Field(default=200, ge=1)
+    """Frames between the base frame and any other."""
+    template_jitter: tuple[float, float] = (3.0, 0.25)
+    """Of templates: range of the centre in target sizes, and standard deviation of the log size."""
+    search_jitter: tuple[float, float] = (5.5, 0.5)
+    """Of search regions: the same."""
+    grey: float = Field(default=0.05, ge=0, le=1)
+    """Share of samples without colour."""
+    mirrored: float = Field(default=0.5, ge=0, le=1)
+    """Share of pictures that are mirrored, each by itself."""
+    brightness: float = Field(default=0.2, ge=0, lt=1)
+    """Largest relative change of a picture's light."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Frames of one sequence."""
+
+    track: int
+    templates: tuple[int, ...]
+    searches: tuple[int, ...]
+
+
+class PairSampler:
+    """Sample number i of a run."""
+
+    def __init__(self, tracks: Sequence[BoxTrack], *, seed: int, config: PairConfig) -> None:
+        self.seed, self.config = seed, config
+        self._visible = [np.flatnonzero(np.isfinite(track.boxes).all(axis=1)) for track in tracks]
+        needed = config.templates + config.searches
+        self._usable = [i for i, visible in enumerate(self._visible) if len(visible) >= needed]
+        if not self._usable:
+            raise ConfigError(
+                f"no sequence has the {needed} frames with a box that one sample takes", place="training data"
+            )
+
+    def generator(self, number: int) -> np.random.Generator:
+        """The generator for what is still drawn at random for a sample."""
+        return np.random.default_rng([self.seed, 1, number])
+
+    def sample(self, number: int) -> Sample:
+        """A sequence, a base frame, and frames before and after it; the gap grows until there are enough."""
+        random, config = np.random.default_rng([self.seed, 0, number]), self.config
+        track = self._usable[random.integers(len(self._usable))]
+        visible = self._visible[track]
+        base = int(random.integers(config.templates - 1, len(visible) - config.searches))
+        gap = config.max_gap
+        while True:
+            before = visible[:base][visible[:base] >= visible[base] - gap]
+            after = visible[base + 1 :][visible[base + 1 :] <= visible[base] + gap]
+            if len(before) >= config.templates - 1 and len(after) >= config.searches:
+                break
+            gap += 5
+        earlier = random.choice(before, config.templates - 1, replace=False) if config.templates > 1 else ()
+        later = random.choice(after, config.searches, replace=False)
+        return Sample(track, (int(visible[base]), *map(int, earlier)), tuple(map(int, later)))
+
+
+def cut_sample(
+    track: BoxTrack, sample: Sample, network: TemplateConfig, config: PairConfig, random: np.random.Generator
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Pictures float32 [templates + searches, 3, H, W] in [0, 1] and boxes x, y, w, h [.., 4] in network px."""
+    grey = random.random() < config.grey
+    kinds = [(frame, config.template_jitter) for frame in sample.templates]
+    kinds += [(frame, config.search_jitter) for frame in sample.searches]
+    pictures, boxes = [], []
+    for frame, (centre_jitter, size_jitter) in kinds:
+        cx, cy, w, h = track.boxes[frame]
+        pixels = track.pictures[frame]
+        size = math.sqrt(w * h) * math.exp(random.normal() * size_jitter)
+        dx, dy = (random.random(2) - 0.5) * size * centre_jitter
+        region = Region.around(
+            (cx + dx, cy + dy), max(2.0, math.ceil(size * network.search_area)), (pixels.shape[1], pixels.shape[0]),
+            network.input_wh[0], border="inside_major", most_shrink=1.5,
+        )  # fmt: skip
+        picture = region.cut(pixels) / 255 * float(1 + random.uniform(-1, 1) * config.brightness)
+        box = torch.tensor(region.box_net(Box(cx_px=cx, cy_px=cy, w_px=w, h_px=h)))
+        if grey:
+            picture = picture.mean(dim=0, keepdim=True).expand(3, -1, -1)
+        if random.random() < config.mirrored:
+            picture = picture.flip(-1)
+            box[0] = network.input_wh[0] - box[0] - box[2]
+        pictures.append(picture.clamp(0, 1))
+        boxes.append(box)
+    return torch.stack(pictures), torch.stack(boxes)
+
+
+class PairBatches:
+    """This rank's batches of a range of steps, prepared ahead in threads."""
+
+    def __init__(
+        self, tracks: Sequence[BoxTrack], sampler: PairSampler, network: TemplateConfig,
+        *, batch_size: int, steps: range, rank: int, world_size: int,
+    ) -> None:  # fmt: skip
+        self._tracks, self._sampler, self._network = tracks, sampler, network
+        self._batch_size, self._steps, self._rank, self._world_size = batch_size, steps, rank, world_size
+
+    def __iter__(self) -> Iterator[Pairs]:
+        with ThreadPoolExecutor(AHEAD, thread_name_prefix="pairs") as pool:
+            pending = deque(pool.submit(self.batch, step) for step in self._steps[:AHEAD])
+            for step in self._steps[AHEAD:]:
+                yield pending.popleft().result()
+                pending.append(pool.submit(self.batch, step))
+            while pending:
+                yield pending.popleft().result()
+
+    def batch(self, step: int) -> Pairs:
+        """The share of this rank in ``step``: every ``world_size``-th sample of the global batch."""
+        numbers = range(step * self._batch_size + self._rank, (step + 1) * self._batch_size, self._world_size)
+        pictures, boxes = [], []
+        for number in numbers:
+            sample = self._sampler.sample(number)
+            cut = cut_sample(
+                self._tracks[sample.track], sample, self._network, self._sampler.config, self._sampler.generator(number)
+            )
+            pictures.append(cut[0])
+            boxes.append(cut[1])
+        all_pictures, all_boxes = torch.stack(pictures, dim=1), torch.stack(boxes, dim=1)
+        n = self._sampler.config.templates
+        return Pairs(all_pictures[:n], all_boxes[:n], all_pictures[n:], all_boxes[n:])

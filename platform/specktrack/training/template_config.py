@@ -1,0 +1,90 @@
+"""What a training run of a template tracker is told."""
+
+from typing import Any, ClassVar, Literal, Self
+
+from pydantic import Field, SerializeAsAny, field_validator, model_validator
+
+from specktrack.config import VerbConfig
+from specktrack.errors import ConfigError
+from specktrack.models import network_config
+from specktrack.models.template_entries import SpeckDimpConfig, TemplateConfig
+from specktrack.training.mkdnet import DistillConfig
+from specktrack.training.pairs import PairConfig
+
+
+class TemplateTrainConfig(VerbConfig):
+    """Everything that decides the trained weights of a template tracker, and where they go."""
+
+    verb: ClassVar[str] = "train_template"
+
+    data: tuple[str, ...] = Field(min_length=1)
+    """Datasets with boxes; each sequence is as likely as any other."""
+    output: str
+    """Folder or s3:// prefix for the model, checkpoints and logs; an unfinished run in it is resumed."""
+    network: SerializeAsAny[TemplateConfig] = SpeckDimpConfig()
+    """Template network of the zoo: its name, or a mapping of name and fields."""
+    init: str = ""
+    """Model whose weights to start from: a name or a path."""
+    distill: DistillConfig | None = None
+    """Learn from a teacher as MKDNet does."""
+
+    steps: int = Field(default=3000, ge=1)
+    """Optimiser steps of the whole run."""
+    batch_size: int = Field(default=8, ge=1)
+    """Sequences per step over all workers."""
+    learning_rates: dict[str, float] = {"": 1e-3}
+    """Peak by the beginning of a parameter's name; the longest that fits counts."""
+    schedule: Literal["cosine", "steps"] = "cosine"
+    """Half a cosine down to 1 %, or a fifth after each ``drop_every`` steps."""
+    drop_every: int = Field(default=30_000, ge=1)
+    """Steps between drops; published are 15 epochs of 2,000 steps."""
+    warmup_steps: int = Field(default=50, ge=0)
+    """Steps until the peak."""
+    weight_decay: float = Field(default=0.0, ge=0)
+    """Decoupled, on weights of more than one dimension."""
+    clip_norm: float = Field(default=0.0, ge=0)
+    """Largest norm of the gradient; 0 does not limit it, as published."""
+    average: float = Field(default=0.0, ge=0, lt=1)
+    """Decay of the moving average of the weights, which is saved; 0 saves the weights themselves."""
+    pairs: PairConfig = PairConfig()
+    """How pictures are drawn and varied."""
+    seed: int = 0
+    """Decides initial weights, order, crops and proposals."""
+
+    workers: int = Field(default=1, ge=1)
+    """Ray Train workers: gloo on CPUs, nccl on GPUs."""
+    gpu: bool | None = None
+    """One GPU per worker; the default uses GPUs where the cluster has them."""
+    address: str = "auto"
+    """Ray cluster: auto, local or an address."""
+    cache: str = "~/.cache/specktrack/frames"
+    """Folder on each node for decoded training video."""
+    log_every: int = Field(default=20, ge=1)
+    """Steps between lines of metrics."""
+    checkpoint_every: int = Field(default=250, ge=1)
+    """Steps between checkpoints; at most that many are repeated after a crash."""
+
+    name: str = ""
+    """Name of the resulting weights; the network's by default."""
+    description: str = ""
+    """One sentence for the model card."""
+    licence: str = ""
+    """Licence of the weights, for the model card."""
+
+    @field_validator("network", mode="before")
+    @classmethod
+    def _from_zoo(cls, value: Any) -> Any:
+        if isinstance(value, (str, dict)):
+            try:
+                return network_config(value)
+            except ConfigError as error:
+                raise ValueError(str(error)) from None
+        return value
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if self.batch_size % self.workers:
+            raise ValueError(f"batch_size {self.batch_size} must be a multiple of workers {self.workers}")
+        if "" not in self.learning_rates and not self.learning_rates:
+            raise ValueError("learning_rates names no parameter; '' stands for all")
+        return self

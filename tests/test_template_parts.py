@@ -1,0 +1,228 @@
+"""The parts of the template trackers against reference numbers and hand-computed cases."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from specktrack.models import box_regression
+from specktrack.models.backbone import ResNet
+from specktrack.models.roi import precise_roi_pool
+from specktrack.models.target_model import (
+    GaussNewton,
+    InstanceL2Norm,
+    Newton,
+    apply_filter,
+    distance_bins,
+    filter_gradient,
+    gaussian_label,
+    hinge_loss,
+    score_kl_loss,
+)
+from specktrack.models.template_entries import RESNET18, RESNET50, TargetModelConfig
+
+
+@pytest.fixture(scope="module")
+def reference(real_data):
+    return real_data / "tracking" / "reference"
+
+
+def tensor(array):
+    return torch.from_numpy(np.asarray(array))
+
+
+class TestRoiPooling:
+    @pytest.mark.real
+    def test_output_and_both_gradients_agree_with_the_published_operator(self, reference):
+        folder = reference / "prroi_pool"
+        features, rois = (tensor(np.load(folder / f"{name}.npy")).requires_grad_() for name in ("features", "rois"))
+        images = rois[:, 0].long()
+        pooled = torch.cat([
+            precise_roi_pool(features[i : i + 1], roi[None, None, 1:], bins=2, scale=0.5)[:, 0]
+            for i, roi in zip(images.tolist(), rois, strict=True)
+        ])  # fmt: skip
+        pooled.sum().backward()
+        np.testing.assert_allclose(pooled.detach(), np.load(folder / "real_outputs.npy"), atol=1e-5)
+        np.testing.assert_allclose(features.grad, np.load(folder / "gradients0.npy"), atol=1e-5)
+        np.testing.assert_allclose(rois.grad, np.load(folder / "gradients1.npy"), atol=1e-5)
+
+    def test_a_box_over_whole_cells_is_average_pooling(self):
+        features = torch.rand(2, 3, 16, 14)
+        pooled = precise_roi_pool(features, torch.tensor([[[0.0, 0, 14, 14]]] * 2), bins=7, scale=0.5)
+        expected = torch.nn.functional.avg_pool2d(features[:, :, :8, :8], 2, 1)
+        torch.testing.assert_close(pooled[:, 0], expected, rtol=0, atol=1e-6)
+
+    def test_nothing_lies_outside_and_an_empty_box_gives_zero(self):
+        ones = torch.ones(1, 1, 4, 4)
+        boxes = torch.tensor([[[-20.0, -20, -10, -10], [1, 1, 1, 3], [1, 1, 2, 2], [2.5, 1, 4.5, 2]]])
+        pooled = precise_roi_pool(ones, boxes, bins=1, scale=1.0)[0, :, 0, 0, 0]
+        # the last box leaves the map at 3: up to there 1 (from 2.5), then the falling half of one hat (area 1/2)
+        torch.testing.assert_close(pooled, torch.tensor([0.0, 0.0, 1.0, (0.5 + 0.5) / 2]))
+
+    def test_gradients_in_features_and_boxes_are_exact(self):
+        torch.manual_seed(0)
+        features = torch.rand(1, 2, 5, 6, dtype=torch.float64, requires_grad=True)
+        box = torch.tensor([[[1.3, 0.7, 8.1, 7.2], [0.2, 3.4, 6.6, 9.9]]], dtype=torch.float64, requires_grad=True)
+        assert torch.autograd.gradcheck(lambda f, b: precise_roi_pool(f, b, bins=2, scale=0.5), (features, box))
+
+
+class TestTargetModel:
+    def test_the_filter_is_a_convolution_with_padding_and_its_gradient_the_transpose(self):
+        torch.manual_seed(0)
+        features, w = torch.randn(3, 2, 5, 7, 6, dtype=torch.float64), torch.randn(2, 5, 4, 4, dtype=torch.float64)
+        scores = apply_filter(features, w)
+        for s in range(2):
+            direct = torch.nn.functional.conv2d(features[:, s], w[s : s + 1], padding=2)[:, 0]
+            torch.testing.assert_close(scores[:, s], direct)
+        r = torch.randn_like(scores)
+        torch.testing.assert_close((filter_gradient(features, r, 4) * w).sum(), (scores * r).sum())
+
+    def test_the_norm_is_independent_of_scale_and_size(self):
+        norm = InstanceL2Norm(0.25)
+        for shape in [(2, 8, 5, 5), (2, 3, 9, 4)]:
+            assert norm(7 * torch.randn(shape)).square().mean(dim=(1, 2, 3)).tolist() == pytest.approx(
+                [0.0625] * 2, rel=1e-4
+            )
+
+    def test_initial_label_and_mask_are_the_published_ones(self):
+        optimizer = GaussNewton(TargetModelConfig(), stride=16, sigma_cells=0.25 / 6 * 22)
+        label = optimizer.label_map_predictor.weight.detach().flatten()
+        assert label[:3].tolist() == pytest.approx([1, 0.994067, 0.976479], abs=1e-6)
+        logits = optimizer.target_mask_predictor[0].weight.detach().flatten()
+        assert [float(logits[b]) for b in (0, 20, 99)] == pytest.approx([2.892083, 0, -3], abs=1e-5)
+        assert sum(p.numel() for p in optimizer.parameters()) == 302
+
+    def test_distances_interpolate_between_bins_and_saturate(self):
+        code = distance_bins(torch.tensor([[0.0, 0.0]]), (1, 4), bins=5, bin_cells=0.8)[0, :, 0]
+        # distances 0, 1.25, 2.5, 3.75 bins: the last bin is number 4
+        torch.testing.assert_close(
+            code.T, torch.tensor([[1, 0, 0, 0, 0], [0, 0.75, 0.25, 0, 0], [0, 0, 0.5, 0.5, 0], [0, 0, 0, 0.25, 0.75]])
+        )
+
+    @pytest.mark.real
+    @pytest.mark.parametrize("case", ["plain", "sw_iter10", "learned"])
+    def test_gauss_newton_iterates_and_losses_agree_with_the_published_code(self, reference, case):
+        z = np.load(reference / "gn_optimizer.npz")
+        optimizer = GaussNewton(TargetModelConfig(), stride=16, sigma_cells=0.25 / 6 * 22)
+        if case == "learned":
+            optimizer.load_state_dict({k.removeprefix("learned."): tensor(z[k]) for k in z if k.startswith("learned.")})
+        weighted = case == "sw_iter10"
+        with torch.no_grad():
+            filters, losses = optimizer(
+                tensor(z["w0"]), tensor(z["feat"]), tensor(z["bb"]),
+                sample_weight_nS=tensor(z["sample_weight"]) if weighted else None, iterations=10 if weighted else 5,
+            )  # fmt: skip
+        np.testing.assert_allclose(losses, z[f"loss_{case}"], rtol=1e-4)
+        np.testing.assert_allclose(torch.stack(filters), z[f"iter_{case}"], atol=1e-4)
+
+    @pytest.mark.real
+    def test_distances_agree_with_the_published_code(self, reference):
+        z = np.load(reference / "gn_optimizer.npz")
+        centre = tensor(z["center_yx"]).flip(-1)
+        code = distance_bins(centre[:1], (23, 23), bins=100, bin_cells=0.1)[0]
+        np.testing.assert_allclose(code, z["distance_map0"], atol=1e-4)
+
+    @pytest.mark.real
+    def test_labels_and_losses_agree_with_the_published_code(self, reference):
+        z = {name: tensor(array) for name, array in np.load(reference / "labels_losses.npz").items()}
+        boxes = z["target_bb"]
+        centre = (boxes[:, :2] + boxes[:, 2:] / 2) / 16
+        label = gaussian_label(centre, (23, 23), 0.25 / 6 * 22)
+        torch.testing.assert_close(label, z["label"], atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(
+            torch.stack([hinge_loss(s, y) for s, y in zip(z["scores"], z["label"], strict=True)]), z["lbhinge"]
+        )
+        torch.testing.assert_close(hinge_loss(z["scores"], z["label"]), z["lbhinge_all"])
+        torch.testing.assert_close(score_kl_loss(z["scores"], z["label_density"]), z["klgrid"])
+
+    @pytest.mark.parametrize("kind", [GaussNewton, Newton])
+    def test_each_step_lowers_the_loss_against_the_true_gradient(self, kind):
+        torch.manual_seed(0)
+        config = TargetModelConfig(features=6, step_damping=0.0)
+        optimizer = kind(config, stride=16, sigma_cells=1.0).double()
+        features = torch.randn(4, 2, 6, 9, 9, dtype=torch.float64)
+        boxes = torch.tensor([[[60.0, 60, 30, 24], [70, 50, 20, 20]]] * 4, dtype=torch.float64)
+        start = 0.01 * torch.randn(2, 6, 4, 4, dtype=torch.float64)
+        with torch.no_grad():
+            filters, losses = optimizer(start, features, boxes, iterations=6)
+        assert (losses[1:] < losses[:-1]).all()
+        w = start.clone().requires_grad_()
+        loss = optimizer(w, features, boxes, iterations=0)[1].sum()
+        gradient = torch.autograd.grad(loss, w)[0]
+        for s in range(2):  # each sequence takes a step of its own length along its own gradient
+            cosine = torch.cosine_similarity((start - filters[1])[s].flatten(), gradient[s].flatten(), dim=0)
+            assert cosine == pytest.approx(1.0, abs=1e-9)
+
+    def test_newton_takes_the_exact_minimum_of_its_quadratic_model(self):
+        torch.manual_seed(0)
+        optimizer = Newton(TargetModelConfig(first_step=1.0), stride=16, sigma_cells=1.0).double()
+        features, w = torch.randn(2, 1, 3, 5, 5, dtype=torch.float64), torch.zeros(1, 3, 4, 4, dtype=torch.float64)
+        boxes = torch.tensor([[[30.0, 30, 20, 20]]] * 2, dtype=torch.float64)
+
+        def loss(vector):
+            return optimizer(vector.view_as(w), features, boxes, iterations=0)[1].sum()
+
+        g = torch.autograd.functional.jacobian(loss, w.flatten())
+        hessian = torch.autograd.functional.hessian(loss, w.flatten())
+        step = g @ g / (g @ hessian @ g)
+        with torch.no_grad():
+            filters, _ = optimizer(w, features, boxes, iterations=1)
+        torch.testing.assert_close(filters[1].flatten(), -step * g)
+
+
+class TestBoxRegression:
+    def test_relative_boxes_go_back(self):
+        boxes = torch.tensor([[3.0, -2, 10, 4], [0, 0, 1, 30]])
+        norm = torch.tensor([5.0, 7])
+        relative = box_regression.to_relative(boxes, norm)
+        torch.testing.assert_close(relative[0], torch.tensor([8 / 5, 0.0, math.log(10), math.log(4)]))
+        torch.testing.assert_close(box_regression.from_relative(relative, norm), boxes)
+
+    @pytest.mark.real
+    def test_densities_and_losses_agree_with_the_published_code(self, reference):
+        z = {name: tensor(array) for name, array in np.load(reference / "labels_losses.npz").items()}
+        proposals, box = z["proposals"], z["target_bb"][0]
+        relative = box_regression.to_relative(proposals, box[2:])
+        torch.testing.assert_close(relative, z["rel"])
+        torch.testing.assert_close(
+            box_regression.from_relative(relative, box[2:]), z["rect_back"], rtol=1e-4, atol=1e-3
+        )
+        offset = relative - box_regression.to_relative(box, box[2:])
+        torch.testing.assert_close(box_regression.mixture_density(offset), z["proposal_density"], rtol=1e-3, atol=1e-6)
+        torch.testing.assert_close(box_regression.normal_density(offset, 0.05), z["gt_density"], rtol=1e-3, atol=1e-6)
+        q, p = z["proposal_density"][None], z["gt_density"][None]
+        torch.testing.assert_close(box_regression.box_kl_loss(z["bb_scores"], q, p).mean(), z["klreg"])
+        torch.testing.assert_close(box_regression.box_kl_loss(torch.zeros(1, 128), q, p).mean(), z["klreg_zero"])
+
+    def test_proposals_are_centred_on_the_label_and_a_perfect_score_has_a_low_loss(self):
+        box = torch.tensor([[40.0, 30, 20, 10]])
+        proposals, q, p = box_regression.draw_proposals(box, 20000, torch.Generator().manual_seed(0))
+        relative = box_regression.to_relative(proposals, box[:, None, 2:]) - box_regression.to_relative(box, box[:, 2:])
+        std = math.sqrt((0.05**2 + 0.5**2) / 2)
+        assert relative.mean(dim=1).abs().max() < 0.02 and relative.std(dim=1) == pytest.approx(
+            torch.full((1, 4), std), rel=0.05
+        )
+        assert box_regression.box_kl_loss(p.clamp(min=1e-30).log(), q, p).item() == pytest.approx(-5.93, abs=0.4)
+        assert (p / q).mean().item() == pytest.approx(1, abs=0.1)
+
+    def test_overlap_by_hand(self):
+        a, b = torch.tensor([0.0, 0, 4, 4]), torch.tensor([[2.0, 0, 4, 4], [4, 4, 1, 1], [1, 1, 2, 2]])
+        assert box_regression.overlap(a, b).tolist() == pytest.approx([8 / 24, 0, 0.25])
+
+
+@pytest.mark.parametrize(("config", "parameters"), [(RESNET18, 11_689_512), (RESNET50, 25_557_032)])
+def test_resnets_have_the_public_checkpoints_parameters(config, parameters):
+    with torch.device("meta"):
+        network = ResNet(config)
+        assert sum(p.numel() for p in network.parameters()) == parameters
+        keys = set(network.state_dict())
+        assert {
+            "conv1.weight",
+            "bn1.running_mean",
+            "layer2.0.downsample.1.weight",
+            "layer4.1.bn2.bias",
+            "fc.weight",
+        } <= keys
+        fine, coarse = network(torch.empty(1, 3, 96, 128))
+    assert fine.shape == (1, config.channels(2), 12, 16) and coarse.shape == (1, config.channels(3), 6, 8)

@@ -1,0 +1,91 @@
+"""Prompts for videos of an archive, and annotating with them."""
+
+import json
+
+import numpy as np
+import pytest
+from tests.test_template_tracking import PROMPT, tiny
+
+from specktrack.annotate import annotate_here
+from specktrack.annotate.plan import Cutting, cut
+from specktrack.annotate.prompts import parse_prompt, prompts_of
+from specktrack.errors import ConfigError
+from specktrack.schema import Box, Prompt, VideoRef
+from specktrack.storage import stat
+from specktrack.video import probe, write_video
+
+VIDEOS = [VideoRef(uri=f"file:///archive/{name}", etag="1", size_bytes=1) for name in ("a.mp4", "b.mp4", "frames/")]
+A = Prompt(frame=2, box=Box(cx_px=10.5, cy_px=20, w_px=4, h_px=5))
+
+
+def test_one_video_takes_its_prompt_from_the_command_line():
+    assert prompts_of("2,10.5,20,4,5", VIDEOS[:1]) == {VIDEOS[0].uri: A}
+    assert prompts_of(None, VIDEOS) == {}
+
+
+def test_a_file_names_videos_by_name_path_or_uri(tmp_path):
+    lines = "video,frame,cx,cy,w,h\na.mp4,2,10.5,20,4,5\n/archive/b.mp4, 0,1,2,3,4\nframes,7,1,2,3,4\n"
+    (tmp_path / "p.csv").write_text(lines)
+    found = prompts_of(str(tmp_path / "p.csv"), VIDEOS)
+    assert found[VIDEOS[0].uri] == A and [found[v.uri].frame for v in VIDEOS] == [2, 0, 7]
+    entries = [{"video": v.uri, "frame": 1, "cx": 1, "cy": 2, "w": 3, "h": 4} for v in VIDEOS]
+    (tmp_path / "p.json").write_text(
+        json.dumps([{**entry, "video": entry["video"].rstrip("/")} for entry in entries[:2]])
+    )
+    assert {p.frame for p in prompts_of(str(tmp_path / "p.json"), VIDEOS[:2]).values()} == {1}
+
+
+@pytest.mark.parametrize(("text", "message"), [
+    ("1,2,3", r"not a prompt: '1,2,3'; write frame,cx,cy,w,h in source px"),
+    ("1,2,3,0,5", r"not a prompt, w: input should be greater than 0: '0'"),
+    ("-1,2,3,4,5", r"not a prompt, frame: input should be greater than or equal to 0"),
+    ("1,x,3,4,5", r"not a prompt, cx: input should be a valid number.*'x'"),
+    ("1,,3,4,5", r"a prompt lacks values: \['cx'\]"),
+])  # fmt: skip
+def test_a_wrong_prompt_is_explained(text, message):
+    with pytest.raises(ConfigError, match=message):
+        parse_prompt(text)
+
+
+def test_a_wrong_file_is_explained(tmp_path):
+    with pytest.raises(ConfigError, match=r"one prompt for 3 videos.*give a CSV file with video,frame,cx,cy,w,h"):
+        prompts_of("0,1,2,3,4", VIDEOS)
+    path = tmp_path / "p.csv"
+    path.write_text("video,frame,cx,cy,w,h\na.mp4,2,10.5,20,4,5\n")
+    with pytest.raises(ConfigError, match=r"2 of 3 videos have no prompt: 'file:///archive/b.mp4'.*add a line"):
+        prompts_of(str(path), VIDEOS)
+    path.write_text("video,frame,cx,cy,w,h\na.mp4,2,10.5,20,4,5\na.mp4,2,10.5,20,4,5\n")
+    with pytest.raises(ConfigError, match=r"two prompts for one video: 'a.mp4'.*entry 2"):
+        prompts_of(str(path), VIDEOS[:1])
+    path.write_text("name;frame\n")
+    (tmp_path / "p.json").write_text("{")
+    with pytest.raises(ConfigError, match=r"not a file of prompts.*columns: video,frame,cx,cy,w,h"):
+        prompts_of(str(tmp_path / "p.json"), VIDEOS)
+
+
+@pytest.fixture(scope="module")
+def video_file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("video") / "match.mp4"
+    draw = np.random.default_rng(1)
+    write_video(path, list(draw.integers(0, 255, (12, 72, 96, 3), dtype=np.uint8)), fps=30, wh=(96, 72))
+    return path
+
+
+def test_a_video_with_a_prompt_stays_one_clip(video_file):
+    ref = stat(video_file.as_uri())
+    info = probe(ref)
+    whole = Cutting(stride=1, lead=None, clip_s=0.1, attempts=None, prompts={ref.uri: PROMPT})
+    (clip,) = cut(ref, info, whole)
+    assert (clip.start, clip.stop, clip.prompt) == (0, 12, PROMPT)
+    late = Cutting(stride=1, lead=None, clip_s=0.1, attempts=None, prompts={ref.uri: Prompt(frame=12, box=PROMPT.box)})
+    with pytest.raises(ConfigError, match=r"the prompt's frame is not among the video's 12: 12"):
+        cut(ref, info, late)
+
+
+def test_annotating_with_a_template_model_gives_a_row_per_frame_with_boxes(video_file):
+    rows = annotate_here(video_file, model=tiny(), prompt="3,30,36,10,8", device="cpu")
+    assert rows["frame"].to_pylist() == list(range(12))
+    assert rows["w"][3].as_py() == 10 and rows["h"][3].as_py() == 8 and rows["x"][2].as_py() is None
+    assert set(rows["provenance"].to_pylist()) == {"tracked"}
+    with pytest.raises(ConfigError, match="follows what a prompt shows"):
+        annotate_here(video_file, model=tiny(), device="cpu")

@@ -1,0 +1,181 @@
+"""Following from a prompt: decisions, memory and boxes by hand; sessions on tiny random networks."""
+
+import numpy as np
+import pytest
+import torch
+
+from specktrack.errors import ConfigError
+from specktrack.frames import FrameBatch, Viewport, concat
+from specktrack.models import build, network_config
+from specktrack.models.checkpoint import Model, ModelCard
+from specktrack.models.template_entries import BackboneConfig, OnlineConfig
+from specktrack.schema import Box, Prompt
+from specktrack.tracking import make_tracker, open_session
+from specktrack.tracking.localise import State, localise
+from specktrack.tracking.region import Region
+from specktrack.tracking.samples import SampleMemory, prompt_samples, variations
+
+ONLINE = OnlineConfig()
+
+
+def tiny(name="super-dimp", **values):
+    """An untrained network of a few thousand weights, and few online steps."""
+    newton = name == "prdimp50"
+    backbone = BackboneConfig(
+        block="basic", depths=(1, 1, 1), widths=(8, 8, 16), stem_pool=False, classes=0, frozen_stages=0
+    )
+    target = network_config(name).target_model.model_copy(update={"features": 16})
+    config = network_config({
+        "name": name, "input_wh": [64, 64], "search_area": 4.0, "backbone": backbone.model_dump(),
+        "target_model": target.model_dump(), "box_head": {"prediction": [8, 8], "hidden": [8, 8]},
+        "online": {
+            "first_iterations": 6, "memory": 24, "box_steps": 2, "dropouts": 1,
+            "softmax": newton, "lost_below": 0.0 if newton else 0.05,
+        },
+        **values,
+    })  # fmt: skip
+    torch.manual_seed(0)
+    return Model(build(config).eval(), ModelCard(name="random", network=config))
+
+
+class TestLocalise:
+    def scores(self, *peaks):
+        scores = np.zeros((23, 23), np.float32)
+        for x, y, score in peaks:
+            scores[y, x] = score
+        return scores
+
+    def at(self, *peaks, previous=(11.0, 11.0)):
+        return localise(self.scores(*peaks), target_wh_cells=(3.7, 3.7), previous_xy_cells=previous, config=ONLINE)
+
+    def test_one_peak_is_the_target(self):
+        peak = self.at((14, 9, 0.9))
+        assert (peak.state, peak.xy_cells, peak.score) == (State.NORMAL, (14, 9), pytest.approx(0.9))
+
+    def test_a_low_peak_is_none(self):
+        assert self.at((14, 9, 0.2)).state is State.LOST
+
+    def test_a_second_peak_within_the_neighbourhood_does_not_count(self):
+        # 2.2 x 3.7 = 8.14 cells: 4.07 to either side
+        assert self.at((11, 11, 0.9), (15, 11, 0.85)).state is State.NORMAL
+        assert self.at((11, 11, 0.9), (16, 11, 0.6)).state is State.DISTRACTOR
+
+    def test_of_two_equal_peaks_the_near_one_is_the_target(self):
+        near_first, far_first = self.at((11, 11, 0.9), (22, 11, 0.8)), self.at((22, 11, 0.9), (11, 11, 0.8))
+        assert (near_first.state, near_first.xy_cells) == (State.DISTRACTOR, (11, 11))
+        assert (far_first.state, far_first.xy_cells) == (State.DISTRACTOR, (11, 11))
+        assert far_first.score == pytest.approx(0.8)
+
+    def test_two_near_peaks_leave_it_uncertain(self):
+        assert self.at((11, 11, 0.9), (18, 11, 0.8)).state is State.UNCERTAIN
+
+    def test_a_weak_second_peak_below_the_floor_is_no_distractor(self):
+        assert self.at((11, 11, 0.3), (20, 11, 0.2)).state is State.NORMAL
+
+
+class TestMemory:
+    def memory(self, capacity=20):
+        return SampleMemory(torch.zeros(15, 1, 1, 1), torch.ones(15, 4), OnlineConfig(memory=capacity))
+
+    def add(self, memory, rate=0.01, value=1.0):
+        memory.add(torch.full((1, 1, 1), value), torch.ones(4), learning_rate=rate)
+
+    def test_a_new_sample_weighs_the_learning_rate_and_the_next_a_little_more(self):
+        memory = self.memory()
+        self.add(memory)
+        assert float(memory.weights[15]) == pytest.approx(0.01 / (1 / 0.99 + 0.01))  # 0.01 beside the grown others
+        self.add(memory)
+        assert float(memory.weights[16] / memory.weights[15]) == pytest.approx(1 / 0.99)
+        assert float(memory.weights.sum()) == pytest.approx(1)
+
+    def test_the_prompts_samples_keep_a_quarter(self):
+        memory = self.memory(capacity=50)
+        for _ in range(400):
+            self.add(memory, rate=0.02)
+        assert memory.weights[:15].tolist() == pytest.approx([0.25 / 15] * 15, rel=1e-4)
+        assert float(memory.weights.sum()) == pytest.approx(1, rel=2e-3)
+
+    def test_the_least_important_sample_makes_room_and_the_prompts_stay(self):
+        memory = self.memory(capacity=18)
+        for value in range(1, 6):
+            self.add(memory, value=float(value))
+        features, _, weights = memory.samples()
+        assert features.flatten().tolist() == [0.0] * 15 + [4.0, 5.0, 3.0] and len(weights) == 18
+
+
+def test_the_prompt_gives_15_samples_with_its_box_shifted_alike():
+    ways = variations(ONLINE, 64, torch.Generator().manual_seed(0))
+    assert len(ways) + ONLINE.dropouts == 15 and ways[1].shift_xy == (19, 19) and ways[2].shift_xy == (-19, 19)
+    box = Box(cx_px=40, cy_px=40, w_px=6, h_px=6)
+    frame = np.zeros((80, 80, 3), np.uint8)
+    frame[37:44, 37:44] = 255
+    region = Region.around((40, 40), 64, (80, 80), 128, border="replicate", most_shrink=1.0)
+    pictures, boxes = prompt_samples(region.cut(frame), region, box, ways)
+    assert pictures.shape == (13, 3, 64, 64)
+    ys, xs = torch.meshgrid(torch.arange(64) + 0.5, torch.arange(64) + 0.5, indexing="ij")
+    for picture, (x, y, w, h) in zip(pictures[:, 0], boxes, strict=True):
+        centroid = ((picture * xs).sum() / picture.sum(), (picture * ys).sum() / picture.sum())
+        assert [float(c) for c in centroid] == pytest.approx([float(x + w / 2), float(y + h / 2)], abs=0.15)
+
+
+FRAMES, W, H = 30, 96, 72
+PROMPT = Prompt(frame=3, box=Box(cx_px=30, cy_px=36, w_px=10, h_px=8))
+
+
+@pytest.fixture(scope="module")
+def video():
+    """A textured thing on noise, two px to the right in each frame."""
+    draw = np.random.default_rng(0)
+    ground, thing = draw.integers(60, 120, (H, W, 3)), draw.integers(0, 255, (8, 10, 3))
+    frames = np.tile(ground, (FRAMES, 1, 1, 1))
+    for t in range(FRAMES):
+        x = 19 + 2 * t
+        frames[t, 32:40, x : x + 10] = thing
+    return frames.astype(np.uint8)
+
+
+def rows(model, video, batch_frames, prompt=PROMPT):
+    session = open_session(model, prompt=prompt, device="cpu")
+    parts = []
+    for i in range(0, len(video), batch_frames):
+        frame = np.arange(i, min(len(video), i + batch_frames))
+        parts.append(session.push(FrameBatch(video[frame], frame, frame / 30, Viewport((W, H), (W, H)))))
+    return concat([*parts, session.finish()])
+
+
+@pytest.mark.parametrize("name", ["super-dimp", "prdimp50", "atom"])
+def test_rows_do_not_depend_on_batches(name, video):
+    model = tiny(name)
+    whole = rows(model, video, FRAMES)
+    assert whole.frame.tolist() == list(range(FRAMES)) and not whole.present[:3].any()
+    assert (whole.provenance == "tracked").all() and whole.score[3] == 1
+    np.testing.assert_allclose(whole.wh_px[3], (10, 8))
+    again = rows(model, video, 7)
+    np.testing.assert_array_equal(again.xy_px, whole.xy_px)
+    np.testing.assert_array_equal(again.wh_px, whole.wh_px)
+
+
+@pytest.mark.parametrize("name", ["super-dimp", "atom"])
+def test_a_target_model_follows_even_on_untrained_features(name, video):
+    online = {"first_iterations": 30, "memory": 24, "box_steps": 0, "lost_below": 0.05, "dropouts": 1}
+    track = rows(tiny(name, online=online), video, FRAMES)
+    truth = 19 + 2 * np.arange(FRAMES) + 4.5
+    assert track.present[3:].all() and np.abs(track.xy_px[3:, 0] - truth[3:]).max() < 7  # a cell is 4.4 px
+    assert np.abs(track.xy_px[3:, 1] - 35.5).max() < 7 and (track.wh_px[3:] == (10, 8)).all()
+
+
+def test_a_session_without_a_prompt_or_with_an_impossible_one_says_so(video):
+    model = tiny()
+    with pytest.raises(ConfigError, match=r"follows what a prompt shows: 'random'; give a frame and a box"):
+        open_session(model, device="cpu")
+    outside = Prompt(frame=0, box=Box(cx_px=500, cy_px=10, w_px=5, h_px=5))
+    with pytest.raises(ConfigError, match=r"lies outside the frame.*96x72"):
+        rows(model, video[:1], 1, outside)
+    with pytest.raises(ConfigError, match=r"the video ends before the prompt's frame: 40"):
+        rows(model, video[:2], 2, Prompt(frame=40, box=PROMPT.box))
+
+
+def test_a_template_tracker_sees_source_px_and_needs_all_frames_since_its_prompt():
+    tracker = make_tracker(tiny(), device="cpu")
+    assert tracker.viewport((1920, 1080)) == Viewport((1920, 1080), (1920, 1080))
+    assert tracker.lead is None and tracker.stride == 1 and tracker.config.first_iterations == 6

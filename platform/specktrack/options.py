@@ -51,6 +51,11 @@ VERBS: Mapping[str, Verb] = {
         "specktrack.training:train",
         recipes="specktrack.training:recipe_path",
     ),
+    "train-search": Verb(
+        "Train a search network, which finds a template's target in whole frames.",
+        "specktrack.training.search_config:SearchTrainConfig",
+        "specktrack.training.search:train_search",
+    ),
     "evaluate": Verb(
         "Compare a model, or rows that exist, with labels.",
         "specktrack.evaluate:EvaluateConfig",

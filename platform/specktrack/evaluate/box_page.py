@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from specktrack.evaluate.box_report import BoxReport, BoxScores, TrackerEvaluation
+from specktrack import page
+from specktrack.evaluate.box_report import BoxReport, TrackerEvaluation
 
 _COLOURS = (
     "#d62728",
@@ -56,37 +57,33 @@ def plots(report: BoxReport) -> dict[str, str]:
     }
 
 
-def page(report: BoxReport, sequences: Sequence[Mapping[str, Any]]) -> str:
-    """The whole evaluation as one HTML page without scripts or links; ``sequences`` are the rows per sequence."""
+def report_page(report: BoxReport, sequences: Sequence[Mapping[str, Any]]) -> str:
+    """The whole evaluation as one HTML page; ``sequences`` are the rows per sequence."""
     counted = f"{report.sequences} sequences ({report.tiny} tiny by LaTOT's rule), {report.frames} labels"
-    parts = [
-        f"<h1>{escape(report.data.rstrip('/').rpartition('/')[2])}, protocol {report.protocol}</h1>",
-        f"<p>{counted}; precision at {report.precision_px} px. Best by tracker first.</p>",
+    best = report.trackers[0]
+    headings = ("success_auc", "precision", "normalised_precision_auc")
+    headline = {_COLUMNS[key]: getattr(best, key) for key in headings}
+    captions = {"success": "success", "precision": "precision", "normalised_precision": "normalised precision"}
+    return page.document(
+        f"{len(report.trackers)} trackers on {report.data.rstrip('/').rpartition('/')[2]}",
+        f"protocol {report.protocol}; {counted}; precision at {report.precision_px} px; labels {report.data}",
         *_doubts(report),
-        _table(["tracker", *_COLUMNS.values()], [[t.tracker, *_numbers(t, _COLUMNS)] for t in report.trackers]),
-        "".join(f"<figure>{drawing}</figure>" for drawing in plots(report).values()),
-    ]
-    for key in ("success_auc", "precision", "normalised_precision_auc"):
-        parts += [f"<h2>{_COLUMNS[key].capitalize()} by attribute</h2>", _by_attribute(report, key)]
-    parts += ["<h2>Pointing by size of the label</h2>", _by_size(report), *_checks(report)]
-    parts += ["<h2>Sequences</h2>", _by_sequence(report, sequences)]
-    return (
-        f"<!doctype html><html lang=en><meta charset=utf-8><title>Evaluation</title>{_STYLE}{''.join(parts)}</html>\n"
+        page.cards({f"best of {len(report.trackers)}": best.tracker, **headline}),
+        page.section("Trackers", _trackers(report), note="Best first."),
+        page.section("Plots", *(page.figure(drawing, captions[name]) for name, drawing in plots(report).items())),
+        page.section(
+            "By attribute",
+            *(page.subsection(_COLUMNS[key].capitalize(), _by_attribute(report, key)) for key in headings),
+            note=_checks(report),
+        ),
+        page.section("Pointing by size of the label", _by_size(report)),
+        page.section("Sequences", _by_sequence(report, sequences), note="Success AUC."),
     )
 
 
-_STYLE = (
-    "<style>body{font:15px/1.45 system-ui,sans-serif;margin:2rem auto;max-width:80rem;padding:0 1rem;color:#222}"
-    "table{border-collapse:collapse;margin:.5rem 0 1.5rem;font-variant-numeric:tabular-nums}"
-    "td,th{padding:.15rem .7rem;border-bottom:1px solid #ddd;text-align:right}"
-    "td:first-child,th:first-child{text-align:left}td.best{font-weight:700}"
-    "figure{display:inline-block;margin:0 1rem 1rem 0}"
-    ".doubt{background:#fff4d6;padding:.4rem .8rem}</style>"
-)
-
-
-def _numbers(scores: BoxScores, columns: Mapping[str, str]) -> list[float | None]:
-    return [getattr(scores, name) for name in columns]
+def _trackers(report: BoxReport) -> str:
+    rows = [[tracker.tracker, *(getattr(tracker, name) for name in _COLUMNS)] for tracker in report.trackers]
+    return page.table(["tracker", *_COLUMNS.values()], rows)
 
 
 def _doubts(report: BoxReport) -> list[str]:
@@ -101,7 +98,7 @@ def _doubts(report: BoxReport) -> list[str]:
             f"{tracker.held_frames} predictions that are no box": tracker.held_frames,
         }
         if told := [text for text, number in faults.items() if number]:
-            found.append(f"<p class=doubt>{escape(tracker.tracker)}: {'; '.join(told)}.</p>")
+            found.append(page.doubt(f"{tracker.tracker}: {'; '.join(told)}."))
     return found
 
 
@@ -111,26 +108,26 @@ def _by_attribute(report: BoxReport, key: str) -> str:
     rows: list[list[Any]] = [
         [t.tracker, getattr(t, key), *(getattr(t.by_attribute[name], key) for name in names)] for t in report.trackers
     ]
-    return _table(head, rows)
+    return page.table(head, rows)
 
 
 def _by_size(report: BoxReport) -> str:
     used = [i for i, bucket in enumerate(report.trackers[0].pointing_by_size) if bucket.frames]
     sizes = report.trackers[0].pointing_by_size
     head = ["tracker", *(f"{sizes[i].size} ({sizes[i].frames})" for i in used)]
-    return _table(head, [[t.tracker, *(_ratio(t, i) for i in used)] for t in report.trackers])
+    return page.table(head, [[t.tracker, *(_ratio(t, i) for i in used)] for t in report.trackers])
 
 
 def _ratio(tracker: TrackerEvaluation, bucket: int) -> float:
     return tracker.pointing_by_size[bucket].hits / tracker.pointing_by_size[bucket].frames
 
 
-def _checks(report: BoxReport) -> list[str]:
-    return [
-        f"<p>{check.attribute}: labelled in {check.labelled} sequences, by its definition in {check.computed}; "
-        f"they differ in {len(check.differ)}.</p>"
+def _checks(report: BoxReport) -> str:
+    return " ".join(
+        f"{check.attribute}: labelled in {check.labelled} sequences, by its definition in {check.computed}; "
+        f"they differ in {len(check.differ)}."
         for check in report.attribute_checks
-    ]
+    )
 
 
 def _by_sequence(report: BoxReport, sequences: Sequence[Mapping[str, Any]]) -> str:
@@ -140,30 +137,15 @@ def _by_sequence(report: BoxReport, sequences: Sequence[Mapping[str, Any]]) -> s
     for row in sequences:
         cells.setdefault(row["sequence"], {})[row["tracker"]] = row["success_auc"]
     rows: list[list[Any]] = [[sequence, *(found[name] for name in names)] for sequence, found in cells.items()]
-    return _table(["sequence, success AUC", *names], rows, best_in_row=True)
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[Any]], *, best_in_row: bool = False) -> str:
-    """Numbers with three digits; the best of each column (or row) is bold where there is something to compare."""
-    lines = ["<tr>" + "".join(f"<th>{escape(name)}</th>" for name in head) + "</tr>"]
-    for row in rows:
-        cells = []
-        for i, value in enumerate(row):
-            rivals = row[1:] if best_in_row else [other[i] for other in rows]
-            known = [rival for rival in rivals if isinstance(rival, float)]
-            best = min(known, default=None) if head[i] == "frames lost" else max(known, default=None)
-            mark = " class=best" if isinstance(value, float) and len(known) > 1 and value == best else ""
-            text = f"{value:.3f}" if isinstance(value, float) else "-" if value is None else escape(str(value))
-            cells.append(f"<td{mark}>{text}</td>")
-        lines.append(f"<tr>{''.join(cells)}</tr>")
-    return f"<table>{''.join(lines)}</table>"
+    return page.table(["sequence", *names], rows)
 
 
 def _plot(title: str, x_label: str, x: np.ndarray, curves: Mapping[str, tuple[float, Sequence[float]]]) -> str:
     """Curves over a grid, the best first in the legend with its score."""
     ranked = sorted(curves.items(), key=lambda item: item[1][0], reverse=True)
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{_LEFT + _WIDTH + _SIDE}" height="{_TOP + _HEIGHT + 50}" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_LEFT + _WIDTH + _SIDE} {_TOP + _HEIGHT + 50}" '
+        f'width="{_LEFT + _WIDTH + _SIDE}" height="{_TOP + _HEIGHT + 50}" '
         'font-family="sans-serif" font-size="12">',
         f'<text x="{_LEFT + _WIDTH / 2}" y="20" text-anchor="middle" font-size="15">{escape(title)}</text>',
     ]

@@ -94,7 +94,7 @@ def _score(sequence: BoxSequence, results: Sequence[Results], protocol: BoxProto
 
 
 def _write(store: Store, report: BoxReport, scores: Iterable[Scored]) -> None:
-    from specktrack.evaluate.box_page import page, plots
+    from specktrack.evaluate.box_page import plots, report_page
 
     rows = [_row(score) for score in scores]
     sink = pa.BufferOutputStream()
@@ -102,7 +102,7 @@ def _write(store: Store, report: BoxReport, scores: Iterable[Scored]) -> None:
     store.put("sequences.parquet", sink.getvalue().to_pybytes())
     for name, drawing in plots(report).items():
         store.put(f"{name}.svg", drawing.encode())
-    store.put("report.html", page(report, rows).encode())
+    store.put("report.html", report_page(report, rows).encode())
     store.put("evaluation.json", report.model_dump_json(indent=2).encode())
 
 

@@ -14,6 +14,7 @@ from specktrack.config import explain
 from specktrack.errors import ConfigError
 from specktrack.models.entry import NetworkConfig
 from specktrack.models.repair_entries import InpaintNetConfig
+from specktrack.models.search_entries import GlobalSearchConfig
 from specktrack.models.template_entries import TEMPLATE_ENTRIES, TEMPLATE_VARIANTS
 from specktrack.models.tracknet_entries import (
     TrackNetV1Config,
@@ -53,6 +54,7 @@ _ENTRIES: tuple[type[NetworkConfig], ...] = (
     SpeckNetConfig,
     InpaintNetConfig,
     *TEMPLATE_ENTRIES,
+    GlobalSearchConfig,
 )
 ZOO = {entry.model_fields["name"].default: entry for entry in _ENTRIES}
 """Every network by name."""

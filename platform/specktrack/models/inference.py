@@ -1,6 +1,7 @@
 """A trained network made ready to run: batch norm folded, channels last, bf16 where the processor has it."""
 
 import copy
+from typing import TypeVar
 
 import torch
 from torch import nn
@@ -8,7 +9,10 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from specktrack import heatmap
 from specktrack.models.heatmap_network import HeatmapNetwork
+from specktrack.models.network import Network
 from specktrack.models.windowed_entries import Decoding
+
+AnyNetwork = TypeVar("AnyNetwork", bound=Network)
 
 
 def fast_dtype(device: torch.device) -> torch.dtype:
@@ -49,7 +53,7 @@ class Detector:
         return xy.cpu(), score.cpu()
 
 
-def channels_last(network: HeatmapNetwork) -> HeatmapNetwork:
+def channels_last(network: AnyNetwork) -> AnyNetwork:
     """``network`` itself with its convolution weights in channels-last order, which every fast kernel wants."""
     for parameter in network.parameters():
         if parameter.ndim == 4:
@@ -57,7 +61,7 @@ def channels_last(network: HeatmapNetwork) -> HeatmapNetwork:
     return network
 
 
-def fold_batch_norm(network: HeatmapNetwork) -> HeatmapNetwork:
+def fold_batch_norm(network: AnyNetwork) -> AnyNetwork:
     """A copy in evaluation mode in which every batch norm that directly follows its convolution is folded into it."""
     folded = copy.deepcopy(network).eval()
     for parent in folded.modules():

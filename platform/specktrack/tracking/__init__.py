@@ -11,6 +11,7 @@ from specktrack.frames import FrameBatch, Trajectory, Viewport
 from specktrack.models.checkpoint import Model
 from specktrack.models.inference import Detector
 from specktrack.schema import Prompt
+from specktrack.tracking.global_search import SearchTracker
 from specktrack.tracking.repair import Repair, RepairedTracker
 from specktrack.tracking.template import TemplateTracker
 from specktrack.tracking.windowed import WindowedTracker, Windowing
@@ -85,6 +86,8 @@ def make_tracker(
         raise ConfigError("overlap, ensemble and decoding are of heatmap networks", model.card.name)
     elif model.config.family == "template":
         tracker = TemplateTracker(model, device=place)
+    elif model.config.family == "search":
+        tracker = SearchTracker(model, device=place)
     else:
         raise ConfigError(f"a {model.config.family} network follows nothing by itself", model.card.name)
     return tracker if repair is None else RepairedTracker(tracker, repair)

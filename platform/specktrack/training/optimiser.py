@@ -2,14 +2,36 @@
 
 import math
 from collections.abc import Iterable
+from typing import Protocol
 
 import torch
 from torch import nn
 
-from specktrack.training.config import TrainConfig
+
+class Optimising(Protocol):
+    """What a training configuration of any family says about its optimiser."""
+
+    @property
+    def optimiser(self) -> str: ...  # noqa: D102
+    @property
+    def schedule(self) -> str: ...  # noqa: D102
+    @property
+    def milestones(self) -> tuple[float, ...]: ...  # noqa: D102
+    @property
+    def steps(self) -> int: ...  # noqa: D102
+    @property
+    def learning_rate(self) -> float: ...  # noqa: D102
+    @property
+    def warmup_steps(self) -> int: ...  # noqa: D102
+    @property
+    def weight_decay(self) -> float: ...  # noqa: D102
+    @property
+    def clip_norm(self) -> float: ...  # noqa: D102
+    @property
+    def average(self) -> float: ...  # noqa: D102
 
 
-def make_optimiser(config: TrainConfig, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+def make_optimiser(config: Optimising, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
     """The optimiser of ``config``; biases and norms are not decayed."""
     trained = [p for p in parameters if p.requires_grad]
     groups = [
@@ -23,7 +45,7 @@ def make_optimiser(config: TrainConfig, parameters: Iterable[nn.Parameter]) -> t
     return kind(groups, lr=config.learning_rate)
 
 
-def learning_rate(config: TrainConfig, step: int) -> float:
+def learning_rate(config: Optimising, step: int) -> float:
     """The learning rate of a step: linear warm-up, then the schedule."""
     if step < config.warmup_steps:
         return config.learning_rate * (step + 1) / config.warmup_steps

@@ -4,6 +4,7 @@ import copy
 import json
 import math
 from pathlib import Path
+from typing import Generic
 
 import torch
 from torch import nn
@@ -11,10 +12,8 @@ from torch import nn
 from specktrack import telemetry
 from specktrack.errors import CheckpointError, ConfigError
 from specktrack.models.checkpoint import load_tensors, save_tensors, tensors_sha256
-from specktrack.models.heatmap_network import HeatmapNetwork
-from specktrack.models.inference import channels_last
-from specktrack.training.config import TrainConfig
-from specktrack.training.optimiser import learning_rate, make_optimiser
+from specktrack.models.inference import AnyNetwork, channels_last
+from specktrack.training.optimiser import Optimising, learning_rate, make_optimiser
 from specktrack.training.shards import StepBuffers
 
 log = telemetry.get_logger()
@@ -22,13 +21,13 @@ log = telemetry.get_logger()
 _FILE = "state.safetensors"
 
 
-class TrainState:
+class TrainState(Generic[AnyNetwork]):
     """Network, its moving average, optimiser and the number of the next step."""
 
     def __init__(
         self,
-        network: HeatmapNetwork,
-        config: TrainConfig,
+        network: AnyNetwork,
+        config: Optimising,
         device: torch.device,
         *,
         extra: nn.Module | None = None,

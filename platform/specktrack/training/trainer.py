@@ -20,6 +20,7 @@ from specktrack.models.checkpoint import model_path
 from specktrack.training.config import TrainConfig, TrainReport
 from specktrack.training.journal import MODEL
 from specktrack.training.loop import train_loop
+from specktrack.training.search_config import SearchTrainConfig
 from specktrack.training.template_config import TemplateTrainConfig
 
 
@@ -47,7 +48,9 @@ def train(config: TrainConfig) -> TrainReport:
 
 
 def fit(
-    loop: Callable[[dict[str, Any]], None], config: TrainConfig | TemplateTrainConfig, storage_path: str
+    loop: Callable[[dict[str, Any]], None],
+    config: TrainConfig | SearchTrainConfig | TemplateTrainConfig,
+    storage_path: str,
 ) -> dict[str, Any]:
     """Run a loop on Ray Train; the metrics of the last step. Raises a worker's own error if it is for people."""
     trainer = TorchTrainer(
@@ -86,7 +89,7 @@ def claim(store: storage.Store, config: VerbConfig, more: dict[str, Any]) -> Non
         )
 
 
-def _use_gpu(config: TrainConfig | TemplateTrainConfig) -> bool:
+def _use_gpu(config: TrainConfig | SearchTrainConfig | TemplateTrainConfig) -> bool:
     """Whether workers get a GPU each: as asked, else where the cluster has enough of them."""
     if config.gpu is not None:
         return config.gpu

@@ -1,0 +1,188 @@
+"""Templates and frames to search in: every target size as often as any other, and what only looks like the target.
+
+Sample number i of a run is a pure function of (seed, i), as in ``sampling``.
+"""
+
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from specktrack.models.global_search import SearchBatch
+from specktrack.training.frame_cache import CachedVideo
+from specktrack.training.search_config import SearchSamplingConfig
+from specktrack.training.sprites import Sprite, cut_sprite, draw_sprite, place, recoloured
+
+AHEAD = 4
+"""Batches that are prepared while the network works."""
+
+
+@dataclass(frozen=True)
+class SearchSample:
+    """One template and one picture, uint8 [H, W, 3], with the target's box in each: centre x, y, width, height."""
+
+    template: np.ndarray
+    template_box: np.ndarray
+    picture: np.ndarray
+    box: np.ndarray
+    """float32 [4]; NaN where the target is not there."""
+
+
+class SearchSampler:
+    """Draws samples from cached videos."""
+
+    def __init__(self, videos: list[CachedVideo], *, template_px: int, seed: int, config: SearchSamplingConfig) -> None:
+        self.config, self.seed, self._template_px = config, seed, template_px
+        self._videos = videos
+        self._boxes = [_boxes_net(video) for video in videos]
+        self._owned = [i for i, boxes in enumerate(self._boxes) if (~np.isnan(boxes).any(axis=1)).sum() > 1]
+
+    def sample(self, number: int) -> SearchSample:
+        """Sample ``number`` of the run."""
+        random = np.random.default_rng([self.seed, number])
+        if self._owned and random.random() < self.config.own_objects:
+            return self._own(random)
+        return self._drawn(random, number)
+
+    def _own(self, random: np.random.Generator) -> SearchSample:
+        """A labelled object of a video, in two of its frames."""
+        chosen = self._owned[random.integers(len(self._owned))]
+        boxes = self._boxes[chosen]
+        seen = np.flatnonzero(~np.isnan(boxes).any(axis=1))
+        first = random.choice(seen)
+        near = seen[np.abs(seen - first) <= self.config.most_gap]
+        second = random.choice(near)
+        template, corner = self._cut(chosen, first, _corner(random, boxes[first], (self._template_px,) * 2, 0.15))
+        picture, at = self._cut(chosen, second, _corner(random, boxes[second], self.config.crop_wh, 0.8), searched=True)
+        return SearchSample(template, _moved(boxes[first], corner), picture, _moved(boxes[second], at))
+
+    def _drawn(self, random: np.random.Generator, number: int) -> SearchSample:
+        """A sprite set down in two frames of a video, among others."""
+        config = self.config
+        video = int(random.integers(len(self._videos)))
+        frames = len(self._videos[video].pixels)
+        first = int(random.integers(frames))
+        second = int(np.clip(first + random.integers(-config.most_gap, config.most_gap + 1), 0, frames - 1))
+        side = self._template_px
+        template, _ = self._cut(video, first, self._anywhere(random, video, (side, side)))
+        picture, _ = self._cut(video, second, self._anywhere(random, video, config.crop_wh), searched=True)
+        bucket = number % (len(config.sizes_net) - 1)
+        size = float(np.exp(random.uniform(*np.log(config.sizes_net[bucket : bucket + 2]))))
+        target, turn = self._sprite(random), random.uniform(-180, 180)
+        middle = (side - 1) / 2 + random.uniform(-2, 2, 2)
+        for _ in range(random.integers(0, 3)):  # beside the target
+            angle, far = random.uniform(0, 2 * np.pi), random.uniform(1.2, 2.5) * max(size, 8)
+            self._put(
+                random,
+                template,
+                self._other(random, target),
+                middle + far * np.array([np.cos(angle), np.sin(angle)]),
+                size,
+            )
+        template_box = self._put(random, template, target, middle, size, turn=turn)
+        others = [self._other(random, target) for _ in range(random.integers(0, config.distractors + 1))]
+        room = np.array(config.crop_wh)
+        for other in others:
+            self._put(random, picture, other, random.uniform(0, room - 1), size * random.uniform(0.7, 1.4))
+        box = np.full(4, np.nan, np.float32)
+        if random.random() >= config.absent:
+            edge = min(size / 2 + 1, min(config.crop_wh) / 3)
+            box = self._put(
+                random, picture, target, random.uniform(edge, room - 1 - edge), size * random.uniform(0.85, 1.18),
+                turn=turn + random.uniform(-20, 20),
+            )  # fmt: skip
+        return SearchSample(template, template_box, picture, box)
+
+    def _sprite(self, random: np.random.Generator) -> Sprite:
+        if random.random() < 0.5:
+            return draw_sprite(random)
+        pixels = self._videos[random.integers(len(self._videos))].pixels
+        return cut_sprite(random, np.asarray(pixels[int(random.integers(len(pixels)))]))
+
+    def _other(self, random: np.random.Generator, target: Sprite) -> Sprite:
+        return recoloured(random, target) if random.random() < 0.3 else self._sprite(random)
+
+    def _put(
+        self, random: np.random.Generator, picture: np.ndarray, sprite: Sprite, xy: np.ndarray, size: float,
+        *, turn: float | None = None,
+    ) -> np.ndarray:  # fmt: skip
+        blur = random.uniform(0.2, 0.6) + (random.uniform(0, 0.1) * size if random.random() < 0.3 else 0)
+        turn = random.uniform(-180, 180) if turn is None else turn
+        at = (float(xy[0]), float(xy[1]))
+        return place(picture, sprite, at, size, turn_deg=turn, gain=random.uniform(0.85, 1.15), blur=blur)
+
+    def _anywhere(self, random: np.random.Generator, video: int, wh: tuple[int, int]) -> tuple[int, int]:
+        height, width = self._videos[video].pixels.shape[1:3]
+        return int(random.integers(0, max(1, width - wh[0] + 1))), int(random.integers(0, max(1, height - wh[1] + 1)))
+
+    def _cut(
+        self, video: int, frame: int, corner: tuple[int, int], *, searched: bool = False
+    ) -> tuple[np.ndarray, tuple[int, int]]:
+        """A copy of part of a frame and its corner; beyond the frame's edge its rim is repeated."""
+        width, height = self.config.crop_wh if searched else (self._template_px,) * 2
+        pixels = np.asarray(self._videos[video].pixels[frame])
+        columns = np.clip(np.arange(corner[0], corner[0] + width), 0, pixels.shape[1] - 1)
+        rows = np.clip(np.arange(corner[1], corner[1] + height), 0, pixels.shape[0] - 1)
+        return pixels[rows[:, None], columns], corner
+
+
+class SearchBatches:
+    """This rank's batches of a range of steps, prepared ahead of the training loop."""
+
+    def __init__(
+        self, sampler: SearchSampler, *, batch_size: int, steps: range, rank: int, world_size: int, device: torch.device
+    ) -> None:
+        self._sampler, self._device, self._steps = sampler, device, steps
+        self._batch_size, self._rank, self._world_size = batch_size, rank, world_size
+
+    def __iter__(self) -> Iterator[SearchBatch]:
+        with ThreadPoolExecutor(1, thread_name_prefix="batches") as pool:
+            pending = deque(pool.submit(self.batch, step) for step in self._steps[:AHEAD])
+            for step in self._steps[AHEAD:]:
+                yield pending.popleft().result()
+                pending.append(pool.submit(self.batch, step))
+            while pending:
+                yield pending.popleft().result()
+
+    def batch(self, step: int) -> SearchBatch:
+        """The share of this rank in ``step``."""
+        numbers = range(step * self._batch_size + self._rank, (step + 1) * self._batch_size, self._world_size)
+        samples = [self._sampler.sample(number) for number in numbers]
+
+        def pictures(stack: list[np.ndarray]) -> torch.Tensor:
+            pixels = torch.from_numpy(np.stack(stack)).to(self._device, non_blocking=True)
+            return pixels.permute(0, 3, 1, 2).float() / 255
+
+        def boxes(stack: list[np.ndarray]) -> torch.Tensor:
+            return torch.from_numpy(np.stack(stack).astype(np.float32)).to(self._device)
+
+        return SearchBatch(
+            templates_BCHW=pictures([sample.template for sample in samples]),
+            template_boxes=boxes([sample.template_box for sample in samples]),
+            frames_BCHW=pictures([sample.picture for sample in samples]),
+            boxes=boxes([sample.box for sample in samples]),
+        )
+
+
+def _boxes_net(video: CachedVideo) -> np.ndarray:
+    """float32 [N, 4] in network px; NaN where the label has no position or no size."""
+    boxes = np.full((len(video.pixels), 4), np.nan, np.float32)
+    label = video.label
+    boxes[label.frame, :2] = video.viewport.to_network(label.xy_px)
+    boxes[label.frame, 2:] = label.wh_px * video.viewport.scale
+    boxes[np.isnan(boxes).any(axis=1) | (boxes[:, 2:] <= 0).any(axis=1)] = np.nan
+    return boxes
+
+
+def _corner(random: np.random.Generator, box: np.ndarray, wh: tuple[int, int], spread: float) -> tuple[int, int]:
+    """Left top of a crop that holds the box's centre, off its middle by up to ``spread`` of the half crop."""
+    shift = random.uniform(-spread, spread, 2) * np.array(wh) / 2
+    x, y = np.round(box[:2] - np.array(wh) / 2 + shift).astype(int)
+    return int(x), int(y)
+
+
+def _moved(box: np.ndarray, corner: tuple[int, int]) -> np.ndarray:
+    return box - np.array([*corner, 0, 0], np.float32)

@@ -9,8 +9,8 @@ the video is cut. Where nobody has seen the whole video (a live stream), it is a
 import numpy as np
 
 MOST_FRAMES = 128
-"""Frames that a median is taken of: TrackNetV3's code takes up to 1800, which changes few pixels by a grey level or two
-and costs fourteen times the memory."""
+"""Frames that a median is taken of. TrackNetV3's code takes up to 1800, at fourteen times the memory; on real rallies
+that moves one value in 2000 by more than two grey levels (docs/log.md)."""
 _ROWS_AT_ONCE = 16
 
 

@@ -6,8 +6,8 @@ and nowhere else.
 """
 
 from specktrack.heatmap.decoding import PUBLISHED, decode_published
-from specktrack.heatmap.labels import encode
+from specktrack.heatmap.labels import encode, real_valued
 from specktrack.heatmap.losses import LOSSES
 from specktrack.heatmap.peaks import decode
 
-__all__ = ["LOSSES", "PUBLISHED", "decode", "decode_published", "encode"]
+__all__ = ["LOSSES", "PUBLISHED", "decode", "decode_published", "encode", "real_valued"]

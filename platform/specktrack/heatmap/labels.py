@@ -43,6 +43,21 @@ def encode(
     return heatmap * present[..., None, None]
 
 
+def real_valued(
+    xy_net: torch.Tensor, size_hw: tuple[int, int], *, radius_px: float, smallest: float, stride: int = 1
+) -> torch.Tensor:
+    """WASB's label for mined samples: a disk whose rim is less sure than its middle, as heatmaps [..., H, W].
+
+    min(1, smallest * exp(1 - d^2 / radius_px^2)) around the pixel that holds the centre, and 0 where that is below one
+    half: ``smallest`` at the radius, 1 where the object surely is. ``smallest`` is the paper's c_min, 0.7 there.
+    """
+    # A Gaussian of deviation radius / sqrt(2) is exp(-d^2 / radius^2).
+    centre = (xy_net + 0.5).floor()
+    bell = encode(centre, size_hw, kind="gaussian", radius_px=radius_px / 2**0.5, stride=stride)
+    value = (smallest * torch.e * bell).clamp(max=1)
+    return torch.where(value < 0.5, 0.0, value)
+
+
 def _levels(centre: torch.Tensor, size_hw: tuple[int, int], *, radius_px: float) -> torch.Tensor:
     """TrackNetV1's label: drawn at twice the network's size (1280x720), truncated to whole levels, halved by averaging.
 

@@ -70,6 +70,13 @@ class HeatmapNetwork(Network):
             self._drawn(xy_net), size_hw, kind=target.kind, radius_px=target.radius_px, stride=target.stride
         )
 
+    def wanted_where_hard(self, xy_net: torch.Tensor, size_hw: tuple[int, int], *, smallest: float) -> torch.Tensor:
+        """The same for samples that were mined as hard: WASB's real-valued labels, see ``heatmap.real_valued``."""
+        target = self.config.target
+        return heatmap.real_valued(
+            self._drawn(xy_net), size_hw, radius_px=target.radius_px, smallest=smallest, stride=target.stride
+        )
+
     def judge(self, output: torch.Tensor, wanted: torch.Tensor, xy_net: torch.Tensor) -> dict[str, torch.Tensor]:
         """What ``loss`` returns, for an output of ``forward`` and the heatmaps it should be."""
         loss = heatmap.LOSSES[self.config.loss](output, wanted)

@@ -29,6 +29,8 @@ class Batch:
     """float32 [B, T, 2] in px of the crop; NaN where absent or outside it."""
     generator: torch.Generator
     """For what is still drawn at random for this batch; on the CPU."""
+    hard: torch.Tensor
+    """bool [B, T]: frames that were mined as hard."""
 
 
 class Batches:
@@ -72,6 +74,7 @@ class Batches:
             self._pictures(samples),
             xy_net.to(self._device, non_blocking=True),
             torch.Generator().manual_seed(int(seed)),
+            torch.from_numpy(np.stack([self._hard(sample) for sample in samples])).to(self._device, non_blocking=True),
         )
 
     def _pictures(self, samples: list[Sample]) -> torch.Tensor:
@@ -119,3 +122,12 @@ class Batches:
         if sample.mirrored:
             xy[:, 0] = out_w - 1 - xy[:, 0]
         return xy[:: -1 if sample.reversed_time else 1].astype(np.float32)
+
+    def _hard(self, sample: Sample) -> np.ndarray:
+        """bool [T]: which of the sample's frames were mined."""
+        frames = self._sampler.frames_in
+        hard = self._videos[sample.video].hard
+        if hard is None:
+            return np.zeros(frames, bool)
+        stop = sample.start + (frames - 1) * sample.step + 1
+        return hard[sample.start : stop : sample.step][:: -1 if sample.reversed_time else 1].copy()

@@ -38,6 +38,16 @@ class DistillConfig(Config):
         return self
 
 
+class MiningConfig(Config):
+    """Which frames are hard, and how their labels are softened (WASB's mining of hard samples)."""
+
+    model: str = Field(min_length=1)
+    """Model that finds them: frames in which it sees the object more than 4 source px from its label. WASB looks once,
+    after epoch 20 of 30: the model of a first run, with which this run also starts (``init``)."""
+    smallest: float = Field(default=0.7, gt=0.5, lt=1)
+    """Value of a label at its radius, c_min: 0.7 in the paper, 0.6 in the public configuration."""
+
+
 class TrainConfig(VerbConfig):
     """Everything that decides the trained weights, and where they go."""
 
@@ -57,6 +67,8 @@ class TrainConfig(VerbConfig):
     """Model whose weights to start from: a name or a path."""
     distill: DistillConfig | None = None
     """A teacher to learn from beside the labels."""
+    mining: MiningConfig | None = None
+    """Softer labels for frames that a model of an earlier run gets wrong."""
 
     steps: int = Field(default=3000, ge=1)
     """Optimiser steps of the whole run."""
@@ -145,6 +157,10 @@ class TrainConfig(VerbConfig):
             raise ValueError(f"batch_size {self.batch_size} must be a multiple of workers {self.workers}")
         if self.parts % workers or self.batch_size % self.parts:
             raise ValueError(f"shards {self.shards} must be a multiple of workers and divide batch_size")
+        if self.mining and (self.augment.mix != "none" or self.network.target.kind != "disk"):
+            raise ValueError(
+                "mining softens disks of unmixed windows: it takes augment.mix=none and a target of kind disk"
+            )
         if (self.schedule == "steps") != bool(self.milestones):
             raise ValueError("schedule=steps and milestones go together")
         crop_wh = self.sampling.crop_wh

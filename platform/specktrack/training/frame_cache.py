@@ -33,6 +33,8 @@ class CachedVideo:
     sampling: LabelledVideo
     background: torch.Tensor | None = None
     """uint8 [H, W, 3]: the median picture, for networks that want one."""
+    hard: np.ndarray | None = None
+    """bool [N]: frames with softer labels, where they were mined."""
 
     def to(self, device: torch.device) -> "CachedVideo":
         """With the pixels on ``device``; a GPU holds hours of training video at network size."""

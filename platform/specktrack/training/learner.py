@@ -13,7 +13,7 @@ from specktrack.augment import AugmentConfig
 from specktrack.models.heatmap_network import HeatmapNetwork
 from specktrack.models.inference import fast_dtype
 from specktrack.training.batches import Batch
-from specktrack.training.config import TrainConfig
+from specktrack.training.config import MiningConfig, TrainConfig
 from specktrack.training.distill import Distillation
 from specktrack.training.state import TrainState
 
@@ -24,20 +24,30 @@ _WHOLE = torch.ones(())
 class Learner(nn.Module):
     """What DistributedDataParallel wraps: its forward gives the loss, so that gradients meet."""
 
-    def __init__(self, network: HeatmapNetwork, distillation: Distillation | None = None) -> None:
+    def __init__(
+        self, network: HeatmapNetwork, distillation: Distillation | None = None, mining: MiningConfig | None = None
+    ) -> None:
         super().__init__()
-        self.network, self.distillation = network, distillation
+        self.network, self.distillation, self.mining = network, distillation, mining
 
     def forward(
-        self, frames_BTCHW: torch.Tensor, xy_net: torch.Tensor, other_xy_net: torch.Tensor, share: torch.Tensor
+        self,
+        frames_BTCHW: torch.Tensor,
+        xy_net: torch.Tensor,
+        other_xy_net: torch.Tensor,
+        share: torch.Tensor,
+        hard: torch.Tensor | None = None,
     ) -> dict[str, torch.Tensor]:
-        """``loss`` with its gradient, and detached metrics; the arguments are those of ``augment.Blend``."""
+        """``loss`` with its gradient, and detached metrics; arguments as in ``augment.Blend`` and ``Batch.hard``."""
         network = self.network
         size_hw = (frames_BTCHW.shape[-2], frames_BTCHW.shape[-1])
         wanted = network.wanted(xy_net, size_hw)
         if (share < 1).any():
             share = share[:, -wanted.shape[1] :, None, None]
             wanted = torch.lerp(network.wanted(other_xy_net, size_hw), wanted, share)
+        if self.mining and hard is not None:
+            softer = network.wanted_where_hard(xy_net, size_hw, smallest=self.mining.smallest)
+            wanted = torch.where(hard[:, -wanted.shape[1] :, None, None], softer, wanted)
         output = network(_seen_by(network, frames_BTCHW))
         results = network.judge(output, wanted, xy_net)
         if self.distillation is not None:
@@ -78,7 +88,7 @@ def learn(
         # Workers exchange gradients once per step.
         with parallel.no_sync() if parallel and number < len(shards) else nullcontext():
             with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-                results = learner(blend.frames_BTCHW, blend.xy_net, blend.other_xy_net, blend.share)
+                results = learner(blend.frames_BTCHW, blend.xy_net, blend.other_xy_net, blend.share, shard.hard)
             (results["loss"] / len(shards)).backward()
         sums = {name: sums.get(name, 0) + value.detach() / len(shards) for name, value in results.items()}
         if number < len(shards):

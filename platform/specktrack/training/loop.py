@@ -25,6 +25,7 @@ from specktrack.training.distill import Distillation, window_frames
 from specktrack.training.frame_cache import CachedVideo, load_videos
 from specktrack.training.journal import Journal
 from specktrack.training.learner import Learner, learn
+from specktrack.training.mining import with_hard_frames
 from specktrack.training.shards import mean_over_workers
 from specktrack.training.state import TrainState
 from specktrack.training.validation import validate
@@ -71,6 +72,8 @@ def _videos(
     background = any(entry.pictures_in > entry.frames_in for entry in _entries(config, teacher))
     load = partial(load_videos, input_wh=network.input_wh, folder=folder, background=background)
     training, held_out = load(config.data), load(config.validation)
+    if config.mining:
+        training = with_hard_frames(training, load_model(config.mining.model), device, folder)
     if first_on_node:
         ray.train.collective.barrier()
     if every := config.hold_out_every:
@@ -141,7 +144,7 @@ def _learner(state: TrainState, config: TrainConfig) -> nn.Module:
         state.network.compile()
     # Buffers are averaged by the state, once per step.
     settings = {"broadcast_buffers": False}
-    learner = Learner(state.network, state.extra if isinstance(state.extra, Distillation) else None)
+    learner = Learner(state.network, state.extra if isinstance(state.extra, Distillation) else None, config.mining)
     return ray.train.torch.prepare_model(learner, parallel_strategy_kwargs=settings)
 
 

@@ -1,0 +1,121 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from specktrack import heatmap
+from specktrack.errors import ConfigError
+from specktrack.frames import Trajectory, Viewport
+from specktrack.models import build, network_config
+from specktrack.models.checkpoint import Model, ModelCard
+from specktrack.models.heatmap_network import HeatmapNetwork
+from specktrack.sampling import LabelledVideo, SamplingConfig, WindowSampler, motion_cells
+from specktrack.schema import VideoRef
+from specktrack.training.batches import Batches
+from specktrack.training.config import MiningConfig, TrainConfig
+from specktrack.training.frame_cache import CachedVideo
+from specktrack.training.learner import Learner
+from specktrack.training.mining import hard_frames, with_hard_frames
+
+FRAMES, SIZE = 12, (64, 48)
+CONFIG = network_config({"name": "wasb", "frames_in": 1, "input_wh": SIZE, "widths": [4, 4, 4, 4]})
+
+
+class Brightest(HeatmapNetwork):
+    """Sees the object where the picture is bright."""
+
+    def __init__(self):
+        super().__init__(CONFIG)
+        self.gain = torch.nn.Parameter(torch.tensor(20.0))
+
+    def forward(self, frames_BTCHW):
+        return self.gain * (frames_BTCHW.mean(dim=2) - 0.5)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return Model(Brightest().eval(), ModelCard(name="brightest", network=CONFIG))
+
+
+@pytest.fixture(scope="module")
+def video():
+    """A spot that moves 4 px per frame; labels of frames 3 and 7 lie beside it, in frame 9 there is none."""
+    pixels = np.zeros((FRAMES, SIZE[1], SIZE[0], 3), np.uint8)
+    spot = np.stack([6.0 + 4 * np.arange(FRAMES), np.full(FRAMES, 20.0)], axis=1).astype(np.float32)
+    for n, (x, y) in enumerate(spot.astype(int)):
+        pixels[n, y - 1 : y + 2, x - 1 : x + 2] = 255
+    xy = spot.copy()
+    xy[3] += (0, 9)
+    xy[7] += (0, -9)
+    xy[9] = np.nan
+    viewport = Viewport((2 * SIZE[0], 2 * SIZE[1]), SIZE)  # 9 network px are 18 source px
+    label = Trajectory(np.arange(FRAMES), np.arange(FRAMES) / 30, viewport.to_source(xy).astype(np.float32),
+                       np.ones(FRAMES, np.float32))  # fmt: skip
+    sampling = LabelledVideo(xy_net=xy, labelled=np.ones(FRAMES, bool), motion=motion_cells(pixels), wh_net=SIZE,
+                             size_net=np.full(FRAMES, 3, np.float32))  # fmt: skip
+    ref = VideoRef(uri="file:///spot.mp4", etag="1", size_bytes=1)
+    return CachedVideo(ref, viewport, torch.from_numpy(pixels), label, sampling)
+
+
+def test_a_real_valued_label_is_sure_in_the_middle_and_c_min_at_its_radius():
+    label = heatmap.real_valued(torch.tensor([20.3, 10.0]), (24, 40), radius_px=2.5, smallest=0.7)
+    assert label[10, 20] == label[10, 22] == 1 and label[11, 22] == pytest.approx(0.7 * np.exp(1 - 5 / 2.5**2))
+    assert label[12, 22] == pytest.approx(0.7 * np.exp(1 - 8 / 2.5**2)) and label[10, 23] == 0
+    assert int((label > 0).sum()) == 25  # the disk's 21 and its four corners
+    at_radius = heatmap.real_valued(torch.tensor([20.0, 10.0]), (24, 40), radius_px=2.0, smallest=0.7)
+    assert at_radius[10, 22] == pytest.approx(0.7)
+    assert heatmap.real_valued(torch.full((2,), torch.nan), (8, 8), radius_px=2.5, smallest=0.7).sum() == 0
+
+
+def test_frames_in_which_the_model_sees_it_elsewhere_are_hard(video, model):
+    assert np.flatnonzero(hard_frames(video, model, torch.device("cpu"))).tolist() == [3, 7]
+
+
+def test_what_was_found_is_kept_for_a_resumed_run(video, model, tmp_path):
+    (first,) = with_hard_frames([video], model, torch.device("cpu"), tmp_path)
+    kept = list(tmp_path.iterdir())
+    assert len(kept) == 1 and model.sha256[:16] in kept[0].name
+    np.save(kept[0], ~first.hard)
+    (second,) = with_hard_frames([video], model, torch.device("cpu"), tmp_path)
+    assert (second.hard == ~first.hard).all()
+
+
+def test_a_batch_says_which_of_its_frames_are_hard(video, model, tmp_path):
+    videos = with_hard_frames([video], model, torch.device("cpu"), tmp_path)
+    settings = SamplingConfig(crop_wh=SIZE, zoom=(1, 1))
+    sampler = WindowSampler([video.sampling], frames_in=4, seed=0, config=settings)
+    batches = Batches(videos, sampler, batch_size=4, steps=range(9), shards=range(1), parts=1,
+                      device=torch.device("cpu"))  # fmt: skip
+    seen = False
+    for step in range(9):
+        batch = batches.batch(step, 0)
+        for sample, hard in zip((sampler.sample(4 * step + n) for n in range(4)), batch.hard, strict=True):
+            frames = np.arange(sample.start, sample.start + 3 * sample.step + 1, sample.step)
+            frames = frames[::-1] if sample.reversed_time else frames
+            assert hard.tolist() == [int(frame) in (3, 7) for frame in frames]
+            seen |= bool(hard.any())
+    assert seen
+
+
+def test_only_hard_frames_have_softer_labels():
+    torch.manual_seed(0)
+    network = build(CONFIG)
+    learner, plain = Learner(network, mining=MiningConfig(model="x")), Learner(network)
+    frames, xy, share = torch.rand(2, 1, 3, 48, 64), torch.full((2, 1, 2), 20.0), torch.ones(2, 1)
+    none, both = torch.zeros(2, 1, dtype=torch.bool), torch.ones(2, 1, dtype=torch.bool)
+    unmined = plain(frames, xy, xy, share, none)["loss"]
+    assert learner(frames, xy, xy, share, none)["loss"] == unmined
+    softer = heatmap.real_valued(xy, (48, 64), radius_px=2.5, smallest=0.7)
+    wanted = heatmap.LOSSES["quality-focal"](network(frames), softer)
+    torch.testing.assert_close(learner(frames, xy, xy, share, both)["loss"], wanted)
+    assert wanted != unmined
+
+
+def test_mining_wants_disks_and_unmixed_windows():
+    given = {"data": ["d"], "output": "o", "mining": {"model": "m"}}
+    assert TrainConfig.parse({**given, "network": "wasb"}).mining.smallest == 0.7
+    for other in ({"network": "specknet"}, {"network": "wasb", "augment.mix": "samples"}):
+        with pytest.raises(ConfigError, match="mining softens disks of unmixed windows"):
+            TrainConfig.parse({**given, **other})
+    assert json.loads(TrainConfig.parse({**given, "network": "wasb"}).model_dump_json())["mining"]["model"] == "m"

@@ -1,5 +1,6 @@
 """A whole server on a local Ray: real HTTP, real replicas, rows equal to those of annotate."""
 
+import asyncio
 import io
 import json
 import socket
@@ -20,13 +21,15 @@ import ray.serve
 import torch
 import websockets
 from PIL import Image
+from tests.ray.browser import CHROMIUM, DRIVER, browser
 from websockets.sync.client import connect
 
 from specktrack import models
 from specktrack.annotate import annotate_here
 from specktrack.ledger import read_annotations
 from specktrack.models.checkpoint import ModelCard, save_model
-from specktrack.schema import Clip
+from specktrack.schema import Box, Clip
+from specktrack.serving.client import AsyncClient, Client, ServerError
 from specktrack.serving.config import Access, Limits, ServerConfig
 from specktrack.serving.server import deploy
 from specktrack.storage import stat
@@ -82,7 +85,7 @@ def server(ray_local: None, folder: Path) -> Iterator[str]:
     config = ServerConfig(
         port=free_port(),
         models=(str(folder / "tiny.safetensors"), str(folder / "other.safetensors")),
-        limits=Limits(body_bytes=2_000_000, stall_s=1.0, frames=400, session_idle_s=5.0),
+        limits=Limits(body_bytes=2_000_000, stall_s=3.0, frames=400, session_idle_s=5.0),
         access=Access(
             api_keys_file=str(folder / "keys"),
             sources=(str(folder / "videos"),),
@@ -292,6 +295,72 @@ class TestBatches:
         assert http.delete("/v1/batches/..%2Fx").status_code == 404
 
 
+class TestClient:
+    def test_it_speaks_every_part_of_the_interface(self, server: str, folder: Path) -> None:
+        expected = expected_rows(folder, "v0.mp4")
+        with Client(server, key=KEY) as client:
+            assert [model.name for model in client.models()] == ["tiny", "other"]
+            path = folder / "videos" / "v0.mp4"
+            for clip in (path, str(path), path.read_bytes(), path.as_uri()):
+                assert client.annotate(clip).drop_columns("video").to_pylist() == expected
+            with pytest.raises(ServerError, match="no video format") as refused:
+                client.annotate(b"no video")
+            assert (refused.value.status, refused.value.reason) == (422, "not_a_video")
+            with pytest.raises(ServerError, match="template or search family"):
+                client.open_session(b"", Box(cx_px=1, cy_px=1, w_px=1, h_px=1))
+        with Client(server) as nobody, pytest.raises(ServerError, match="valid key"):
+            nobody.models()
+
+    def test_it_streams(self, server: str, folder: Path) -> None:
+        async def rows() -> list[dict[str, Any]]:
+            async with AsyncClient(server, key=KEY) as client:
+                pictures = encoded_pictures(folder / "videos" / "v0.mp4")
+                return [row.model_dump() async for some in client.stream(pictures, fps=30) for row in some]
+
+        assert asyncio.run(rows()) == expected_rows(folder, "v0.mp4")
+
+
+@pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="needs chromium and chromedriver")
+class TestPlayground:
+    def test_a_person_sees_the_trajectory_and_takes_the_rows_along(
+        self, server: str, folder: Path, tmp_path: Path
+    ) -> None:
+        downloads = tmp_path / "downloads"
+        downloads.mkdir()
+        with browser(tmp_path / "profile", downloads=downloads) as page:
+            page.go(server)
+            page.wait("document.getElementById('key-dialog').open")
+            page.type("#key", KEY)
+            page.click("#key-dialog [value=save]")
+            page.wait("document.getElementById('model').options.length === 2")
+            page.type("#file", str(folder / "videos" / "v0.mp4"))
+            page.wait("document.body.dataset.state === 'done'")
+            page.wait("document.getElementById('video').readyState >= 2")
+            page.run("const s = document.getElementById('scrub'); s.value = 20; s.oninput()")
+            page.wait(f"{PAINTED}('overlay') > 100 && {PAINTED}('plot') > 100 && {PAINTED}('strip') > 100")
+            page.wait(f"{PAINTED}('loupe') > 100 && document.getElementById('clock').value.endsWith('20')")
+            for kind in ("csv", "json", "parquet"):
+                page.click(f"#get-{kind}")
+            deadline = time.monotonic() + 60
+            while {path.suffix for path in downloads.iterdir()} != {".csv", ".json", ".parquet"}:
+                assert time.monotonic() < deadline, list(downloads.iterdir())
+                time.sleep(0.1)
+            expected = expected_rows(folder, "v0.mp4")
+            assert json.loads((downloads / "v0.json").read_text())["rows"] == expected
+            assert pq.read_table(downloads / "v0.parquet").drop_columns("video").to_pylist() == expected
+            page.click("#again")
+            page.click("#live")
+            page.wait("/[1-9][0-9]* frames followed/.test(document.getElementById('summary').textContent)")
+            assert [said for said in page.errors() if "401" not in said] == []
+
+
+PAINTED = (
+    "((id) => { const c = document.getElementById(id);"
+    "return c.getContext('2d').getImageData(0, 0, c.width, c.height).data.filter((v, i) => i % 4 === 3 && v).length; })"
+)
+"""JavaScript: how many pixels of a canvas are not transparent."""
+
+
 class TestServer:
     def test_it_tells_what_it_is(self, http: httpx.Client) -> None:
         assert http.get("/healthz").json() == {"status": "ok"} and http.get("/readyz").json() == {"status": "ready"}
@@ -309,13 +378,15 @@ class TestServer:
         deadline = time.monotonic() + 30  # Ray collects metrics every ten seconds
         while True:
             page = http.get("/metrics").text
-            windows, passes = (total(page, f"ray_specktrack_batch_windows_{name}") for name in ("sum", "count"))
-            if windows > passes and "ray_specktrack_requests_total" in page and "ray_serve_deployment" in page:
+            passes = total(page, "ray_specktrack_batch_windows_count")
+            alone = total(page, "ray_specktrack_batch_windows_bucket", 'le="1.0"')
+            if passes > alone and "ray_specktrack_requests_total" in page and "ray_serve_deployment" in page:
                 break
-            assert time.monotonic() < deadline, f"{windows} windows in {passes} forward passes"
+            assert time.monotonic() < deadline, f"{alone} of {passes} forward passes had one window"
             time.sleep(0.5)
 
 
-def total(page: str, name: str) -> float:
+def total(page: str, name: str, label: str = "") -> float:
     """Sum of a metric over its labels."""
-    return sum(float(line.rpartition(" ")[2]) for line in page.splitlines() if line.startswith(f"{name}{{"))
+    lines = [line for line in page.splitlines() if line.startswith(f"{name}{{") and label in line]
+    return sum(float(line.rpartition(" ")[2]) for line in lines)

@@ -42,7 +42,7 @@ def build(args: dict[str, Any]) -> Application:
         # 1.2: one batch is one replica, also where the count wavers; two are two.
         autoscaling_config={"min_replicas": 0, "max_replicas": 4, "target_ongoing_requests": 1.2, "upscale_delay_s": 0},
         graceful_shutdown_timeout_s=5,  # a batch goes on elsewhere from its last record
-        ray_actor_options={"num_cpus": 1},
+        ray_actor_options={"num_cpus": 0},  # on two cores a network and one actor of a Ray Data run must find room
     ).bind(config, paths)
     ingress = serve.deployment(
         serve.ingress()(Gateway),
@@ -50,7 +50,7 @@ def build(args: dict[str, Any]) -> Application:
         max_ongoing_requests=256,
         autoscaling_config={**ONLINE, "target_ongoing_requests": 64},
         graceful_shutdown_timeout_s=30,
-        ray_actor_options={"num_cpus": 0.1},
+        ray_actor_options={"num_cpus": 0},
     )
     return ingress.bind(config, models, **handles)
 

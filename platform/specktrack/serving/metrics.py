@@ -34,7 +34,6 @@ class TrackingMetrics:
         self.decode_errors = Counter("specktrack_decode_errors", "Errors that decoders logged or raised.")
         self.quarantined = Counter("specktrack_quarantined", "Clips that could not be used.", ("reason",))
         self.sessions = Gauge("specktrack_sessions", "Streams and sessions that are open.")
-        self.waiting = Gauge("specktrack_waiting_windows", "Windows that wait for a forward pass.")
 
 
 def merged(pages: Iterable[str]) -> str:

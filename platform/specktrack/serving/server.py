@@ -1,5 +1,7 @@
 """``specktrack serve``: starts or joins Ray, deploys the application and waits until it is told to stop."""
 
+import logging
+import os
 import time
 import urllib.error
 import urllib.request
@@ -35,6 +37,8 @@ def serve(config: ServerConfig) -> ServerReport:
     check_public_bind(config.host, config.application)
     catalog(config.application)  # a mistake is said here, not in a replica's log
     started = time.monotonic()
+    os.environ.setdefault("RAY_SERVE_LOG_TO_STDERR", "0")  # Serve's own lines go to Ray's log folder
+    logging.getLogger("ray.serve").setLevel(logging.ERROR)
     with connected(config.address):
         deploy(config)
         url = f"http://{config.host}:{config.port}"

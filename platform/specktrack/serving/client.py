@@ -1,0 +1,321 @@
+"""The client, for programs that call a server; it needs neither torch nor Ray.
+
+    with Client("http://127.0.0.1:8000", key="...") as client:
+        rows = client.annotate("clip.mp4")                  # pyarrow.Table of the row schema
+        batch = client.start_batch(["videos"], "rows")      # client.wait(batch.id) until it ended
+
+    async with AsyncClient("http://127.0.0.1:8000") as client:
+        rows = await client.annotate("clip.mp4")
+        async for rows in client.stream(pictures): ...      # JPEG or PNG bytes in, rows out as they become final
+
+A busy server is asked again after the time that it names, and so is one whose connection broke while nothing but an
+answer was lost: annotating a clip changes nothing. Batches and sessions are asked for once.
+"""
+
+import asyncio
+import io
+import json
+import random
+import time
+from collections.abc import AsyncIterator, Generator, Iterable, Mapping, Sequence
+from http import HTTPStatus
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+import pyarrow as pa
+import pyarrow.ipc
+
+from specktrack.errors import SpecktrackError
+from specktrack.schema import Box
+from specktrack.serving.answers import OpenedSession, Row
+from specktrack.serving.batch_records import Batch, BatchRequest
+from specktrack.serving.catalog import ModelInfo
+
+ARROW = "application/vnd.apache.arrow.stream"
+LOOK_EVERY_S = 1.0
+
+Call = tuple[str, str, dict[str, Any]]
+"""Method, path and what httpx is given: what the two clients share."""
+Steps = Generator[Call, httpx.Response, Any]
+"""One exchange after another, written once and driven by either client."""
+
+
+class ServerError(SpecktrackError):
+    """The server refused a request, or stayed busy."""
+
+    def __init__(self, status: int, detail: str, reason: str | None = None) -> None:
+        super().__init__(detail)
+        self.args = (status, detail, reason)  # what pickle hands back to __init__
+        self.status, self.reason = status, reason
+        self.retry_after_s: float | None = None
+
+
+def _annotate(clip: str | Path | bytes, model: str | None) -> Steps:
+    headers, given = {"Accept": ARROW}, {"params": {"model": model} if model else {}}
+    if isinstance(clip, str) and "://" in clip:
+        answer = yield "POST", "/v1/annotate", {"json": {"uri": clip}, "headers": headers, **given}
+    elif isinstance(clip, bytes):
+        headers["Content-Type"] = "application/octet-stream"
+        answer = yield "POST", "/v1/annotate", {"content": clip, "headers": headers, **given}
+    else:
+        path = Path(clip)
+        files = {"clip": (path.name, path.read_bytes())}
+        answer = yield "POST", "/v1/annotate", {"files": files, "headers": headers, **given}
+    with pa.ipc.open_stream(io.BytesIO(answer.content)) as reader:
+        return reader.read_all()
+
+
+def _models() -> Steps:
+    answer = yield "GET", "/v1/models", {}
+    return [ModelInfo.model_validate(each) for each in answer.json()]
+
+
+def _start_batch(request: BatchRequest) -> Steps:
+    answer = yield "POST", "/v1/batches", {"json": request.model_dump(mode="json")}
+    return Batch.model_validate(answer.json())
+
+
+def _batch(key: str, method: str) -> Steps:
+    answer = yield method, f"/v1/batches/{key}", {}
+    return Batch.model_validate(answer.json())
+
+
+def _open_session(frame: bytes, box: Box, model: str | None, fps: float) -> Steps:
+    data = {"box": box.model_dump_json(), "fps": str(fps), **({"model": model} if model else {})}
+    answer = yield "POST", "/v1/sessions", {"files": {"frame": ("frame", frame)}, "data": data}
+    return OpenedSession.model_validate(answer.json())
+
+
+def _push_frames(key: str, frames: Sequence[bytes]) -> Steps:
+    files = [("frame", ("frame", frame)) for frame in frames]
+    answer = yield "POST", f"/v1/sessions/{key}/frames", {"files": files}
+    return _rows(answer.json())
+
+
+def _close_session(key: str) -> Steps:
+    answer = yield "DELETE", f"/v1/sessions/{key}", {}
+    return _rows(answer.json())
+
+
+def _rows(said: Mapping[str, Any]) -> list[Row]:
+    return [Row.model_validate(row) for row in said["rows"]]
+
+
+def _checked(answer: httpx.Response) -> httpx.Response:
+    """The answer, if it is none of a problem; ServerError otherwise."""
+    if answer.is_success:
+        return answer
+    try:
+        problem = answer.json()
+        error = ServerError(answer.status_code, problem["detail"], problem.get("reason"))
+    except (ValueError, KeyError, TypeError):
+        error = ServerError(answer.status_code, answer.text[:500] or answer.reason_phrase)
+    if answer.status_code == HTTPStatus.SERVICE_UNAVAILABLE:
+        error.retry_after_s = float(answer.headers.get("Retry-After", 1))
+    raise error
+
+
+class _Patience:
+    """How often a busy or broken server is asked again, and after how long."""
+
+    def __init__(self, tries: int) -> None:
+        self._left = tries
+
+    def pause_s(self, error: Exception) -> float | None:
+        """Seconds until the next try; None to give up."""
+        self._left -= 1
+        if self._left <= 0:
+            return None
+        if isinstance(error, ServerError):
+            return None if error.retry_after_s is None else error.retry_after_s * random.uniform(0.5, 1.5)
+        return random.uniform(0.1, 0.5)  # the connection broke
+
+
+def _client_arguments(url: str, key: str | None, timeout_s: float) -> dict[str, Any]:
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    return {"base_url": url, "headers": headers, "timeout": httpx.Timeout(timeout_s, connect=10.0)}
+
+
+class Client:
+    """Calls a server and waits for its answers; ServerError says what it refused."""
+
+    def __init__(self, url: str, *, key: str | None = None, timeout_s: float = 600.0, tries: int = 5) -> None:
+        self._http, self._tries = httpx.Client(**_client_arguments(url, key, timeout_s)), tries
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close its connections."""
+        self._http.close()
+
+    def models(self) -> list[ModelInfo]:
+        """The models that can be named."""
+        return self._drive(_models())
+
+    def annotate(self, clip: str | Path | bytes, *, model: str | None = None) -> pa.Table:
+        """The rows of a clip: a local path, its bytes, or a URI that the server may read."""
+        return self._drive(_annotate(clip, model))
+
+    def start_batch(self, sources: Sequence[str], output: str, *, model: str | None = None) -> Batch:
+        """Have many videos annotated in the background."""
+        return self._drive(_start_batch(BatchRequest(sources=tuple(sources), output=output, model=model)), tries=1)
+
+    def batch(self, key: str) -> Batch:
+        """How far a batch is."""
+        return self._drive(_batch(key, "GET"))
+
+    def cancel_batch(self, key: str) -> Batch:
+        """Stop a batch."""
+        return self._drive(_batch(key, "DELETE"))
+
+    def wait(self, key: str) -> Batch:
+        """Look at a batch until it has ended."""
+        while not (batch := self.batch(key)).state.is_final:
+            time.sleep(LOOK_EVERY_S)
+        return batch
+
+    def open_session(self, frame: bytes, box: Box, *, model: str | None = None, fps: float = 30.0) -> OpenedSession:
+        """Begin to follow what a box in an encoded picture holds."""
+        return self._drive(_open_session(frame, box, model, fps), tries=1)
+
+    def push_frames(self, key: str, frames: Sequence[bytes]) -> list[Row]:
+        """The rows that are final after more encoded pictures; never repeated, since a repeated frame is another."""
+        return self._drive(_push_frames(key, frames), tries=1)
+
+    def close_session(self, key: str) -> list[Row]:
+        """The remaining rows."""
+        return self._drive(_close_session(key), tries=1)
+
+    def _drive(self, steps: Steps, *, tries: int | None = None) -> Any:
+        try:
+            call = next(steps)
+            while True:
+                call = steps.send(self._answer(*call, _Patience(tries or self._tries)))
+        except StopIteration as end:
+            return end.value
+
+    def _answer(self, method: str, path: str, given: dict[str, Any], patience: _Patience) -> httpx.Response:
+        while True:
+            try:
+                return _checked(self._http.request(method, path, **given))
+            except (ServerError, httpx.TransportError) as error:
+                if (pause_s := patience.pause_s(error)) is None:
+                    raise
+                time.sleep(pause_s)
+
+
+class AsyncClient:
+    """The same with ``await``, and live streams."""
+
+    def __init__(self, url: str, *, key: str | None = None, timeout_s: float = 600.0, tries: int = 5) -> None:
+        self._url, self._key, self._tries = url, key, tries
+        self._http = httpx.AsyncClient(**_client_arguments(url, key, timeout_s))
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close its connections."""
+        await self._http.aclose()
+
+    async def models(self) -> list[ModelInfo]:
+        """The models that can be named."""
+        return await self._drive(_models())
+
+    async def annotate(self, clip: str | Path | bytes, *, model: str | None = None) -> pa.Table:
+        """See Client."""
+        return await self._drive(_annotate(clip, model))
+
+    async def start_batch(self, sources: Sequence[str], output: str, *, model: str | None = None) -> Batch:
+        """See Client."""
+        request = BatchRequest(sources=tuple(sources), output=output, model=model)
+        return await self._drive(_start_batch(request), tries=1)
+
+    async def batch(self, key: str) -> Batch:
+        """See Client."""
+        return await self._drive(_batch(key, "GET"))
+
+    async def cancel_batch(self, key: str) -> Batch:
+        """See Client."""
+        return await self._drive(_batch(key, "DELETE"))
+
+    async def wait(self, key: str) -> Batch:
+        """See Client."""
+        while not (batch := await self.batch(key)).state.is_final:
+            await asyncio.sleep(LOOK_EVERY_S)
+        return batch
+
+    async def open_session(
+        self, frame: bytes, box: Box, *, model: str | None = None, fps: float = 30.0
+    ) -> OpenedSession:
+        """See Client."""
+        return await self._drive(_open_session(frame, box, model, fps), tries=1)
+
+    async def push_frames(self, key: str, frames: Sequence[bytes]) -> list[Row]:
+        """See Client."""
+        return await self._drive(_push_frames(key, frames), tries=1)
+
+    async def close_session(self, key: str) -> list[Row]:
+        """See Client."""
+        return await self._drive(_close_session(key), tries=1)
+
+    async def stream(
+        self, pictures: Iterable[bytes] | AsyncIterator[bytes], *, model: str | None = None, fps: float | None = None
+    ) -> AsyncIterator[list[Row]]:
+        """Rows of a live stream as they become final, for pictures encoded as JPEG or PNG."""
+        from websockets.asyncio.client import connect  # comes with ray[serve]; only streams need it
+
+        query = httpx.QueryParams({key: value for key, value in (("model", model), ("fps", fps)) if value is not None})
+        url = f"ws{self._url.removeprefix('http').rstrip('/')}/v1/stream?{query}"
+        headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
+        async with connect(url, additional_headers=headers, max_size=None) as socket:
+            sender = asyncio.create_task(_send_all(socket, pictures))
+            try:
+                async for message in socket:
+                    said = json.loads(message)
+                    if "problem" in said:
+                        problem = said["problem"]
+                        raise ServerError(problem["status"], problem["detail"], problem.get("reason"))
+                    yield _rows(said)
+            finally:
+                sender.cancel()
+
+    async def _drive(self, steps: Steps, *, tries: int | None = None) -> Any:
+        try:
+            call = next(steps)
+            while True:
+                call = steps.send(await self._answer(*call, _Patience(tries or self._tries)))
+        except StopIteration as end:
+            return end.value
+
+    async def _answer(self, method: str, path: str, given: dict[str, Any], patience: _Patience) -> httpx.Response:
+        while True:
+            try:
+                return _checked(await self._http.request(method, path, **given))
+            except (ServerError, httpx.TransportError) as error:
+                if (pause_s := patience.pause_s(error)) is None:
+                    raise
+                await asyncio.sleep(pause_s)
+
+
+async def _send_all(socket: Any, pictures: Iterable[bytes] | AsyncIterator[bytes]) -> None:
+    if isinstance(pictures, AsyncIterator):
+        async for picture in pictures:
+            await socket.send(picture)
+    else:
+        for picture in pictures:
+            await socket.send(picture)
+    await socket.send('{"end": true}')

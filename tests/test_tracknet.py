@@ -134,3 +134,16 @@ def test_v5_refines_at_other_sizes_than_it_learned():
 def test_a_background_needs_the_base_that_has_one():
     with pytest.raises(ConfigError, match="background 'concat' belongs to base 'tracknet-v3'"):
         network_config({"name": "tracknet-v4", "background": "concat"})
+
+
+@pytest.mark.parametrize("name", ["tracknet-v1", "tracknet-v2", "tracknet-v3", "tracknet-v4", "tracknet-v5"])
+def test_every_parameter_gets_a_gradient(name):
+    """Distributed training waits for all of them."""
+    torch.manual_seed(0)
+    config = network_config(name)
+    network = build(config)
+    xy = torch.full((2, config.frames_in, 2), 10.0)
+    network.loss(torch.rand(2, config.pictures_in, 3, 32, 32), xy)["loss"].backward()
+    assert [key for key, p in network.named_parameters() if p.grad is None] == []
+    if name in ("tracknet-v4", "tracknet-v5"):
+        assert network.prompt.a.grad != 0 and network.prompt.b.grad != 0

@@ -332,3 +332,20 @@ def test_from_predictions_to_corrected_labels_on_the_command_line(tmp_path: Path
     assert main([*arguments, "--videos", str(tmp_path / "videos"), "--json"]) == 0
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["rows"] == 6
     assert_same_points(load_dataset(str(tmp_path / "set")).rows, sent)
+
+
+def test_checked_rows_become_labels_of_the_videos_where_they_are_now(tmp_path: Path) -> None:
+    uri = make_video(tmp_path / "now" / "a.mp4")
+    sent = rows("file:///before/a.mp4", XY, list(reversed(XY)))
+    export_rows(sent, "csv", str(tmp_path / "rows.csv"))
+    command = ["data", "import", "rows", str(tmp_path / "rows.csv"), str(tmp_path / "set")]
+    assert main(command) == 2
+    assert main([*command, "--videos", str(tmp_path / "now")]) == 0
+    dataset = load_dataset(str(tmp_path / "set"))
+    assert (dataset.card.format, dataset.card.videos[0].ref.uri, dataset.card.videos[0].frames) == ("rows", uri, 6)
+    for number in (0, 1):
+        assert_same_points(dataset.rows, sent, number)
+    assert set(dataset.rows["provenance"].cast(pa.string()).to_pylist()) == {"labelled"}
+    assert dataset.rows["score"].null_count == 12
+    assert main([*command[:-1], str(tmp_path / "alone"), "--labels-only-wh-px", "64x48"]) == 0
+    assert load_dataset(str(tmp_path / "alone")).card.videos[0].labels_only

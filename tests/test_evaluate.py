@@ -161,6 +161,14 @@ def test_the_published_rule_takes_the_truth_from_the_label_heatmap(tmp_path: Pat
     assert report.at["published"]["tp"] == 2, "4.0 px from the whole px (40, 40) is a hit"
 
 
+def test_each_paper_has_its_tolerance() -> None:
+    names = {name: [tolerance.name for tolerance in protocol.tolerances] for name, protocol in PROTOCOLS.items()}
+    assert names["points"] == ["4 px at 512x288", "4 px", "5 px"]
+    assert names["shuttlecock"] == [*names["points"], "published", "7.5 px at 1280x720"]
+    assert names["tennis-game"] == names["tennis-clip"]
+    assert names["tennis-game"] == [*names["points"], "published", "< 4 px at 512x288", "5 px at 1280x720"]
+
+
 def test_wasb_average_precision_by_hand(tmp_path: Path) -> None:
     """Falling scores: hit, miss (FP1), hit, absent label (FP2); one label is not found: recall is over TP + FN = 3."""
     labels = {A: track({0: (10, 10), 1: (10, 10), 2: (10, 10), 3: NOWHERE, 4: (10, 10)})}

@@ -10,6 +10,7 @@ from typing import Self
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from specktrack.schema import ROWS, Provenance, Visibility
 
@@ -205,6 +206,31 @@ class Trajectory:
             wh_px=floats("w", "h"),
             gap=rows["gap"].to_numpy().astype(np.int32),
         )
+
+
+def split_by_video(rows: pa.Table) -> dict[str, pa.Table]:
+    """Rows by video, in the order in which videos come first, each sorted by object and frame; one sort in all."""
+    uris = pc.unique(rows["video"])
+    rows = rows.append_column("#", pc.index_in(rows["video"], value_set=uris))
+    rows = rows.sort_by([("#", "ascending"), ("object", "ascending"), ("frame", "ascending")])
+    ends = np.searchsorted(rows["#"].to_numpy(), np.arange(len(uris) + 1))
+    rows = rows.drop_columns("#")
+    return {
+        uri: rows.slice(start, stop - start)
+        for uri, start, stop in zip(uris.to_pylist(), ends[:-1].tolist(), ends[1:].tolist(), strict=True)
+    }
+
+
+def trajectories(rows: pa.Table) -> dict[str, dict[int, Trajectory]]:
+    """Every object of every video, by the video's URI and the object's number, which rises."""
+    found: dict[str, dict[int, Trajectory]] = {}
+    for uri, table in split_by_video(rows).items():
+        numbers = table["object"].to_numpy()
+        found[uri] = {
+            int(number): Trajectory.from_rows(table.slice(int(start), int(count)))
+            for number, start, count in zip(*np.unique(numbers, return_index=True, return_counts=True), strict=True)
+        }
+    return found
 
 
 def concat(parts: Sequence[Trajectory]) -> Trajectory:

@@ -65,7 +65,12 @@ class Protocol:
 
 _PAPER = Tolerance("4 px at 512x288", 4, PAPER_WH)
 _PUBLISHED = Tolerance("published", 4, PAPER_WH, truth="heatmap")
+_V1_WH = (1280, 720)
+"""The size at which TrackNetV1 measures: 5 px for tennis, 7.5 px for badminton."""
+_STRICT = Tolerance("< 4 px at 512x288", 4, PAPER_WH, strict=True)
+"""TrackNetV5's program."""
 _SOURCE = (Tolerance("4 px", 4), Tolerance("5 px", 5))
+_TENNIS = (_STRICT, Tolerance("5 px at 1280x720", 5, _V1_WH))
 _WASB_SPLITS = {
     "wasb-soccer": "wasb-soccer", "tennis": "wasb-tennis", "shuttlecock": "wasb-badminton",
     "wasb-volleyball": "wasb-volleyball", "wasb-basketball": "wasb-basketball",
@@ -75,10 +80,13 @@ PROTOCOLS: Mapping[str, Protocol] = {
     # Every labelled frame once.
     "points": Protocol((_PAPER, *_SOURCE)),
     # TrackNetV2 and V3 on shuttlecocks: the test matches; V3's corrected labels and dropped frames come with the data.
-    "shuttlecock": Protocol((_PAPER, *_SOURCE, _PUBLISHED), split="shuttlecock", names_only=True),
-    # TrackNetV4 on tennis. V1 counts at 5 px of 1280x720, which is the size of these videos.
-    "tennis-game": Protocol((_PAPER, *_SOURCE, _PUBLISHED), split="tennis-game"),
-    "tennis-clip": Protocol((_PAPER, *_SOURCE, _PUBLISHED), split="tennis-clip"),
+    "shuttlecock": Protocol(
+        (_PAPER, *_SOURCE, _PUBLISHED, Tolerance("7.5 px at 1280x720", 7.5, _V1_WH)),
+        split="shuttlecock", names_only=True,
+    ),
+    # TrackNetV4 on tennis, with the tolerances of V1 and V5.
+    "tennis-game": Protocol((_PAPER, *_SOURCE, _PUBLISHED, *_TENNIS), split="tennis-game"),
+    "tennis-clip": Protocol((_PAPER, *_SOURCE, _PUBLISHED, *_TENNIS), split="tennis-clip"),
     # WASB (BMVC 2023): strictly nearer than 4 px in the source; of the labels only clear and blurred ones are present.
     "wasb": Protocol(
         (Tolerance("< 4 px", 4, strict=True), _PAPER),

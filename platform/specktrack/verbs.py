@@ -14,8 +14,8 @@ from specktrack.datasets import DatasetCard, SplitReport
 from specktrack.datasets.synthetic import SynthConfig, write_archive
 from specktrack.errors import ConfigError
 from specktrack.models import VARIANTS, WEIGHTS, ZOO, build, network_config
-from specktrack.rows import check_frames, read_rows, rows_of, store_of
-from specktrack.storage import stat, to_uri
+from specktrack.rows import check_frames, labels_of_rows, read_rows, rows_of, store_of
+from specktrack.storage import open_store, stat, to_uri
 from specktrack.video import probe
 
 
@@ -25,10 +25,10 @@ class DataImportConfig(VerbConfig):
     verb: ClassVar[str] = "data_import"
 
     format: str
-    """auto, tennis, shuttlecock, multiball, volleyball, badminton, wasb-soccer, wasb-volleyball, wasb-basketball, cvat
-    or label-studio."""
+    """auto, tennis, shuttlecock, multiball, volleyball, badminton, wasb-soccer, wasb-volleyball, wasb-basketball,
+    cvat, label-studio, or rows: a file or folder of rows that were checked by a person."""
     source: str
-    """The folder with labels and videos."""
+    """The folder with labels and videos; for rows also one file."""
     destination: str
     """The folder or s3:// prefix for the dataset."""
     videos: str | None = None
@@ -40,6 +40,9 @@ class DataImportConfig(VerbConfig):
 def data_import(config: DataImportConfig) -> DatasetCard:
     """Import a dataset; its card."""
     where = config.model_dump(include={"videos", "labels_only_wh_px"})
+    if config.format == "rows":
+        dataset = labels_of_rows(read_rows(config.source), config.source, **where)
+        return datasets.save_dataset(dataset, open_store(config.destination))
     return datasets.import_dataset(config.format, config.source, config.destination, **where)
 
 

@@ -41,6 +41,7 @@ __all__ = [
     "import_dataset",
     "load_dataset",
     "make_dataset",
+    "save_dataset",
     "split_dataset",
 ]
 

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 
 from specktrack.datasets.boxes import write_coco, write_got10k, write_mot, write_otb
@@ -24,7 +23,7 @@ from specktrack.datasets.formats import WORDS
 from specktrack.datasets.label_studio import label_config, write_label_studio
 from specktrack.datasets.lines import VideoRows
 from specktrack.errors import ConfigError
-from specktrack.frames import Trajectory
+from specktrack.frames import trajectories
 from specktrack.schema import VideoRef, Visibility
 from specktrack.storage import FileStore, local_path, open_store
 
@@ -79,14 +78,11 @@ def export_rows(
 
 
 def _videos(rows: pa.Table, sizes_wh_px: Mapping[str, tuple[int, int]], box_px: float | None) -> list[VideoRows]:
-    videos = pc.unique(rows["video"]).to_pylist()
-    found = []
-    for uri, name in zip(videos, _distinct(videos), strict=True):
-        mine = rows.filter(pc.equal(rows["video"], uri))
-        numbers = sorted(pc.unique(mine["object"]).to_pylist())
-        tracks = {n: Trajectory.from_rows(mine.filter(pc.equal(mine["object"], n))) for n in numbers}
-        found.append(VideoRows(uri, name, tracks, sizes_wh_px.get(uri), box_px))
-    return found
+    found = trajectories(rows)
+    return [
+        VideoRows(uri, name, tracks, sizes_wh_px.get(uri), box_px)
+        for name, (uri, tracks) in zip(_distinct(list(found)), found.items(), strict=True)
+    ]
 
 
 def _distinct(videos: Sequence[str]) -> list[str]:

@@ -43,19 +43,21 @@ class VideoFinder:
         return there or self._elsewhere.only(PurePosixPath(places[0]).name)
 
     def named(self, name: str) -> str | None:
-        """URI of the video that a label file names: its URI, or a file name that only one video has.
+        """URI of the video that a label file names by its URI or file name; None if there is none.
 
-        Label Studio puts eight hex digits in front of the names of files that are uploaded to it.
+        A place that was given for the videos goes before the URI, which may be where they were once. Label Studio puts
+        eight hex digits in front of the names of files that are uploaded to it.
         """
+        stem = re.sub(r"\.\w+$", "", PurePosixPath(unquote(name.rstrip("/"))).name)
+        stems = (stem, re.sub(r"^[0-9a-f]{8}-", "", stem))
+        if self._elsewhere is not None and (uri := self._elsewhere.first(stems)):
+            return uri
         if urlsplit(name).scheme in ("s3", "file"):
             try:
                 return stat(name).uri
             except ConfigError:
                 pass  # it has moved: by its name
-        stem = re.sub(r"\.\w+$", "", PurePosixPath(unquote(name.rstrip("/"))).name)
-        stems = (stem, re.sub(r"^[0-9a-f]{8}-", "", stem))
-        videos = [self._here] if self._elsewhere is None else [self._elsewhere, self._here]
-        return next((uri for each in videos for stem in stems if (uri := each.only(stem))), None)
+        return self._here.first(stems)
 
 
 class _Videos:
@@ -76,6 +78,10 @@ class _Videos:
     def _add(self, place: str, uri: str) -> None:
         self.places.setdefault(place, uri)
         self._named.setdefault(PurePosixPath(place).name, set()).add(uri)
+
+    def first(self, stems: tuple[str, ...]) -> str | None:
+        """The video of the first of these names that only one has."""
+        return next((uri for stem in stems if (uri := self.only(stem))), None)
 
     def only(self, stem: str) -> str | None:
         """The video of this name, if it is the only one."""

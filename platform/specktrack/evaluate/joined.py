@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 
 from specktrack.datasets import DatasetVideo
 from specktrack.errors import ConfigError
-from specktrack.frames import Viewport
+from specktrack.frames import Viewport, split_by_video
 from specktrack.metrics import classify_points, heatmap_truth, point_errors
 from specktrack.protocols import Tolerance
 
@@ -65,15 +65,12 @@ def _limit(tolerance: Tolerance) -> float:
 
 def by_video(rows: pa.Table, place: str) -> dict[str, pa.Table]:
     """Rows by video URI, ordered by frame; ConfigError if a frame has two of one object."""
-    rows = rows.sort_by([("video", "ascending"), ("object", "ascending"), ("frame", "ascending")])
-    tables = {}
-    for uri in pc.unique(rows["video"]).to_pylist():
-        table = rows.filter(pc.equal(rows["video"], uri))
+    tables = split_by_video(rows)
+    for uri, table in tables.items():
         frame, number = table["frame"].to_numpy(), table["object"].to_numpy()
         twice = frame[:-1][(np.diff(frame) == 0) & (np.diff(number) == 0)]
         if len(twice):
             raise ConfigError("two rows for one frame of one object", int(twice[0]), f"{place}, {uri}")
-        tables[uri] = table
     return tables
 
 

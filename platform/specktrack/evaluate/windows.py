@@ -17,6 +17,7 @@ from specktrack.config import Config
 from specktrack.datasets import DatasetVideo
 from specktrack.errors import ConfigError
 from specktrack.evaluate.joined import join_windows
+from specktrack.frames import split_by_video
 from specktrack.metrics import PointCounts
 from specktrack.protocols import Protocol
 
@@ -66,7 +67,7 @@ def windows_by_video(windows: pa.Table, place: str) -> dict[str, pa.Table]:
     """Rows of object 0 by video; ConfigError if they cannot be of windows."""
     windows = windows.filter(pc.equal(windows["object"], 0))
     _check(windows, place)
-    return {uri: windows.filter(pc.equal(windows["video"], uri)) for uri in pc.unique(windows["video"]).to_pylist()}
+    return split_by_video(windows)
 
 
 def _check(windows: pa.Table, place: str) -> None:

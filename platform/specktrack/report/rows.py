@@ -4,10 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from specktrack import page
-from specktrack.frames import Trajectory
+from specktrack.frames import Trajectory, trajectories
 from specktrack.schema import Provenance
 
 UNSURE = 30
@@ -73,14 +72,13 @@ def rows_page(rows: pa.Table, source: str, *, drawn: int) -> str:
 
 
 def _videos(rows: pa.Table) -> list[_Video]:
-    videos = []
-    names = page.short_names(pc.unique(rows["video"]).to_pylist())
-    for uri, name in names.items():
-        mine = rows.filter(pc.equal(rows["video"], uri))
-        for number in sorted(pc.unique(mine["object"]).to_pylist()):
-            track = Trajectory.from_rows(mine.filter(pc.equal(mine["object"], number)))
-            videos.append(_Video(uri, name if not number else f"{name} (object {number})", track))
-    return videos
+    found = trajectories(rows)
+    names = page.short_names(list(found))
+    return [
+        _Video(uri, names[uri] if not number else f"{names[uri]} (object {number})", track)
+        for uri, tracks in found.items()
+        for number, track in tracks.items()
+    ]
 
 
 def _median(values: np.ndarray) -> float | None:

@@ -192,7 +192,7 @@ def test_a_verb_without_room_for_another_word_refuses_it() -> None:
         (["anotate"], r"no such verb: 'anotate'; did you mean 'annotate'\? there are: annotate, train"),
         (["data", "imprt"], r"no such verb: 'data imprt'; did you mean 'data import'\? there are: data import, data"),
         (["--sources"], r"no such verb: '--sources'"),
-        (["models"], r"no such verb: 'models'; .*there are: models list, models show$"),
+        (["models"], r"no such verb: 'models'; .*there are: models list, models show"),
     ],
 )
 def test_an_unknown_verb_names_the_known_ones(arguments: list[str], message: str) -> None:
@@ -385,7 +385,7 @@ def test_a_dataset_is_rendered_counted_imported_and_exported(
     assert len((tmp_path / "one.csv").read_text().splitlines()) == 13
     code, _, err = run(capsys, "export", rows, "--to", "fax", str(tmp_path / "x"))
     assert code == 2
-    assert "no such export of points: 'fax'" in err
+    assert "no such export: 'fax'" in err
 
 
 def test_rows_are_drawn_onto_their_video(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

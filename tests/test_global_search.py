@@ -25,6 +25,7 @@ from specktrack.models.inference import channels_last, fold_batch_norm
 from specktrack.schema import Box, Prompt
 from specktrack.tracking import make_tracker, open_session
 from specktrack.tracking.global_search import Redetector, Searcher, TrajectoryPrior
+from specktrack.tracking.redetecting import RedetectingTracker
 from specktrack.training.search import train_search
 from specktrack.training.search_config import SearchSamplingConfig, SearchTrainConfig
 from specktrack.training.search_samples import SearchBatches, SearchSampler
@@ -379,7 +380,7 @@ def test_a_prior_decides_between_two_alike(learned: Model) -> None:
     places = np.array([[60.0, 60], [250, 140]])
     for x, y in places.astype(int):
         pixels[y - 3 : y + 4, x - 3 : x + 4] = (230, 30, 30)
-    finder = Redetector(learned, device=CPU)
+    finder = Redetector(Searcher(learned, device=CPU))
     with pytest.raises(ConfigError, match="nothing was learned to look for"):
         finder.candidates(pixels)
     finder.learn(batch.pixels[0], Box(cx_px=at[0, 0], cy_px=at[0, 1], w_px=7, h_px=7))
@@ -390,3 +391,62 @@ def test_a_prior_decides_between_two_alike(learned: Model) -> None:
             assert np.abs(found.xy_px[0] - place_).max() <= 5
     free = finder.candidates(pixels, count=6)
     assert len(free.xy_px) == 6
+
+
+class Forgetful:
+    """A local tracker that sees only within 20 px of where it looks, as a search region does."""
+
+    config = SearchSamplingConfig()
+
+    def __init__(self, at: np.ndarray) -> None:
+        self.at, self.lost, self.looked = at, False, []
+
+    def viewport(self, source_wh_px: tuple[int, int]) -> Viewport:
+        return Viewport(source_wh_px, source_wh_px)
+
+    def open(self, prompt: Prompt | None = None) -> "Forgetful":
+        assert prompt is not None
+        self.box = prompt.box
+        return self
+
+    def push(self, batch: FrameBatch) -> Trajectory:
+        (frame,) = batch.frame
+        x, y = self.at[frame]
+        self.lost = max(abs(x - self.box.cx_px), abs(y - self.box.cy_px)) > 20
+        if not self.lost:
+            self.box = Box(cx_px=x, cy_px=y, w_px=7, h_px=7)
+        xy = np.array([[np.nan] * 2 if self.lost else [x, y]], np.float32)
+        size = np.where(np.isnan(xy), np.nan, 7).astype(np.float32)
+        return Trajectory(batch.frame, batch.pts_s, xy, np.ones(1, np.float32), wh_px=size)
+
+    def finish(self) -> Trajectory:
+        return Trajectory.empty()
+
+    def look_at(self, box: Box) -> None:
+        self.box = box
+        self.looked.append(box)
+
+
+def test_a_lost_target_is_found_again(learned: Model) -> None:
+    """It jumps further than the local tracker sees, and stays there; the search points to it, and following goes on."""
+    n, wh = 9, (320, 192)
+    at = np.array([[60.0, 60]] * 3 + [[230, 130]] * 6) + np.arange(n)[:, None]
+    pixels = np.full((n, wh[1], wh[0], 3), 110, np.uint8)
+    for picture, (x, y) in zip(pixels, at.astype(int), strict=True):
+        picture[y - 3 : y + 4, x - 3 : x + 4] = (230, 30, 30)
+    batch = FrameBatch(pixels, np.arange(n), np.arange(n) / 30, Viewport(wh, wh))
+    alone = Forgetful(at).open(prompt_of(at, 0))
+    assert concat([alone.push(batch[i : i + 1]) for i in range(n)]).present.tolist() == [True] * 3 + [False] * 6
+    local = Forgetful(at)
+    tracker = RedetectingTracker(local, Redetector(Searcher(learned, device=CPU)))
+    session = tracker.open(prompt_of(at, 0))
+    rows = concat([session.push(batch[:2]), session.push(batch[2:]), session.finish()])
+    assert rows.present.tolist() == [True] * 3 + [False] * 2 + [True] * 4  # searched after two frames without it
+    assert session.found == 1
+    assert local.looked[0].w_px == 7
+    assert tracker.viewport(wh) == Viewport(wh, wh)
+
+
+def test_only_template_networks_are_helped(learned: Model) -> None:
+    with pytest.raises(ConfigError, match="only a template network loses its target"):
+        make_tracker(learned, device="cpu", finder=learned)

@@ -27,13 +27,16 @@ def score_on_ray(
     return [found for row in sorted(rows, key=lambda row: row["index"]) for found in row["scores"]]
 
 
-def follow_on_ray(address: str, sequences: Sequence[BoxSequence], model_name: str) -> tuple[str, dict[str, np.ndarray]]:
+def follow_on_ray(
+    address: str, sequences: Sequence[BoxSequence], model_name: str, finder_name: str | None
+) -> tuple[str, dict[str, np.ndarray]]:
     """A model's name and its boxes by name of the sequence; one tracker per actor, one actor per core."""
     from specktrack.models.checkpoint import load_model
 
     with connected(address):
         model = load_model(model_name)
-        shared, labels = ray.put(model), ray.put(list(sequences))
+        finder = load_model(finder_name) if finder_name else None
+        shared, labels = ray.put((model, finder)), ray.put(list(sequences))
         workers = max(1, min(len(sequences), int(ray.cluster_resources().get("CPU", 1))))
         rows = (
             ray.data.range(len(sequences), override_num_blocks=_blocks(len(sequences)))
@@ -46,13 +49,14 @@ def follow_on_ray(address: str, sequences: Sequence[BoxSequence], model_name: st
 class _Follower:
     """An actor with a tracker; it follows sequences one after the other."""
 
-    def __init__(self, model: Any, sequences: Any) -> None:
+    def __init__(self, models: Any, sequences: Any) -> None:
         import torch
 
         from specktrack.tracking import make_tracker
 
         torch.set_num_threads(1)  # one actor per core
-        self._tracker, self._sequences = make_tracker(ray.get(model)), ray.get(sequences)
+        model, finder = ray.get(models)
+        self._tracker, self._sequences = make_tracker(model, finder=finder), ray.get(sequences)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         sequence = self._sequences[row["id"]]

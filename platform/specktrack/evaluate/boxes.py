@@ -43,7 +43,7 @@ def _score_here(config: EvaluateConfig, benchmark: Benchmark, protocol: BoxProto
         from specktrack.tracking import make_tracker
 
         model = load_model(config.model)
-        tracker = make_tracker(model)
+        tracker = make_tracker(model, finder=load_model(config.finder) if config.finder else None)
         boxes = {}
         for sequence in benchmark.sequences:
             boxes[sequence.name] = run_sequence(tracker, sequence)
@@ -65,7 +65,7 @@ def _score_on_ray(config: EvaluateConfig, benchmark: Benchmark, protocol: BoxPro
         return score_on_ray(config.address, benchmark.sequences, lambda item: _score(item, results, protocol))
     from specktrack.evaluate.box_tasks import follow_on_ray
 
-    name, boxes = follow_on_ray(config.address, benchmark.sequences, config.model)
+    name, boxes = follow_on_ray(config.address, benchmark.sequences, config.model, config.finder)
     for sequence, found in boxes.items():
         _keep(config, name, sequence, found)
     followed = [Results(name, {}, boxes)]

@@ -18,6 +18,8 @@ class EvaluateConfig(VerbConfig, HeatmapReading):
     JSON file."""
     model: str | None = None
     """Annotate the dataset's videos with this model (name or path), from the first box on in a box benchmark."""
+    finder: str | None = None
+    """Box benchmarks: a search network (name or path) that finds the template model's lost target again."""
     predictions: str | None = None
     """Compare these instead: an output of annotate, a .parquet, .csv or .jsonl file with the row columns, or (boxes) a
     folder of text files, one per sequence, in one folder per tracker."""

@@ -169,9 +169,13 @@ class Redetector:
     unscaled, only that part is searched, at full resolution: a tiny target is then not shrunk with its frame.
     """
 
-    def __init__(self, model: Model, *, device: torch.device) -> None:
-        self._searcher = Searcher(model, device=device)
+    def __init__(self, searcher: Searcher) -> None:
+        self._searcher = searcher
         self._templates: dict[bool, Template] = {}
+
+    def copy(self) -> "Redetector":
+        """One with the same network for another target."""
+        return Redetector(self._searcher)
 
     def learn(self, pixels_HWC: np.ndarray, box: Box) -> None:
         """Take the target's template from a frame in which it is known."""

@@ -76,10 +76,11 @@ def rally(real_data):
     return torch.from_numpy(pixels).permute(0, 3, 1, 2) / 255, torch.from_numpy(xy).float()
 
 
-def crops(rally, config, wh=(160, 96)):
+def crops(rally, config):
     """Windows whose outputs are the last 16 frames, cut around their positions; pictures and positions."""
     frames, xy = rally
     step = config.frames_out
+    wh = (160, 96) if config.frames_in > 5 else (96, 64)  # as far as a shuttle flies in a window
     pictures, positions = [], []
     for stop in range(len(frames), len(frames) - 16, -step):
         window, at = frames[stop - config.frames_in : stop], xy[stop - config.frames_in : stop]

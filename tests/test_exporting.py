@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from specktrack import models
 from specktrack.cli import main
 from specktrack.errors import CheckpointError, ConfigError
 from specktrack.models import build, exporting, network_config
@@ -112,10 +113,14 @@ def test_the_verb_exports_inpaintnet_and_prints_the_parity(tmp_path, capsys):
     assert report["positions"] == 32 and report["largest_distance_px"] < 1e-2 and report["bytes"] > 0
 
 
+def test_a_value_that_is_no_number_differs(tiny):
+    task = exporting._task(tiny)
+    parity = exporting._parity(task, lambda inputs: torch.full_like(task.module(*inputs), torch.nan))
+    assert parity.differing == 1
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "name", ["specknet", "wasb", "monotrack", "restracknet-v2", "cmu-net", "tsm-net", "tracknet-v2"]
-)
+@pytest.mark.parametrize("name", [name for name, entry in models.ZOO.items() if entry.family == "windowed"])
 @pytest.mark.parametrize("kind", FILES)
 def test_every_heatmap_network_can_be_exported(tmp_path, name, kind):
     needs_extra(kind)

@@ -215,6 +215,8 @@ class ModelsExportReport(Config):
     bytes: int
     largest_difference: float
     """Over all output values of rendered frames, fp32 on the CPU; heatmaps lie in [0, 1]."""
+    differing: float
+    """Share of values that differ by more than 1e-3; above 0 only where the output is the likeliest of many levels."""
     largest_distance_px: float
     """Between positions decoded from them, network px."""
     positions: int

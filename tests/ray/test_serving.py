@@ -22,6 +22,7 @@ import torch
 import websockets
 from PIL import Image
 from tests.ray.browser import CHROMIUM, DRIVER, browser
+from tests.ray.fuzzing import fuzz
 from websockets.sync.client import connect
 
 from specktrack import models
@@ -373,6 +374,10 @@ class TestServer:
         assert http.get("/v1/models", headers={"Authorization": ""}).status_code == 401
         assert http.get("/nothing").json()["status"] == 404
         assert http.get("/playground/../../config.py").status_code == 404
+
+    def test_requests_from_its_own_document_are_no_server_error(self, server: str) -> None:
+        statuses = fuzz(server, KEY, 120)
+        assert max(statuses) < 500 and min(statuses) == 200, statuses
 
     def test_prometheus_is_told_of_requests_and_of_batches_of_more_than_one_window(self, http: httpx.Client) -> None:
         deadline = time.monotonic() + 30  # Ray collects metrics every ten seconds

@@ -8,6 +8,9 @@ from specktrack.errors import ConfigError
 from specktrack.serving.problems import Refusal
 from specktrack.storage import local_path, to_uri
 
+MOST_NAME_BYTES = 255
+"""What file systems allow for one part of a path."""
+
 
 def allowed_place(place: str, roots: Sequence[str], what: str) -> str:
     """The URI of a place below one of ``roots``; a relative one is below the first. Refusal(403) for any other."""
@@ -15,12 +18,14 @@ def allowed_place(place: str, roots: Sequence[str], what: str) -> str:
         raise Refusal(HTTPStatus.FORBIDDEN, f"this server has no {what} set up", remedy="ask its operator")
     if place.startswith("@") or "\0" in place:
         raise Refusal(HTTPStatus.FORBIDDEN, "a list of sources cannot be named here", place, remedy="send its lines")
-    absolute = place if "://" in place or place.startswith(("/", "~")) else f"{roots[0].rstrip('/')}/{place}"
+    absolute = place if "://" in place or place.startswith("/") else f"{roots[0].rstrip('/')}/{place}"
     try:
         uri = to_uri(absolute)
-    except ConfigError:
+        named = all(len(part.encode()) <= MOST_NAME_BYTES for part in place.split("/"))
+        allowed = named and any(is_below(uri, root) for root in roots)
+    except (ConfigError, OSError, ValueError):  # no place at all, or a name that no file can have
         raise Refusal(HTTPStatus.FORBIDDEN, f"not one of the server's {what}", place) from None
-    if not any(is_below(uri, root) for root in roots):
+    if not allowed:
         raise Refusal(HTTPStatus.FORBIDDEN, f"not below one of the server's {what}", place, remedy="ask its operator")
     return uri
 

@@ -1,0 +1,163 @@
+"""What a server does when it is overloaded, fuzzed, killed or restarted; minutes, so `make test-slow` runs it."""
+
+import asyncio
+import random
+import socket
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import ray
+import ray.serve
+import ray.util
+from tests.ray.fuzzing import fuzz
+from tests.ray.test_serving import KEY, folder, free_port, make_video
+
+from specktrack.ledger import read_annotations
+from specktrack.serving.config import Access, Limits, ServerConfig
+from specktrack.serving.server import deploy
+
+__all__ = ["folder"]
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(900), pytest.mark.usefixtures("ray_local")]
+
+
+@pytest.fixture
+def server(ray_local: None, folder: Path) -> Iterator[Callable[..., str]]:
+    """Starts, or starts again, a server with settings of its own for a deployment; its URL."""
+    port = free_port()
+
+    def start(**windowed: Any) -> str:
+        config = ServerConfig(
+            port=port,
+            models=(str(folder / "tiny.safetensors"),),
+            limits=Limits(body_bytes=2_000_000, session_idle_s=5.0),
+            access=Access(
+                api_keys_file=str(folder / "keys"), sources=(str(folder / "videos"),), outputs=(str(folder / "out"),)
+            ),
+            deployments=({"name": "Windowed", **windowed},) if windowed else (),
+        )
+        deploy(config)
+        return f"http://127.0.0.1:{port}"
+
+    yield start
+    ray.serve.shutdown()
+
+
+def client(url: str) -> httpx.Client:
+    return httpx.Client(base_url=url, headers={"Authorization": f"Bearer {KEY}"}, timeout=60)
+
+
+async def ask(url: str, count: int, *, tries: int = 1) -> list[tuple[int, float]]:
+    """(status, seconds) of so many clips asked for at once, a failure being repeated after a second."""
+    limits = httpx.Limits(max_connections=500)
+    async with httpx.AsyncClient(
+        base_url=url, headers={"Authorization": f"Bearer {KEY}"}, timeout=120, limits=limits
+    ) as http:
+
+        async def one() -> tuple[int, float]:
+            for attempt in range(tries):
+                started = time.perf_counter()
+                try:
+                    answer = await http.post("/v1/annotate", json={"uri": "v0.mp4"})
+                    status = answer.status_code
+                    assert status != 503 or answer.headers["retry-after"]
+                except httpx.TransportError:
+                    status = 0
+                if status == 200 or attempt + 1 == tries:
+                    break
+                await asyncio.sleep(random.uniform(0.5, 1.5))
+            return status, time.perf_counter() - started
+
+        return await asyncio.gather(*(one() for _ in range(count)))
+
+
+def replicas() -> int:
+    windowed = ray.serve.status().applications["specktrack"].deployments["Windowed"]
+    return windowed.replica_states.get("RUNNING", 0)
+
+
+def until(condition: Callable[[], bool], timeout_s: float) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+
+
+class TestLoad:
+    def test_what_is_too_much_is_refused_at_once_and_the_rest_is_answered(self, server: Callable[..., str]) -> None:
+        url = server(max_ongoing_requests=2, max_queued_requests=4, num_replicas=1, autoscaling_config=None)
+        statuses = Counter(status for status, _ in asyncio.run(ask(url, 60)))
+        assert statuses.keys() == {200, 503} and statuses[200] >= 6 and statuses[503] >= 30
+        assert {status for status, _ in asyncio.run(ask(url, 3, tries=20))} == {200}
+
+    def test_replicas_come_under_load_and_go_after_it(self, server: Callable[..., str]) -> None:
+        scaling = {
+            "min_replicas": 1, "max_replicas": 2, "target_ongoing_requests": 2, "upscale_delay_s": 1,
+            "downscale_delay_s": 3, "metrics_interval_s": 0.5, "look_back_period_s": 2,
+        }  # fmt: skip
+        url = server(autoscaling_config=scaling, max_ongoing_requests=8, max_queued_requests=-1)
+        assert replicas() == 1
+        end, seen = time.monotonic() + 120, 1
+        while seen < 2 and time.monotonic() < end:
+            assert {status for status, _ in asyncio.run(ask(url, 24))} == {200}
+            seen = max(seen, replicas())
+        assert seen == 2
+        until(lambda: replicas() == 1, 120)
+
+
+class TestDeaths:
+    def test_clips_are_answered_although_replicas_are_killed(self, server: Callable[..., str]) -> None:
+        url = server(num_replicas=2, autoscaling_config=None, max_queued_requests=-1)
+        answers: list[tuple[int, float]] = []
+        for _ in range(3):
+            actors = ray.util.list_named_actors(all_namespaces=True)
+            victim = random.choice([actor for actor in actors if "specktrack#Windowed" in actor["name"]])
+            ray.kill(ray.get_actor(**victim))
+            answers += asyncio.run(ask(url, 40, tries=30))
+        assert Counter(status for status, _ in answers) == {200: 120}
+
+    def test_a_batch_goes_on_after_the_server_was_restarted_and_can_be_cancelled(
+        self, server: Callable[..., str], folder: Path
+    ) -> None:
+        for i in range(12):
+            make_video(folder / "videos" / "many" / f"m{i}.mp4", 60, seed=i)
+        url = server()
+        with client(url) as http:
+            asked = http.post("/v1/batches", json={"sources": ["many"], "output": "many"}).json()
+            until(lambda: http.get(f"/v1/batches/{asked['id']}").json()["state"] == "running", 120)
+        ray.serve.shutdown()
+        url = server()
+        with client(url) as http:
+            until(lambda: http.get(f"/v1/batches/{asked['id']}").json()["state"] == "done", 300)
+            assert http.get(f"/v1/batches/{asked['id']}").json()["rows"] == 12 * 60
+            assert read_annotations(str(folder / "out" / "many")).num_rows == 12 * 60
+            other = http.post("/v1/batches", json={"sources": ["many"], "output": "never"}).json()
+            assert http.delete(f"/v1/batches/{other['id']}").status_code == 202
+            until(lambda: http.get(f"/v1/batches/{other['id']}").json()["state"] == "cancelled", 120)
+
+    def test_a_client_that_leaves_frees_its_place(self, server: Callable[..., str], folder: Path) -> None:
+        make_video(folder / "videos" / "long.mp4", 6000)
+        url = server(num_replicas=1, autoscaling_config=None, max_ongoing_requests=1, max_queued_requests=0)
+        host, port = url.removeprefix("http://").split(":")
+        body = b'{"uri": "long.mp4"}'
+        with socket.create_connection((host, int(port)), 20) as hasty:
+            hasty.sendall(
+                f"POST /v1/annotate HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {KEY}\r\n"
+                f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+                + body
+            )
+            time.sleep(1)
+        started = time.monotonic()
+        while asyncio.run(ask(url, 1))[0][0] != 200:
+            assert time.monotonic() - started < 10
+            time.sleep(0.1)
+
+
+def test_2000_requests_are_no_server_error(server: Callable[..., str]) -> None:
+    statuses = fuzz(server(), KEY, 2_200)
+    assert sum(statuses.values()) >= 2_000 and max(statuses) < 500, statuses

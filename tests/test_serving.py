@@ -35,7 +35,9 @@ from specktrack.storage import stat
 from specktrack.video import probe, read_clip, write_video
 
 ROOT = Path(__file__).parents[1]
-SMALL = Limits(body_bytes=1000, stall_s=0.3, upload_s=1.0, frames=100, pixels=100_000, picture_bytes=100_000)
+SMALL = Limits(
+    body_bytes=1000, stall_s=0.3, decode_stall_s=0.5, upload_s=1.0, frames=100, pixels=100_000, picture_bytes=100_000
+)
 
 
 def rows() -> pa.Table:
@@ -396,7 +398,7 @@ class TestDecoding:
                 decoder.picture_size(_png((8, 8)))
         with decoders.open() as decoder:
             decoder._send({"picture": 1_000_000, "network_wh": None, "limits": decoder._ceilings()}, b"too little")
-            with pytest.raises(MediaError, match=r"did not move on within 0\.3 s"):
+            with pytest.raises(MediaError, match=r"did not move on within 0\.5 s"):
                 decoder._receive()
         with decoders.open() as decoder:
             assert decoder.picture_size(_png((8, 6))) == (8, 6)

@@ -23,17 +23,20 @@ import websockets
 from PIL import Image
 from tests.ray.browser import CHROMIUM, DRIVER, browser
 from tests.ray.fuzzing import fuzz
+from tests.test_template_tracking import tiny as tiny_template_model
 from websockets.sync.client import connect
 
 from specktrack import models
 from specktrack.annotate import annotate_here
+from specktrack.frames import concat
 from specktrack.ledger import read_annotations
-from specktrack.models.checkpoint import ModelCard, save_model
-from specktrack.schema import Box, Clip
+from specktrack.models.checkpoint import ModelCard, load_model, save_model
+from specktrack.schema import Box, Clip, Prompt
 from specktrack.serving.client import AsyncClient, Client, ServerError
 from specktrack.serving.config import Access, Limits, ServerConfig
 from specktrack.serving.server import deploy
 from specktrack.storage import stat
+from specktrack.tracking import open_session
 from specktrack.video import read_clip, write_video
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(180)]
@@ -68,6 +71,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         torch.nn.init.normal_(network.get_parameter("head.weight"))
         torch.nn.init.constant_(network.get_parameter("head.bias"), 0.5)
         save_model(folder / f"{name}.safetensors", network.eval(), ModelCard(name=name, network=config))
+    boxes = tiny_template_model()
+    save_model(folder / "boxes.safetensors", boxes.network, ModelCard(name="boxes", network=boxes.config))
     for seed in range(3):
         make_video(folder / "videos" / f"v{seed}.mp4", 40 + 7 * seed, seed=seed)
     (folder / "keys").write_text(f"{KEY}\n")
@@ -85,8 +90,8 @@ def server(ray_local: None, folder: Path) -> Iterator[str]:
     """URL of a server with two models."""
     config = ServerConfig(
         port=free_port(),
-        models=(str(folder / "tiny.safetensors"), str(folder / "other.safetensors")),
-        limits=Limits(body_bytes=2_000_000, stall_s=3.0, frames=400, session_idle_s=5.0),
+        models=tuple(str(folder / f"{name}.safetensors") for name in ("tiny", "other", "boxes")),
+        limits=Limits(body_bytes=2_000_000, stall_s=1.0, frames=400, session_idle_s=5.0),
         access=Access(
             api_keys_file=str(folder / "keys"),
             sources=(str(folder / "videos"),),
@@ -200,7 +205,7 @@ class TestClips:
             ({"content": b"", "headers": {"Content-Type": "video/mp4"}}, 422, "no bytes"),
             ({"content": b"no video", "headers": {"Content-Type": "video/mp4"}}, 422, "no video format"),
             ({"content": b"x" * 2_100_000, "headers": {"Content-Type": "video/mp4"}}, 413, "2,000,000 bytes"),
-            ({"json": {"uri": "v0.mp4", "model": "nobody"}}, 404, "there are: tiny, other"),
+            ({"json": {"uri": "v0.mp4", "model": "nobody"}}, 404, "there are: tiny, other, boxes"),
             ({"json": {"uri": "v0.mp4", "frames": 1}}, 422, "unknown key 'frames'"),
             ({"json": {"uri": 7}}, 422, "uri"),
             ({"json": {"uri": "gone.mp4"}}, 422, "no such video"),
@@ -258,6 +263,28 @@ class TestStreams:
 
 
 class TestSessions:
+    def test_a_box_is_followed_as_by_a_session_in_this_process(self, server: str, folder: Path) -> None:
+        video, box = folder / "videos" / "v0.mp4", Box(cx_px=12, cy_px=12, w_px=8, h_px=8)
+        session = open_session(load_model(folder / "boxes.safetensors"), prompt=Prompt(frame=0, box=box), device="cpu")
+        with read_clip(Clip(video=stat(str(video)), start=0, stop=40)) as reader:
+            expected = concat([*map(session.push, reader), session.finish()]).to_rows("v").drop_columns("video")
+        first, *others = encoded_pictures(video)
+        with Client(server, key=KEY) as client:
+            opened = client.open_session(first, box, model="boxes", fps=30)
+            rows = [
+                *opened.rows,
+                *client.push_frames(opened.id, others[:10]),
+                *client.push_frames(opened.id, others[10:]),
+            ]
+            rows += client.close_session(opened.id)
+            assert [row.model_dump() for row in rows] == expected.to_pylist() and rows[5].w is not None
+            with pytest.raises(ServerError, match="no such session"):
+                client.push_frames(opened.id, others[:1])
+            with pytest.raises(ServerError, match="open a session with it"):
+                client.annotate(video, model="boxes")
+            with pytest.raises(ServerError, match="JPEG or PNG"):
+                client.open_session(b"no picture", box, model="boxes")
+
     def test_a_box_for_a_model_that_takes_none_is_refused(self, http: httpx.Client, folder: Path) -> None:
         picture = encoded_pictures(folder / "videos" / "v0.mp4")[0]
         box = json.dumps({"cx_px": 12, "cy_px": 12, "w_px": 4, "h_px": 4})
@@ -300,7 +327,7 @@ class TestClient:
     def test_it_speaks_every_part_of_the_interface(self, server: str, folder: Path) -> None:
         expected = expected_rows(folder, "v0.mp4")
         with Client(server, key=KEY) as client:
-            assert [model.name for model in client.models()] == ["tiny", "other"]
+            assert [model.name for model in client.models()] == ["tiny", "other", "boxes"]
             path = folder / "videos" / "v0.mp4"
             for clip in (path, str(path), path.read_bytes(), path.as_uri()):
                 assert client.annotate(clip).drop_columns("video").to_pylist() == expected
@@ -366,7 +393,7 @@ class TestServer:
     def test_it_tells_what_it_is(self, http: httpx.Client) -> None:
         assert http.get("/healthz").json() == {"status": "ok"} and http.get("/readyz").json() == {"status": "ready"}
         known = http.get("/v1/models").json()
-        assert [model["name"] for model in known] == ["tiny", "other"] and "path" not in known[0]
+        assert [model["name"] for model in known] == ["tiny", "other", "boxes"] and "path" not in known[0]
         page = http.get("/", headers={"Authorization": ""})
         assert page.status_code == 200 and "default-src 'self'" in page.headers["content-security-policy"]
         paths = http.get("/openapi.json").json()["paths"]

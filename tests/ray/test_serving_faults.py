@@ -15,9 +15,11 @@ import ray
 import ray.serve
 import ray.util
 from tests.ray.fuzzing import fuzz
-from tests.ray.test_serving import KEY, folder, free_port, make_video
+from tests.ray.test_serving import KEY, encoded_pictures, folder, free_port, make_video
 
 from specktrack.ledger import read_annotations
+from specktrack.schema import Box
+from specktrack.serving.client import Client, ServerError
 from specktrack.serving.config import Access, Limits, ServerConfig
 from specktrack.serving.server import deploy
 
@@ -34,7 +36,7 @@ def server(ray_local: None, folder: Path) -> Iterator[Callable[..., str]]:
     def start(**windowed: Any) -> str:
         config = ServerConfig(
             port=port,
-            models=(str(folder / "tiny.safetensors"),),
+            models=(str(folder / "tiny.safetensors"), str(folder / "boxes.safetensors")),
             limits=Limits(body_bytes=2_000_000, session_idle_s=5.0),
             access=Access(
                 api_keys_file=str(folder / "keys"), sources=(str(folder / "videos"),), outputs=(str(folder / "out"),)
@@ -139,6 +141,28 @@ class TestDeaths:
             other = http.post("/v1/batches", json={"sources": ["many"], "output": "never"}).json()
             assert http.delete(f"/v1/batches/{other['id']}").status_code == 202
             until(lambda: http.get(f"/v1/batches/{other['id']}").json()["state"] == "cancelled", 120)
+
+    def test_a_session_whose_replica_was_killed_is_gone_and_says_so(
+        self, server: Callable[..., str], folder: Path
+    ) -> None:
+        picture = encoded_pictures(folder / "videos" / "v0.mp4")[0]
+        with Client(server(), key=KEY, tries=1) as following:
+            box = Box(cx_px=12, cy_px=12, w_px=8, h_px=8)
+            opened = following.open_session(picture, box, model="boxes")
+            assert following.push_frames(opened.id, [picture])
+            actors = ray.util.list_named_actors(all_namespaces=True)
+            (home,) = [actor for actor in actors if "specktrack#Template" in actor["name"]]
+            ray.kill(ray.get_actor(**home))
+            deadline = time.monotonic() + 120
+            while True:
+                assert time.monotonic() < deadline
+                with pytest.raises(ServerError) as refused:
+                    following.push_frames(opened.id, [picture])
+                if refused.value.status == 410:
+                    break
+                assert refused.value.status == 503, refused.value
+                time.sleep(0.5)
+            assert "open a new session" in str(refused.value)
 
     def test_a_client_that_leaves_frees_its_place(self, server: Callable[..., str], folder: Path) -> None:
         make_video(folder / "videos" / "long.mp4", 6000)

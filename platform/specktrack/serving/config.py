@@ -25,7 +25,9 @@ class Limits(Config):
     upload_s: float = Field(default=120.0, gt=0)
     """Until a body or a fetched clip is there."""
     stall_s: float = Field(default=15.0, gt=0)
-    """Without a byte from the client, or a frame from the decoder."""
+    """Without a byte from the client, or from the host that a clip is fetched from."""
+    decode_stall_s: float = Field(default=30.0, gt=0)
+    """Without a frame from the decoder."""
     request_s: float = Field(default=600.0, gt=0)
     """From a whole clip to its rows."""
     decode_memory_bytes: int = Field(default=4_000_000_000, ge=500_000_000)

@@ -211,7 +211,7 @@ class Decoder:
     def _send(self, header: dict[str, Any], payload: bytes = b"") -> None:
         text = json.dumps(header).encode()
         left = memoryview(len(text).to_bytes(4, "little") + text + payload)
-        deadline = time.monotonic() + self._limits.stall_s
+        deadline = time.monotonic() + self._limits.decode_stall_s
         while left:
             self._check_open()
             if not select.select([], [self._write_fd], [], 0.5)[1]:
@@ -243,7 +243,7 @@ class Decoder:
         return header
 
     def _read_into(self, buffer: memoryview) -> None:
-        deadline = time.monotonic() + self._limits.stall_s
+        deadline = time.monotonic() + self._limits.decode_stall_s
         while len(buffer):
             self._check_open()
             if not select.select([self._read_fd], [], [], 0.5)[0]:
@@ -261,7 +261,7 @@ class Decoder:
 
     def _stalled(self) -> MediaError:
         self.close()
-        what = f"decoding did not move on within {self._limits.stall_s:g} s"
+        what = f"decoding did not move on within {self._limits.decode_stall_s:g} s"
         return MediaError(QuarantineReason.TIMEOUT, what)
 
 

@@ -23,6 +23,7 @@ from specktrack.box_metrics import (
     size_buckets,
 )
 from specktrack.cli import main
+from specktrack.datasets import import_dataset, load_dataset
 from specktrack.datasets.benchmarks import Benchmark, read_benchmark, read_boxes
 from specktrack.errors import ConfigError, LabelError
 from specktrack.evaluate import BoxReport, EvaluateConfig, evaluate
@@ -294,6 +295,26 @@ def test_files_that_are_no_benchmark(tmp_path: Path) -> None:
         read_benchmark(str(tmp_path / "x.json"))
     with pytest.raises(ConfigError, match="no such folder"):
         read_benchmark(str(tmp_path / "none"))
+
+
+def test_a_benchmark_is_imported_as_a_dataset(tmp_path: Path) -> None:
+    """Rows with sizes on folders of pictures, from the first labelled picture on."""
+    for i in range(5):
+        (tmp_path / "src/a/img").mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (80, 60)).save(tmp_path / f"src/a/img/{i:04d}.png")
+    entry = {"gt_rect": BOXES.tolist(), "img_names": [f"a/img/{i:04d}.png" for i in (2, 3, 4)]}
+    (tmp_path / "src/set.json").write_text(json.dumps({"a": entry}))
+    card = import_dataset("latot", str(tmp_path / "src/set.json"), str(tmp_path / "out"))
+    assert (card.rows, card.videos[0].frames, card.videos[0].width_px) == (3, 5, 80)
+    dataset = load_dataset(str(tmp_path / "out"))
+    track = dataset.track(dataset.card.videos[0])
+    assert track.frame.tolist() == [2, 3, 4]
+    assert track.wh_px.tolist() == [[10, 10]] * 3
+    labels = write(tmp_path / "labels", {"b/b.txt": lines(BOXES)})
+    with pytest.raises(LabelError, match="a sequence without its pictures: 'b'"):
+        import_dataset("latot", labels, str(tmp_path / "alone"))
+    alone = import_dataset("latot", labels, str(tmp_path / "alone"), labels_only_wh_px=(1280, 720))
+    assert alone.videos[0].labels_only
 
 
 # --- results --------------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 dataset.py       Dataset and DatasetCard on disk or in S3
 formats.py       public formats of labels (cvat.py, label_studio.py: annotating tools, read and written)
 label_files.py   where label files and their videos lie; importing.py joins them into rows
+benchmarks.py    benchmarks of box tracking; box_importing.py makes datasets of them
 exports.py       rows written in other formats (boxes.py: COCO, MOT, OTB, GOT-10k)
 splits.py        training and test parts: the papers' splits, and honest ones by video or match
 checks.py        what a dataset holds, and labels that cannot be right
@@ -10,6 +11,7 @@ synthetic.py     rendered truth (flight.py: physics and rallies; scenery.py: cou
 """
 
 from specktrack import telemetry
+from specktrack.datasets.box_importing import BENCHMARKS, read_boxes_dataset
 from specktrack.datasets.checks import check_dataset, dataset_stats
 from specktrack.datasets.dataset import (
     CARD_NAME,
@@ -28,6 +30,7 @@ from specktrack.errors import ConfigError
 from specktrack.storage import local_path, open_store
 
 __all__ = [
+    "BENCHMARKS",
     "EXPORTS",
     "FORMATS",
     "PLAIN",
@@ -71,7 +74,10 @@ def import_dataset(
     size for labels whose videos are not there at all; such videos are marked in the card. Raises LabelError naming
     every problem, ConfigError for an unknown format.
     """
-    dataset = read_layout(layout, open_store(str(source)), labels_only_wh_px=labels_only_wh_px, videos=videos)
+    if layout in BENCHMARKS:
+        dataset = read_boxes_dataset(str(source), labels_only_wh_px)
+    else:
+        dataset = read_layout(layout, open_store(str(source)), labels_only_wh_px=labels_only_wh_px, videos=videos)
     card = save_dataset(dataset, open_store(str(destination)))
     log.info("dataset imported", source=card.source, format=card.format, videos=len(card.videos), rows=card.rows)
     return card

@@ -9,6 +9,7 @@ from pathlib import PurePosixPath
 import numpy as np
 import pyarrow as pa
 
+from specktrack.datasets.box_importing import BENCHMARKS
 from specktrack.datasets.dataset import Dataset, DatasetVideo, make_dataset
 from specktrack.datasets.formats import FORMATS, LabelFormat
 from specktrack.datasets.label_files import LabelFile, VideoFinder, find_labels, is_corrected, recognise
@@ -52,7 +53,9 @@ def read_layout(
     format.
     """
     if layout not in (*FORMATS, "auto"):
-        raise ConfigError("no such format of labels", layout, remedy=f"one of auto, {', '.join(FORMATS)}")
+        raise ConfigError(
+            "no such format of labels", layout, remedy=f"one of auto, {', '.join((*FORMATS, *BENCHMARKS))}"
+        )
     chosen = recognise(store) if layout == "auto" else FORMATS[layout]
     known = f"known are {'; '.join(f'{item.name}: {item.about}' for item in FORMATS.values())}"
     if chosen is None:

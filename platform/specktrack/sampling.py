@@ -79,7 +79,7 @@ class WindowSampler:
         starts = [
             np.stack([np.full(len(good), index), good], axis=1)
             for index, video in enumerate(videos)
-            if len(good := _window_starts(video.labelled, frames_in))
+            if len(good := window_starts(video.labelled, frames_in))
         ]
         if not starts:
             raise ConfigError("no video has enough labelled frames in a row", frames_in, remedy="give other data")
@@ -93,7 +93,7 @@ class WindowSampler:
     def sample(self, number: int) -> Sample:
         """Sample ``number`` of the run (0, 1, 2, ... over all epochs)."""
         epoch, place = divmod(number, len(self))
-        video_index, start = (int(v) for v in self.windows[_epoch_order(self.seed, epoch, len(self))[place]])
+        video_index, start = (int(v) for v in self.windows[epoch_order(self.seed, epoch, len(self))[place]])
         video = self.videos[video_index]
         draw = np.random.default_rng([self.seed, 1, number])
         step = 2 if draw.random() < self.config.skip_frames else 1
@@ -142,11 +142,12 @@ class WindowSampler:
 
 
 @lru_cache(maxsize=4)
-def _epoch_order(seed: int, epoch: int, windows: int) -> np.ndarray:
+def epoch_order(seed: int, epoch: int, windows: int) -> np.ndarray:
+    """The permutation in which an epoch goes through all windows."""
     return np.random.default_rng([seed, 0, epoch]).permutation(windows)
 
 
-def _window_starts(labelled: np.ndarray, frames_in: int) -> np.ndarray:
+def window_starts(labelled: np.ndarray, frames_in: int) -> np.ndarray:
     """First frames of all windows whose frames are all labelled."""
     if len(labelled) < frames_in:
         return np.zeros(0, np.int64)

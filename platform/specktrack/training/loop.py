@@ -1,6 +1,5 @@
 """The training loop of one worker. It reads in the order in which things happen."""
 
-import tempfile
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -9,17 +8,18 @@ import ray.train
 import ray.train.collective
 import ray.train.torch
 import torch
-from ray.train import Checkpoint, CheckpointUploadMode
 from torch import nn
 
 from specktrack import telemetry
-from specktrack.errors import CheckpointError, ConfigError
+from specktrack.errors import ConfigError
 from specktrack.models import build
 from specktrack.models.checkpoint import Model, load_model
 from specktrack.models.heatmap_network import HeatmapNetwork
+from specktrack.models.repair_entries import InpaintNetConfig
 from specktrack.models.windowed_entries import WindowedConfig
 from specktrack.sampling import WindowSampler
 from specktrack.training.batches import Batches
+from specktrack.training.checkpoints import checkpoint, restore
 from specktrack.training.config import TrainConfig
 from specktrack.training.distill import Distillation, window_frames
 from specktrack.training.frame_cache import CachedVideo, load_videos
@@ -28,6 +28,7 @@ from specktrack.training.learner import Learner, learn
 from specktrack.training.mining import with_hard_frames
 from specktrack.training.shards import mean_over_workers
 from specktrack.training.state import TrainState
+from specktrack.training.trajectories import train_trajectories
 from specktrack.training.validation import validate
 
 log = telemetry.get_logger()
@@ -36,6 +37,9 @@ log = telemetry.get_logger()
 def train_loop(values: dict[str, Any]) -> None:
     """Train as one worker of a TorchTrainer; ``values`` is a TrainConfig as JSON."""
     config = TrainConfig.model_validate(values)
+    if isinstance(config.network, InpaintNetConfig):
+        train_trajectories(config)
+        return
     rank = ray.train.get_context().get_world_rank()
     device = ray.train.torch.get_device()
     teacher = load_model(config.distill.teacher) if config.distill else None
@@ -45,6 +49,7 @@ def train_loop(values: dict[str, Any]) -> None:
     state = _state(config, device, teacher)
     learner = _learner(state, config)
     batches = _batches(config, training, sampler, state, device)
+    assert isinstance(state.average, HeatmapNetwork)
 
     with Journal(config, enabled=rank == 0, first_step=state.step) as journal:
         for shards in batches:
@@ -56,7 +61,7 @@ def train_loop(values: dict[str, Any]) -> None:
             if held_out and rank == 0 and (state.step % config.validate_every == 0 or last):
                 journal.write(state.step, "validation", validate(state.average, held_out, device))
             if state.step % config.checkpoint_every == 0 or last:
-                _checkpoint(state, journal, rank)
+                checkpoint(state, journal, rank)
         if rank == 0:
             journal.save_model(state.average)
 
@@ -86,6 +91,7 @@ def _entries(config: TrainConfig, teacher: Model | None) -> list[WindowedConfig]
     """Whose frames a batch holds: the network's, and its teacher's."""
     taught = teacher.config if teacher else config.network
     assert isinstance(taught, WindowedConfig)
+    assert isinstance(config.network, WindowedConfig)
     return [config.network, taught]
 
 
@@ -100,7 +106,7 @@ def _state(config: TrainConfig, device: torch.device, teacher: Model | None) -> 
     if teacher and config.distill:
         distillation = Distillation(network.to(device), teacher, config.distill, device)
     state = TrainState(network, config, device, extra=distillation)
-    _restore(state)
+    restore(state)
     return state
 
 
@@ -121,25 +127,8 @@ def start_from(network: HeatmapNetwork, model: Model) -> None:
         log.info("fresh weights beside those of init", names=fit.missing_keys[:5], tensors=len(fit.missing_keys))
 
 
-def _restore(state: TrainState) -> None:
-    """Go on from the newest checkpoint that is whole, if there is one; CheckpointError if none of them is."""
-    if ray.train.get_checkpoint() is None:
-        return
-    reported = ray.train.get_all_reported_checkpoints()
-    damaged: CheckpointError | None = None
-    for candidate in reversed(reported):
-        try:
-            with candidate.checkpoint.as_directory() as folder:
-                state.restore(folder)
-                return
-        except CheckpointError as error:
-            log.warning("checkpoint left out", reason=str(error))
-            damaged = error
-    assert damaged is not None
-    raise damaged
-
-
 def _learner(state: TrainState, config: TrainConfig) -> nn.Module:
+    assert isinstance(state.network, HeatmapNetwork)
     if config.compile:
         state.network.compile()
     # Buffers are averaged by the state, once per step.
@@ -170,19 +159,4 @@ def _batches(
         shards=range(context.get_world_rank(), config.parts, context.get_world_size()),
         parts=config.parts,
         device=device,
-    )
-
-
-def _checkpoint(state: TrainState, journal: Journal, rank: int) -> None:
-    """Every rank reports; rank 0 brings the checkpoint, which is uploaded while training goes on."""
-    if rank != 0:
-        ray.train.report({"step": state.step})
-        return
-    folder = tempfile.mkdtemp(prefix="specktrack-checkpoint-")
-    state.save(folder)
-    ray.train.report(
-        {"step": state.step, **journal.latest},
-        checkpoint=Checkpoint.from_directory(folder),
-        checkpoint_upload_mode=CheckpointUploadMode.ASYNC,
-        delete_local_checkpoint_after_upload=True,
     )

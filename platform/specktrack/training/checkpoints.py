@@ -1,0 +1,46 @@
+"""Where a run is written down on Ray Train, and how it goes on from there."""
+
+import tempfile
+
+import ray.train
+from ray.train import Checkpoint, CheckpointUploadMode
+
+from specktrack import telemetry
+from specktrack.errors import CheckpointError
+from specktrack.training.journal import Journal
+from specktrack.training.state import TrainState
+
+log = telemetry.get_logger()
+
+
+def restore(state: TrainState) -> None:
+    """Go on from the newest checkpoint that is whole, if there is one; CheckpointError if none of them is."""
+    if ray.train.get_checkpoint() is None:
+        return
+    reported = ray.train.get_all_reported_checkpoints()
+    damaged: CheckpointError | None = None
+    for candidate in reversed(reported):
+        try:
+            with candidate.checkpoint.as_directory() as folder:
+                state.restore(folder)
+                return
+        except CheckpointError as error:
+            log.warning("checkpoint left out", reason=str(error))
+            damaged = error
+    assert damaged is not None
+    raise damaged
+
+
+def checkpoint(state: TrainState, journal: Journal, rank: int) -> None:
+    """Every rank reports; rank 0 brings the checkpoint, which is uploaded while training goes on."""
+    if rank != 0:
+        ray.train.report({"step": state.step})
+        return
+    folder = tempfile.mkdtemp(prefix="specktrack-checkpoint-")
+    state.save(folder)
+    ray.train.report(
+        {"step": state.step, **journal.latest},
+        checkpoint=Checkpoint.from_directory(folder),
+        checkpoint_upload_mode=CheckpointUploadMode.ASYNC,
+        delete_local_checkpoint_after_upload=True,
+    )

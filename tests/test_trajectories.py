@@ -101,4 +101,4 @@ def test_a_repair_network_is_trained_by_the_same_command(tmp_path: Path, recipe:
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     errors = [line["error_px"] for line in lines if line["kind"] == "train"]
     assert np.mean(errors[-5:]) < np.mean(errors[:5])
-    assert load_model(report.model).card.name == "inpaintnet"
+    assert load_model(tmp_path / "run").card.name == "inpaintnet"

@@ -17,8 +17,8 @@ from fastapi import FastAPI
 from ray import serve
 from ray.exceptions import RayError
 from ray.serve.context import _get_global_client
-from ray.serve.exceptions import RayServeException
-from ray.serve.handle import DeploymentHandle
+from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, RayServeException
+from ray.serve.handle import DeploymentHandle, DeploymentResponse
 
 from specktrack import telemetry
 from specktrack.errors import SpecktrackError
@@ -90,7 +90,7 @@ class Gateway:
         data = await asyncio.to_thread(_bytes_of, clip)
         handle = self._handles["windowed"].options(multiplexed_model_id=model.name)
         async with asyncio.timeout(self.config.limits.request_s):
-            return await handle.annotate.remote(data, model.name, video)
+            return await _answer(handle.annotate.remote(data, model.name, video))
 
     async def fetch_clip(self, uri: str, path: Path) -> None:
         """Bring the clip behind a URI that a caller names to this node's disk."""
@@ -103,17 +103,17 @@ class Gateway:
         """A new session's id."""
         family = "windowed" if model.family == "windowed" else "template"
         handle = self._handles[family].options(multiplexed_model_id=model.name)
-        return f"{family[0]}.{await handle.open.remote(model.name, prompt, fps)}"
+        return f"{family[0]}.{await _answer(handle.open.remote(model.name, prompt, fps))}"
 
     async def push(self, key: str, pictures: list[bytes], pts_s: list[float] | None = None) -> pa.Table:
         """Rows of a session that are final after more pictures."""
         handle, inner = self._home(key)
-        return await handle.push.remote(inner, pictures, pts_s)
+        return await _answer(handle.push.remote(inner, pictures, pts_s))
 
     async def finish(self, key: str) -> pa.Table:
         """The remaining rows of a session, which is closed."""
         handle, inner = self._home(key)
-        return await handle.finish.remote(inner)
+        return await _answer(handle.finish.remote(inner))
 
     async def drop(self, key: str) -> None:
         """Close a session whose rows nobody waits for."""
@@ -212,6 +212,14 @@ class Gateway:
             SpecktrackError,
         ) as error:  # its replica died: taken up again when it is missed
             log.warning("batch interrupted", batch=key, error=str(cause_of(error)))
+
+
+async def _answer(response: DeploymentResponse) -> Any:
+    """What a replica answers; Refusal(503) where none has room: Serve's own answer to that names no time to wait."""
+    try:
+        return await response
+    except (BackPressureError, DeploymentUnavailableError):
+        raise Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "the server is busy", remedy="try again shortly") from None
 
 
 def _bytes_of(path: Path) -> np.ndarray | bytes:

@@ -5,7 +5,7 @@ from http import HTTPStatus
 from typing import Any
 
 from ray.exceptions import RayActorError, RayTaskError
-from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, RequestCancelledError
+from ray.serve.exceptions import RequestCancelledError
 
 from specktrack.config import Config
 from specktrack.errors import (
@@ -87,7 +87,7 @@ def _status(error: BaseException) -> int:
             return HTTPStatus.NOT_FOUND
         case Conflict():
             return HTTPStatus.CONFLICT
-        case StorageError() | BackPressureError() | DeploymentUnavailableError() | RayActorError():
+        case StorageError() | RayActorError():
             return HTTPStatus.SERVICE_UNAVAILABLE
         case RequestCancelledError():
             return HTTPStatus.SERVICE_UNAVAILABLE

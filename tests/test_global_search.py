@@ -445,6 +445,7 @@ def test_a_lost_target_is_found_again(learned: Model) -> None:
     assert session.found == 1
     assert local.looked[0].w_px == 7
     assert tracker.viewport(wh) == Viewport(wh, wh)
+    assert tracker.config.model_dump()["local"] == Forgetful.config.model_dump()  # it enters an output's identity
 
 
 def test_only_template_networks_are_helped(learned: Model) -> None:

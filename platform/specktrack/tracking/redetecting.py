@@ -8,7 +8,7 @@ import math
 from typing import Protocol
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, SerializeAsAny
 
 from specktrack.config import Config
 from specktrack.frames import FrameBatch, Trajectory, Viewport, concat
@@ -65,7 +65,7 @@ class LocalTracker(Protocol):
 
 
 class _BothConfig(Config):
-    local: Config
+    local: SerializeAsAny[Config]
     redetecting: Redetecting
 
 

@@ -15,7 +15,7 @@ import ray
 import ray.serve
 import ray.util
 from tests.ray.fuzzing import fuzz
-from tests.ray.test_serving import KEY, encoded_pictures, folder, free_port, make_video
+from tests.ray.test_serve import KEY, encoded_pictures, folder, free_port, make_video
 
 from specktrack.ledger import read_annotations
 from specktrack.schema import Box

@@ -3,7 +3,7 @@
     python benchmarks/serving.py [seconds per part]
 
 The clip is short and small (128x64, 48 frames), so that the server and not the network is measured; with ``specknet``'s
-own size on a CPU a batch of windows takes as long as its windows one after another (docs/log.md).
+own size on a CPU a batch of windows takes as long as its windows one after another.
 """
 
 import asyncio

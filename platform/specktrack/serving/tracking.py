@@ -2,7 +2,7 @@
 
 A session runs in a thread of its own and is the very session that ``specktrack annotate`` opens. Only its detector is
 another: it hands each window to Serve's batch queue of the replica, where windows of other clips and streams wait too,
-and one thread runs the network. On the CPU a batch gives bit for bit what its windows give alone.
+and one thread runs the network. On the CPU rows are bit for bit those of windows run alone.
 """
 
 import asyncio
@@ -189,7 +189,11 @@ class TrackingReplica:
         heatmaps: list[torch.Tensor] = [torch.empty(0)] * len(windows)
         for members in together.values():
             first = windows[members[0]]
-            batch = first.detector.heatmaps(torch.stack([windows[i].frames_THWC for i in members]))
+            stacked = torch.stack([windows[i].frames_THWC for i in members])
+            # In fp32 on a CPU a batch may differ from its windows alone by 6e-8, and is no faster: one by one there.
+            alone = first.detector.device.type == "cpu" and first.detector.dtype == torch.float32
+            parts = [first.detector.heatmaps(part) for part in stacked.split(1 if alone else len(members))]
+            batch = torch.cat(parts)
             self._metrics.batch_windows.observe(len(members), tags={"model": first.model})
             for i, heatmap in zip(members, batch, strict=True):
                 heatmaps[i] = heatmap

@@ -1,16 +1,17 @@
 """Every heatmap network under the same conditions: same data, same number of samples, same recipe, same evaluation.
 
     python benchmarks/compare_models.py TRAIN TEST [--networks NAME ...] [--steps 600] [--runs FOLDER] [--seed 0]
-    python benchmarks/compare_models.py --speed
+    python benchmarks/compare_models.py TEST --model NAME
+    python benchmarks/compare_models.py --costs
 
 The first form trains each network with the recipe ``fast`` as ``specktrack train workers=0`` does, one after the other,
 follows TEST with windows end to end, and leaves its numbers in docs/results/NAME.json; networks that have one are left
-out. The
-second measures forward passes of all networks in one run, round after round, and leaves docs/results/speed.json.
-``docs/make_results.py`` makes the table of both.
+out. The second evaluates a trained model as it comes (docs/results/NAME.trained.json). The third measures passes of all
+networks in one run, round after round (docs/results/costs.json). ``docs/make_results.py`` makes tables of it.
 """
 
 import argparse
+import copy
 import json
 import os
 import platform as machine
@@ -21,12 +22,14 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
-from specktrack.evaluate import EvaluateConfig, evaluate
+from specktrack.evaluate import EvaluateConfig, EvaluationReport, evaluate
 from specktrack.frames import concat
 from specktrack.models import VARIANTS, ZOO, build, network_config
 from specktrack.models.checkpoint import load_model
 from specktrack.models.inference import Detector
+from specktrack.models.network import Network
 from specktrack.tracking import make_tracker
 from specktrack.tracking.windowed import Windowing
 from specktrack.training import TrainConfig, recipe_path
@@ -43,7 +46,11 @@ KEPT = (
     "error_512x288_px", "conditions",
 )  # fmt: skip
 """Of an evaluation: numbers only, no paths."""
-BUDGET = {"average": 0.98, "warmup_steps": 15, "validate_every": 1_000_000, "log_every": 50}
+STILL = ("brightness", "contrast", "gamma", "tint", "saturation", "permute_channels", "noise", "blur")
+BUDGET = {
+    "average": 0.98, "warmup_steps": 15, "learning_rate": 2e-3, "validate_every": 1_000_000, "log_every": 20,
+    "sampling.zoom": [1, 1], "sampling.skip_frames": 0, **{f"augment.{name}": 0 for name in STILL},
+}  # fmt: skip
 """What so short a run needs beside the recipe."""
 
 
@@ -57,11 +64,18 @@ def main() -> None:
     parser.add_argument("--crop", type=_size, default=[64, 48])
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--runs", type=Path, default=Path("runs"))
-    parser.add_argument("--speed", action="store_true")
+    parser.add_argument(
+        "--footage", choices=("rallies", "rendered"), default="rallies", help="what TRAIN and TEST show"
+    )
+    parser.add_argument("--model", help="evaluate this model on TEST instead of training")
+    parser.add_argument("--costs", action="store_true")
     options = parser.parse_args()
     RESULTS.mkdir(exist_ok=True)
-    if options.speed:
-        _save("speed", _speed(options.networks))
+    if options.costs:
+        _save("costs", _costs(options.networks))
+        return
+    if options.model:
+        _save(f"{Path(options.model).stem}.trained", _trained(options.model, *options.data))
         return
     for name in options.networks:
         result = name if options.seed == 0 else f"{name}.seed{options.seed}"
@@ -93,15 +107,28 @@ def _result(name: str, options: argparse.Namespace) -> dict[str, Any]:
         yaml_file=recipe_path("fast"), environment={},
     )  # fmt: skip
     report = train_network(config)
-    evaluation = evaluate(EvaluateConfig(data=test, predictions=_rows(output, test), output=str(output / "evaluation")))
+    evaluation = evaluate(EvaluateConfig(data=test, predictions=_rows(output, test)))
     recipe = load_model(output).card.recipe
     samples, network = recipe["steps"] * recipe["batch_size"], recipe["network"]
     budget = {name: recipe[name] for name in ("steps", "batch_size", "learning_rate", "seed")} | {
         "samples": samples, "frames": samples * network["frames_in"], "crop_wh": recipe["sampling"]["crop_wh"],
         "wall_s": report.wall_s,
     }  # fmt: skip
+    numbers = _numbers(evaluation)
+    return {"model": name, "footage": options.footage, "budget": budget, "network": network, **numbers}
+
+
+def _trained(model: str, test: str) -> dict[str, Any]:
+    """Evaluate a model as it comes, in the windows that it is annotated with."""
+    card = load_model(model).card
+    evaluation = evaluate(EvaluateConfig(data=test, model=model))
+    return {"model": card.name, "weights_sha256": card.weights_sha256, "network": card.network.model_dump(mode="json"),
+            **_numbers(evaluation)}  # fmt: skip
+
+
+def _numbers(evaluation: EvaluationReport) -> dict[str, Any]:
     values = evaluation.model_dump(mode="json")
-    return {"model": name, "budget": budget, "network": network, **{key: values[key] for key in KEPT if key in values}}
+    return {key: values[key] for key in KEPT}
 
 
 def _rows(model: Path, test: str) -> str:
@@ -121,21 +148,34 @@ def _rows(model: Path, test: str) -> str:
     return str(path)
 
 
-def _speed(names: list[str], rounds: int = 5) -> dict[str, Any]:
-    """Frames/s of one window's forward pass at 512x288, bf16 where it pays; medians over alternating rounds."""
+def _costs(names: list[str], rounds: int = 2) -> dict[str, Any]:
+    """Parameters, FLOPs and frames/s of one window at 512x288; CPU time, medians over alternating rounds."""
     torch.set_num_threads(1)
-    detectors = {}
+    detectors, models = {}, {}
     for name in names:
-        config = network_config(name).model_copy(update={"input_wh": (512, 288)})
-        detectors[name] = Detector(build(config).eval(), device=torch.device("cpu"))
+        network = build(network_config(name).model_copy(update={"input_wh": (512, 288)})).eval()
+        models[name] = {
+            "parameters": sum(parameter.numel() for parameter in network.parameters()),
+            "gflop_per_frame": round(_gflop(network) / network.config.frames_out, 2),
+        }
+        detectors[name] = Detector(network, device=torch.device("cpu"))
     seconds: dict[str, list[float]] = {name: [] for name in names}
-    for _ in range(rounds + 1):
+    for _ in range(rounds + 1):  # the first one warms up
         for name, detector in detectors.items():
             window = torch.randint(0, 255, (1, detector.config.pictures_in, 288, 512, 3), dtype=torch.uint8)
             started = time.process_time()
             detector.heatmaps(window)
             seconds[name].append((time.process_time() - started) / detector.config.frames_out)
-    return {"frames_per_s": {name: round(1 / statistics.median(taken[1:]), 2) for name, taken in seconds.items()}}
+    for name, taken in seconds.items():
+        models[name]["frames_per_s"] = round(1 / statistics.median(taken[1:]), 2)
+    return {"models": models}
+
+
+def _gflop(network: Network) -> float:
+    """Of one forward pass at 512x288, counted on the meta device, which computes nothing."""
+    with FlopCounterMode(display=False) as counter, torch.inference_mode():
+        copy.deepcopy(network).to("meta")(torch.empty(1, network.config.pictures_in, 3, 288, 512, device="meta"))
+    return counter.get_total_flops() / 1e9
 
 
 if __name__ == "__main__":

@@ -14,7 +14,8 @@ import torch
 
 from specktrack.datasets.synthetic import SynthConfig, write_archive
 from specktrack.errors import ConfigError
-from specktrack.models.checkpoint import load_model, load_tensors
+from specktrack.models import build, network_config
+from specktrack.models.checkpoint import ModelCard, load_model, load_tensors, save_model
 from specktrack.training import TrainConfig, train
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_local")]
@@ -159,3 +160,35 @@ def test_data_that_is_no_dataset_is_refused_before_anything_starts(archive, tmp_
     with pytest.raises(ConfigError, match=r"no dataset.json and no label files"):
         train(config(archive, tmp_path, data=[str(tmp_path)]))
     assert not (tmp_path / "run").exists()
+
+
+def test_two_workers_learn_from_a_teacher_and_keep_their_adapters(archive, tmp_path):
+    teacher = network_config({"name": "specknet", "frames_in": 3, "widths": [8, 16, 16, 16], "input_wh": [320, 192]})
+    save_model(tmp_path / "teacher.safetensors", build(teacher), ModelCard(name="teacher", network=teacher))
+    terms = {"feature": 0.5, "position": 0.1, "stages": [["enc4", "enc4"]]}
+    run = config(
+        archive, tmp_path, workers=2, steps=2, distill={"teacher": str(tmp_path / "teacher.safetensors"), **terms}
+    )
+    train(run)
+    assert {"trusted", "taught_heatmap", "taught_position", "taught_feature"} <= set(lines(run.output)[0])
+    [state] = Path(run.output).glob("run/checkpoint_*/state.safetensors")
+    assert load_tensors(state)[0]["extra/adapters.0.weight"].shape == (16, 8, 1, 1)
+    model = load_model(run.output)
+    assert model.config == run.network and model.card.recipe["distill"]["teacher"].endswith("teacher.safetensors")
+
+
+@pytest.mark.slow
+def test_a_tiny_student_learns_more_from_labels_and_a_teacher_than_from_labels_alone(tmp_path):
+    for name, videos, seed in (("train", 6, 1), ("test", 2, 2)):
+        write_archive(
+            SynthConfig(videos=videos, frames=60, width_px=512, height_px=288, seed=seed), str(tmp_path / name)
+        )
+    f1 = {}
+    for name, distill in {"alone": None, "taught": {"teacher": "specknet"}}.items():
+        run = config(
+            tmp_path / "train", tmp_path, output=str(tmp_path / name), validation=[str(tmp_path / "test")], workers=2,
+            network={"name": "specknet", "widths": [8, 12, 16, 24]}, steps=400, batch_size=8, distill=distill,
+            validate_every=1000, log_every=100, checkpoint_every=100, **{"sampling.crop_wh": "[128, 96]"},
+        )  # fmt: skip
+        f1[name] = train(run).validation["f1"]
+    assert f1["taught"] > f1["alone"], f1

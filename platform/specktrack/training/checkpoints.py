@@ -32,9 +32,12 @@ def restore(state: TrainState) -> None:
 
 
 def checkpoint(state: TrainState, journal: Journal, rank: int) -> None:
-    """Every rank reports; rank 0 brings the checkpoint, which is uploaded while training goes on."""
-    if rank != 0:
-        ray.train.report({"step": state.step})
+    """Every rank reports; rank 0 brings the checkpoint, which is uploaded while training goes on.
+
+    Without workers there is nothing that would keep it.
+    """
+    if rank != 0 or state.config.workers == 0:
+        ray.train.report({"step": state.step, **journal.latest})
         return
     folder = tempfile.mkdtemp(prefix="specktrack-checkpoint-")
     state.save(folder)

@@ -84,6 +84,8 @@ def learn(
     state.buffers.begin()
     for number, shard in enumerate(shards, 1):
         blend = varied(shard, config.augment)
+        # For dropout, which takes no generator: the same after a restart, on whichever worker.
+        torch.manual_seed(int(torch.randint(2**31, (1,), generator=shard.generator)))
         parallel = learner if isinstance(learner, DistributedDataParallel) else None
         # Workers exchange gradients once per step.
         with parallel.no_sync() if parallel and number < len(shards) else nullcontext():

@@ -148,7 +148,7 @@ def _rows(model: Path, test: str) -> str:
     return str(path)
 
 
-def _costs(names: list[str], rounds: int = 2) -> dict[str, Any]:
+def _costs(names: list[str], rounds: int = 5) -> dict[str, Any]:
     """Parameters, FLOPs and frames/s of one window at 512x288; CPU time, medians over alternating rounds."""
     torch.set_num_threads(1)
     detectors, models = {}, {}

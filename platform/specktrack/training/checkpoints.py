@@ -31,12 +31,12 @@ def restore(state: TrainState) -> None:
     raise damaged
 
 
-def checkpoint(state: TrainState, journal: Journal, rank: int) -> None:
+def checkpoint(state: TrainState, journal: Journal, rank: int, *, kept: bool = True) -> None:
     """Every rank reports; rank 0 brings the checkpoint, which is uploaded while training goes on.
 
-    Without workers there is nothing that would keep it.
+    With ``kept`` false, as where no cluster would keep it, there is only the report.
     """
-    if rank != 0 or state.config.workers == 0:
+    if rank != 0 or not kept:
         ray.train.report({"step": state.step, **journal.latest})
         return
     folder = tempfile.mkdtemp(prefix="specktrack-checkpoint-")

@@ -61,7 +61,7 @@ def train_loop(values: dict[str, Any]) -> None:
             if held_out and rank == 0 and (state.step % config.validate_every == 0 or last):
                 journal.write(state.step, "validation", validate(state.average, held_out, device))
             if state.step % config.checkpoint_every == 0 or last:
-                checkpoint(state, journal, rank)
+                checkpoint(state, journal, rank, kept=config.workers > 0)
         if rank == 0:
             journal.save_model(state.average)
 

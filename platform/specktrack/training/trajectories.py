@@ -117,7 +117,7 @@ def train_trajectories(config: TrainConfig) -> None:
             if held_out and rank == 0 and (state.step % config.validate_every == 0 or last):
                 journal.write(state.step, "validation", measure(state.average, held_out, device))
             if state.step % config.checkpoint_every == 0 or last:
-                checkpoint(state, journal, rank)
+                checkpoint(state, journal, rank, kept=config.workers > 0)
         if rank == 0:
             journal.save_model(state.average)
 

@@ -51,6 +51,12 @@ VERBS: Mapping[str, Verb] = {
         "specktrack.training:train",
         recipes="specktrack.training:recipe_path",
     ),
+    "train-template": Verb(
+        "Train a template tracker, which follows what a box shows.",
+        "specktrack.training.template_config:TemplateTrainConfig",
+        "specktrack.training.template_loop:train_template",
+        recipes="specktrack.training.template_config:template_recipe_path",
+    ),
     "train-search": Verb(
         "Train a search network, which finds a template's target in whole frames.",
         "specktrack.training.search_config:SearchTrainConfig",
@@ -78,6 +84,12 @@ VERBS: Mapping[str, Verb] = {
         "Render videos with an object whose position is known.",
         "specktrack.verbs:DataSynthConfig",
         "specktrack.verbs:data_synth",
+        ("destination",),
+    ),
+    "data patches": Verb(
+        "Render moving things with their boxes, for template trackers.",
+        "specktrack.verbs:DataPatchesConfig",
+        "specktrack.verbs:data_patches",
         ("destination",),
     ),
     "data stats": Verb(

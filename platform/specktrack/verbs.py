@@ -11,6 +11,7 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from specktrack import datasets, overlay
 from specktrack.config import Config, VerbConfig
 from specktrack.datasets import DatasetCard, SplitReport
+from specktrack.datasets.patches import PatchesConfig, write_patches
 from specktrack.datasets.synthetic import SynthConfig, write_archive
 from specktrack.errors import ConfigError
 from specktrack.models import VARIANTS, WEIGHTS, ZOO, build, network_config
@@ -117,6 +118,21 @@ def data_synth(config: DataSynthConfig) -> DatasetCard:
     """Render an archive; its card."""
     settings = SynthConfig.model_validate(config.model_dump(exclude={"destination"}))
     return write_archive(settings, config.destination)
+
+
+class DataPatchesConfig(PatchesConfig):
+    """Render arbitrary moving things, with their boxes, over arbitrary scenes."""
+
+    verb: ClassVar[str] = "data_patches"
+
+    destination: str
+    """The folder for the sequences and their labels."""
+
+
+def data_patches(config: DataPatchesConfig) -> DatasetCard:
+    """Render sequences; the dataset's card."""
+    settings = PatchesConfig.model_validate(config.model_dump(exclude={"destination"}))
+    return write_patches(settings, config.destination)
 
 
 class ZooEntry(Config):

@@ -7,14 +7,14 @@ needs labels. Most things are tiny, some are like their neighbours, and all chan
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
 from PIL import Image, ImageDraw, ImageFilter
 from pydantic import Field
 
-from specktrack.config import Config
+from specktrack.config import VerbConfig
 from specktrack.datasets.dataset import DatasetCard, DatasetVideo, make_dataset, save_dataset
 from specktrack.datasets.synthetic import generator
 from specktrack.errors import ConfigError
@@ -31,13 +31,19 @@ _SCENES_KEPT, _SCENES_PAINTED = 16, 8
 _SCENE_FRAMES = 14
 
 
-class PatchesConfig(Config):
+class PatchesConfig(VerbConfig):
     """Which sequences are rendered."""
 
+    verb: ClassVar[str] = "patches"
+
     sequences: int = Field(default=8, ge=1)
+    """Number of sequences, each with a target of its own."""
     frames: int = Field(default=16, ge=2)
-    width_px: int = Field(default=320, ge=64)
-    height_px: int = Field(default=240, ge=64)
+    """Frames of each sequence."""
+    width_px: int = Field(default=320, ge=64, multiple_of=2)
+    """Width of each picture; even, as H.264 wants it."""
+    height_px: int = Field(default=240, ge=64, multiple_of=2)
+    """Height of each picture; even."""
     size_px: tuple[float, float] = (4.0, 48.0)
     """Range of the square root of the target's area in the first frame; log-uniform."""
     distractors: int = Field(default=3, ge=0)
@@ -45,7 +51,9 @@ class PatchesConfig(Config):
     sources: tuple[str, ...] = ()
     """Videos from which things and scenes are cut; none: they are painted."""
     shape: Literal["any", "disk"] = "any"
-    seed: int = 0
+    """Outlines of the things: blobs, boxes, disks and bodies with limbs, or disks only."""
+    seed: int = Field(default=0, ge=0)
+    """Decides everything that is drawn."""
 
 
 def render_patches(config: PatchesConfig, index: int, scenes: list[np.ndarray]) -> tuple[list[np.ndarray], Trajectory]:
@@ -190,7 +198,7 @@ class _Thing:
         cls, random: np.random.Generator, config: PatchesConfig, scenes: list[np.ndarray], size_px: float | None = None
     ) -> "_Thing":
         """Any texture, any outline, any path."""
-        low, high = config.size_px
+        low, high = (min(side, config.width_px / 3, config.height_px / 3) for side in config.size_px)
         size = size_px or float(np.exp(random.uniform(np.log(low), np.log(high))))
         n = config.frames
         aspect = float(np.exp(random.normal(0, 0.5)))

@@ -104,7 +104,9 @@ class FilterInitializer(nn.Module):
         super().__init__()
         self.k, self.stride = k, stride
         self.filter_conv = nn.Conv2d(channels, channels, 3, padding=1)
-        _normal(self.filter_conv)
+        # Published is a random start, on a trained backbone. The identity makes the target's own features the first
+        # filter, from which the steps of the optimizer get somewhere while the features are still random.
+        nn.init.dirac_(self.filter_conv.weight)
         assert self.filter_conv.bias is not None
         nn.init.zeros_(self.filter_conv.bias)
 
@@ -242,8 +244,3 @@ def _per_bin(values_b11: torch.Tensor) -> nn.Conv2d:
     with torch.no_grad():
         predictor.weight.copy_(values_b11[None])
     return predictor
-
-
-def _normal(conv: nn.Conv2d) -> None:
-    """DiMP's initial weights."""
-    nn.init.normal_(conv.weight, 0, math.sqrt(2 / (conv.kernel_size[0] * conv.kernel_size[1] * conv.out_channels)))

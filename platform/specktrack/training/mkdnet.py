@@ -7,34 +7,14 @@ Equation numbers are the paper's. Where its text and its released code differ, `
 # n pictures, S sequences, B = n S, N proposals
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from specktrack.config import Config
 from specktrack.models.dimp import Dimp, Outputs, Pairs, Proposals
 from specktrack.models.iou_net import Features
-
-
-class DistillConfig(Config):
-    """What is distilled, and how; each level can be switched off for an ablation."""
-
-    teacher: str
-    """Model that teaches: a name or a path."""
-    preset: Literal["paper", "released"] = "paper"
-    """The paper's text, or its released code where that differs."""
-    features: bool = True
-    """Feature level: consistency and a discriminator on the proposals' pooled features."""
-    scores: bool = True
-    """Score level."""
-    boxes: bool = True
-    """Level of the box scores."""
-    tiny_px: float = 16.0
-    """Side to which the mean target is degraded, in network px."""
-    discriminator_learning_rate: float = 5e-4
-    """Adam."""
+from specktrack.training.template_config import MkdNetConfig
 
 
 @dataclass(frozen=True)
@@ -114,7 +94,7 @@ def _bce(logits: torch.Tensor, target: float) -> torch.Tensor:
 
 
 def teach(
-    teacher: Dimp, student: Dimp, clean: Pairs, proposals: Proposals, config: DistillConfig, *, dtype: torch.dtype
+    teacher: Dimp, student: Dimp, clean: Pairs, proposals: Proposals, config: MkdNetConfig, *, dtype: torch.dtype
 ) -> Outputs:
     """What the teacher says about clean pictures; in the released code with the student's target model."""
     if config.preset == "paper":
@@ -129,7 +109,7 @@ def teach(
 
 def distillation(
     student: dict[str, torch.Tensor], teacher: dict[str, torch.Tensor], outputs: Outputs, taught: Outputs,
-    discriminator: Discriminator | None, config: DistillConfig,
+    discriminator: Discriminator | None, config: MkdNetConfig,
 ) -> dict[str, torch.Tensor]:  # fmt: skip
     """The distillation's part of the loss (11), ``distilled``, with the gates that weigh it.
 

@@ -15,14 +15,13 @@ from typing import Protocol
 
 import numpy as np
 import torch
-from pydantic import Field
 
-from specktrack.config import Config
 from specktrack.errors import ConfigError
 from specktrack.models.dimp import Pairs
 from specktrack.models.template_entries import TemplateConfig
 from specktrack.schema import Box
 from specktrack.tracking.region import Region
+from specktrack.training.template_config import PairConfig
 
 AHEAD = 2
 """Batches that are prepared while the network works."""
@@ -42,27 +41,6 @@ class BoxTrack:
     pictures: Pictures
     boxes: np.ndarray
     """float64 [N, 4]: cx, cy, w, h in source px; NaN where the target is absent or not labelled."""
-
-
-class PairConfig(Config):
-    """How pictures are drawn and varied; the defaults are Super-DiMP's."""
-
-    templates: int = Field(default=3, ge=1)
-    """Pictures that the target model learns from."""
-    searches: int = Field(default=3, ge=1)
-    """Pictures that it is judged on."""
-    max_gap: int = Field(default=200, ge=1)
-    """Frames between the base frame and any other."""
-    template_jitter: tuple[float, float] = (3.0, 0.25)
-    """Of templates: range of the centre in target sizes, and standard deviation of the log size."""
-    search_jitter: tuple[float, float] = (5.5, 0.5)
-    """Of search regions: the same."""
-    grey: float = Field(default=0.05, ge=0, le=1)
-    """Share of samples without colour."""
-    mirrored: float = Field(default=0.5, ge=0, le=1)
-    """Share of pictures that are mirrored, each by itself."""
-    brightness: float = Field(default=0.2, ge=0, lt=1)
-    """Largest relative change of a picture's light."""
 
 
 @dataclass(frozen=True)

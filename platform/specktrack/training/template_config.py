@@ -1,15 +1,56 @@
 """What a training run of a template tracker is told."""
 
+from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, SerializeAsAny, field_validator, model_validator
 
-from specktrack.config import VerbConfig
+from specktrack.config import Config, VerbConfig
 from specktrack.errors import ConfigError
 from specktrack.models import network_config
 from specktrack.models.template_entries import SpeckDimpConfig, TemplateConfig
-from specktrack.training.mkdnet import DistillConfig
-from specktrack.training.pairs import PairConfig
+
+TEMPLATE_RECIPES = Path(__file__).parent / "template_recipes"
+
+
+class PairConfig(Config):
+    """How pictures are drawn and varied; the defaults are Super-DiMP's."""
+
+    templates: int = Field(default=3, ge=1)
+    """Pictures that the target model learns from."""
+    searches: int = Field(default=3, ge=1)
+    """Pictures that it is judged on."""
+    max_gap: int = Field(default=200, ge=1)
+    """Frames between the base frame and any other."""
+    template_jitter: tuple[float, float] = (3.0, 0.25)
+    """Of templates: range of the centre in target sizes, and standard deviation of the log size."""
+    search_jitter: tuple[float, float] = (5.5, 0.5)
+    """Of search regions: the same."""
+    grey: float = Field(default=0.05, ge=0, le=1)
+    """Share of samples without colour."""
+    mirrored: float = Field(default=0.5, ge=0, le=1)
+    """Share of pictures that are mirrored, each by itself."""
+    brightness: float = Field(default=0.2, ge=0, lt=1)
+    """Largest relative change of a picture's light."""
+
+
+class MkdNetConfig(Config):
+    """MKDNet's distillation; each level can be switched off for an ablation."""
+
+    teacher: str
+    """Model that teaches: a name or a path."""
+    preset: Literal["paper", "released"] = "paper"
+    """The paper's text, or its released code where that differs."""
+    features: bool = True
+    """Feature level: consistency and a discriminator on the proposals' pooled features."""
+    scores: bool = True
+    """Score level."""
+    boxes: bool = True
+    """Level of the box scores."""
+    tiny_px: float = 16.0
+    """Side to which the mean target is degraded, in network px."""
+    discriminator_learning_rate: float = 5e-4
+    """Adam."""
 
 
 class TemplateTrainConfig(VerbConfig):
@@ -25,7 +66,7 @@ class TemplateTrainConfig(VerbConfig):
     """Template network of the zoo: its name, or a mapping of name and fields."""
     init: str = ""
     """Model whose weights to start from: a name or a path."""
-    distill: DistillConfig | None = None
+    distill: MkdNetConfig | None = None
     """Learn from a teacher as MKDNet does."""
 
     steps: int = Field(default=3000, ge=1)
@@ -85,6 +126,17 @@ class TemplateTrainConfig(VerbConfig):
     def _possible(self) -> Self:
         if self.batch_size % self.workers:
             raise ValueError(f"batch_size {self.batch_size} must be a multiple of workers {self.workers}")
-        if "" not in self.learning_rates and not self.learning_rates:
+        if not self.learning_rates:
             raise ValueError("learning_rates names no parameter; '' stands for all")
+        if self.distill is not None and self.network.target_model.optimizer == "conjugate-gradient":
+            raise ValueError("no scores to distil: ATOM's target model is not trained")
         return self
+
+
+def template_recipe_path(name: str) -> Path:
+    """The YAML file of a shipped recipe; ConfigError names the shipped ones."""
+    path = TEMPLATE_RECIPES / f"{name}.yaml"
+    if not path.is_file():
+        shipped = ", ".join(sorted(file.stem for file in TEMPLATE_RECIPES.glob("*.yaml")))
+        raise ConfigError("no such recipe", name, remedy=f"shipped are: {shipped}")
+    return path

@@ -1,0 +1,247 @@
+"""Training template trackers: pairs, synthetic sequences, MKDNet's distillation, and going on after a stop."""
+
+import numpy as np
+import pytest
+import torch
+from tests.test_template_networks import pairs
+from tests.test_template_tracking import tiny
+
+from specktrack.datasets import load_dataset
+from specktrack.datasets.patches import PatchesConfig, load_scenes, render_patches, write_patches
+from specktrack.errors import ConfigError
+from specktrack.models import build
+from specktrack.models.checkpoint import save_model
+from specktrack.models.dimp import Pairs, Proposals
+from specktrack.training.box_tracks import load_tracks
+from specktrack.training.mkdnet import Discriminator, degrade, distillation, teach
+from specktrack.training.pairs import BoxTrack, PairBatches, PairSampler, cut_sample
+from specktrack.training.template_config import (
+    TEMPLATE_RECIPES,
+    MkdNetConfig,
+    PairConfig,
+    TemplateTrainConfig,
+    template_recipe_path,
+)
+from specktrack.training.template_loop import Lesson
+from specktrack.training.template_state import TemplateState
+
+CPU = torch.device("cpu")
+NETWORK = tiny().config
+STILL = PairConfig(template_jitter=(0, 0), search_jitter=(0, 0), grey=0, mirrored=0, brightness=0)
+
+
+def track(frames=40, absent=()):
+    boxes = np.tile([30.0, 24.0, 8.0, 6.0], (frames, 1))
+    boxes[:, 0] += np.arange(frames) * 0.5
+    boxes[list(absent)] = np.nan
+    pictures = np.zeros((frames, 64, 96, 3), np.uint8)
+    for t, (cx, cy, w, h) in enumerate(np.nan_to_num(boxes)):
+        pictures[t, int(cy - h / 2) + 1 : int(cy + h / 2) + 1, int(cx - w / 2) + 1 : int(cx + w / 2) + 1] = 255
+    return BoxTrack("t", pictures, boxes)
+
+
+class TestPairs:
+    def test_templates_lie_before_the_searches_within_the_gap_and_where_the_target_is(self):
+        sampler = PairSampler([track(absent=[9, 10, 30])], seed=1, config=PairConfig(max_gap=6))
+        for number in range(60):
+            sample = sampler.sample(number)
+            base = sample.templates[0]
+            assert max(sample.templates) == base < min(sample.searches)
+            assert max(sample.searches) - base <= 6 + 10 and base - min(sample.templates) <= 6 + 10
+            assert not {9, 10, 30} & {*sample.templates, *sample.searches}
+            assert len(set(sample.templates)) == len(set(sample.searches)) == 3
+        assert sampler.sample(7) == PairSampler(
+            [track(absent=[9, 10, 30])], seed=1, config=PairConfig(max_gap=6)
+        ).sample(7)
+
+    def test_a_picture_shows_the_target_in_its_box(self):
+        sampler = PairSampler([track()], seed=0, config=PairConfig(grey=0, brightness=0))
+        for number in range(8):
+            pictures, boxes = cut_sample(
+                track(), sampler.sample(number), NETWORK, sampler.config, sampler.generator(number)
+            )
+            for picture, (x, y, w, h) in zip(pictures, boxes.tolist(), strict=True):
+                if x < 0 or y < 0 or x + w > 64 or y + h > 64:
+                    continue
+                inside = picture[0, round(y + 1) : round(y + h - 1), round(x + 1) : round(x + w - 1)]
+                assert inside.mean() > 0.75 * picture.max() > 0.5
+                assert picture[0].sum() == pytest.approx(w * h, rel=0.5)
+
+    def test_ranks_share_one_list_of_samples(self):
+        tracks, sampler = [track()], PairSampler([track()], seed=0, config=STILL)
+
+        def of(rank, world):
+            batches = PairBatches(tracks, sampler, NETWORK, batch_size=4, steps=range(2), rank=rank, world_size=world)
+            return [batch.search_boxes_nS4 for batch in batches]
+
+        whole, parts = of(0, 1), [of(rank, 2) for rank in range(2)]
+        for step in range(2):
+            for rank in range(2):
+                torch.testing.assert_close(parts[rank][step], whole[step][:, rank::2])
+
+    def test_sequences_too_short_for_a_sample_are_refused(self):
+        with pytest.raises(ConfigError, match="no sequence has the 6 frames with a box"):
+            PairSampler([track(frames=5)], seed=0, config=PairConfig())
+
+
+class TestPatches:
+    def test_the_box_is_where_the_thing_was_drawn(self):
+        config = PatchesConfig(frames=6, distractors=0, size_px=(12, 20), width_px=128, height_px=96)
+        scenes = [np.zeros((1, 200, 260, 3), np.uint8)]  # black things on black: paint the target white
+        bright = [np.full((1, 200, 260, 3), 250, np.uint8)]
+        from specktrack.datasets import patches
+
+        draw = patches.generator(0, "test", 0)
+        thing = patches._Thing.draw(draw, config, bright)
+        picture = np.zeros((96, 128, 3), np.float32)
+        x0, y0, x1, y1 = thing.paint(picture, 0)
+        rows, columns = np.flatnonzero(picture[..., 0].max(1) > 60), np.flatnonzero(picture[..., 0].max(0) > 60)
+        assert (columns[0], columns[-1] + 1) == pytest.approx((max(x0, 0), min(x1, 128)), abs=1.3)
+        assert (rows[0], rows[-1] + 1) == pytest.approx((max(y0, 0), min(y1, 96)), abs=1.3)
+        frames, label = render_patches(config, 0, scenes)
+        assert len(frames) == len(label) == 6 and (label.wh_px > 2).all()
+
+    def test_a_sequence_depends_on_its_number_alone(self):
+        config = PatchesConfig(frames=3, width_px=96, height_px=64)
+        scenes = load_scenes(config)
+        one, other = (render_patches(config, 4, scenes) for _ in range(2))
+        assert all((a == b).all() for a, b in zip(one[0], other[0], strict=True))
+
+    def test_a_rendered_dataset_is_what_training_reads(self, tmp_path):
+        write_patches(PatchesConfig(sequences=2, frames=8, width_px=96, height_px=64), str(tmp_path / "d"))
+        dataset = load_dataset(str(tmp_path / "d"))
+        assert dataset.rows.num_rows == 16 and dataset.rows["w"].null_count == 0
+        tracks = load_tracks((str(tmp_path / "d"),), folder=tmp_path / "cache")
+        assert len(tracks) == 2 and tracks[0].pictures[3].shape == (64, 96, 3) and tracks[0].boxes.shape == (8, 4)
+
+
+class TestMkdNet:
+    def test_degrading_leaves_as_many_px_as_a_tiny_target_has(self):
+        clean = pairs()  # targets of 14 px
+        tiny_pairs = degrade(clean, tiny_px=7.0, swapped=False, generator=torch.Generator().manual_seed(1))
+        assert tiny_pairs.search_nSCHW.shape == clean.search_nSCHW.shape
+        half = torch.nn.functional.interpolate(tiny_pairs.search_nSCHW.flatten(0, 1), (32, 32), mode="nearest")
+        again = torch.nn.functional.interpolate(half, (64, 64), mode="nearest")
+        if torch.rand((), generator=torch.Generator().manual_seed(1)) < 0.5:
+            torch.testing.assert_close(again, tiny_pairs.search_nSCHW.flatten(0, 1))
+        assert not torch.equal(tiny_pairs.search_nSCHW, clean.search_nSCHW)
+        same = degrade(clean, tiny_px=20.0, swapped=False, generator=torch.Generator())
+        torch.testing.assert_close(same.search_nSCHW, clean.search_nSCHW, atol=1e-5, rtol=0)  # nothing is enlarged
+
+    def both(self, preset="paper", **levels):
+        """Losses of a student and a teacher on the same pictures, and the distillation between them."""
+        torch.manual_seed(3)
+        student, teacher = tiny().network.train(), build(NETWORK).eval()
+        clean = pairs()
+        proposals = Proposals.draw(clean.search_boxes_nS4, 16, torch.Generator().manual_seed(0))
+        config = MkdNetConfig(teacher="t", preset=preset, **levels)
+        judge = Discriminator((8, 8), preset=preset)
+        taught = teach(teacher, student, clean, proposals, config, dtype=torch.float32)
+        outputs = student.outputs(clean, proposals)
+        ours, theirs = student.losses(outputs, clean, proposals), teacher.losses(taught, clean, proposals)
+        return student, ours, theirs, outputs, taught, judge, config
+
+    def test_the_gate_closes_where_the_teacher_is_worse(self):
+        _, ours, theirs, outputs, taught, judge, config = self.both()
+        worse = {**theirs, "boxes": ours["boxes"] + 1, "scores_mean": ours["scores_mean"] + 1}
+        assert distillation(ours, worse, outputs, taught, judge, config)["distilled"] == 0
+        better = {**theirs, "boxes": ours["boxes"] - 0.5, "scores_mean": ours["scores_mean"] - 0.25}
+        result = distillation(ours, better, outputs, taught, judge, config)
+        assert (float(result["gate_boxes"]), float(result["gate_scores"])) == pytest.approx((0.5, 0.25))
+
+    def test_each_level_adds_its_own_term_and_they_add_up(self):
+        def distilled(**levels):
+            _, ours, theirs, outputs, taught, judge, config = self.both(**levels)
+            better = {**theirs, "boxes": ours["boxes"] - 0.5, "scores_mean": ours["scores_mean"] - 0.25}
+            torch.manual_seed(0)
+            return float(distillation(ours, better, outputs, taught, judge, config)["distilled"].detach())
+
+        off = {"features": False, "scores": False, "boxes": False}
+        alone = [distilled(**{**off, level: True}) for level in off]
+        assert distilled(**off) == 0 and all(term > 0 for term in alone)
+        assert distilled() == pytest.approx(sum(alone), rel=1e-5)
+
+    def test_by_hand(self):
+        """One gate of 0.5 on box scores that differ by 2 everywhere: 0.5 x 0.1 x 2."""
+        _, ours, theirs, outputs, taught, _, config = self.both(features=False, scores=False)
+        moved = type(taught)(taught.scores, taught.pooled, outputs.box_score_BN.detach() + 2)
+        better = {**theirs, "boxes": ours["boxes"] - 0.5}
+        assert float(distillation(ours, better, outputs, moved, None, config)["distilled"].detach()) == pytest.approx(
+            0.1
+        )
+
+    @pytest.mark.parametrize(("preset", "judges"), [("paper", 1), ("released", 2)])
+    def test_the_discriminator_learns_to_tell_and_never_moves_the_student(self, preset, judges):
+        student, _, _, outputs, taught, judge, _ = self.both(preset)
+        assert len(judge.judges) == judges
+        optimizer, losses = torch.optim.Adam(judge.parameters(), 1e-3), []
+        for _ in range(30):
+            loss = judge.loss(outputs.pooled, taught.pooled)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            losses.append(float(loss.detach()))
+        assert losses[-1] < 0.5 < losses[0] and all(p.grad is None for p in student.parameters())
+
+
+def lesson(tmp_path, seed=0, **options):
+    save_model(tmp_path / "teacher.safetensors", tiny().network, tiny().card)
+    settings = {
+        "data": ["d"],
+        "output": "o",
+        "network": NETWORK,
+        "steps": 6,
+        "batch_size": 2,
+        "warmup_steps": 2,
+        **options,
+    }
+    config = TemplateTrainConfig.model_validate(settings)
+    torch.manual_seed(seed)
+    state = TemplateState(build(config.network), config, CPU)
+    return state, Lesson(config, state, CPU)
+
+
+@pytest.mark.parametrize("distill", [False, True])
+def test_a_restored_state_goes_on_exactly(tmp_path, distill):
+    options = {"distill": MkdNetConfig(teacher=str(tmp_path / "teacher.safetensors"), tiny_px=7)} if distill else {}
+    whole, learn = lesson(tmp_path, **options)
+    losses = [float(learn(pairs(), 0)["loss"]) for _ in range(4)]
+    first, learn_first = lesson(tmp_path, **options)
+    for _ in range(2):
+        learn_first(pairs(), 0)
+    first.save(tmp_path)
+    second, learn_second = lesson(tmp_path, seed=9, **options)
+    second.restore(tmp_path)
+    assert [float(learn_second(pairs(), 0)["loss"]) for _ in range(2)] == losses[2:]
+    for name, tensor in whole.network.state_dict().items():
+        assert torch.equal(tensor, second.network.state_dict()[name]), name
+
+
+def test_learning_rates_go_by_the_longest_name_and_others_stay_as_they_are(tmp_path):
+    state, learn = lesson(tmp_path, learning_rates={"bb_regressor": 1e-3, "bb_regressor.conv3": 1e-4})
+    before = {name: tensor.clone() for name, tensor in state.network.named_parameters()}
+    assert sorted(group["peak"] for group in state.optimizer.param_groups) == [1e-4, 1e-3]
+    learn(pairs(), 0)
+    moved = {name for name, tensor in state.network.named_parameters() if not torch.equal(tensor, before[name])}
+    assert moved and all(name.startswith("bb_regressor") for name in moved)
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in TEMPLATE_RECIPES.glob("*.yaml")))
+def test_shipped_recipes_are_valid(name):
+    path = template_recipe_path(name)
+    assert TemplateTrainConfig.parse({"data": ["d"], "output": "o"}, yaml_file=path, environment={}).steps > 100
+
+
+@pytest.mark.parametrize(("options", "message"), [
+    ({"batch_size": 7, "workers": 2}, "batch_size 7 must be a multiple of workers 2"),
+    ({"network": "specknet"}, "network"),
+    ({"network": "atom", "distill": {"teacher": "t"}}, "ATOM's target model is not trained"),
+    ({"pairs": {"template": 2}}, "unknown key 'pairs.template'; did you mean 'templates'"),
+])  # fmt: skip
+def test_impossible_settings_are_refused(options, message):
+    with pytest.raises(ConfigError, match=message):
+        TemplateTrainConfig.parse({"data": ["d"], "output": "o", **options}, environment={})
+
+
+def test_pairs_go_to_a_device():
+    assert isinstance(pairs().to(CPU), Pairs)

@@ -1,0 +1,64 @@
+"""Speed of the template trackers: frames per CPU-second and the time of each stage; no trained weights are needed.
+
+    python benchmarks/template.py [--frames 60] [NAME ...]          default: every template network of the zoo
+
+One thread. A 10-px target over 1280x720 frames; networks without shipped weights are random, which changes what they
+follow but not how long a found frame takes: ``lost_below`` is set to nothing, so every frame runs all stages. The last
+column is the time of a frame in the last tenth of the sequence, relative to the first: memory and learning are bounded.
+"""
+
+import argparse
+import time
+
+import numpy as np
+import torch
+
+from specktrack.frames import FrameBatch, Viewport
+from specktrack.models import VARIANTS, ZOO, build, network_config
+from specktrack.models.dimp import Dimp
+from specktrack.schema import Box, Prompt
+from specktrack.tracking.template import TemplateSession
+
+STAGES = ("cut", "features", "scores", "box", "learn")
+
+
+def main() -> None:
+    """Print one row per network."""
+    names = [name for name in (*ZOO, *VARIANTS) if network_config(name).family == "template"]
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", default=names)
+    parser.add_argument("--frames", type=int, default=60)
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    print(
+        "| network | prompt s | frames/s | " + " | ".join(f"{stage} ms" for stage in STAGES) + " | last / first tenth |"
+    )
+    print("|---|--:|--:|" + "--:|" * (len(STAGES) + 1))
+    for name in given.names:
+        print(measured(name, given.frames), flush=True)
+
+
+def measured(name: str, frames: int) -> str:
+    """The row of one network."""
+    config = network_config(name)
+    online = config.online.model_copy(update={"lost_below": -1e9})
+    network = build(config.model_copy(update={"online": online})).eval().requires_grad_(requires_grad=False)
+    assert isinstance(network, Dimp)
+    session = TemplateSession(
+        network, Prompt(frame=0, box=Box(cx_px=640, cy_px=360, w_px=10, h_px=10)), device=torch.device("cpu")
+    )
+    pixels = np.random.default_rng(0).integers(0, 255, (720, 1280, 3), dtype=np.uint8)
+    taken = []
+    for frame in range(frames + 1):
+        started = time.process_time()
+        shifted = np.roll(pixels, frame, axis=1)[None]
+        session.push(FrameBatch(shifted, np.array([frame]), np.array([frame / 30]), Viewport((1280, 720), (1280, 720))))
+        taken.append(time.process_time() - started)
+    tenth = max(1, frames // 10)
+    first, last = np.mean(taken[1 : 1 + tenth]), np.mean(taken[-tenth:])
+    stages = " | ".join(f"{session.seconds[stage] / frames * 1000:.1f}" for stage in STAGES)
+    return f"| {name} | {taken[0]:.1f} | {frames / sum(taken[1:]):.1f} | {stages} | {last / first:.2f} |"
+
+
+if __name__ == "__main__":
+    main()

@@ -56,7 +56,7 @@ class MkdNetConfig(Config):
 class TemplateTrainConfig(VerbConfig):
     """Everything that decides the trained weights of a template tracker, and where they go."""
 
-    verb: ClassVar[str] = "train_template"
+    verb: ClassVar[str] = "template_train"
 
     data: tuple[str, ...] = Field(min_length=1)
     """Datasets with boxes; each sequence is as likely as any other."""

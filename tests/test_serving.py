@@ -413,7 +413,7 @@ class TestDecoding:
     def test_a_confined_process_has_no_network_no_programs_and_no_files_to_write(self, tmp_path: Path) -> None:
         code = f"""
 import os, socket, subprocess, sys
-from specktrack.serving.sandbox import confine
+from specktrack.video.sandbox import confine
 assert confine(memory_bytes=2_000_000_000, cpu_s=60)
 def refused(attempt):
     try:

@@ -27,10 +27,10 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from specktrack.errors import MediaError, QuarantineReason, SpecktrackError
 from specktrack.frames import Viewport
 from specktrack.schema import Clip
-from specktrack.serving.sandbox import confine
 from specktrack.storage import stat
 from specktrack.video import probe, read_clip
 from specktrack.video.folder import scaled
+from specktrack.video.sandbox import confine
 
 PICTURE_FORMATS = ("JPEG", "PNG")
 _LENGTH = 4

@@ -6,6 +6,7 @@ It answers one request after the other (see ``process.py``) and asks its owner f
 import io
 import os
 import sys
+import threading
 from typing import Any, BinaryIO
 
 from specktrack.errors import MediaError, QuarantineReason
@@ -14,7 +15,7 @@ from specktrack.schema import Clip, VideoRef
 from specktrack.storage import read_through
 from specktrack.video import ClipReader, VideoInfo, probe, read_clip
 from specktrack.video.channel import Channel, ClosedError
-from specktrack.video.sandbox import confine, die_with
+from specktrack.video.sandbox import confine
 
 
 class OwnersFile(io.RawIOBase):
@@ -52,7 +53,7 @@ class OwnersFile(io.RawIOBase):
 
 def main(incoming: int, outgoing: int, lifeline: int) -> None:
     """Answer requests until the owner closes the pipe."""
-    die_with(lifeline)
+    _die_with(lifeline)
     confine()
     channel = Channel(incoming, outgoing)
 
@@ -70,6 +71,16 @@ def main(incoming: int, outgoing: int, lifeline: int) -> None:
             channel.send({"error": [str(error.reason), error.what, value, error.place, error.remedy]})
         except MemoryError:
             channel.send({"error": [str(QuarantineReason.TOO_LARGE), "decoding needs too much memory", None, "", ""]})
+
+
+def _die_with(lifeline: int) -> None:
+    """End this process when the other end of the pipe ``lifeline`` is closed, also while the decoder hangs."""
+
+    def watch() -> None:
+        os.read(lifeline, 1)
+        os._exit(0)
+
+    threading.Thread(target=watch, name="lifeline", daemon=True).start()
 
 
 def _answer(channel: Channel, request: dict[str, Any]) -> None:

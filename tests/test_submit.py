@@ -131,6 +131,10 @@ def test_relative_paths_mean_what_they_mean_here(tmp_path: Path, monkeypatch: py
     words = sent_words(monkeypatch, "annotate", "a b/*.mp4", "@list.txt", "s3://b/x", "/abs.mp4", "--output", "rows")
     sources = [f"{tmp_path}/a b/*.mp4", f"@{tmp_path}/list.txt", "s3://b/x", "/abs.mp4"]
     assert sorted(words) == [f"output={tmp_path}/rows", f"sources={json.dumps(sources)}"]
+    words = sent_words(monkeypatch, "train", "--data", "d", "--output", "o", "distill.teacher=t.safetensors")
+    assert f'distill={{"teacher": "{tmp_path}/t.safetensors"}}' in words
+    words = sent_words(monkeypatch, "annotate", "/v.mp4", "--output", "/o", "--prompt", "3,10.5,20,4,4")
+    assert "prompt=3,10.5,20,4,4" in words
     words = sent_words(monkeypatch, "evaluate", "--data", "d", "--model", "specknet")
     assert sorted(words) == [f"data={tmp_path}/d", "model=specknet"]
     assert sent_words(monkeypatch, "evaluate", "--data", "/d", "--model", "m.safetensors")[1:] == [
@@ -141,8 +145,8 @@ def test_relative_paths_mean_what_they_mean_here(tmp_path: Path, monkeypatch: py
 def test_every_setting_is_known_as_a_place_or_as_none() -> None:
     """A new setting with a path in it that stayed relative would be read in the wrong folder."""
     no_place = {
-        "address", "by", "command", "description", "format", "licence", "name", "protocol", "sport", "submission_id",
-        "to",
+        "access.hosts", "access.networks", "address", "by", "command", "description", "format", "host",
+        "learning_rates", "licence", "name", "network", "protocol", "sport", "submission_id", "to",
     }  # fmt: skip
     texts = {
         key

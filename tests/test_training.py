@@ -112,7 +112,8 @@ def test_the_learning_rate_warms_up_and_falls():
     assert rates[0] == pytest.approx(0.5e-3) and max(rates) == rates[2] == 1e-3 and rates[-1] < 0.1e-3
 
 
-RECIPE_NAMES = sorted(path.stem for path in RECIPES.glob("*.yaml"))
+RECIPE_NAMES = sorted(path.stem for path in RECIPES.glob("*.yaml") if not path.stem.startswith("inpaintnet"))
+"""Recipes of heatmap networks; test_trajectories.py has those of InpaintNet."""
 
 
 @pytest.fixture(scope="module")
@@ -139,8 +140,9 @@ def test_training_in_this_process_needs_no_cluster(rendered, tmp_path):
          "validation": [str(rendered)]},
         environment={},
     )  # fmt: skip
+    began = ray.is_initialized()  # by another test of the same process
     report = train(run)
-    assert report.steps == 3 and "f1" in report.validation and not ray.is_initialized()
+    assert report.steps == 3 and "f1" in report.validation and ray.is_initialized() == began
     assert load_model(run.output).card.recipe["workers"] == 0
 
 

@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 import os
+import re
 import shlex
 import sys
 from importlib.util import find_spec
@@ -25,11 +26,12 @@ STOPPED = 130
 """Exit code of a job that someone stopped."""
 PLACES = frozenset(
     {
-        "annotations", "cache", "data", "destination", "init", "model", "output", "predictions", "repair", "source",
-        "sources", "validation", "video",
+        "access.api_keys_file", "access.outputs", "access.sources", "annotations", "cache", "data", "destination",
+        "distill.teacher", "finder", "init", "mining.model", "model", "models", "output", "predictions", "prompt",
+        "repair", "source", "sources", "validation", "video", "videos",
     }
 )  # fmt: skip
-"""Settings that name a place, or (init, model) a name or a place."""
+"""Settings that name a place, or (init, model and others) a name or a place; a prompt may be its own numbers."""
 
 
 class SubmitConfig(VerbConfig):
@@ -92,7 +94,7 @@ def _entrypoint(command: tuple[str, ...]) -> str:
         raise ConfigError("a job that submits a job", "submit", remedy="name another verb")
     settings, _ = parse(verb, arguments)
     given = settings.model_dump(mode="json", exclude_unset=True, exclude_none=True)
-    given = {key: _absolute(value, verb) if key in PLACES else value for key, value in given.items()}
+    given = _placed(given, verb)
     words = [f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in given.items()]
     job = shlex.join(["-m", "specktrack.cli", *verb.split(), "--json", *words])
     # A Ray that was started from a virtual environment does not put its Python on the job's PATH. On this machine, or
@@ -101,12 +103,24 @@ def _entrypoint(command: tuple[str, ...]) -> str:
     return f"p={here}; $p -c 'import ray' 2>/dev/null || p=python; exec $p {job}"
 
 
+def _placed(given: dict[str, Any], verb: str, above: str = "") -> dict[str, Any]:
+    """The settings with the paths among them made absolute."""
+    placed = {}
+    for key, value in given.items():
+        if isinstance(value, dict):
+            placed[key] = _placed(value, verb, f"{above}{key}.")
+        else:
+            placed[key] = _absolute(value, verb) if f"{above}{key}" in PLACES else value
+    return placed
+
+
 def _absolute(value: Any, verb: str) -> Any:
     """Relative paths as absolute ones: the job runs in a folder of its own, which the cluster removes with the job."""
     if isinstance(value, list):
         return [_absolute(each, verb) for each in value]
     at, path = ("@", value[1:]) if value.startswith("@") else ("", value)
     is_name = value in (*ZOO, *VARIANTS, *REPAIRS) and not Path(value).exists()
+    is_name = is_name or re.fullmatch(r"\d+(,[-\d.]+){4}", value) is not None  # a prompt: frame,cx,cy,w,h
     if "://" in path or is_name or Path(path).expanduser().is_absolute() or not path:
         return value
     local = f"{at}{Path(path).expanduser().absolute()}"

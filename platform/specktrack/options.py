@@ -155,6 +155,12 @@ VERBS: Mapping[str, Verb] = {
         show="specktrack.display:show_job",
         takes_the_rest=True,
     ),
+    "bench": Verb(
+        "Measure how fast video becomes rows on this machine.",
+        "specktrack.bench:BenchConfig",
+        "specktrack.bench:bench",
+        ("sources",),
+    ),
     "doctor": Verb(
         "Check that this machine has what specktrack needs.",
         "specktrack.doctor:DoctorConfig",

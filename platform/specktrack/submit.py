@@ -118,6 +118,8 @@ def _absolute(value: Any, verb: str) -> Any:
     """Relative paths as absolute ones: the job runs in a folder of its own, which the cluster removes with the job."""
     if isinstance(value, list):
         return [_absolute(each, verb) for each in value]
+    if not isinstance(value, str):
+        return value  # a number of another verb's: `data synth videos=3`
     at, path = ("@", value[1:]) if value.startswith("@") else ("", value)
     is_name = value in (*ZOO, *VARIANTS, *REPAIRS) and not Path(value).exists()
     is_name = is_name or re.fullmatch(r"\d+(,[-\d.]+){4}", value) is not None  # a prompt: frame,cx,cy,w,h

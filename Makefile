@@ -1,6 +1,6 @@
 # make demo   the main job on an archive it makes itself, or VIDEO=path/to/clip.mp4
 # make test   the tests, as CI runs them          make check  formatting, lint, types, layers and the fast tests
-# make faults kill, cut and fill things for 20 minutes
+# make faults kill, cut and fill things while an archive is annotated
 # make bench  the benchmarks                      make docs   docs/reference, printed from the classes
 
 PYTHON ?= python3

@@ -100,7 +100,7 @@ def records(output: str | Path) -> int:
 def test_b1_workers_and_decoders_killed_at_random(victim, archive, model, undisturbed, tmp_path):
     config = run(model, tmp_path / "out", archive, address="local")
     process, killed, draw = driver(config), [], random.Random(1)
-    with meanwhile(1.0, lambda: kill_one(victim, process.pid, draw, killed)):
+    with meanwhile(5.0, lambda: kill_one(victim, process.pid, draw, killed)):
         report = finished(process)
     print(f"{len(killed)} killed, {report.committed} clips in {report.wall_s:.0f} s")
     assert killed and report.committed == CLIPS and not report.quarantined

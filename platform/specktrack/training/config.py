@@ -1,17 +1,17 @@
 """What a training run is told, and what it reports."""
 
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field, SerializeAsAny, field_validator, model_validator
+from pydantic import Field, SerializeAsAny, model_validator
 
 from specktrack.augment import AugmentConfig
-from specktrack.config import Config, VerbConfig
+from specktrack.config import Config
 from specktrack.errors import ConfigError
-from specktrack.models import network_config
 from specktrack.models.repair_entries import InpaintNetConfig
 from specktrack.models.windowed_entries import SpeckNetConfig, WindowedConfig
 from specktrack.sampling import SamplingConfig
+from specktrack.training.run_config import RunConfig
 
 RECIPES = Path(__file__).parent / "recipes"
 
@@ -60,23 +60,17 @@ class HidingConfig(Config):
     """Share of windows mirrored, and of windows reversed in time."""
 
 
-class TrainConfig(VerbConfig):
+class TrainConfig(RunConfig):
     """Everything that decides the trained weights, and where they go."""
 
     verb: ClassVar[str] = "train"
 
-    data: tuple[str, ...] = Field(min_length=1)
-    """Datasets to train on."""
-    output: str
-    """Folder or s3:// prefix for the model, checkpoints and logs; an unfinished run in it is resumed."""
     validation: tuple[str, ...] = ()
     """Datasets to measure on while training; never trained on."""
     hold_out_every: int = Field(default=0, ge=0)
     """Each n-th training video is kept for validation instead; 0 keeps none."""
     network: SerializeAsAny[WindowedConfig | InpaintNetConfig] = SpeckNetConfig()
     """Network of the zoo: its name, or a mapping of name and fields."""
-    init: str = ""
-    """Model whose weights to start from: a name or a path."""
     distill: DistillConfig | None = None
     """A teacher to learn from beside the labels."""
     mining: MiningConfig | None = None
@@ -118,30 +112,9 @@ class TrainConfig(VerbConfig):
     another number of workers."""
     compile: bool = False
     """Compile the network; off by default because it is slower on CPUs (docs/log.md)."""
-    seed: int = 0
-    """Decides initial weights, order, crops and augmentation."""
 
-    workers: int = Field(default=1, ge=0)
-    """Ray Train workers: gloo on CPUs, nccl on GPUs. 0 trains in this process, without a cluster or checkpoints."""
-    gpu: bool | None = None
-    """One GPU per worker; the default uses GPUs where the cluster has them."""
-    address: str = "auto"
-    """Ray cluster: auto, local or an address."""
-    cache: str = "~/.cache/specktrack/frames"
-    """Folder on each node for decoded training video."""
-    log_every: int = Field(default=20, ge=1)
-    """Steps between lines of metrics."""
     validate_every: int = Field(default=500, ge=1)
     """Steps between measurements on the validation videos."""
-    checkpoint_every: int = Field(default=250, ge=1)
-    """Steps between checkpoints; at most that many are repeated after a crash."""
-
-    name: str = ""
-    """Name of the resulting weights; the network's by default."""
-    description: str = ""
-    """One sentence for the model card."""
-    licence: str = ""
-    """Licence of the weights, for the model card."""
 
     @property
     def parts(self) -> int:
@@ -153,16 +126,6 @@ class TrainConfig(VerbConfig):
         if not self.epochs:
             return self
         return self.model_copy(update={"steps": max(1, round(self.epochs * windows / self.batch_size))})
-
-    @field_validator("network", mode="before")
-    @classmethod
-    def _from_zoo(cls, value: Any) -> Any:
-        if isinstance(value, (str, dict)):
-            try:
-                return network_config(value)
-            except ConfigError as error:
-                raise ValueError(str(error)) from None
-        return value
 
     @model_validator(mode="after")
     def _divisible(self) -> Self:

@@ -7,7 +7,7 @@ join any two maps, and windows, sizes and strides are reconciled here.
 
 # B batch, n frames of the training window, W windows of the teacher, K heatmaps of the student, C channel, H W px
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -66,7 +66,7 @@ class Taps:
                 raise ConfigError("no such stage", name, "distill.stages", f"stages are, among others: {stages}")
             modules[name].register_forward_hook(self._keeper(name))
 
-    def _keeper(self, name: str):  # type: ignore[no-untyped-def]
+    def _keeper(self, name: str) -> Callable[[nn.Module, object, torch.Tensor], None]:
         def keep(_module: nn.Module, _inputs: object, output: torch.Tensor) -> None:
             self.maps[name] = output
 

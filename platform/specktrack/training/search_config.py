@@ -1,13 +1,12 @@
 """What a training run of a search network is told."""
 
-from typing import Any, ClassVar, Literal, Self
+from typing import ClassVar, Literal, Self
 
-from pydantic import Field, SerializeAsAny, field_validator, model_validator
+from pydantic import Field, SerializeAsAny, model_validator
 
-from specktrack.config import Config, VerbConfig
-from specktrack.errors import ConfigError
-from specktrack.models import network_config
+from specktrack.config import Config
 from specktrack.models.search_entries import GlobalSearchConfig, SearchConfig
+from specktrack.training.run_config import RunConfig
 
 
 class SearchSamplingConfig(Config):
@@ -35,19 +34,15 @@ class SearchSamplingConfig(Config):
         return self
 
 
-class SearchTrainConfig(VerbConfig):
+class SearchTrainConfig(RunConfig):
     """Everything that decides the trained weights of a search network, and where they go."""
 
     verb: ClassVar[str] = "search_train"
 
     data: tuple[str, ...] = Field(min_length=1)
     """Datasets whose videos are the background, and whose labelled objects are some of the targets."""
-    output: str
-    """Folder or s3:// prefix for the model, checkpoints and logs; an unfinished run in it is resumed."""
     network: SerializeAsAny[SearchConfig] = GlobalSearchConfig()
     """Search network of the zoo: its name, or a mapping of name and fields."""
-    init: str = ""
-    """Model whose weights to start from: a name or a path."""
 
     steps: int = Field(default=4000, ge=1)
     """Optimiser steps of the whole run."""
@@ -69,43 +64,11 @@ class SearchTrainConfig(VerbConfig):
     """Decay of the moving average of the weights; the average is what is saved."""
     sampling: SearchSamplingConfig = SearchSamplingConfig()
     """How samples are drawn."""
-    seed: int = 0
-    """Decides initial weights, order, crops and objects."""
-
-    workers: int = Field(default=1, ge=0)
-    """Ray Train workers: gloo on CPUs, nccl on GPUs; 0 trains in this process, without a cluster."""
-    gpu: bool | None = None
-    """One GPU per worker; the default uses GPUs where the cluster has them."""
-    address: str = "auto"
-    """Ray cluster: auto, local or an address."""
-    cache: str = "~/.cache/specktrack/frames"
-    """Folder on each node for decoded training video."""
-    log_every: int = Field(default=20, ge=1)
-    """Steps between lines of metrics."""
-    checkpoint_every: int = Field(default=250, ge=1)
-    """Steps between checkpoints; at most that many are repeated after a crash."""
-
-    name: str = ""
-    """Name of the resulting weights; the network's by default."""
-    description: str = ""
-    """One sentence for the model card."""
-    licence: str = ""
-    """Licence of the weights, for the model card."""
 
     @property
     def milestones(self) -> tuple[float, ...]:
         """No schedule here has steps."""
         return ()
-
-    @field_validator("network", mode="before")
-    @classmethod
-    def _from_zoo(cls, value: Any) -> Any:
-        if isinstance(value, (str, dict)):
-            try:
-                return network_config(value)
-            except ConfigError as error:
-                raise ValueError(str(error)) from None
-        return value
 
     @model_validator(mode="after")
     def _divisible(self) -> Self:

@@ -1,14 +1,14 @@
 """What a training run of a template tracker is told."""
 
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import ClassVar, Literal, Self
 
-from pydantic import Field, SerializeAsAny, field_validator, model_validator
+from pydantic import Field, SerializeAsAny, model_validator
 
-from specktrack.config import Config, VerbConfig
+from specktrack.config import Config
 from specktrack.errors import ConfigError
-from specktrack.models import network_config
 from specktrack.models.template_entries import SpeckDimpConfig, TemplateConfig
+from specktrack.training.run_config import RunConfig
 
 TEMPLATE_RECIPES = Path(__file__).parent / "template_recipes"
 
@@ -53,19 +53,15 @@ class MkdNetConfig(Config):
     """Adam."""
 
 
-class TemplateTrainConfig(VerbConfig):
+class TemplateTrainConfig(RunConfig):
     """Everything that decides the trained weights of a template tracker, and where they go."""
 
     verb: ClassVar[str] = "template_train"
 
     data: tuple[str, ...] = Field(min_length=1)
     """Datasets with boxes; each sequence is as likely as any other."""
-    output: str
-    """Folder or s3:// prefix for the model, checkpoints and logs; an unfinished run in it is resumed."""
     network: SerializeAsAny[TemplateConfig] = SpeckDimpConfig()
     """Template network of the zoo: its name, or a mapping of name and fields."""
-    init: str = ""
-    """Model whose weights to start from: a name or a path."""
     distill: MkdNetConfig | None = None
     """Learn from a teacher as MKDNet does."""
 
@@ -89,38 +85,9 @@ class TemplateTrainConfig(VerbConfig):
     """Decay of the moving average of the weights, which is saved; 0 saves the weights themselves."""
     pairs: PairConfig = PairConfig()
     """How pictures are drawn and varied."""
-    seed: int = 0
-    """Decides initial weights, order, crops and proposals."""
 
     workers: int = Field(default=1, ge=1)
     """Ray Train workers: gloo on CPUs, nccl on GPUs."""
-    gpu: bool | None = None
-    """One GPU per worker; the default uses GPUs where the cluster has them."""
-    address: str = "auto"
-    """Ray cluster: auto, local or an address."""
-    cache: str = "~/.cache/specktrack/frames"
-    """Folder on each node for decoded training video."""
-    log_every: int = Field(default=20, ge=1)
-    """Steps between lines of metrics."""
-    checkpoint_every: int = Field(default=250, ge=1)
-    """Steps between checkpoints; at most that many are repeated after a crash."""
-
-    name: str = ""
-    """Name of the resulting weights; the network's by default."""
-    description: str = ""
-    """One sentence for the model card."""
-    licence: str = ""
-    """Licence of the weights, for the model card."""
-
-    @field_validator("network", mode="before")
-    @classmethod
-    def _from_zoo(cls, value: Any) -> Any:
-        if isinstance(value, (str, dict)):
-            try:
-                return network_config(value)
-            except ConfigError as error:
-                raise ValueError(str(error)) from None
-        return value
 
     @model_validator(mode="after")
     def _possible(self) -> Self:

@@ -25,7 +25,7 @@ from specktrack.storage import (
     stat,
     to_uri,
 )
-from specktrack.storage.s3 import BODY_TRIES
+from specktrack.storage.s3 import PAUSES_S
 
 ODD_NAMES = ["a b.mp4", "new\nline.mp4", "été 羽毛球.mp4", "100%.mp4", "%20.mp4", "q?x=1#f.mp4", "[1].mp4", "+&=;'.mp4"]
 
@@ -299,11 +299,17 @@ class TestS3Faults:
             open_store("s3://bucket").get("a")
         assert faulty.asked == 1
 
-    def test_bodies_that_always_break_off_end_in_an_error(self, faulty: type[Faulty]) -> None:
+    def test_bodies_that_always_break_off_end_in_an_error(
+        self, faulty: type[Faulty], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         faulty.script = ["short"]
+        monkeypatch.setenv("AWS_MAX_ATTEMPTS", "2")
         with pytest.raises(StorageError, match=r"S3 cannot be used.*s3://bucket/a"):
             open_store("s3://bucket").get("a")
-        assert faulty.asked == BODY_TRIES
+        assert faulty.asked == 2
+
+    def test_the_shortest_pauses_leave_three_tries_after_an_outage_of_30_s(self) -> None:
+        assert 0.6 * sum(PAUSES_S[:-2]) > 30
 
 
 class TestS3Errors:

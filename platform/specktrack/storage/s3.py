@@ -5,22 +5,35 @@ import os
 import random
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import boto3
 from boto3.exceptions import Boto3Error
 from botocore.config import Config as ClientConfig
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    FlexibleChecksumError,
+    HTTPClientError,
+    IncompleteReadError,
+    ResponseStreamingError,
+)
+from botocore.exceptions import ConnectionError as BotoConnectionError
 
 from specktrack.errors import Conflict, StorageError
 from specktrack.storage.store import MissingError, ObjectInfo, checked_key, verified
 from specktrack.storage.uris import split_s3, to_uri
 
-BODY_TRIES = 4
-"""Tries for an answer whose body breaks off; the requests themselves are retried by botocore."""
+PAUSES_S = (0.5, 2.0, 8.0, 20.0, 20.0, 20.0, 20.0)
+"""Before the second to the eighth try, each shortened by up to two fifths, so that clients do not come back together.
+After an outage of 30 s three tries are left; botocore's own pauses add up to four seconds."""
+PART_TRIES = 8
+"""By botocore, of one part of a large upload: one that fails would begin the upload anew."""
+
+T = TypeVar("T")
 
 
 class S3Store:
@@ -49,62 +62,61 @@ class S3Store:
 
     def put(self, key: str, data: bytes) -> None:
         """See Store."""
-        with _errors(self.uri_of(key)):
-            _client().put_object(**self._at(key), Body=data)
+        _request(self.uri_of(key), "put_object", **self._at(key), Body=data)
 
     def put_if_absent(self, key: str, data: bytes) -> None:
-        """See Store. A PUT whose answer was lost is repeated by the client and then conflicts with itself."""
-        with _errors(self.uri_of(key)):
-            _client().put_object(**self._at(key), Body=data, IfNoneMatch="*")
+        """See Store. A PUT whose answer was lost is repeated and then conflicts with itself."""
+        _request(self.uri_of(key), "put_object", **self._at(key), Body=data, IfNoneMatch="*")
 
     def put_file(self, key: str, path: Path) -> None:
         """See Store. Large files go up in parts; a failed upload leaves no parts behind."""
-        with _errors(self.uri_of(key)):
-            _client().upload_file(str(path), *self._at(key).values())
+        _insist(self.uri_of(key), lambda: _client(PART_TRIES).upload_file(str(path), *self._at(key).values()))
 
     def delete(self, key: str) -> None:
         """See Store."""
-        with _errors(self.uri_of(key)):
-            _client().delete_object(**self._at(key))
+        _request(self.uri_of(key), "delete_object", **self._at(key))
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
         """See Store."""
-        pages = _client().get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=self._prefix + prefix)
-        with _errors(f"{self.uri}/{prefix}"):
-            for page in pages:
-                for item in page.get("Contents", ()):
-                    key = item["Key"].removeprefix(self._prefix)
-                    if key and not key.endswith("/"):  # consoles make empty objects as folders
-                        yield ObjectInfo(key, item["Size"], item["ETag"].strip('"'), item["LastModified"].timestamp())
+        place, onwards = f"{self.uri}/{prefix}", {"Bucket": self._bucket, "Prefix": self._prefix + prefix}
+        while True:
+            page = _request(place, "list_objects_v2", **onwards)
+            for item in page.get("Contents", ()):
+                key = item["Key"].removeprefix(self._prefix)
+                if key and not key.endswith("/"):  # consoles make empty objects as folders
+                    yield _info(key, item, item["Size"])
+            if not page.get("IsTruncated"):
+                return
+            onwards["ContinuationToken"] = page["NextContinuationToken"]
 
     def clear_unfinished(self, *, older_than_s: float) -> int:
         """See Store: multipart uploads, whose parts are paid for and not listed."""
-        begun = _client().get_paginator("list_multipart_uploads").paginate(Bucket=self._bucket, Prefix=self._prefix)
-        cleared, before_s = 0, time.time() - older_than_s
+        client, cleared, before_s = _client(PART_TRIES), 0, time.time() - older_than_s
         with _errors(self.uri):
-            for page in begun:
+            pages = client.get_paginator("list_multipart_uploads").paginate(Bucket=self._bucket, Prefix=self._prefix)
+            for page in pages:
                 for upload in page.get("Uploads", ()):
                     if upload["Initiated"].timestamp() < before_s:
-                        _client().abort_multipart_upload(
+                        client.abort_multipart_upload(
                             Bucket=self._bucket, Key=upload["Key"], UploadId=upload["UploadId"]
                         )
                         cleared += 1
         return cleared
 
 
-def _client() -> Any:
+def _client(tries: int = 1) -> Any:
     """The S3 client for the AWS settings of this moment (one per process and setting; clients are thread-safe)."""
-    return _make_client(tuple(sorted((name, text) for name, text in os.environ.items() if name.startswith("AWS_"))))
+    settings = ((name, text) for name, text in os.environ.items() if name.startswith("AWS_"))
+    return _make_client(tries, tuple(sorted(settings)))
 
 
 @functools.lru_cache(maxsize=4)
-def _make_client(settings: tuple[tuple[str, str], ...]) -> Any:
-    attempts = int(dict(settings).get("AWS_MAX_ATTEMPTS", "8"))  # with jitter up to 20 s: outlasts a 30 s outage
+def _make_client(tries: int, _: tuple[tuple[str, str], ...]) -> Any:
     with _errors("AWS settings"):
         return boto3.session.Session().client(
             "s3",
             config=ClientConfig(
-                retries={"mode": "standard", "total_max_attempts": attempts},
+                retries={"mode": "standard", "total_max_attempts": tries},
                 connect_timeout=10,
                 read_timeout=60,
                 max_pool_connections=32,
@@ -120,6 +132,12 @@ _REMEDIES = {
     403: "check the credentials (AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY) and the bucket's policy",
     404: "check the bucket's name, the key and AWS_ENDPOINT_URL",
 }
+_PASSING_CODES = ("RequestTimeout", "SlowDown", "Throttling", "ThrottlingException")
+_PASSING = (HTTPClientError, BotoConnectionError, IncompleteReadError, ResponseStreamingError, FlexibleChecksumError)
+
+
+class _PassingError(StorageError):
+    """It may go well the next time."""
 
 
 @contextmanager
@@ -133,35 +151,54 @@ def _errors(place: str) -> Iterator[None]:
             raise Conflict("another writer was first", place=place) from None
         code = error.response.get("Error", {}).get("Code", "")
         remedy = _REMEDIES.get(status, "it stayed so after retries; run the same command again later")
-        kind = MissingError if status == 404 else StorageError
+        passing = status in (429, 500, 502, 503, 504) or code in _PASSING_CODES
+        kind = MissingError if status == 404 else _PassingError if passing else StorageError
         raise kind(f"S3 answered {status} {code}".rstrip(), place=place, remedy=remedy) from None
     except (BotoCoreError, Boto3Error, ValueError) as error:
         text = re.sub(r"//[^/@\s]*@", "//", str(error))  # an endpoint may carry a password
-        raise StorageError(
+        raise (_PassingError if isinstance(error, _PASSING) else StorageError)(
             f"S3 cannot be used: {text}", place=place, remedy="check the AWS settings and AWS_ENDPOINT_URL"
         ) from None
 
 
 def get_object(place: str, **request: str) -> bytes:
     """GET an object or a range of it; a body that breaks off or fails its checksum is asked for again."""
-    for attempt in range(BODY_TRIES):
-        with _errors(place):
-            body = _client().get_object(**request)["Body"]
-            try:
-                return body.read()
-            except BotoCoreError:
-                if attempt == BODY_TRIES - 1:
-                    raise
-        time.sleep(random.uniform(0, 0.2 * 2**attempt))
-    raise AssertionError("the last try returns or raises")
+    body: bytes = _request(place, "get_object", **request)["Body"]
+    return body
+
+
+def _request(place: str, operation: str, **request: Any) -> dict[str, Any]:
+    """One request, with a body read to its end."""
+
+    def call() -> dict[str, Any]:
+        answer: dict[str, Any] = getattr(_client(), operation)(**request)
+        return answer | {"Body": answer["Body"].read()} if "Body" in answer else answer
+
+    return _insist(place, call)
+
+
+def _insist(place: str, call: Callable[[], T]) -> T:
+    """Do what may fail for a while, AWS_MAX_ATTEMPTS times (8) in all."""
+    pauses_s = PAUSES_S[: int(os.environ.get("AWS_MAX_ATTEMPTS", len(PAUSES_S) + 1)) - 1]
+    for pause_s in pauses_s:
+        try:
+            with _errors(place):
+                return call()
+        except _PassingError:
+            time.sleep(pause_s * random.uniform(0.6, 1.0))
+    with _errors(place):
+        return call()
+
+
+def _info(key: str, said: dict[str, Any], size_bytes: int) -> ObjectInfo:
+    return ObjectInfo(key, size_bytes, said["ETag"].strip('"'), said["LastModified"].timestamp())
 
 
 def head(uri: str) -> ObjectInfo | None:
     """The object at a URI; None if it is not there."""
     bucket, key = split_s3(uri)
     try:
-        with _errors(uri):
-            found = _client().head_object(Bucket=bucket, Key=key)
+        found = _request(uri, "head_object", Bucket=bucket, Key=key)
     except MissingError:
         return None
-    return ObjectInfo(key, found["ContentLength"], found["ETag"].strip('"'), found["LastModified"].timestamp())
+    return _info(key, found, found["ContentLength"])

@@ -23,7 +23,7 @@ test-slow: .venv/.dev
 	@$(BIN)/python -m pytest -m "slow and not gpu and not faults" --timeout=1800 $(TESTS)
 
 faults: .venv/.dev
-	@$(BIN)/python -m pytest -s -m "faults and not gpu" --timeout=900 $(TESTS)
+	@SPECKTRACK_FUZZ_ROUNDS=3000 $(BIN)/python -m pytest -s -m "not gpu" --timeout=900 $(or $(TESTS),tests/faults)
 
 check: .venv/.dev
 	@$(BIN)/ruff format --check .

@@ -60,7 +60,22 @@ def test_the_cluster_scales_cpu_and_gpu_workers_and_asks_for_a_token(cluster: di
     assert all(node["min_workers"] == 0 < node["max_workers"] for node in workers.values())
     assert sum(node["max_workers"] for node in workers.values()) <= cluster["max_workers"]
     starts = [*cluster["head_start_ray_commands"], *cluster["worker_start_ray_commands"]]
-    assert all("RAY_AUTH_MODE=token" in command for command in starts if "ray start" in command)
+    (mounted,) = [inside for inside, here in cluster["file_mounts"].items() if here == "."]
+    assert all(command == "ray stop" or command.startswith(f"{mounted}/deploy/start-node ") for command in starts)
+    assert cluster["file_mounts"]["/home/ray/.ray/auth_token"] == "~/.ray/auth_token"
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [({}, "there is no token"), ({"RAY_AUTH_MODE": "disabled"}, "RAY_AUTH_MODE is 'disabled'")],
+)
+def test_no_node_is_started_open(tmp_path: Path, settings: dict[str, str], said: str) -> None:
+    done = subprocess.run(
+        [ROOT / "deploy" / "start-node", "head"],
+        env={"HOME": str(tmp_path), "PATH": os.environ["PATH"], **settings},
+        capture_output=True, text=True, timeout=20, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2 and said in done.stderr
 
 
 @pytest.mark.parametrize(("job", "verb"), JOBS.items())

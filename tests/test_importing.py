@@ -1,6 +1,7 @@
 """Files generated with the public programs' keys and shapes; the keys are listed here, not taken from the importer."""
 
 import json
+import zipfile
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ import torch.nn.functional as F
 from specktrack.cli import main
 from specktrack.errors import CheckpointError, ConfigError
 from specktrack.models.checkpoint import load_model
-from specktrack.models.importing import import_model
+from specktrack.models.importing import import_model, keras_files
 
 VGG = [(64, 2), (128, 2), (256, 3), (512, 3), (256, 3), (128, 2), (64, 2)]
 """Channels and convolutions of the TrackNet line's blocks."""
@@ -329,6 +330,15 @@ def test_a_variant_can_be_named_where_shapes_cannot_tell(tmp_path):
     with pytest.raises(CheckpointError, match="not a readable Keras file"):
         (tmp_path / "bad.h5").write_bytes(b"no")
         import_model(tmp_path / "bad.h5", tmp_path / "m.safetensors")
+
+
+def test_weights_that_unfold_to_gigabytes_are_refused(tmp_path, monkeypatch):
+    pytest.importorskip("h5py", reason="pip install 'specktrack[keras]'")
+    monkeypatch.setattr(keras_files, "MOST_BYTES", 10**6)
+    with zipfile.ZipFile(tmp_path / "w.keras", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("model.weights.h5", bytes(10**6 + 1))
+    with pytest.raises(CheckpointError, match="unfold to too much"):
+        keras_files.read_keras(tmp_path / "w.keras")
 
 
 def test_column_norm_is_keras_batch_norm_over_the_last_axis():

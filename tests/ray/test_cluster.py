@@ -1,8 +1,13 @@
-"""A Ray that is started here keeps its own affairs to itself."""
+"""A Ray that is started here keeps its own affairs to itself, and its doors shut."""
 
 import os
+import socket
 import subprocess
 import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -32,3 +37,44 @@ def test_work_prints_nothing_but_its_own_lines() -> None:
         capture_output=True, text=True, timeout=150, check=False,
     )  # fmt: skip
     assert (done.stdout, done.stderr, done.returncode) == ("[2, 4]\n", "", 0)
+
+
+def answer(url: str, *, token: str | None = None, body: bytes | None = None) -> int:
+    """The status; 0 if nobody answers."""
+    headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, body, headers), timeout=10) as said:
+            return int(said.status)
+    except urllib.error.HTTPError as error:
+        return error.code
+    except OSError:
+        return 0
+
+
+@pytest.mark.ray
+def test_a_node_that_deploy_starts_takes_jobs_only_with_the_token() -> None:
+    with socket.socket() as one, socket.socket() as other:
+        for each in (one, other):
+            each.bind(("127.0.0.1", 0))
+        head, dashboard = one.getsockname()[1], other.getsockname()[1]
+    url, token = f"http://127.0.0.1:{dashboard}/api/jobs/", "t" * 40
+    with tempfile.TemporaryDirectory(prefix="ray-") as folder:  # the path of a socket has at most 107 bytes
+        node = subprocess.Popen(
+            [ROOT / "deploy" / "start-node", "head", f"--port={head}", f"--dashboard-port={dashboard}", "--num-cpus=1",
+             f"--temp-dir={folder}", "--block"],
+            env={**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "RAY_AUTH_TOKEN": token,
+                 "RAY_AUTH_MODE": "token"},
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        try:
+            deadline = time.monotonic() + 120
+            while answer(url, token=token) != 200:
+                assert node.poll() is None and time.monotonic() < deadline
+                time.sleep(0.5)
+            assert answer(url, body=b'{"entrypoint": "touch /tmp/open"}') == 401
+            assert answer(url, token="wrong", body=b'{"entrypoint": "touch /tmp/open"}') in (401, 403)
+            own_address = socket.gethostbyname(socket.gethostname())
+            assert own_address.startswith("127.") or answer(url.replace("127.0.0.1", own_address), token=token) == 0
+        finally:
+            node.terminate()
+            node.wait(30)

@@ -23,6 +23,9 @@ _LEAVES = {
 }
 """Names of a layer's tensors; Keras 3 writes their numbers in this order instead."""
 
+MOST_BYTES = 2 * 10**9
+"""Of the weights inside a .keras file, which is a zip archive: the largest network here has a hundredth of it."""
+_WEIGHTS = "model.weights.h5"
 _KINDS = {"conv2d": "conv", "batch_normalization": "norm", "motion_prompt_layer": "prompt"}
 _LAYER = re.compile(rf"({'|'.join(_KINDS)})(?:_(\d+))?")
 
@@ -59,7 +62,10 @@ def _hdf5(path: Path) -> Any:
     if path.suffix != ".keras":
         return path
     with zipfile.ZipFile(path) as archive:
-        return io.BytesIO(archive.read("model.weights.h5"))
+        size_bytes = archive.getinfo(_WEIGHTS).file_size  # zipfile reads no more than this, whatever unfolds
+        if size_bytes > MOST_BYTES:
+            raise CheckpointError("the weights inside unfold to too much", f"{size_bytes:,} bytes", str(path))
+        return io.BytesIO(archive.read(_WEIGHTS))
 
 
 def _datasets(group: Any, prefix: str = "") -> Iterator[tuple[str, np.ndarray]]:

@@ -2,6 +2,7 @@
 # make test   the tests, as CI runs them          make check  formatting, lint, types, layers and the fast tests
 # make faults kill, cut and fill things while an archive is annotated
 # make bench  the benchmarks                      make docs   docs/reference, printed from the classes
+# make audit  known vulnerabilities of what is installed
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -10,7 +11,7 @@ VIDEO ?=
 OUTPUT ?= demo-output
 TESTS ?=
 
-.PHONY: demo test test-slow faults check format bench docs wheel clean
+.PHONY: demo test test-slow faults check audit format bench docs wheel clean
 .DEFAULT_GOAL := test
 
 demo: .venv/.runtime
@@ -31,6 +32,10 @@ check: .venv/.dev
 	@$(BIN)/mypy
 	@PYTHONPATH=platform $(BIN)/lint-imports
 	@$(BIN)/python -m pytest -m "not slow and not gpu and not faults and not ray"
+
+audit: .venv/.dev
+	@$(PIP) install pip-audit
+	@$(BIN)/pip-audit -s osv --skip-editable --progress-spinner off
 
 format: .venv/.dev
 	@$(BIN)/ruff check --fix .

@@ -1,11 +1,14 @@
 """The decoder process: the same pictures, whatever kills it, and nothing to reach from inside it."""
 
+import json
 import os
 import signal
+import socket
 import struct
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -20,9 +23,9 @@ from specktrack.models.checkpoint import Model, ModelCard
 from specktrack.models.windowed_entries import SpeckNetConfig
 from specktrack.schema import Clip
 from specktrack.storage import open_store, stat
-from specktrack.video import probe, read_clip, write_video
+from specktrack.video import forking, probe, process, read_clip, write_video
 from specktrack.video.channel import Channel, ClosedError
-from specktrack.video.process import DecoderProcess, ProcessReader
+from specktrack.video.process import DecodeLimits, DecoderProcess, ProcessReader
 
 WH = (96, 64)
 FRAMES = 90
@@ -48,8 +51,19 @@ def whole(path: Path | str) -> tuple[Clip, Viewport]:
 
 
 def pid_of(decoder: DecoderProcess) -> int:
-    assert decoder._process is not None
-    return decoder._process.pid
+    assert decoder.pid is not None
+    return decoder.pid
+
+
+def parent_of(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def wait_for_end(pid: int) -> None:
+    deadline = time.monotonic() + 10
+    while Path(f"/proc/{pid}").exists() and "State:\tZ" not in Path(f"/proc/{pid}/status").read_text():
+        assert time.monotonic() < deadline, "the decoder process outlived its owner"
+        time.sleep(0.05)
 
 
 def test_it_gives_what_the_decoder_in_this_process_gives(decoder, video):
@@ -125,12 +139,12 @@ def tracker() -> tracking.Tracker:
 
 def test_a_decoder_that_hangs_is_killed_within_its_time(video):
     clip, _ = whole(video)
-    with DecoderProcess() as decoder:
+    with DecoderProcess(DecodeLimits(stall_s=2.0)) as decoder:
         info = decoder.probe(clip.video)
         os.kill(pid_of(decoder), signal.SIGSTOP)
         started = time.monotonic()
-        result = annotate_clip(tracker(), clip, info, decoder, timeout_s=0.5)
-        assert time.monotonic() - started < 5
+        result = annotate_clip(tracker(), clip, info, decoder)
+        assert time.monotonic() - started < 10
         assert result.error is not None and result.error.reason is QuarantineReason.TIMEOUT
         assert len(annotate_clip(tracker(), clip, info, decoder).trajectory) == FRAMES
 
@@ -158,7 +172,7 @@ def test_the_process_ends_with_its_owner(video):
     code = (
         "import sys, time\nfrom specktrack.storage import stat\n"
         "from specktrack.video.process import DecoderProcess\n"
-        "d = DecoderProcess(); d.probe(stat(sys.argv[1])); print(d._process.pid, flush=True); time.sleep(60)"
+        "d = DecoderProcess(); d.probe(stat(sys.argv[1])); print(d.pid, flush=True); time.sleep(60)"
     )
     environment = {**os.environ, "PYTHONPATH": "platform"}
     owner = subprocess.Popen([sys.executable, "-c", code, str(video)], stdout=subprocess.PIPE, env=environment)
@@ -166,10 +180,7 @@ def test_the_process_ends_with_its_owner(video):
     pid = int(owner.stdout.readline())
     owner.kill()
     owner.communicate()
-    deadline = time.monotonic() + 10
-    while Path(f"/proc/{pid}").exists() and "State:\tZ" not in Path(f"/proc/{pid}/status").read_text():
-        assert time.monotonic() < deadline, "the decoder process outlived its owner"
-        time.sleep(0.05)
+    wait_for_end(pid)
 
 
 def test_its_environment_holds_no_credentials(video, monkeypatch):
@@ -179,17 +190,96 @@ def test_its_environment_holds_no_credentials(video, monkeypatch):
         assert b"canary" not in Path(f"/proc/{pid_of(decoder)}/environ").read_bytes()
 
 
+def test_the_forking_parent_may_die_as_well(decoder, video):
+    clip, viewport = whole(video)
+    info = decoder.probe(clip.video)
+    reader = decoder.read_clip(clip, info=info, viewport=viewport)
+    next(reader)
+    child, parent = pid_of(decoder), parent_of(pid_of(decoder))
+    os.kill(parent, signal.SIGKILL)
+    with pytest.raises(MediaError) as caught:
+        list(reader)
+    assert caught.value.reason is QuarantineReason.CRASHED
+    assert decoder.probe(clip.video) == info
+    assert parent_of(pid_of(decoder)) != parent
+    wait_for_end(child)
+
+
+def test_processes_of_one_owner_have_one_parent_and_work_side_by_side(video):
+    ref = stat(str(video))
+    decoders = [DecoderProcess() for _ in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        infos = list(pool.map(lambda each: [each.probe(ref) for _ in range(3)], decoders))
+    assert infos == [[probe(ref)] * 3] * 4
+    assert len(set(map(pid_of, decoders))) == 4 and len({parent_of(pid_of(each)) for each in decoders}) == 1
+
+
+def test_a_probe_that_hangs_is_ended(video):
+    with DecoderProcess(DecodeLimits(stall_s=2.0)) as decoder:
+        decoder.probe(stat(str(video)))
+        os.kill(pid_of(decoder), signal.SIGSTOP)
+        with pytest.raises(MediaError, match=r"did not move on within 2 s") as caught:
+            decoder.probe(stat(str(video)))
+        assert caught.value.reason is QuarantineReason.TIMEOUT and decoder.pid is None
+
+
+def test_closing_from_another_thread_ends_what_waits_for_good(video):
+    decoder = DecoderProcess()
+    decoder.probe(stat(str(video)))
+    os.kill(pid_of(decoder), signal.SIGSTOP)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(decoder.probe, stat(str(video)))
+        time.sleep(0.1)
+        decoder.close()
+        with pytest.raises(MediaError, match="died"):
+            waiting.result(10)
+    with pytest.raises(MediaError, match="was closed"):
+        decoder.probe(stat(str(video)))
+
+
+GOOD = {"pictures": 1, "frame": 0, "pts_s": [0.0]}
+BATCH = 48 * 80 * 3
+
+
+@pytest.mark.parametrize(
+    ("head", "body_bytes"),
+    [
+        ({"whatever": 1}, 0),
+        (GOOD, BATCH - 1),
+        ({**GOOD, "frame": 1}, BATCH),
+        ({**GOOD, "pts_s": [0.0, 1.0]}, BATCH),
+        ({**GOOD, "pts_s": [float("nan")]}, BATCH),
+        ({**GOOD, "pictures": 33, "pts_s": [0.0] * 33}, 33 * BATCH),
+        ({**GOOD, "pictures": 10**12}, 10**12 * BATCH),
+        ({"frame": 0}, 0),
+        ({"decode_errors": -1}, 0),
+        ({"bytes": [-1, 10]}, 0),
+        ({"bytes": [0, 0]}, 0),
+        ({"error": ["no such reason", "", None, "", ""]}, 0),
+    ],
+)
+def test_a_process_that_was_taken_over_is_not_believed(video, monkeypatch, head, body_bytes):
+    data, its_data = socket.socketpair()
+    lifeline, its_lifeline = socket.socketpair()
+    monkeypatch.setattr(process, "fork", lambda **rights: forking.Child(data, lifeline))
+    clip, viewport = whole(video)
+    with its_data, its_lifeline, DecoderProcess() as decoder:
+        text = json.dumps(head).encode()
+        its_data.sendall(struct.pack(">IQ", len(text), body_bytes) + text + bytes(min(body_bytes, BATCH)))
+        its_lifeline.shutdown(socket.SHUT_WR)
+        with pytest.raises(MediaError, match="an answer that cannot be") as caught:
+            next(decoder.read_clip(clip, info=probe(clip.video), viewport=viewport))
+        assert caught.value.reason is QuarantineReason.CRASHED and decoder.pid is None
+
+
 @pytest.mark.parametrize("sent", [b"", b"short", struct.pack(">IQ", 2**31, 0), struct.pack(">IQ", 3, 0) + b"nul"])
 def test_a_channel_refuses_what_is_no_message(sent):
-    ours, theirs = os.pipe()
-    back, away = os.pipe()
-    os.write(theirs, sent)
-    os.close(theirs)
-    channel = Channel(ours, away)
-    with pytest.raises(ClosedError):
-        channel.receive_head()
-    channel.close()
-    os.close(back)
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        theirs.sendall(sent)
+        theirs.shutdown(socket.SHUT_WR)
+        with pytest.raises(ClosedError):
+            Channel(ours).receive_head()
 
 
 def test_annotating_here_decodes_there(video):

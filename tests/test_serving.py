@@ -22,22 +22,20 @@ from starlette.requests import Request
 from specktrack.errors import ConfigError, MediaError, StorageError
 from specktrack.frames import Trajectory, Viewport
 from specktrack.options import parse
-from specktrack.schema import Clip
 from specktrack.serving import formats, uploads
 from specktrack.serving.access import Keys
 from specktrack.serving.batch_records import BatchRecords, BatchState
 from specktrack.serving.config import Access, Limits, ServerConfig, check_public_bind, is_public
-from specktrack.serving.decoding import Decoders
 from specktrack.serving.fetch import check, fetch, is_allowed
 from specktrack.serving.places import allowed_place
 from specktrack.serving.problems import Refusal, problem_of
+from specktrack.serving.tracking import decode_limits
 from specktrack.storage import stat
-from specktrack.video import probe, read_clip, write_video
+from specktrack.video import write_video
+from specktrack.video.process import DecoderProcess
 
 ROOT = Path(__file__).parents[1]
-SMALL = Limits(
-    body_bytes=1000, stall_s=0.3, decode_stall_s=0.5, upload_s=1.0, frames=100, pixels=100_000, picture_bytes=100_000
-)
+SMALL = Limits(body_bytes=1000, stall_s=0.3, upload_s=1.0, frames=100, pixels=100_000, picture_bytes=100_000)
 
 
 def rows() -> pa.Table:
@@ -351,64 +349,35 @@ class TestRecords:
 
 
 class TestDecoding:
-    def test_frames_are_those_of_read_clip(self, tmp_path: Path, decoders: Decoders) -> None:
-        generator = np.random.default_rng(0)
-        pictures = [generator.integers(0, 255, (48, 64, 3), dtype=np.uint8) for _ in range(70)]
-        write_video(tmp_path / "v.mp4", pictures, fps=25, wh=(64, 48))
-        ref = stat(str(tmp_path / "v.mp4"))
-        with decoders.open() as decoder:
-            info = decoder.probe(str(tmp_path / "v.mp4"))
-            viewport = Viewport(info.size_wh_px, (32, 32))
-            ours = list(decoder.batches(viewport, info.frames))
-        assert info == probe(ref)
-        with read_clip(Clip(video=ref, start=0, stop=70), viewport=viewport) as reader:
-            theirs = list(reader)
-        for name in ("pixels", "frame", "pts_s"):
-            a, b = (np.concatenate([getattr(batch, name) for batch in each]) for each in (ours, theirs))
-            assert np.array_equal(a, b)
-
-    def test_bad_clips_and_pictures_are_refused_with_a_reason(self, tmp_path: Path, decoders: Decoders) -> None:
-        (tmp_path / "text.mp4").write_text("not a video" * 100)
+    def test_bad_clips_and_pictures_are_refused_with_a_reason(self, tmp_path: Path, decoder: DecoderProcess) -> None:
         (tmp_path / "list.mp4").write_text("ffconcat version 1.0\nfile /etc/passwd\n")
         write_video(tmp_path / "long.mp4", [np.zeros((48, 64, 3), np.uint8)] * 101, fps=25, wh=(64, 48))
         write_video(tmp_path / "wide.mp4", [np.zeros((400, 400, 3), np.uint8)] * 2, fps=25, wh=(400, 400))
-        for name, reason in {
-            "text": "not_a_video", "list": "not_a_video", "long": "too_large", "wide": "too_large",
-        }.items():  # fmt: skip
-            with decoders.open() as decoder, pytest.raises(MediaError) as fault:
-                decoder.probe(str(tmp_path / f"{name}.mp4"))
+        for name, reason in {"list": "not_a_video", "long": "too_large", "wide": "too_large"}.items():
+            with pytest.raises(MediaError) as fault:
+                decoder.probe(stat(str(tmp_path / f"{name}.mp4")))
             assert fault.value.reason == reason
-        with decoders.open() as decoder:
-            for data, reason in {
-                b"GIF89a": "damaged",
-                _png((400, 400)): "too_large",
-                _png((8, 8))[:45]: "damaged",
-            }.items():
-                with pytest.raises(MediaError) as fault:
-                    decoder.picture_size(data)
-                assert fault.value.reason == reason
-            assert decoder.picture_size(_png((8, 6))) == (8, 6)
-            with pytest.raises(MediaError, match="another size"):
-                decoder.picture(_png((8, 6)), Viewport((16, 12), (8, 8)))
+        for data, reason in {
+            b"GIF89a": "damaged",
+            png((400, 400)): "too_large",
+            png((8, 8))[:45]: "damaged",
+        }.items():
+            with pytest.raises(MediaError) as fault:
+                decoder.picture(data)
+            assert fault.value.reason == reason
+        assert decoder.picture(png((8, 6)))[0] == (8, 6)
+        with pytest.raises(MediaError, match="another size"):
+            decoder.picture(png((8, 6)), Viewport((16, 12), (8, 8)))
 
-    def test_a_child_that_dies_or_hangs_takes_nobody_along(self, tmp_path: Path, decoders: Decoders) -> None:
-        with decoders.open() as decoder:
-            decoder.close()
-            with pytest.raises(MediaError, match="the process that decoded it ended"):
-                decoder.picture_size(_png((8, 8)))
-        with decoders.open() as decoder:
-            decoder._send({"picture": 1_000_000, "network_wh": None, "limits": decoder._ceilings()}, b"too little")
-            with pytest.raises(MediaError, match=r"did not move on within 0\.5 s"):
-                decoder._receive()
-        with decoders.open() as decoder:
-            assert decoder.picture_size(_png((8, 6))) == (8, 6)
+    def test_a_picture_is_scaled_to_the_network(self, decoder: DecoderProcess) -> None:
+        wh_px, pixels = decoder.picture(png((8, 6)), Viewport((8, 6), (4, 3)))
+        assert wh_px == (8, 6) and pixels.shape == (1, 3, 4, 3) and (pixels == [200, 10, 10]).all()
 
-    def test_the_forking_process_is_started_again(self, decoders: Decoders) -> None:
-        assert decoders._process is not None
-        decoders._process.kill()
-        decoders._process.wait()
-        with decoders.open() as decoder:
-            assert decoder.picture_size(_png((8, 6))) == (8, 6)
+    def test_a_memory_limit_is_a_reason(self, tmp_path: Path) -> None:
+        write_video(tmp_path / "4k.mp4", [np.zeros((2160, 3840, 3), np.uint8)] * 2, fps=25, wh=(3840, 2160))
+        limits = decode_limits(SMALL).model_copy(update={"memory_bytes": 600_000_000})
+        with DecoderProcess(limits) as decoder, pytest.raises(MediaError):
+            decoder.probe(stat(str(tmp_path / "4k.mp4")))
 
     def test_a_confined_process_has_no_network_no_programs_and_no_files_to_write(self, tmp_path: Path) -> None:
         code = f"""
@@ -437,13 +406,12 @@ print(refused(socket.socket), refused(lambda: subprocess.run(["true"])), refused
 
 
 @pytest.fixture(scope="module")
-def decoders() -> Iterator[Decoders]:
-    decoders = Decoders(SMALL)
-    yield decoders
-    decoders.close()
+def decoder() -> Iterator[DecoderProcess]:
+    with DecoderProcess(decode_limits(SMALL)) as decoder:
+        yield decoder
 
 
-def _png(wh: tuple[int, int]) -> bytes:
+def png(wh: tuple[int, int]) -> bytes:
     sink = io.BytesIO()
     Image.new("RGB", wh, (200, 10, 10)).save(sink, "PNG")
     return sink.getvalue()

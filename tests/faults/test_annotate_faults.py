@@ -32,6 +32,7 @@ pytestmark = [pytest.mark.faults, pytest.mark.timeout(900)]
 
 WORKER = "ray::MapWorker(FlatMap(Annotator"
 DECODER = "specktrack.video.child"
+"""Decoder processes, and the process that forks them."""
 
 
 @contextmanager
@@ -257,7 +258,7 @@ def test_b10_a_video_that_kills_every_decoder_is_the_only_one_set_aside(archive,
         """Kill the decoder processes whose owner has the video open: what a crash in the decoder looks like."""
         own = children_of(process.pid)
         for pid in own:
-            if DECODER in _title(pid) and "/17.mp4" in _open_files(_parent(pid)):
+            if DECODER in _title(pid) and "/17.mp4" in _open_files(_parent(_parent(pid))):  # a fork of a fork
                 killed.append(pid)
                 try:
                     os.kill(pid, signal.SIGSEGV)

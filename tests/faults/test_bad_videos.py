@@ -34,8 +34,7 @@ def decoder():
 
 
 def peak_kb(decoder: DecoderProcess) -> int:
-    assert decoder._process is not None
-    status = Path(f"/proc/{decoder._process.pid}/status").read_text()
+    status = Path(f"/proc/{decoder.pid}/status").read_text()
     return int(status.split("VmHWM:")[1].split()[0])
 
 

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
@@ -21,6 +20,7 @@ import ray.serve
 import torch
 import websockets
 from PIL import Image
+from tests.annotating import WH, make_video
 from tests.ray.browser import CHROMIUM, DRIVER, browser
 from tests.ray.fuzzing import fuzz
 from tests.test_template_tracking import tiny as tiny_template_model
@@ -37,37 +37,21 @@ from specktrack.serving.config import Access, Limits, ServerConfig
 from specktrack.serving.server import deploy
 from specktrack.storage import stat
 from specktrack.tracking import open_session
-from specktrack.video import read_clip, write_video
+from specktrack.video import read_clip
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(180)]
 
-WH = (128, 64)
 KEY = "a-key-for-these-tests-only"
-
-
-def make_video(path: Path, frames: int, *, seed: int = 0) -> Path:
-    """A spot that flies over noise."""
-    generator = np.random.default_rng(seed)
-    noise = generator.integers(0, 60, (WH[1], WH[0], 3), dtype=np.uint8)
-
-    def picture(i: int) -> np.ndarray:
-        pixels = noise.copy()
-        x, y = 10 + i % 100, 10 + (i * 3 + seed) % 40
-        pixels[y : y + 4, x : x + 4] = 250
-        return pixels
-
-    path.parent.mkdir(exist_ok=True)
-    write_video(path, (picture(i) for i in range(frames)), fps=30, wh=WH)
-    return path
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("serving")
     torch.manual_seed(0)
-    for name in ("tiny", "other"):  # weights that find something everywhere: any change of the rows shows
-        config = models.network_config({"name": "specknet", "frames_in": 4, "input_wh": WH, "widths": (4, 8, 8, 8)})
-        network = models.build(config)
+    small = models.network_config({"name": "specknet", "frames_in": 4, "input_wh": WH, "widths": (4, 8, 8, 8)})
+    still = models.network_config({"name": "tracknet-v3", "frames_in": 2, "input_wh": WH})
+    for name, config in {"tiny": small, "other": small, "still": still}.items():
+        network = models.build(config)  # weights that find something everywhere: any change of the rows shows
         torch.nn.init.normal_(network.get_parameter("head.weight"))
         torch.nn.init.constant_(network.get_parameter("head.bias"), 0.5)
         save_model(folder / f"{name}.safetensors", network.eval(), ModelCard(name=name, network=config))
@@ -87,10 +71,10 @@ def free_port() -> int:
 
 @pytest.fixture(scope="module")
 def server(ray_local: None, folder: Path) -> Iterator[str]:
-    """URL of a server with two models."""
+    """URL of a server with four models."""
     config = ServerConfig(
         port=free_port(),
-        models=tuple(str(folder / f"{name}.safetensors") for name in ("tiny", "other", "boxes")),
+        models=tuple(str(folder / f"{name}.safetensors") for name in ("tiny", "other", "boxes", "still")),
         limits=Limits(body_bytes=2_000_000, stall_s=1.0, frames=400, session_idle_s=5.0),
         access=Access(
             api_keys_file=str(folder / "keys"),
@@ -198,6 +182,16 @@ class TestClips:
         assert [answer.status_code for answer in answers] == [200] * 12
         assert all(answer.json()["rows"] == expected[each] for each, answer in zip(asked, answers, strict=True))
 
+    def test_a_clip_s_background_is_that_of_annotate_and_a_stream_s_is_a_running_one(
+        self, server: str, http: httpx.Client, folder: Path
+    ) -> None:
+        expected = expected_rows(folder, "v0.mp4", "still")
+        answer = http.post("/v1/annotate", json={"uri": "v0.mp4", "model": "still"})
+        assert answer.json()["rows"] == expected
+        pictures = encoded_pictures(folder / "videos" / "v0.mp4")
+        rows = follow(stream_url(server, fps=30, model="still"), pictures)
+        assert [row["frame"] for row in rows] == list(range(40)) and rows != expected
+
     @pytest.mark.parametrize(
         ("sent", "status", "said"),
         [
@@ -205,7 +199,7 @@ class TestClips:
             ({"content": b"", "headers": {"Content-Type": "video/mp4"}}, 422, "no bytes"),
             ({"content": b"no video", "headers": {"Content-Type": "video/mp4"}}, 422, "no video format"),
             ({"content": b"x" * 2_100_000, "headers": {"Content-Type": "video/mp4"}}, 413, "2,000,000 bytes"),
-            ({"json": {"uri": "v0.mp4", "model": "nobody"}}, 404, "there are: tiny, other, boxes"),
+            ({"json": {"uri": "v0.mp4", "model": "nobody"}}, 404, "there are: tiny, other, boxes, still"),
             ({"json": {"uri": "v0.mp4", "frames": 1}}, 422, "unknown key 'frames'"),
             ({"json": {"uri": 7}}, 422, "uri"),
             ({"json": {"uri": "gone.mp4"}}, 422, "no such video"),

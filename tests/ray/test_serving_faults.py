@@ -14,8 +14,9 @@ import pytest
 import ray
 import ray.serve
 import ray.util
+from tests.annotating import make_video
 from tests.ray.fuzzing import fuzz
-from tests.ray.test_serve import KEY, encoded_pictures, folder, free_port, make_video
+from tests.ray.test_serve import KEY, encoded_pictures, folder, free_port
 
 from specktrack.ledger import read_annotations
 from specktrack.schema import Box

@@ -20,7 +20,7 @@ from specktrack.storage import open_store
 from specktrack.tracking import make_tracker
 from specktrack.tracking.windowed import Windowing
 from specktrack.video import VideoInfo
-from specktrack.video.process import DecoderProcess
+from specktrack.video.process import DecodeLimits, DecoderProcess
 
 log = telemetry.get_logger()
 
@@ -62,7 +62,7 @@ class Annotator:
         self._order, self._model = order, ray.get(order.model)
         device, repair = "cuda" if order.gpu else "cpu", ray.get(order.repair)
         self._tracker = make_tracker(self._model, device=device, windowing=order.windowing, repair=repair)
-        self._decoder, self._backgrounds = DecoderProcess(), Backgrounds()
+        self._decoder, self._backgrounds = DecoderProcess(DecodeLimits(stall_s=order.timeout_s)), Backgrounds()
         self._ledger = Ledger(open_store(order.output), order.model_sha, order.config_sha)
 
     def __call__(self, row: PlannedClip) -> list[Receipt]:
@@ -88,14 +88,7 @@ class Annotator:
     def _annotate(self, clip: Clip, info: VideoInfo) -> ClipResult:
         """The clip's rows; where the decoder dies it gets a second chance, for it may have been killed from outside."""
         for _ in range(2):
-            result = annotate_clip(
-                self._tracker,
-                clip,
-                info,
-                self._decoder,
-                timeout_s=self._order.timeout_s,
-                backgrounds=self._backgrounds,
-            )
+            result = annotate_clip(self._tracker, clip, info, self._decoder, backgrounds=self._backgrounds)
             if result.error is None or result.error.reason is not QuarantineReason.CRASHED:
                 break
             log.warning("the decoder died", clip=clip.key, video=clip.video.uri, detail=str(result.error))

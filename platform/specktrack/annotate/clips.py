@@ -47,7 +47,6 @@ def annotate_clip(
     info: VideoInfo,
     decoder: DecoderProcess,
     *,
-    timeout_s: float = 120.0,
     backgrounds: Backgrounds | None = None,
 ) -> ClipResult:
     """Follow the object through one clip; a fault of the media ends up in the result, with the rows before it.
@@ -61,14 +60,14 @@ def annotate_clip(
 
     def read(clip: Clip, info: VideoInfo) -> Iterator[FrameBatch]:
         with closing(decoder.read_clip(clip, info=info, viewport=viewport)) as whole:
-            yield from _ahead(whole, decoder, timeout_s, seconds)
+            yield from _ahead(whole, decoder, seconds)
 
     try:
         if tracker.wants_background:
             still = backgrounds or Backgrounds()
             background = still.of(clip.video, viewport.network_wh_px, probe=decoder.probe, read=read)
         reader = decoder.read_clip(clip, info=info, viewport=viewport)
-        for batch in _ahead(reader, decoder, timeout_s, seconds):
+        for batch in _ahead(reader, decoder, seconds):
             started = time.perf_counter()
             parts.append(session.push(replace(batch, background=background)))
             seconds["track"] += time.perf_counter() - started
@@ -130,13 +129,8 @@ def _one_core_for_decoding() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _ahead(
-    reader: Iterator[FrameBatch], decoder: DecoderProcess, timeout_s: float, seconds: dict[str, float]
-) -> Iterator[FrameBatch]:
-    """The reader's batches, fetched in a thread at most BATCHES_AHEAD ahead, and the reader closed at the end.
-
-    MediaError(TIMEOUT) if a batch does not come within ``timeout_s``; the decoder process is then killed.
-    """
+def _ahead(reader: Iterator[FrameBatch], decoder: DecoderProcess, seconds: dict[str, float]) -> Iterator[FrameBatch]:
+    """The reader's batches, fetched in a thread at most BATCHES_AHEAD ahead."""
 
     def fetch() -> FrameBatch | None:
         started = time.perf_counter()
@@ -149,7 +143,7 @@ def _ahead(
         try:
             while True:
                 started = time.perf_counter()
-                batch = waiting.popleft().result(timeout_s)
+                batch = waiting.popleft().result()
                 seconds["starve"] += time.perf_counter() - started
                 if batch is None:
                     return
@@ -157,10 +151,6 @@ def _ahead(
                 yield batch
         except MediaError:
             raise
-        except TimeoutError:
-            decoder.stop()
-            what = f"decoding did not move on within {timeout_s:g} s"
-            raise MediaError(QuarantineReason.TIMEOUT, what) from None
         except BaseException:
             decoder.stop()  # or the thread would be waited for while the process decodes for nobody
             raise

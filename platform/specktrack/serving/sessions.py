@@ -10,16 +10,16 @@ import numpy as np
 from specktrack.errors import MediaError, QuarantineReason
 from specktrack.frames import FrameBatch, Trajectory, Viewport, concat
 from specktrack.serving.config import Limits
-from specktrack.serving.decoding import Decoder, Decoders
 from specktrack.serving.problems import Refusal
 from specktrack.serving.routing import home_of
 from specktrack.tracking import Session, Tracker
+from specktrack.video.process import DecodeLimits, DecoderProcess
 
 
 class LiveSession:
     """One object followed through pictures that come one after another."""
 
-    def __init__(self, session: Session, tracker: Tracker, decoder: Decoder, limits: Limits, fps: float) -> None:
+    def __init__(self, session: Session, tracker: Tracker, decoder: DecoderProcess, limits: Limits, fps: float) -> None:
         self.frames, self._fps = 0, fps
         self.last_used_s = time.monotonic()
         self._session, self._tracker, self._decoder, self._limits = session, tracker, decoder, limits
@@ -33,11 +33,11 @@ class LiveSession:
         if not pictures:
             return Trajectory.empty()
         if self._viewport is None:
-            self._viewport = self._tracker.viewport(self._decoder.picture_size(pictures[0]))
+            self._viewport = self._tracker.viewport(self._decoder.picture(pictures[0])[0])
         width, height = self._viewport.network_wh_px
         pixels = np.empty((len(pictures), height, width, 3), np.uint8)
         for i, picture in enumerate(pictures):
-            pixels[i] = self._decoder.picture(picture, self._viewport)
+            pixels[i] = self._decoder.picture(picture, self._viewport)[1]
         frame = np.arange(self.frames, self.frames + len(pictures))
         self.frames += len(pictures)
         times_s = frame / self._fps if pts_s is None else np.array(pts_s, np.float64)
@@ -48,15 +48,15 @@ class LiveSession:
         return self._session.finish() if self.frames else concat([])
 
     def close(self) -> None:
-        """End the decoding child."""
+        """End its decoder."""
         self._decoder.close()
 
 
 class Sessions:
     """The sessions of one replica by id; an id names its replica, so that requests find the way back."""
 
-    def __init__(self, replica: str, decoders: Decoders, limits: Limits) -> None:
-        self._replica, self._decoders, self._limits = replica, decoders, limits
+    def __init__(self, replica: str, decode_limits: DecodeLimits, limits: Limits) -> None:
+        self._replica, self._decode_limits, self._limits = replica, decode_limits, limits
         self._live: dict[str, LiveSession] = {}
 
     def __len__(self) -> int:
@@ -72,7 +72,7 @@ class Sessions:
             what = f"this server follows {self._limits.sessions} streams and sessions at a time"
             raise Refusal(HTTPStatus.SERVICE_UNAVAILABLE, what, remedy="try again shortly")
         key = f"{self._replica}.{secrets.token_urlsafe(12)}"
-        self._live[key] = LiveSession(session, tracker, self._decoders.open(), self._limits, fps)
+        self._live[key] = LiveSession(session, tracker, DecoderProcess(self._decode_limits), self._limits, fps)
         return key
 
     def get(self, key: str) -> LiveSession:
@@ -85,7 +85,7 @@ class Sessions:
         raise Refusal(HTTPStatus.NOT_FOUND, "no such session", key, remedy="it was closed, or idle for too long")
 
     def remove(self, key: str) -> LiveSession:
-        """Forget a session and end its child."""
+        """Forget a session and end its decoder."""
         live = self.get(key)
         del self._live[key]
         live.close()

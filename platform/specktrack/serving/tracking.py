@@ -6,13 +6,11 @@ and one thread runs the network. On the CPU rows are bit for bit those of window
 """
 
 import asyncio
-import contextlib
+import math
 import tempfile
-import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,18 +21,19 @@ import torch
 from ray import serve
 
 from specktrack import telemetry
-from specktrack.errors import CheckpointError, ConfigError, MediaError, QuarantineReason
-from specktrack.frames import concat
+from specktrack.annotate.clips import annotate_clip
+from specktrack.errors import CheckpointError, ConfigError, MediaError
 from specktrack.models.checkpoint import load_model
 from specktrack.models.inference import Detector
-from specktrack.schema import Prompt
+from specktrack.schema import Clip, Prompt
 from specktrack.serving.catalog import ServedModel
-from specktrack.serving.config import ServeConfig
-from specktrack.serving.decoding import Decoder, Decoders
+from specktrack.serving.config import Limits, ServeConfig
 from specktrack.serving.metrics import TrackingMetrics
 from specktrack.serving.sessions import Sessions
+from specktrack.storage import stat
 from specktrack.tracking import Tracker, make_tracker
 from specktrack.tracking.repair import make_repair
+from specktrack.video.process import DecodeLimits, DecoderProcess
 
 MODELS_PER_REPLICA = 4
 """Loaded at a time; the one that was not used for longest makes room."""
@@ -64,30 +63,16 @@ class QueuedDetector(Detector):
         return torch.stack([waiting.result() for waiting in [self._submit(window) for window in windows_BTHWC]])
 
 
-@dataclass
-class Job:
-    """One clip at work in a thread; cancelling it kills its decoder, on which the thread ends."""
-
-    cancelled: threading.Event = field(default_factory=threading.Event)
-    decoder: Decoder | None = None
-
-    def cancel(self) -> None:
-        """Stop soon."""
-        self.cancelled.set()
-        if self.decoder is not None:
-            self.decoder.close()
-
-
 class TrackingReplica:
     """Holds models, follows clips, and keeps live sessions."""
 
     def __init__(self, config: ServeConfig, models: tuple[ServedModel, ...]) -> None:
         self._config, self._models = config, {model.name: model for model in models}
-        self._decoders = Decoders(config.limits)
+        self._decode_limits = decode_limits(config.limits)
         self._threads = ThreadPoolExecutor(THREADS, "clip")
         self._network_thread = ThreadPoolExecutor(1, "network")
         self._device = "cuda" if ray.get_gpu_ids() else "cpu"
-        self._sessions = Sessions(serve.get_replica_context().replica_tag, self._decoders, config.limits)
+        self._sessions = Sessions(serve.get_replica_context().replica_tag, self._decode_limits, config.limits)
         self._locks: dict[str, asyncio.Lock] = {}
         self._metrics = TrackingMetrics()
         type(self).forward.set_max_batch_size(config.batch_windows)
@@ -111,11 +96,11 @@ class TrackingReplica:
 
     async def annotate(self, clip: np.ndarray | bytes, name: str, video: str) -> tuple[pa.Table, dict[str, Any]]:
         """Rows of a whole clip, and what is known of it; MediaError if it cannot be used to its end."""
-        tracker, job = await self.tracker(name), Job()
+        tracker, decoder = await self.tracker(name), DecoderProcess(self._decode_limits)
         started = time.perf_counter()
         try:
             async with asyncio.timeout(self._config.limits.request_s):
-                rows, facts = await self._in_thread(lambda: self._follow(tracker, clip, video, job), job)
+                rows, facts = await self._in_thread(lambda: self._follow(tracker, clip, video, decoder), decoder)
         except MediaError as error:
             self._metrics.quarantined.inc(tags={"reason": str(error.reason)})
             raise
@@ -164,10 +149,6 @@ class TrackingReplica:
             del self._locks[key]
         self._metrics.sessions.set(len(self._sessions))
 
-    def __del__(self) -> None:
-        with contextlib.suppress(AttributeError):
-            self._decoders.close()
-
     def _load(self, model: ServedModel, loop: asyncio.AbstractEventLoop) -> Tracker:
         def through(detector: Detector) -> Detector:
             def submit(frames_THWC: torch.Tensor) -> Future[torch.Tensor]:
@@ -200,42 +181,49 @@ class TrackingReplica:
         return heatmaps
 
     def _follow(
-        self, tracker: Tracker, clip: np.ndarray | bytes, video: str, job: Job
+        self, tracker: Tracker, data: np.ndarray | bytes, video: str, decoder: DecoderProcess
     ) -> tuple[pa.Table, dict[str, Any]]:
         """In the clip's thread."""
-        with tempfile.TemporaryDirectory(prefix="specktrack-") as folder:
+        with tempfile.TemporaryDirectory(prefix="specktrack-") as folder, decoder:
             path = Path(folder, "clip")
-            path.write_bytes(clip if isinstance(clip, bytes) else clip.data)
-            with self._decoders.open() as decoder:
-                job.decoder = decoder
-                info = decoder.probe(str(path))
-                session, parts = tracker.open(), []
-                for batch in decoder.batches(tracker.viewport(info.size_wh_px), info.frames):
-                    parts.append(session.push(batch))
-                    if job.cancelled.is_set():
-                        break
-                parts.append(session.finish())
-        trajectory = concat(parts)
-        if decoder.decode_errors:
-            self._metrics.decode_errors.inc(decoder.decode_errors)
-        if len(trajectory) != info.frames:
-            raise MediaError(QuarantineReason.TRUNCATED, f"{len(trajectory)} of {info.frames} frames came", place=video)
+            path.write_bytes(data if isinstance(data, bytes) else data.data)
+            ref = stat(str(path))
+            try:
+                info = decoder.probe(ref)
+                result = annotate_clip(tracker, Clip(video=ref, start=0, stop=info.frames), info, decoder)
+                if result.error is not None:
+                    raise result.error
+            except MediaError as fault:  # a path of ours is nobody's business
+                raise MediaError(fault.reason, fault.what, place=video, remedy=fault.remedy) from None
+        if result.decode_errors:
+            self._metrics.decode_errors.inc(result.decode_errors)
         facts = {
             "fps": info.fps, "width": info.width_px, "height": info.height_px, "frames": info.frames,
-            "decode_errors": decoder.decode_errors,
+            "decode_errors": result.decode_errors,
         }  # fmt: skip
-        return trajectory.to_rows(video), facts
+        return result.trajectory.to_rows(video), facts
 
-    async def _in_thread(self, work: Callable[[], T], job: Job | None = None) -> T:
-        """Run work in a thread; if the request is cancelled, so is the job."""
+    async def _in_thread(self, work: Callable[[], T], decoder: DecoderProcess | None = None) -> T:
+        """Run work in a thread; if the request is cancelled its decoder is ended, on which the thread ends."""
         try:
             return await asyncio.get_running_loop().run_in_executor(self._threads, work)
         except asyncio.CancelledError:
-            if job is not None:
-                job.cancel()
+            if decoder is not None:
+                decoder.close()
             raise
 
     def _forget(self, key: str) -> None:
         self._sessions.remove(key)
         self._locks.pop(key, None)
         self._metrics.sessions.set(len(self._sessions))
+
+
+def decode_limits(limits: Limits) -> DecodeLimits:
+    """The server's ceilings for the process that decodes one clip, or the pictures of one stream."""
+    return DecodeLimits(
+        pixels=limits.pixels,
+        frames=limits.frames,
+        memory_bytes=limits.decode_memory_bytes,
+        cpu_s=math.ceil(limits.request_s),
+        stall_s=limits.decode_stall_s,
+    )

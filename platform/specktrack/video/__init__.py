@@ -17,7 +17,6 @@ one only where it is asked for and right (``decord.objection``). Folders of imag
 """
 
 from collections.abc import Callable, Generator, Iterator
-from types import TracebackType
 from typing import Protocol, Self
 
 import numpy as np
@@ -87,6 +86,11 @@ def read_clip(
     return ClipReader(clip, info, viewport, chosen, batch_frames or batch_frames_for(viewport.network_wh_px))
 
 
+def frames_of(clip: Clip, info: VideoInfo) -> range:
+    """The frames that reading a clip gives, lead-in and lead-out included."""
+    return range(clip.start - clip.lead_in, max(clip.stop, min(clip.stop + clip.lead_out, info.frames)))
+
+
 def batch_frames_for(wh_px: tuple[int, int]) -> int:
     """Frames per batch: 32 small ones, fewer where 32 would be more than 64 MB."""
     return max(1, min(32, BATCH_BYTES // (3 * wh_px[0] * wh_px[1])))
@@ -124,9 +128,7 @@ class ClipReader:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -134,17 +136,16 @@ class ClipReader:
         self._batches.close()
 
     def _read(self) -> Generator[FrameBatch]:
-        start = self.clip.start - self.clip.lead_in
-        stop = max(self.clip.stop, min(self.clip.stop + self.clip.lead_out, self.info.frames))
+        wanted = frames_of(self.clip, self.info)
         width, height = self.viewport.network_wh_px
         delivered = 0
         pending: list[tuple[int, float]] = []
         pixels = np.empty((0,))
-        pictures = self._decoder.pictures(start, stop)
+        pictures = self._decoder.pictures(wanted.start, wanted.stop)
         try:
             for picture in pictures:
                 if not pending:
-                    room = min(self._batch_frames, stop - start - delivered)
+                    room = min(self._batch_frames, len(wanted) - delivered)
                     pixels = np.empty((room, height, width, 3), np.uint8)
                 pixels[len(pending)] = picture.pixels
                 pending.append((picture.frame, picture.pts_s))
@@ -156,7 +157,7 @@ class ClipReader:
                 yield self._batch(pixels[: len(pending)], pending)
         finally:
             pictures.close()
-        self._check(delivered, stop - start)
+        self._check(delivered, len(wanted))
 
     def _batch(self, pixels: np.ndarray, pending: list[tuple[int, float]]) -> FrameBatch:
         frames, pts_s = zip(*pending, strict=True)

@@ -1,9 +1,13 @@
-"""Messages between a process and its decoder process: a JSON head and bytes, over two pipes. Nothing is unpickled."""
+"""Messages between a process and its decoder process: a JSON head and bytes, over a socket. Nothing is unpickled."""
 
 import json
+import math
 import os
+import select
+import socket
 import struct
-from typing import Any, BinaryIO
+import time
+from typing import Any
 
 from pydantic_core import from_json
 
@@ -17,28 +21,29 @@ class ClosedError(Exception):
 
 
 class Channel:
-    """One side's end of the two pipes."""
+    """One side's end of a pair of sockets."""
 
-    def __init__(self, incoming: int, outgoing: int) -> None:
-        self._incoming: BinaryIO = os.fdopen(incoming, "rb", buffering=2**16)
-        self._outgoing: BinaryIO = os.fdopen(outgoing, "wb", buffering=0)
+    def __init__(self, end: socket.socket) -> None:
+        self._end = end
+        self.patience_s = math.inf
+        """Seconds that this side waits for the other from now on; waiting uses them up, and then TimeoutError comes."""
+        end.setblocking(False)
 
     def send(self, head: dict[str, Any], body: Any = b"") -> None:
         """Send a message; ``body`` is bytes or a C-contiguous uint8 array. ClosedError if nobody reads it."""
         view, text = memoryview(body).cast("B"), json.dumps(head).encode()
-        try:
-            self._write(memoryview(_LENGTHS.pack(len(text), len(view)) + text))
-            self._write(view)
-        except (OSError, ValueError) as error:
-            raise ClosedError(str(error)) from None
+        for part in (memoryview(_LENGTHS.pack(len(text), len(view)) + text), view):
+            left = part
+            while left:
+                left = left[self._do(os.write, left, select.POLLOUT) :]
 
     def receive_head(self) -> tuple[dict[str, Any], int]:
         """The next message's head and the length of its body, which must then be read with ``receive_into``."""
-        head_bytes, body_bytes = _LENGTHS.unpack(self._read(_LENGTHS.size))
+        head_bytes, body_bytes = _LENGTHS.unpack(self._receive(_LENGTHS.size))
         if head_bytes > MOST_HEAD_BYTES:
             raise ClosedError(f"a head of {head_bytes} bytes")
         try:
-            head = from_json(self._read(head_bytes))
+            head = from_json(self._receive(head_bytes))
         except ValueError:
             raise ClosedError("a head that is not JSON") from None
         if not isinstance(head, dict):
@@ -46,27 +51,34 @@ class Channel:
         return head, body_bytes
 
     def receive_into(self, buffer: Any) -> None:
-        """Fill ``buffer`` with the body of the message whose head came last."""
-        view, filled = memoryview(buffer).cast("B"), 0
-        while filled < len(view):
-            try:
-                count = self._incoming.readinto(view[filled:])  # type: ignore[attr-defined]
-            except (OSError, ValueError) as error:
-                raise ClosedError(str(error)) from None
+        """Fill ``buffer`` with the body of the message whose head came last, or with its next part."""
+        left = memoryview(buffer).cast("B")
+        while left:
+            count = self._do(os.readv, [left], select.POLLIN)
             if not count:
-                raise ClosedError("the pipe was closed")
-            filled += count
+                raise ClosedError("the socket was closed")
+            left = left[count:]
 
-    def close(self) -> None:
-        """Close both ends."""
-        self._incoming.close()
-        self._outgoing.close()
-
-    def _read(self, size: int) -> bytes:
+    def _receive(self, size: int) -> bytearray:
         buffer = bytearray(size)
         self.receive_into(buffer)
-        return bytes(buffer)
+        return buffer
 
-    def _write(self, view: memoryview) -> None:
-        while view:
-            view = view[self._outgoing.write(view) :]
+    def _do(self, call: Any, argument: Any, when: int) -> int:
+        """``os.write`` and ``os.readv``: a confined process may use a socket as a file, and send to nobody."""
+        while True:
+            try:
+                return int(call(self._end.fileno(), argument))
+            except BlockingIOError:
+                self._wait(when)
+            except OSError as error:
+                raise ClosedError(str(error)) from None
+
+    def _wait(self, when: int) -> None:
+        waiting = select.poll()
+        waiting.register(self._end, when)
+        started = time.monotonic()
+        ready = waiting.poll(None if math.isinf(self.patience_s) else 1000 * max(0.0, self.patience_s))
+        self.patience_s -= time.monotonic() - started
+        if not ready:
+            raise TimeoutError

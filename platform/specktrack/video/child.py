@@ -1,13 +1,21 @@
-"""The decoder process: ``python -m specktrack.video.child INCOMING OUTGOING LIFELINE`` (numbers of open pipes).
+"""The decoder processes: ``python -m specktrack.video.child SOCKET`` forks them (see ``forking.py``).
 
-It answers one request after the other (see ``process.py``) and asks its owner for the bytes that it decodes.
+A child answers one request after the other (see ``process.py``) and asks its owner for the bytes that it decodes.
 """
 
 import io
+import json
 import os
+import select
+import signal
+import socket
 import sys
-import threading
-from typing import Any, BinaryIO
+from contextlib import suppress
+from typing import Any, NoReturn
+
+import av.subtitles.stream  # noqa: F401 -- used by the first video: loaded here once, not in every child
+import numpy.ma  # noqa: F401 -- the same
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from specktrack.errors import MediaError, QuarantineReason
 from specktrack.frames import Viewport
@@ -15,7 +23,73 @@ from specktrack.schema import Clip, VideoRef
 from specktrack.storage import read_through
 from specktrack.video import ClipReader, VideoInfo, probe, read_clip
 from specktrack.video.channel import Channel, ClosedError
-from specktrack.video.sandbox import confine
+from specktrack.video.container import MAX_PIXELS
+from specktrack.video.folder import scaled
+from specktrack.video.sandbox import confine, end_with
+
+PICTURE_FORMATS = ("JPEG", "PNG")
+
+
+def main(number: int) -> None:
+    """Fork a child for each pair of sockets that comes; kill and bury those whose lifeline is shut."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the owner ends us
+    Image.preinit()
+    requests = socket.socket(fileno=number)
+    children: dict[socket.socket, int] = {}
+    while True:
+        for end in select.select([requests, *children], [], [])[0]:
+            if end is not requests:
+                _bury(end, children.pop(end))
+                continue
+            rights, numbers, _, _ = socket.recv_fds(requests, 256, 2)
+            if not rights:  # the owner has gone
+                for pid in children.values():
+                    os.kill(pid, signal.SIGKILL)
+                return
+            data, lifeline = (socket.socket(fileno=each) for each in numbers)
+            parent, pid = os.getpid(), os.fork()
+            if pid == 0:
+                for other in (requests, lifeline, *children):
+                    other.close()
+                end_with(parent)
+                _be_child(Channel(data), json.loads(rights))
+            data.close()
+            children[lifeline] = pid
+            lifeline.send(str(pid).encode())
+
+
+def _bury(lifeline: socket.socket, pid: int) -> None:
+    os.kill(pid, signal.SIGKILL)
+    _, status = os.waitpid(pid, 0)
+    with lifeline, suppress(OSError):  # the owner may have gone without waiting
+        lifeline.send(str(os.waitstatus_to_exitcode(status)).encode())
+
+
+def _be_child(channel: Channel, rights: dict[str, Any]) -> NoReturn:
+    """Give up rights, answer requests until the owner ends it, and never return into the parent's loop."""
+    code = 1
+    try:
+        confine(**rights)
+        read_through(lambda ref: io.BufferedReader(OwnersFile(channel, ref), buffer_size=2**18))
+        while True:
+            request, body_bytes = channel.receive_head()
+            body = bytearray(body_bytes)
+            channel.receive_into(body)
+            try:
+                _answer(channel, request, body)
+            except MediaError as error:
+                value = error.value if isinstance(error.value, int | float) else error.value and str(error.value)
+                channel.send({"error": [str(error.reason), error.what, value, error.place, error.remedy]})
+            except MemoryError:
+                channel.send(
+                    {"error": [str(QuarantineReason.TOO_LARGE), "decoding needs too much memory", None, "", ""]}
+                )
+    except ClosedError:
+        code = 0
+    except BaseException:  # noqa: BLE001 -- the end of a process: what a bug says must be seen
+        sys.excepthook(*sys.exc_info())
+    finally:
+        os._exit(code)
 
 
 class OwnersFile(io.RawIOBase):
@@ -51,58 +125,41 @@ class OwnersFile(io.RawIOBase):
         return count
 
 
-def main(incoming: int, outgoing: int, lifeline: int) -> None:
-    """Answer requests until the owner closes the pipe."""
-    _die_with(lifeline)
-    confine()
-    channel = Channel(incoming, outgoing)
-
-    def open_owners(ref: VideoRef) -> BinaryIO:
-        return io.BufferedReader(OwnersFile(channel, ref), buffer_size=2**18)
-
-    read_through(open_owners)
-    channel.send({"ready": True})
-    while True:
-        request, _ = channel.receive_head()
-        try:
-            _answer(channel, request)
-        except MediaError as error:
-            value = error.value if isinstance(error.value, int | float) else error.value and str(error.value)
-            channel.send({"error": [str(error.reason), error.what, value, error.place, error.remedy]})
-        except MemoryError:
-            channel.send({"error": [str(QuarantineReason.TOO_LARGE), "decoding needs too much memory", None, "", ""]})
-
-
-def _die_with(lifeline: int) -> None:
-    """End this process when the other end of the pipe ``lifeline`` is closed, also while the decoder hangs."""
-
-    def watch() -> None:
-        os.read(lifeline, 1)
-        os._exit(0)
-
-    threading.Thread(target=watch, name="lifeline", daemon=True).start()
-
-
-def _answer(channel: Channel, request: dict[str, Any]) -> None:
+def _answer(channel: Channel, request: dict[str, Any], body: bytearray) -> None:
     if "probe" in request:
         channel.send({"info": probe(VideoRef.model_validate(request["probe"])).model_dump(mode="json")})
-        return
+    elif "picture" in request:
+        picture, network_wh_px = _picture(body), tuple(request["picture"])
+        pixels = scaled(picture, network_wh_px) if all(network_wh_px) else b""
+        channel.send({"picture_wh_px": picture.size, "pictures": 1}, pixels)
+    else:
+        _read(channel, request)
+
+
+def _read(channel: Channel, request: dict[str, Any]) -> None:
     clip, info = Clip.model_validate(request["read"]), VideoInfo.model_validate(request["info"])
     viewport = Viewport(tuple(request["source_wh_px"]), tuple(request["network_wh_px"]))
     frames = request["batch_frames"]
     with read_clip(clip, info=info, viewport=viewport, decoder="pyav", batch_frames=frames) as reader:
         for batch in reader:
-            head = {"frame": int(batch.frame[0]), "pts_s": batch.pts_s.tolist(), **_damage(reader)}
-            channel.send(head, batch.pixels)
-        channel.send({"end": True, **_damage(reader)})
+            head = {"pictures": len(batch), "frame": int(batch.frame[0]), "pts_s": batch.pts_s.tolist()}
+            channel.send({**head, **_damage(reader)}, batch.pixels)
+        channel.send(_damage(reader))
 
 
 def _damage(reader: ClipReader) -> dict[str, int]:
     return {"decode_errors": reader.decode_errors, "lost_frames": reader.lost_frames}
 
 
-if __name__ == "__main__":
+def _picture(data: bytearray) -> Image.Image:
     try:
-        main(*map(int, sys.argv[1:]))
-    except ClosedError:  # the owner has gone
-        os._exit(0)
+        image = Image.open(io.BytesIO(data), formats=PICTURE_FORMATS)
+        if image.width * image.height > MAX_PIXELS:
+            raise MediaError(QuarantineReason.TOO_LARGE, f"a picture has more than {MAX_PIXELS:,} pixels")
+        return ImageOps.exif_transpose(image).convert("RGB")
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        raise MediaError(QuarantineReason.DAMAGED, "not a readable JPEG or PNG picture") from None
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))

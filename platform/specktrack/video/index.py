@@ -24,6 +24,7 @@ import numpy as np
 from av.container import InputContainer
 from av.sidedata.sidedata import SideData
 from av.video.stream import VideoStream
+from pydantic import Field
 
 from specktrack.config import Config
 from specktrack.errors import MediaError, QuarantineReason
@@ -59,16 +60,16 @@ class VideoInfo(Config):
     codec: str
     pixel_format: str
     bit_depth: int
-    width_px: int
+    width_px: int = Field(ge=1)
     """Upright: rotation metadata is applied."""
-    height_px: int
+    height_px: int = Field(ge=1)
     rotation_deg: int = 0
     """Counterclockwise turn that makes the stored picture upright: 0, 90, 180 or 270."""
     mirrored: bool = False
     """Flipped left to right after the turn."""
-    frames: int
+    frames: int = Field(ge=1)
     """Frames in presentation order, as indexed."""
-    fps: float
+    fps: float = Field(gt=0)
     """Mean rate, for people and for writing; never for identity."""
     duration_s: float
     variable_rate: bool = False

@@ -1,82 +1,130 @@
 """Decoding in a process of its own, whose death costs one attempt at one clip.
 
 Decoders are native code that reads bytes which anyone may have made: they crash, hang and outgrow memory. The decoder
-process is confined (``sandbox.py``): it gets the video's bytes from its owner and gives pictures back, over two pipes.
+process is confined (``sandbox.py``): it gets bytes from its owner and gives pictures back, over one socket. What it
+says is checked, for it may have been taken over.
 
     owner                                  decoder process
     {"probe": ref}               ->
                                  <-        {"bytes": [offset, size]}        any number of times, whenever it reads
     {} + bytes                   ->
-                                 <-        {"info": ...}  or  {"error": ...}
+                                 <-        {"info": ...}
     {"read": clip, "info": ...}  ->
-                                 <-        {"frame": n, "pts_s": [...]} + pixels    per batch, then {"end": true}
+                                 <-        {"pictures": 32, "frame": n, "pts_s": [...]} + pixels    per batch, then {}
+    {"picture": [w, h]} + JPEG   ->
+                                 <-        {"pictures": 1, "picture_wh_px": [w, h]} + pixels
+                                 <-        {"error": [reason, ...]}         in the place of an answer
 """
 
-import os
-import signal
-import subprocess
-import sys
 from collections.abc import Generator, Iterator
-from contextlib import suppress
-from types import TracebackType
+from contextlib import contextmanager
+from signal import Signals
 from typing import Any, BinaryIO, Self
 
 import numpy as np
+from pydantic import Field, NonNegativeInt, PositiveInt, ValidationError
 
-from specktrack.errors import MediaError, QuarantineReason, SpecktrackError
+from specktrack.config import Config
+from specktrack.errors import MediaError, QuarantineReason
 from specktrack.frames import FrameBatch, Viewport
 from specktrack.schema import Clip, VideoRef
 from specktrack.storage import open_binary
-from specktrack.video import ClipReader, VideoInfo, batch_frames_for, probe, read_clip
-from specktrack.video.channel import Channel, ClosedError
+from specktrack.video import ClipReader, VideoInfo, batch_frames_for, frames_of, probe, read_clip
+from specktrack.video.channel import ClosedError
+from specktrack.video.container import MAX_PIXELS
+from specktrack.video.forking import Child, fork
+from specktrack.video.sandbox import MEMORY_BYTES
 
 MOST_BYTES_AT_ONCE = 16 * 2**20
+MOST_OFFSET = 2**50
+SLOWEST_BYTES_PER_S = 10**6
+"""A video that is measured more slowly than this is not: most are no slower to read, some are decoded for it."""
+
+
+class DecodeLimits(Config):
+    """Ceilings of one decoder process."""
+
+    pixels: int = MAX_PIXELS
+    """Of one picture."""
+    frames: int = 10**8
+    """Of one video: what a day of it has at 1000 frames/s."""
+    memory_bytes: int = MEMORY_BYTES
+    """Address space."""
+    cpu_s: int | None = None
+    """CPU time in all."""
+    stall_s: float = Field(default=120.0, gt=0)
+    """Waiting for one answer; the time for reading the bytes that it asks for does not count."""
+
+
+class Answer(Config):
+    """What a decoder process may say."""
+
+    error: tuple[QuarantineReason, str, int | float | str | None, str, str] | None = None
+    """Arguments of the MediaError that ends a request."""
+    bytes: tuple[NonNegativeInt, PositiveInt] | None = None
+    """Offset and size of a piece of the video that it needs."""
+    info: VideoInfo | None = None
+    picture_wh_px: tuple[PositiveInt, PositiveInt] | None = None
+    pictures: NonNegativeInt = 0
+    """Pictures whose pixels follow."""
+    frame: int | None = None
+    """Number of the first of them."""
+    pts_s: tuple[float, ...] = ()
+    decode_errors: NonNegativeInt = 0
+    lost_frames: NonNegativeInt = 0
+
+
+class _NonsenseError(Exception):
+    """An answer that its request cannot have."""
 
 
 class DecoderProcess:
-    """Measures and reads videos, one at a time; a process that died or was stopped is replaced at the next request."""
+    """Measures videos, reads clips and decodes pictures, one thing at a time.
 
-    def __init__(self) -> None:
-        self._process: subprocess.Popen[bytes] | None = None
-        self._channel: Channel | None = None
-        self._lifeline = -1
+    A process that died, hung or was stopped is replaced at the next request.
+    """
+
+    def __init__(self, limits: DecodeLimits | None = None) -> None:
+        self.limits = limits or DecodeLimits()
+        self._child: Child | None = None
+        self._closed = False
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
-    def __del__(self) -> None:
-        self.close()
+    @property
+    def pid(self) -> int | None:
+        """The process's number, if there is one."""
+        return self._child.pid if self._child is not None else None
 
     def close(self) -> None:
-        """End the process; the next request starts another."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            os.close(self._lifeline)
-        if self._channel is not None:
-            self._channel.close()
-        self._process = self._channel = None
+        """End the process for good, from whichever thread: what waits for it gets MediaError(CRASHED)."""
+        self._closed = True
+        self.stop()
 
     def stop(self) -> None:
-        """Kill the process, from whichever thread: what waits for it gets MediaError(CRASHED)."""
-        if self._process is not None:
-            self._process.kill()
+        """The same, and the next request starts another."""
+        if (child := self._child) is not None:
+            child.stop()
 
     def probe(self, ref: VideoRef) -> VideoInfo:
         """Like ``video.probe``; MediaError(CRASHED) if the process dies over it twice."""
         if ref.uri.endswith("/"):
             return probe(ref)
         try:
-            return self._probe(ref)
+            info = self._probe(ref)
         except MediaError as error:
-            if error.reason is not QuarantineReason.CRASHED:
+            if error.reason is not QuarantineReason.CRASHED or self._closed:
                 raise
-            return self._probe(ref)  # it may have been killed from outside
+            info = self._probe(ref)  # it may have been killed from outside
+        self._check_size(info.size_wh_px, ref.uri)
+        if info.frames > self.limits.frames:
+            what = f"the video has more than {self.limits.frames:,} frames"
+            raise MediaError(QuarantineReason.TOO_LARGE, what, info.frames, ref.uri)
+        return info
 
     def read_clip(self, clip: Clip, *, info: VideoInfo, viewport: Viewport) -> "ProcessReader | ClipReader":
         """Like ``video.read_clip``. Folders of images are read in this process: their decoder is Pillow."""
@@ -84,10 +132,27 @@ class DecoderProcess:
             return read_clip(clip, info=info, viewport=viewport)
         return ProcessReader(self, clip, info, viewport)
 
-    def pictures(self, clip: Clip, info: VideoInfo, viewport: Viewport) -> Generator[tuple[dict[str, Any], np.ndarray]]:
-        """Heads and pixels uint8 [N, H, W, 3] of a clip's batches, and a last head with no pixels."""
-        width, height = viewport.network_wh_px
-        most = batch_frames_for(viewport.network_wh_px)
+    def picture(self, data: bytes, viewport: Viewport | None = None) -> tuple[tuple[int, int], np.ndarray]:
+        """The upright size of an encoded JPEG or PNG picture, and its pixels uint8 [1, H, W, 3] at network size.
+
+        Without a viewport there are no pixels. MediaError if it is damaged, or of another size than the viewport's.
+        """
+        network_wh_px = viewport.network_wh_px if viewport is not None else (0, 0)
+        with self._asked({"picture": network_wh_px}, body=data) as child:
+            answer, pixels = self._answer(child, None, network_wh_px, 1)
+            wh_px = answer.picture_wh_px
+            if wh_px is None or not len(pixels):
+                raise _NonsenseError
+        self._check_size(wh_px)
+        if viewport is not None and wh_px != viewport.source_wh_px:
+            what = "a picture of another size than the first of its stream"
+            raise MediaError(QuarantineReason.SIZE_CHANGED, what, wh_px, remedy="keep one size in a stream")
+        return wh_px, pixels
+
+    def batches(self, reader: "ProcessReader") -> Generator[FrameBatch]:
+        """A clip's frames, for its reader, who is told of damage."""
+        clip, info, viewport = reader.clip, reader.info, reader.viewport
+        most, left = batch_frames_for(viewport.network_wh_px), frames_of(clip, info)
         request = {
             "read": clip.model_dump(mode="json"),
             "info": info.model_dump(mode="json"),
@@ -95,97 +160,90 @@ class DecoderProcess:
             "network_wh_px": viewport.network_wh_px,
             "batch_frames": most,
         }
-        ended = False
-        try:
-            with open_binary(clip.video) as source:
-                head, body_bytes = self._ask(request, clip.video, source)
-                while True:
-                    frames = len(head.get("pts_s", ()))
-                    if frames > most or body_bytes != frames * height * width * 3 or self._channel is None:
-                        raise self._died(clip.video)
-                    pixels = np.empty((frames, height, width, 3), np.uint8)
-                    if ended := not frames:
-                        yield head, pixels
-                        return
-                    self._channel.receive_into(pixels)
-                    yield head, pixels
-                    head, body_bytes = self._answer(clip.video, source)
-        except ClosedError:
-            raise self._died(clip.video) from None
-        except MediaError:
-            ended = True  # the process is ready for the next request
-            raise
-        finally:
-            if not ended:
-                self.close()
+        with open_binary(clip.video) as source, self._asked(request, clip.video.uri) as child:
+            while True:
+                child.channel.patience_s = self.limits.stall_s
+                answer, pixels = self._answer(child, source, viewport.network_wh_px, min(most, len(left)))
+                if len(answer.pts_s) != len(pixels) or answer.frame != (left.start if len(pixels) else None):
+                    raise _NonsenseError
+                reader.decode_errors, reader.lost_frames = answer.decode_errors, answer.lost_frames
+                if not len(pixels):
+                    return
+                yield FrameBatch(pixels, np.array(left[: len(pixels)]), np.array(answer.pts_s, np.float64), viewport)
+                left = left[len(pixels) :]
 
     def _probe(self, ref: VideoRef) -> VideoInfo:
-        with open_binary(ref) as source:
-            head, _ = self._ask({"probe": ref.model_dump(mode="json")}, ref, source)
-        return VideoInfo.model_validate(head["info"])
+        with open_binary(ref) as source, self._asked({"probe": ref.model_dump(mode="json")}, ref.uri) as child:
+            child.channel.patience_s += ref.size_bytes / SLOWEST_BYTES_PER_S
+            answer, _ = self._answer(child, source)
+            if answer.info is None:
+                raise _NonsenseError
+            return answer.info
 
-    def _ask(self, request: dict[str, Any], ref: VideoRef, source: BinaryIO) -> tuple[dict[str, Any], int]:
-        """Send a request and serve bytes until the answer's head comes."""
-        self._start().send(request)
-        return self._answer(ref, source)
+    def _check_size(self, wh_px: tuple[int, int], place: str = "") -> None:
+        if wh_px[0] * wh_px[1] > self.limits.pixels:
+            what = f"a picture has more than {self.limits.pixels:,} pixels"
+            raise MediaError(QuarantineReason.TOO_LARGE, what, wh_px, place)
 
-    def _answer(self, ref: VideoRef, source: BinaryIO) -> tuple[dict[str, Any], int]:
-        channel = self._channel
+    @contextmanager
+    def _asked(self, request: dict[str, Any], place: str = "", body: bytes = b"") -> Iterator[Child]:
+        """The process at work on a request; it is ended unless the request comes to its end."""
+        child = self._start()
+        child.idle, child.channel.patience_s = False, self.limits.stall_s
         try:
-            while channel is not None:
-                head, body_bytes = channel.receive_head()
-                if "error" in head:
-                    raise MediaError(*head["error"])
-                if "bytes" not in head:
-                    return head, body_bytes
-                channel.send({}, self._bytes(source, *head["bytes"]))
+            child.channel.send(request, body)
+            yield child
+            child.idle = True
         except ClosedError:
-            pass
-        raise self._died(ref)
+            raise MediaError(QuarantineReason.CRASHED, "the decoder died", self._end(), place) from None
+        except (ValidationError, _NonsenseError):
+            what = "the decoder gave an answer that cannot be"
+            raise MediaError(QuarantineReason.CRASHED, what, place=place) from None
+        except TimeoutError:
+            what = f"decoding did not move on within {self.limits.stall_s:g} s"
+            raise MediaError(QuarantineReason.TIMEOUT, what, place=place) from None
+        finally:
+            if not child.idle:
+                self._end()
 
-    def _bytes(self, source: BinaryIO, offset: int, size: int) -> bytes:
-        try:
-            source.seek(int(offset))
-            return source.read(min(int(size), MOST_BYTES_AT_ONCE))
-        except SpecktrackError:
-            self.close()  # it waits for bytes that do not come
-            raise
+    def _answer(
+        self, child: Child, source: BinaryIO | None = None, network_wh_px: tuple[int, int] = (0, 0), most: int = 0
+    ) -> tuple[Answer, np.ndarray]:
+        """The next answer and its pixels uint8 [N, H, W, 3], at most ``most``; bytes of ``source`` go out before."""
+        width, height = network_wh_px
+        while True:
+            head, body_bytes = child.channel.receive_head()
+            answer = Answer.model_validate(head)
+            if answer.pictures > most or body_bytes != answer.pictures * height * width * 3:
+                raise _NonsenseError
+            if answer.error is not None:
+                child.idle = True
+                raise MediaError(*answer.error)
+            if answer.bytes is None or source is None:
+                break
+            offset, size = answer.bytes
+            source.seek(min(offset, MOST_OFFSET))
+            child.channel.send({}, source.read(min(size, MOST_BYTES_AT_ONCE)))
+        pixels = np.empty((answer.pictures, height, width, 3), np.uint8)
+        if body_bytes:
+            child.channel.receive_into(pixels)
+        return answer, pixels
 
-    def _died(self, ref: VideoRef) -> MediaError:
-        code = None
-        if self._process is not None:
-            with suppress(subprocess.TimeoutExpired):
-                code = self._process.wait(5)
-        self.close()
-        how = signal.Signals(-code).name if code is not None and code < 0 else f"exit code {code}"
-        return MediaError(QuarantineReason.CRASHED, "the decoder died", how, ref.uri)
+    def _start(self) -> Child:
+        """The process, started if there is none. Closing wins, at whichever moment it comes from another thread."""
+        if self._child is None:
+            self._child = fork(memory_bytes=self.limits.memory_bytes, cpu_s=self.limits.cpu_s)
+        if self._closed:
+            self._end()
+            raise MediaError(QuarantineReason.CRASHED, "the decoder was closed")
+        assert self._child.idle, "a decoder process does one thing at a time"
+        return self._child
 
-    def _start(self) -> Channel:
-        """The channel to the process, which is started if there is none. Its environment holds no credentials."""
-        if self._channel is not None:
-            return self._channel
-        requests, to_child = os.pipe()
-        from_child, answers = os.pipe()
-        lifeline, self._lifeline = os.pipe()
-        given = (requests, answers, lifeline)
-        path = os.pathsep.join(entry for entry in sys.path if entry)
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "specktrack.video.child", *map(str, given)],
-            pass_fds=given,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            env={"PYTHONPATH": path, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
-        )
-        for end in given:
-            os.close(end)
-        self._channel = Channel(from_child, to_child)
-        try:
-            self._channel.receive_head()
-        except ClosedError:
-            code = self._process.wait()
-            self.close()
-            raise SpecktrackError("the decoder process does not start", f"exit code {code}") from None
-        return self._channel
+    def _end(self) -> str:
+        """Kill the process if it lives; how it ended."""
+        child, self._child = self._child, None
+        code = child.end() if child is not None else None
+        return Signals(-code).name if code is not None and code < 0 else f"exit code {code}"
 
 
 class ProcessReader:
@@ -194,18 +252,13 @@ class ProcessReader:
     def __init__(self, process: DecoderProcess, clip: Clip, info: VideoInfo, viewport: Viewport) -> None:
         self.clip, self.info, self.viewport = clip, info, viewport
         self.decode_errors = self.lost_frames = 0
-        self._batches = process.pictures(clip, info, viewport)
+        self._batches = process.batches(self)
 
     def __iter__(self) -> Iterator[FrameBatch]:
         return self
 
     def __next__(self) -> FrameBatch:
-        head, pixels = next(self._batches)
-        self.decode_errors, self.lost_frames = int(head["decode_errors"]), int(head["lost_frames"])
-        if not len(pixels):
-            raise StopIteration
-        frame = int(head["frame"]) + np.arange(len(pixels))
-        return FrameBatch(pixels, frame, np.array(head["pts_s"], np.float64), self.viewport)
+        return next(self._batches)
 
     def close(self) -> None:
         """End the reading; where that is before the clip's end, the process ends too."""

@@ -321,7 +321,7 @@ class TestClient:
     def test_it_speaks_every_part_of_the_interface(self, server: str, folder: Path) -> None:
         expected = expected_rows(folder, "v0.mp4")
         with Client(server, key=KEY) as client:
-            assert [model.name for model in client.models()] == ["tiny", "other", "boxes"]
+            assert [model.name for model in client.models()] == ["tiny", "other", "boxes", "still"]
             path = folder / "videos" / "v0.mp4"
             for clip in (path, str(path), path.read_bytes(), path.as_uri()):
                 assert client.annotate(clip).drop_columns("video").to_pylist() == expected
@@ -354,7 +354,7 @@ class TestPlayground:
             page.wait("document.getElementById('key-dialog').open")
             page.type("#key", KEY)
             page.click("#key-dialog [value=save]")
-            page.wait("document.getElementById('model').options.length === 2")
+            page.wait("document.getElementById('model').options.length === 3")
             page.type("#file", str(folder / "videos" / "v0.mp4"))
             page.wait("document.body.dataset.state === 'done'")
             page.wait("document.getElementById('video').readyState >= 2")
@@ -387,7 +387,7 @@ class TestServer:
     def test_it_tells_what_it_is(self, http: httpx.Client) -> None:
         assert http.get("/healthz").json() == {"status": "ok"} and http.get("/readyz").json() == {"status": "ready"}
         known = http.get("/v1/models").json()
-        assert [model["name"] for model in known] == ["tiny", "other", "boxes"] and "path" not in known[0]
+        assert [model["name"] for model in known] == ["tiny", "other", "boxes", "still"] and "path" not in known[0]
         page = http.get("/", headers={"Authorization": ""})
         assert page.status_code == 200 and "default-src 'self'" in page.headers["content-security-policy"]
         paths = http.get("/openapi.json").json()["paths"]

@@ -216,10 +216,7 @@ def test_a_batch_that_is_not_finite_changes_nothing_but_the_count():
     steps(state, range(2))
     before = {key: value.clone() for key, value in state.network.state_dict().items()}
     frames, xy = pictures(4, 2)
-    state.buffers.begin()
-    loss = state.network.loss(frames * torch.inf, xy)["loss"]
-    loss.backward()
-    state.apply()
+    state.update(state.network.loss(frames * torch.inf, xy)["loss"])
     assert (state.step, state.skipped) == (3, 1)
     after = state.network.state_dict()
     assert all(torch.equal(after[key], value) for key, value in before.items() if value.is_floating_point())
@@ -247,7 +244,6 @@ def test_shards_on_one_worker_give_the_mean_gradient_and_statistics():
     """Two shards in a row: the gradient of the mean loss, and batch statistics that are the mean of both."""
     one, other = (pictures(4, 2, seed=seed) for seed in (1, 2))
     state, twins = fresh(), (fresh(), fresh())
-    state.buffers.begin()
     for number, (frames, xy) in enumerate((one, other)):
         (state.network.loss(frames, xy)["loss"] / 2).backward()
         if number == 0:

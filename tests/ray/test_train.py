@@ -1,15 +1,12 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
 
 import boto3
 import pytest
-import ray
 import torch
 
 from specktrack.datasets.synthetic import SynthConfig, write_archive
@@ -118,20 +115,6 @@ def test_a_killed_worker_of_two_resumes_to_the_losses_of_an_undisturbed_run_of_o
     assert killed.is_set()
     numbers = [line["step"] for line in lines(torn.output)]
     assert numbers != sorted(set(numbers)) or len(numbers) < 24, "the run was not disturbed"
-    assert_same_run(torn, calm)
-
-
-@pytest.mark.slow
-def test_a_killed_driver_is_resumed_on_another_number_of_workers(archive, tmp_path, calm):
-    torn = config(archive, tmp_path, workers=2, **EXACT)
-    code = "import sys; from specktrack.training import *; train(TrainConfig.model_validate_json(sys.argv[1]))"
-    address = {"RAY_ADDRESS": ray.get_runtime_context().gcs_address}
-    driver = subprocess.Popen([sys.executable, "-c", code, torn.model_dump_json()], env={**os.environ, **address})
-    wait_for_checkpoint(torn.output)
-    driver.kill()
-    driver.wait(10)
-    assert not (Path(torn.output) / "model.safetensors").exists()
-    train(torn.model_copy(update={"workers": 1}))
     assert_same_run(torn, calm)
 
 

@@ -2,9 +2,7 @@
 
 # B batch, T frames in window, C channel, H W network px
 
-from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,9 +11,7 @@ import torch.nn.functional as F
 
 from specktrack.sampling import Sample, WindowSampler
 from specktrack.training.frame_cache import CachedVideo
-
-AHEAD = 3
-"""Batches that are prepared while the network works."""
+from specktrack.training.prefetch import prefetched
 
 
 @dataclass(frozen=True)
@@ -52,13 +48,7 @@ class Batches:
         self._steps = steps
 
     def __iter__(self) -> Iterator[tuple[Batch, ...]]:
-        with ThreadPoolExecutor(AHEAD, thread_name_prefix="batches") as pool:
-            pending = deque(pool.submit(self._step, step) for step in self._steps[:AHEAD])
-            for step in self._steps[AHEAD:]:
-                yield pending.popleft().result()
-                pending.append(pool.submit(self._step, step))
-            while pending:
-                yield pending.popleft().result()
+        return prefetched(self._step, self._steps)
 
     def _step(self, step: int) -> tuple[Batch, ...]:
         return tuple(self.batch(step, shard) for shard in self._shards)

@@ -10,11 +10,13 @@ from PIL import Image
 
 from specktrack import telemetry
 from specktrack.datasets import Dataset, DatasetVideo, load_dataset
-from specktrack.errors import ConfigError
-from specktrack.schema import Clip, VideoRef
+from specktrack.errors import ConfigError, MediaError, QuarantineReason
+from specktrack.schema import VideoRef
 from specktrack.storage import frame_names, open_store
-from specktrack.training.pairs import BoxTrack
-from specktrack.video import probe, read_clip
+from specktrack.training import omitted
+from specktrack.training.decoded import decoded
+from specktrack.training.omitted import Omitted, usable
+from specktrack.training.pairs import BoxTrack, Pictures
 
 log = telemetry.get_logger()
 
@@ -26,55 +28,60 @@ def load_tracks(uris: tuple[str, ...], *, folder: Path) -> list[BoxTrack]:
     """
     folder.mkdir(parents=True, exist_ok=True)
     tracks: list[BoxTrack] = []
+    left_out = []
     for uri in uris:
         dataset = load_dataset(uri)
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             loading = [
                 pool.submit(_track, video, dataset, folder) for video in dataset.card.videos if not video.labels_only
             ]
-            found = [track for item in loading if (track := item.result()) is not None]
+            loaded = [item.result() for item in loading]
+        found = [track for track, _ in loaded if track is not None]
         if not found:
             raise ConfigError(
                 "the dataset has no boxes", uri, remedy="template trackers learn from labels with w and h"
             )
         tracks += found
+        left_out += [part for _, part in loaded]
+    omitted.check(left_out, uris)
     return tracks
 
 
-def _track(video: DatasetVideo, dataset: Dataset, folder: Path) -> BoxTrack | None:
+def _track(video: DatasetVideo, dataset: Dataset, folder: Path) -> tuple[BoxTrack | None, Omitted]:
     label = dataset.track(video)
-    boxes = np.full((video.frames, 4), np.nan)
+    if not np.isfinite(label.wh_px).all(axis=1).any():
+        return None, Omitted()
+    pictures: Pictures
+    try:
+        if video.ref.uri.endswith("/"):
+            pictures = FolderPictures(video.ref)
+            missing = np.zeros(len(pictures), bool)
+        else:
+            found = decoded(video.ref, folder)
+            pictures, missing = found.pixels, found.missing
+    except MediaError as error:
+        log.warning("video left out", video=video.ref.name, reason=str(error))
+        return None, Omitted(len(label), missing=len(label))
+    label, left_out = usable(label, missing, (video.width_px, video.height_px))
+    boxes = np.full((len(missing), 4), np.nan)
     boxes[label.frame] = np.concatenate([label.xy_px, label.wh_px], axis=1)
-    if not np.isfinite(boxes).all(axis=1).any():
-        return None
-    if video.ref.uri.endswith("/"):
-        return BoxTrack(video.ref.name, FolderPictures(video.ref), boxes)
-    return BoxTrack(video.ref.name, _decoded(video.ref, folder), boxes)
+    return BoxTrack(video.ref.name, pictures, boxes), left_out
 
 
 class FolderPictures:
-    """Numbered pictures, read when they are asked for."""
+    """Numbered pictures, read when they are asked for; MediaError for one that cannot be read."""
 
     def __init__(self, ref: VideoRef) -> None:
         self._store, self._names = open_store(ref.uri), frame_names(ref.uri)
 
+    def __len__(self) -> int:
+        return len(self._names)
+
     def __getitem__(self, frame: int) -> np.ndarray:
-        with Image.open(io.BytesIO(self._store.get(self._names[frame]))) as picture:
-            return np.asarray(picture.convert("RGB"))
-
-
-def _decoded(ref: VideoRef, folder: Path) -> np.ndarray:
-    """All frames at source size, memory-mapped."""
-    path = folder / f"{ref.key}-source.npy"
-    if not path.is_file():
-        info = probe(ref)
-        width, height = info.size_wh_px
-        partial = path.with_suffix(f".{os.getpid()}.partial")
-        pixels = np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint8, shape=(info.frames, height, width, 3))
-        with read_clip(Clip(video=ref, start=0, stop=info.frames), info=info) as reader:
-            for batch in reader:
-                pixels[batch.frame[0] : batch.frame[-1] + 1] = batch.pixels
-        pixels.flush()
-        partial.replace(path)
-        log.info("video cached", video=ref.name, frames=info.frames)
-    return np.load(path, mmap_mode="r")
+        name = self._names[frame]
+        try:
+            with Image.open(io.BytesIO(self._store.get(name))) as picture:
+                return np.asarray(picture.convert("RGB"))
+        except (OSError, SyntaxError, Image.DecompressionBombError) as error:  # what Pillow raises
+            reason = QuarantineReason.DAMAGED
+            raise MediaError(reason, f"not a readable picture: {error}", place=self._store.uri_of(name)) from None

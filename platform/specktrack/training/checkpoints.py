@@ -1,6 +1,8 @@
 """Where a run is written down on Ray Train, and how it goes on from there."""
 
 import tempfile
+from collections.abc import Sequence
+from typing import Any
 
 import ray.train
 from ray.train import Checkpoint, CheckpointUploadMode
@@ -13,15 +15,18 @@ from specktrack.training.state import TrainState
 log = telemetry.get_logger()
 
 
-def restore(state: TrainState) -> None:
-    """Go on from the newest checkpoint that is whole, if there is one; CheckpointError if none of them is."""
-    if ray.train.get_checkpoint() is None:
-        return
-    reported = ray.train.get_all_reported_checkpoints()
+def restore(state: TrainState[Any]) -> None:
+    """Go on from this run's newest checkpoint that is whole, if there is one; CheckpointError if none of them is."""
+    if ray.train.get_checkpoint() is not None:
+        restore_newest(state, [reported.checkpoint for reported in ray.train.get_all_reported_checkpoints()])
+
+
+def restore_newest(state: TrainState[Any], checkpoints: Sequence[Checkpoint]) -> None:
+    """From the last of ``checkpoints`` that is whole; CheckpointError if none of them is."""
     damaged: CheckpointError | None = None
-    for candidate in reversed(reported):
+    for candidate in reversed(checkpoints):
         try:
-            with candidate.checkpoint.as_directory() as folder:
+            with candidate.as_directory() as folder:
                 state.restore(folder)
                 return
         except CheckpointError as error:
@@ -31,7 +36,7 @@ def restore(state: TrainState) -> None:
     raise damaged
 
 
-def checkpoint(state: TrainState, journal: Journal, rank: int, *, kept: bool = True) -> None:
+def checkpoint(state: TrainState[Any], journal: Journal, rank: int, *, kept: bool = True) -> None:
     """Every rank reports; rank 0 brings the checkpoint, which is uploaded while training goes on.
 
     With ``kept`` false, as where no cluster would keep it, there is only the report.

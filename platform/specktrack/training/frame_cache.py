@@ -1,4 +1,4 @@
-"""Training videos decoded once, at network size, into memory-mapped arrays that all ranks of a node share."""
+"""Training videos at network size with their labels, in memory that all ranks of a node share."""
 
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -10,12 +10,14 @@ import torch
 
 from specktrack import telemetry
 from specktrack.datasets import Dataset, DatasetVideo, load_dataset
-from specktrack.errors import ConfigError
+from specktrack.errors import MediaError
 from specktrack.frames import Trajectory, Viewport
 from specktrack.sampling import LabelledVideo, motion_cells
-from specktrack.schema import Clip, VideoRef, Visibility
+from specktrack.schema import VideoRef, Visibility
 from specktrack.tracking.background import median_picture, stepped
-from specktrack.video import probe, read_clip
+from specktrack.training import omitted
+from specktrack.training.decoded import decoded
+from specktrack.training.omitted import Omitted, usable
 
 log = telemetry.get_logger()
 
@@ -47,7 +49,10 @@ class CachedVideo:
 def load_videos(
     uris: tuple[str, ...], *, input_wh: tuple[int, int], folder: Path, background: bool = False
 ) -> list[CachedVideo]:
-    """Decode (or find decoded in ``folder``) all videos of the datasets at ``uris``, joined with their labels."""
+    """Decode (or find decoded in ``folder``) all videos of the datasets at ``uris``, joined with their labels.
+
+    Labelled frames that cannot be used are left out and counted; ConfigError if they are many.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     datasets = [load_dataset(uri) for uri in uris]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -57,22 +62,23 @@ def load_videos(
             for video in dataset.card.videos
             if not video.labels_only
         ]
-        return [video.result() for video in loading]
+        loaded = [video.result() for video in loading]
+    omitted.check((left_out for _, left_out in loaded), uris)
+    return [video for video, _ in loaded if video is not None]
 
 
 def _load(
     video: DatasetVideo, dataset: Dataset, input_wh: tuple[int, int], folder: Path, background: bool
-) -> CachedVideo:
-    ref = video.ref
-    label = dataset.track(video)
-    path = folder / f"{ref.key}-{input_wh[0]}x{input_wh[1]}.npy"
+) -> tuple[CachedVideo | None, Omitted]:
+    ref, label = video.ref, dataset.track(video)
     viewport = Viewport.fit((video.width_px, video.height_px), input_wh)
-    if not path.is_file():
-        _decode(ref, viewport, path)
-    pixels = np.load(path, mmap_mode="c")  # copy on write: torch wants writable memory, the file stays as it is
-    frames = len(pixels)
-    if len(label) and label.frame[-1] >= frames:
-        raise ConfigError("labels reach beyond the video", f"frame {label.frame[-1]} of {frames}", ref.uri)
+    try:
+        found = decoded(ref, folder, viewport=viewport)
+    except MediaError as error:
+        log.warning("video left out", video=ref.name, reason=str(error))
+        return None, Omitted(len(label), missing=len(label))
+    pixels, frames = found.pixels, len(found.pixels)
+    label, left_out = usable(label, found.missing, viewport.source_wh_px)
     xy_px = np.full((frames, 2), np.nan, np.float32)
     seen = label.visibility != Visibility.OCCLUDED.value  # nothing to see, so nothing to learn to see
     xy_px[label.frame[seen]] = label.xy_px[seen]
@@ -88,17 +94,4 @@ def _load(
         size_net=size_net,
     )
     still = torch.from_numpy(median_picture(pixels[:: stepped(frames).step])) if background else None
-    return CachedVideo(ref, viewport, torch.from_numpy(pixels), label, sampling, still)
-
-
-def _decode(ref: VideoRef, viewport: Viewport, path: Path) -> None:
-    info = probe(ref)
-    width, height = viewport.network_wh_px
-    partial = path.with_suffix(f".{os.getpid()}.partial")
-    pixels = np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint8, shape=(info.frames, height, width, 3))
-    with read_clip(Clip(video=ref, start=0, stop=info.frames), info=info, viewport=viewport) as reader:
-        for batch in reader:
-            pixels[batch.frame[0] : batch.frame[-1] + 1] = batch.pixels
-    pixels.flush()
-    partial.replace(path)
-    log.info("video cached", video=ref.name, frames=info.frames)
+    return CachedVideo(ref, viewport, torch.from_numpy(pixels), label, sampling, still), left_out

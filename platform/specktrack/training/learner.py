@@ -81,7 +81,6 @@ def learn(
     device = shards[0].frames_BTCHW.device
     dtype = fast_dtype(device) if config.precision == "auto" else DTYPES[config.precision]
     sums: dict[str, torch.Tensor] = {}
-    state.buffers.begin()
     for number, shard in enumerate(shards, 1):
         blend = varied(shard, config.augment)
         # For dropout, which takes no generator: the same after a restart, on whichever worker.

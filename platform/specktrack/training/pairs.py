@@ -7,24 +7,24 @@ Sample number i is a function of (seed, i), so ranks take slices of one list and
 # n pictures, S sequences, H W network px
 
 import math
-from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import count
 from typing import Protocol
 
 import numpy as np
 import torch
 
-from specktrack.errors import ConfigError
+from specktrack import telemetry
+from specktrack.errors import ConfigError, MediaError
 from specktrack.models.dimp import Pairs
 from specktrack.models.template_entries import TemplateConfig
 from specktrack.schema import Box
 from specktrack.tracking.region import Region
+from specktrack.training.prefetch import prefetched
 from specktrack.training.template_config import PairConfig
 
-AHEAD = 2
-"""Batches that are prepared while the network works."""
+log = telemetry.get_logger()
 
 
 class Pictures(Protocol):
@@ -69,9 +69,9 @@ class PairSampler:
         """The generator for what is still drawn at random for a sample."""
         return np.random.default_rng([self.seed, 1, number])
 
-    def sample(self, number: int) -> Sample:
+    def sample(self, number: int, *, attempt: int = 0) -> Sample:
         """A sequence, a base frame, and frames before and after it; the gap grows until there are enough."""
-        random, config = np.random.default_rng([self.seed, 0, number]), self.config
+        random, config = np.random.default_rng([self.seed, 0, number, *range(attempt)]), self.config
         track = self._usable[random.integers(len(self._usable))]
         visible = self._visible[track]
         base = int(random.integers(config.templates - 1, len(visible) - config.searches))
@@ -125,27 +125,33 @@ class PairBatches:
     ) -> None:  # fmt: skip
         self._tracks, self._sampler, self._network = tracks, sampler, network
         self._batch_size, self._steps, self._rank, self._world_size = batch_size, steps, rank, world_size
+        self._skipped = 0
 
     def __iter__(self) -> Iterator[Pairs]:
-        with ThreadPoolExecutor(AHEAD, thread_name_prefix="pairs") as pool:
-            pending = deque(pool.submit(self.batch, step) for step in self._steps[:AHEAD])
-            for step in self._steps[AHEAD:]:
-                yield pending.popleft().result()
-                pending.append(pool.submit(self.batch, step))
-            while pending:
-                yield pending.popleft().result()
+        return prefetched(self.batch, self._steps)
 
     def batch(self, step: int) -> Pairs:
         """The share of this rank in ``step``: every ``world_size``-th sample of the global batch."""
         numbers = range(step * self._batch_size + self._rank, (step + 1) * self._batch_size, self._world_size)
-        pictures, boxes = [], []
-        for number in numbers:
-            sample = self._sampler.sample(number)
-            cut = cut_sample(
-                self._tracks[sample.track], sample, self._network, self._sampler.config, self._sampler.generator(number)
-            )
-            pictures.append(cut[0])
-            boxes.append(cut[1])
+        pictures, boxes = zip(*(self._cut(number) for number in numbers), strict=True)
         all_pictures, all_boxes = torch.stack(pictures, dim=1), torch.stack(boxes, dim=1)
         n = self._sampler.config.templates
         return Pairs(all_pictures[:n], all_boxes[:n], all_pictures[n:], all_boxes[n:])
+
+    def _cut(self, number: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Sample ``number``, or the one drawn in its place where a picture cannot be read."""
+        for attempt in count():
+            sample = self._sampler.sample(number, attempt=attempt)
+            try:
+                return cut_sample(
+                    self._tracks[sample.track], sample, self._network, self._sampler.config,
+                    self._sampler.generator(number),
+                )  # fmt: skip
+            except MediaError as error:
+                self._skipped += 1
+                log.warning("sample left out: a picture cannot be read", reason=str(error), skipped=self._skipped)
+                if self._skipped > max(1, len(self._steps) * self._batch_size // self._world_size // 100):
+                    raise ConfigError(
+                        "too many samples cannot be read", self._skipped, error.place, "copy the pictures again"
+                    ) from error
+        raise AssertionError("count() does not end")

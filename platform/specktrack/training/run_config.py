@@ -33,6 +33,8 @@ class RunConfig(VerbConfig):
     """Steps between lines of metrics."""
     checkpoint_every: int = Field(default=250, ge=1)
     """Steps between checkpoints; at most that many are repeated after a crash."""
+    max_failures: int = Field(default=3, ge=0)
+    """Lost workers that a run goes on after; more where machines are taken away at any time."""
 
     name: str = ""
     """Name of the resulting weights; the network's by default."""

@@ -3,9 +3,7 @@
 Sample number i of a run is a pure function of (seed, i), as in ``sampling``.
 """
 
-from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,11 +11,9 @@ import torch
 
 from specktrack.models.global_search import SearchBatch
 from specktrack.training.frame_cache import CachedVideo
+from specktrack.training.prefetch import prefetched
 from specktrack.training.search_config import SearchSamplingConfig
 from specktrack.training.sprites import Sprite, cut_sprite, draw_sprite, place, recoloured
-
-AHEAD = 4
-"""Batches that are prepared while the network works."""
 
 
 @dataclass(frozen=True)
@@ -139,13 +135,7 @@ class SearchBatches:
         self._batch_size, self._rank, self._world_size = batch_size, rank, world_size
 
     def __iter__(self) -> Iterator[SearchBatch]:
-        with ThreadPoolExecutor(1, thread_name_prefix="batches") as pool:
-            pending = deque(pool.submit(self.batch, step) for step in self._steps[:AHEAD])
-            for step in self._steps[AHEAD:]:
-                yield pending.popleft().result()
-                pending.append(pool.submit(self.batch, step))
-            while pending:
-                yield pending.popleft().result()
+        return prefetched(self.batch, self._steps)
 
     def batch(self, step: int) -> SearchBatch:
         """The share of this rank in ``step``."""

@@ -15,14 +15,13 @@ class StepBuffers:
     def __init__(self, network: nn.Module) -> None:
         self._buffers = list(network.buffers())
         self._means = [buffer for buffer in self._buffers if buffer.is_floating_point()]  # the others count steps
-        self._before: list[torch.Tensor] = []
-        self._sums: list[torch.Tensor] = []
-        self._shards = 1
+        self.begin()
 
     @torch.no_grad()
     def begin(self) -> None:
-        """A step begins."""
-        self._before, self._sums, self._shards = [buffer.clone() for buffer in self._buffers], [], 1
+        """A step begins, from the statistics as they are now."""
+        self._before, self._shards = [buffer.clone() for buffer in self._buffers], 1
+        self._sums: list[torch.Tensor] = []
 
     @torch.no_grad()
     def next_shard(self) -> None:

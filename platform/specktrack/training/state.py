@@ -1,6 +1,7 @@
 """All that changes while training, and how it is written down and read back: no pickle."""
 
 import copy
+import hashlib
 import json
 import math
 from pathlib import Path
@@ -56,7 +57,6 @@ class TrainState(Generic[AnyNetwork]):
 
     def update(self, loss: torch.Tensor) -> None:
         """One step on the gradient of ``loss``."""
-        self.buffers.begin()
         loss.backward()
         self.apply()
 
@@ -77,6 +77,7 @@ class TrainState(Generic[AnyNetwork]):
         else:
             self.buffers.restore()
             self._skip()
+        self.buffers.begin()
         self.optimizer.zero_grad(set_to_none=True)
 
     def _skip(self) -> None:
@@ -106,14 +107,13 @@ class TrainState(Generic[AnyNetwork]):
         for index, values in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer/{index}/{name}": value for name, value in values.items()}
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-        progress = {"step": self.step, "skipped": self.skipped, "sha256": tensors_sha256(tensors)}
-        save_tensors(Path(folder) / _FILE, tensors, {"progress": json.dumps(progress)})
+        progress = json.dumps({"step": self.step, "skipped": self.skipped})
+        save_tensors(Path(folder) / _FILE, tensors, {"progress": progress, "sha256": _sha256(tensors, progress)})
 
     def restore(self, folder: str | Path) -> None:
-        """Read back what ``save`` wrote; CheckpointError if it is damaged."""
+        """Read back what ``save`` wrote; CheckpointError if it is damaged, and then nothing is changed."""
         tensors, metadata = load_tensors(Path(folder) / _FILE)
-        progress = json.loads(metadata["progress"])
-        if tensors_sha256(tensors) != progress["sha256"]:
+        if _sha256(tensors, metadata.get("progress", "")) != metadata.get("sha256"):
             raise CheckpointError("the checkpoint does not match its hash", str(folder))
 
         def under(prefix: str) -> dict[str, torch.Tensor]:
@@ -128,4 +128,10 @@ class TrainState(Generic[AnyNetwork]):
             moments.setdefault(int(index), {})[moment] = tensor
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
+        progress = json.loads(metadata["progress"])
         self.step, self.skipped = progress["step"], progress["skipped"]
+        self.buffers.begin()
+
+
+def _sha256(tensors: dict[str, torch.Tensor], progress: str) -> str:
+    return hashlib.sha256(f"{progress}{tensors_sha256(tensors)}".encode()).hexdigest()

@@ -61,7 +61,7 @@ def fit(
             name="run",
             storage_path=storage_path,
             checkpoint_config=CheckpointConfig(num_to_keep=2),
-            failure_config=FailureConfig(max_failures=3),
+            failure_config=FailureConfig(max_failures=config.max_failures),
         ),
     )
     try:
@@ -75,7 +75,8 @@ def fit(
 
 def claim(store: storage.Store, config: VerbConfig, more: dict[str, Any]) -> None:
     """Note the configuration, and more that decides the weights, in the output, or check that it is noted there."""
-    free = {"address", "cache", "output", "workers", "gpu", "log_every", "validate_every", "checkpoint_every"}
+    free = {"address", "cache", "output", "workers", "gpu"}
+    free |= {"log_every", "validate_every", "checkpoint_every", "max_failures"}
     values = config.model_dump(mode="json", exclude=free) | more
     if not store.exists("config.json"):
         store.put("config.json", json.dumps(values, indent=1).encode())

@@ -5,7 +5,7 @@ Every draw is a function of (seed, sample number), and ranks take slices of one 
 
 # B batch, T frames in window
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import ray.train
@@ -19,9 +19,11 @@ from specktrack.models import build
 from specktrack.models.checkpoint import load_model
 from specktrack.models.inpaint import InpaintNet
 from specktrack.sampling import epoch_order, window_starts
+from specktrack.training import omitted
 from specktrack.training.checkpoints import checkpoint, restore
 from specktrack.training.config import HidingConfig, TrainConfig
 from specktrack.training.journal import Journal
+from specktrack.training.omitted import usable
 from specktrack.training.state import TrainState
 
 VALIDATED = 512
@@ -71,16 +73,19 @@ class TrajectoryWindows:
         return torch.from_numpy(xy).to(device), torch.from_numpy(hidden).to(device)
 
 
-def load_tracks(uris: Iterable[str]) -> list[np.ndarray]:
+def load_tracks(uris: Sequence[str]) -> list[np.ndarray]:
     """Labels of all videos of the datasets, videos or not: float32 [N, 2] in shares of the picture."""
-    tracks = []
+    tracks, left_out = [], []
     for dataset in map(load_dataset, uris):
         for video in dataset.card.videos:
-            label = dataset.track(video)
+            label, wh_px = dataset.track(video), (video.width_px, video.height_px)
             if len(label):
                 xy = np.full((int(label.frame[-1]) + 1, 2), np.inf, np.float32)
-                xy[label.frame] = label.xy_px / np.array((video.width_px, video.height_px), np.float32)
+                label, part = usable(label, np.zeros(len(xy), bool), wh_px)
+                xy[label.frame] = label.xy_px / np.array(wh_px, np.float32)
                 tracks.append(xy)
+                left_out.append(part)
+    omitted.check(left_out, uris)
     return tracks
 
 
@@ -122,7 +127,7 @@ def train_trajectories(config: TrainConfig) -> None:
             journal.save_model(state.average)
 
 
-def _windows(config: TrainConfig, uris: Iterable[str]) -> TrajectoryWindows:
+def _windows(config: TrainConfig, uris: Sequence[str]) -> TrajectoryWindows:
     return TrajectoryWindows(
         load_tracks(uris), frames_in=config.network.frames_in, seed=config.seed, hiding=config.hiding
     )

@@ -1,0 +1,118 @@
+"""Training videos decoded once into memory-mapped arrays that all ranks of a node share."""
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from specktrack import telemetry
+from specktrack.errors import MediaError, QuarantineReason
+from specktrack.frames import Viewport
+from specktrack.schema import Clip, VideoRef
+from specktrack.video import VideoInfo
+from specktrack.video.process import DecoderProcess
+
+STALLED_S = 30.0
+"""A decoder that gives nothing for so long is stopped, after twice that at the latest."""
+
+log = telemetry.get_logger()
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """All frames of a video."""
+
+    pixels: np.ndarray
+    """uint8 [N, H, W, 3], a memory map."""
+    missing: np.ndarray
+    """bool [N]: frames that could not be decoded; what ``pixels`` holds there means nothing."""
+
+
+def decoded(ref: VideoRef, folder: Path, *, viewport: Viewport | None = None) -> Decoded:
+    """The video at the viewport's network size, or at its own; decoded into ``folder`` unless it is there.
+
+    Raises MediaError if it is no video.
+    """
+    size = "source" if viewport is None else "x".join(map(str, viewport.network_wh_px))
+    path = folder / f"{ref.key}-{size}.npy"
+    if not path.is_file():
+        _decode(ref, viewport, path)
+    pixels = np.load(path, mmap_mode="c")  # copy on write: torch wants writable memory, the file stays as it is
+    gaps = _gaps(path)
+    return Decoded(pixels, np.load(gaps) if gaps.is_file() else np.zeros(len(pixels), bool))
+
+
+def _gaps(path: Path) -> Path:
+    """Beside the pixels, where some are missing."""
+    return path.with_suffix(".missing.npy")
+
+
+def _decode(ref: VideoRef, viewport: Viewport | None, path: Path) -> None:
+    """In a process of its own, as videos are that anyone may have made; one that died gets a second chance."""
+    reached = [0]
+    with DecoderProcess() as decoder, _stopped_when_stuck(decoder.stop, lambda: reached[0]):
+        info = decoder.probe(ref)
+        viewport = viewport or Viewport(info.size_wh_px, info.size_wh_px)
+        width, height = viewport.network_wh_px
+        partial = path.with_suffix(f".{os.getpid()}.partial")
+        pixels = np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint8, shape=(info.frames, height, width, 3))
+        for attempt in (1, 2):
+            missing = np.ones(info.frames, bool)
+            try:
+                _read(decoder, ref, info, viewport, pixels, missing, reached)
+            except MediaError as error:
+                log.warning("video cached in part", missing=int(missing.sum()), frames=info.frames, reason=str(error))
+                if attempt == 1 and error.reason is QuarantineReason.CRASHED:
+                    continue
+            break
+    pixels.flush()
+    if missing.any():
+        with partial.with_suffix(".gaps").open("wb") as file:
+            np.save(file, missing)
+        partial.with_suffix(".gaps").replace(_gaps(path))
+    partial.replace(path)
+    log.info("video cached", video=ref.name, frames=info.frames)
+
+
+def _read(
+    decoder: DecoderProcess, ref: VideoRef, info: VideoInfo, viewport: Viewport, pixels: np.ndarray,
+    missing: np.ndarray, reached: list[int],
+) -> None:  # fmt: skip
+    """Fill ``pixels`` and take from ``missing`` what was read; MediaError where reading ends early."""
+    lost = 0
+    reader = decoder.read_clip(Clip(video=ref, start=0, stop=info.frames), info=info, viewport=viewport)
+    for batch in reader:
+        start, stop = int(batch.frame[0]), int(batch.frame[-1]) + 1
+        pixels[start:stop] = batch.pixels
+        missing[start:stop] = False
+        if reader.lost_frames > lost:  # lost frames repeat the one before
+            first = max(start, 1)
+            missing[first:stop] = (pixels[first:stop] == pixels[first - 1 : stop - 1]).all(axis=(1, 2, 3))
+            lost = reader.lost_frames
+        reached[0] += 1
+
+
+@contextmanager
+def _stopped_when_stuck(stop: Callable[[], None], progress: Callable[[], int]) -> Iterator[None]:
+    """Call ``stop`` whenever ``progress`` is the same after STALLED_S."""
+    over = threading.Event()
+
+    def watch() -> None:
+        seen = -1
+        while not over.wait(STALLED_S):
+            now = progress()
+            if now == seen:
+                stop()
+            seen = now
+
+    thread = threading.Thread(target=watch, name="decoder-watch", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()

@@ -1,0 +1,49 @@
+"""Batches prepared by threads while the network works on earlier ones."""
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from typing import TypeVar
+
+from specktrack.errors import StorageError
+
+AHEAD = 3
+"""Batches that are prepared while the network works."""
+STALLED_S = 60.0
+"""A batch takes well below a second; what takes this long waits for a disk or a network that is gone."""
+
+Prepared = TypeVar("Prepared")
+
+
+def prefetched(make: Callable[[int], Prepared], steps: range) -> Iterator[Prepared]:
+    """``make(step)`` for every step, in order; an error in it comes out here.
+
+    Raises StorageError where a batch does not come: on Ray Train the run then goes on from its last checkpoint, with
+    workers of its own, instead of waiting for ever.
+    """
+    pending = deque(_started(make, step) for step in steps[:AHEAD])
+    for place, step in enumerate(steps):
+        try:
+            yield pending.popleft().result(STALLED_S)
+        except TimeoutError:
+            raise StorageError(
+                "the next batch does not come", f"after {STALLED_S:g} s", f"step {step}",
+                "look at the disk under --cache and at the storage of the data",
+            ) from None  # fmt: skip
+        if place + AHEAD < len(steps):
+            pending.append(_started(make, steps[place + AHEAD]))
+
+
+def _started(make: Callable[[int], Prepared], step: int) -> "Future[Prepared]":
+    """A thread of its own that ends with the process: a pool's would be waited for, however long they hang."""
+    future: Future[Prepared] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(make(step))
+        except BaseException as error:  # noqa: BLE001 - it is raised where the batch is wanted
+            future.set_exception(error)
+
+    threading.Thread(target=run, name=f"batch-{step}", daemon=True).start()
+    return future

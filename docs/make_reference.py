@@ -4,9 +4,9 @@ import sys
 from pathlib import Path
 
 from specktrack.errors import QuarantineReason
-from specktrack.options import VERBS, flag_of, load, options_of
+from specktrack.options import VERBS, flag_of, load, sections_of
 from specktrack.schema import ROWS
-from specktrack.usage import default_of
+from specktrack.usage import default_of, title_of
 from specktrack.verbs import ModelsListConfig, models_list
 
 FOLDER = Path(__file__).parent / "reference"
@@ -37,14 +37,16 @@ def cli_page() -> str:
         "Reasons for quarantine: " + ", ".join(f"`{reason.value}`" for reason in QuarantineReason) + ".",
     ]
     for name, verb in VERBS.items():
-        rows = []
-        for key, field in options_of(load(verb.config)):
-            given = key in verb.positional
-            flag = key.upper() if given else flag_of(key)
-            default = "required" if field.is_required() else default_of(field)
-            rows.append(f"`{flag}`|{cell(default)}|{cell(field.description or '')}")
         words = " ".join(key.upper() for key in verb.positional)
-        parts += [f"## specktrack {name} {words}".rstrip(), verb.summary, table("setting|default|meaning", rows)]
+        parts += [f"## specktrack {name} {words}".rstrip(), verb.summary]
+        for kinds, fields in sections_of(load(verb.config)):
+            rows = []
+            for key, field in fields.items():
+                flag = key.upper() if key in verb.positional else flag_of(key)
+                default = "required" if field.is_required() else default_of(field)
+                rows.append(f"`{flag}`|{cell(default)}|{cell(field.description or '')}")
+            heading = f"{title_of(kinds).capitalize()}:" if kinds else ""
+            parts += [heading, table("setting|default|meaning", rows)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 

@@ -66,6 +66,13 @@ def test_torch_is_loaded_only_where_networks_are() -> None:
     assert python(code).strip() == "[]"
 
 
+def test_no_help_loads_torch_or_ray() -> None:
+    code = (
+        "from specktrack.cli import main; main(['train', '--help']); print(sorted({'torch', 'ray'} & set(sys.modules)))"
+    )
+    assert python(code).splitlines()[-1] == "[]"
+
+
 def test_the_public_names_are_these() -> None:
     names = ["__version__", "annotate", "load_model", "open_session", "read_annotations", "scan_annotations"]
     assert specktrack.__all__ == names

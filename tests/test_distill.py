@@ -6,7 +6,6 @@ from specktrack.models import build, network_config
 from specktrack.models.checkpoint import Model, ModelCard
 from specktrack.models.tracknet_entries import TrackNetV2Config
 from specktrack.models.windowed_entries import SpeckNetConfig
-from specktrack.training.config import DistillConfig
 from specktrack.training.distill import (
     Distillation,
     feature_distance,
@@ -17,6 +16,7 @@ from specktrack.training.distill import (
     window_starts,
 )
 from specktrack.training.learner import Learner
+from specktrack.training.windowed_config import DistillConfig
 
 CPU = torch.device("cpu")
 TINY = SpeckNetConfig(widths=(8, 8, 16, 16), frames_in=4)

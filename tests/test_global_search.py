@@ -26,7 +26,7 @@ from specktrack.schema import Box, Prompt
 from specktrack.tracking import make_tracker, open_session
 from specktrack.tracking.global_search import Redetector, Searcher, TrajectoryPrior
 from specktrack.tracking.redetecting import RedetectingTracker
-from specktrack.training.search import train_search
+from specktrack.training import train
 from specktrack.training.search_config import SearchSamplingConfig, SearchTrainConfig
 from specktrack.training.search_samples import SearchBatches, SearchSampler
 from specktrack.training.sprites import cut_sprite, draw_sprite, place, recoloured
@@ -275,7 +275,7 @@ def run_of(folder: Path, **rest: object) -> SearchTrainConfig:
 
 
 def test_training_in_this_process_leaves_a_model_that_follows(tmp_path: Path) -> None:
-    report = train_search(run_of(tmp_path, workers=0))
+    report = train(run_of(tmp_path, workers=0))
     assert report.steps == 3
     model = load_model(tmp_path / "run/model.safetensors")
     assert (model.card.name, model.config.family) == ("found", "search")

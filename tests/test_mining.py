@@ -13,10 +13,11 @@ from specktrack.models.heatmap_network import HeatmapNetwork
 from specktrack.sampling import LabelledVideo, SamplingConfig, WindowSampler, motion_cells
 from specktrack.schema import VideoRef
 from specktrack.training.batches import Batches
-from specktrack.training.config import MiningConfig, TrainConfig
+from specktrack.training.config import TrainConfig
 from specktrack.training.frame_cache import CachedVideo
 from specktrack.training.learner import Learner
 from specktrack.training.mining import hard_frames, with_hard_frames
+from specktrack.training.windowed_config import MiningConfig
 
 FRAMES, SIZE = 12, (64, 48)
 CONFIG = network_config({"name": "wasb", "frames_in": 1, "input_wh": SIZE, "widths": [4, 4, 4, 4]})

@@ -16,7 +16,7 @@ from typing import Any, get_args
 import pytest
 
 from specktrack.errors import ConfigError
-from specktrack.options import VERBS, load, options_of, types_in
+from specktrack.options import VERBS, load, options_of, parse, types_in
 from specktrack.submit import PLACES, SubmitConfig, submit
 
 ROOT = Path(__file__).parents[1]
@@ -110,6 +110,14 @@ def test_a_job_ends_as_its_verb_ended(dashboard: str, tmp_path: Path) -> None:
 def test_a_mistake_is_found_before_anything_is_sent(command: tuple[str, ...], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         submit(SubmitConfig(command=command, address="http://127.0.0.1:1"))
+
+
+@pytest.mark.parametrize("recipe", ["fast", "inpaintnet", "mkdnet", "global-search"])
+def test_training_of_every_family_is_sent_whole(monkeypatch: pytest.MonkeyPatch, recipe: str) -> None:
+    given = ["--recipe", recipe, "--data", "/d", "--output", "/o", "steps=7"]
+    there, _ = parse("train", sent_words(monkeypatch, "train", *given))
+    here, _ = parse("train", given)
+    assert there == here and there.model_dump()["steps"] == 7
 
 
 def test_no_cluster_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,13 +15,7 @@ from specktrack.models.dimp import Pairs, Proposals
 from specktrack.training.box_tracks import load_tracks
 from specktrack.training.mkdnet import Discriminator, degrade, distillation, teach
 from specktrack.training.pairs import BoxTrack, PairBatches, PairSampler, cut_sample
-from specktrack.training.template_config import (
-    TEMPLATE_RECIPES,
-    MkdNetConfig,
-    PairConfig,
-    TemplateTrainConfig,
-    template_recipe_path,
-)
+from specktrack.training.template_config import MkdNetConfig, PairConfig, TemplateTrainConfig
 from specktrack.training.template_loop import Lesson
 from specktrack.training.template_state import TemplateState
 
@@ -220,16 +214,10 @@ def test_a_restored_state_goes_on_exactly(tmp_path, distill):
 def test_learning_rates_go_by_the_longest_name_and_others_stay_as_they_are(tmp_path):
     state, learn = lesson(tmp_path, learning_rates={"bb_regressor": 1e-3, "bb_regressor.conv3": 1e-4})
     before = {name: tensor.clone() for name, tensor in state.network.named_parameters()}
-    assert sorted(group["peak"] for group in state.optimizer.param_groups) == [1e-4, 1e-3]
+    assert sorted(group["lr"] for group in state.optimizer.param_groups) == [1e-4, 1e-3]
     learn(pairs(), 0)
     moved = {name for name, tensor in state.network.named_parameters() if not torch.equal(tensor, before[name])}
     assert moved and all(name.startswith("bb_regressor") for name in moved)
-
-
-@pytest.mark.parametrize("name", sorted(path.stem for path in TEMPLATE_RECIPES.glob("*.yaml")))
-def test_shipped_recipes_are_valid(name):
-    path = template_recipe_path(name)
-    assert TemplateTrainConfig.parse({"data": ["d"], "output": "o"}, yaml_file=path, environment={}).steps > 100
 
 
 @pytest.mark.parametrize(("options", "message"), [

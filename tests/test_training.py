@@ -6,7 +6,6 @@ import ray
 import torch
 
 from specktrack import models
-from specktrack.config import read_yaml
 from specktrack.datasets.synthetic import SynthConfig, write_archive
 from specktrack.errors import CheckpointError, ConfigError
 from specktrack.models import build, network_config
@@ -17,9 +16,10 @@ from specktrack.training.batches import Batches
 from specktrack.training.config import RECIPES, TrainConfig, recipe_path
 from specktrack.training.frame_cache import load_videos
 from specktrack.training.learner import Learner, learn
-from specktrack.training.loop import sampler_of, start_from
-from specktrack.training.optimiser import learning_rate
+from specktrack.training.start import start_from
 from specktrack.training.state import TrainState
+from specktrack.training.windowed_config import WindowedTrainConfig
+from specktrack.training.windowed_loop import sampler_of
 
 CPU = torch.device("cpu")
 TINY = {"name": "specknet", "frames_in": 4, "widths": [8, 8, 16, 16]}
@@ -112,8 +112,15 @@ def test_the_learning_rate_warms_up_and_falls():
     assert rates[0] == pytest.approx(0.5e-3) and max(rates) == rates[2] == 1e-3 and rates[-1] < 0.1e-3
 
 
-RECIPE_NAMES = sorted(path.stem for path in RECIPES.glob("*.yaml") if not path.stem.startswith("inpaintnet"))
-"""Recipes of heatmap networks; test_trajectories.py has those of InpaintNet."""
+RECIPE_NAMES = sorted(path.stem for path in RECIPES.glob("*.yaml"))
+
+
+def recipe(name, **options):
+    options = {"data": ["d"], "output": "o", **options}
+    return TrainConfig.parse(options, yaml_file=recipe_path(name), environment={})
+
+
+WINDOWED = [name for name in RECIPE_NAMES if recipe(name).network.family == "windowed"]
 
 
 @pytest.fixture(scope="module")
@@ -123,13 +130,12 @@ def rendered(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("name", RECIPE_NAMES)
-def test_every_recipe_names_a_network_and_runs_two_steps(name, rendered):
+@pytest.mark.parametrize("name", WINDOWED)
+def test_every_recipe_of_a_windowed_network_runs_two_steps(name, rendered):
     network = {} if name != "fast" else {"network": "tracknet-v2"}
-    options = {"data": [str(rendered)], "output": "o", "sampling.crop_wh": [64, 48], "batch_size": 2, **network}
-    recipe = TrainConfig.parse(options, yaml_file=recipe_path(name), environment={})
-    assert recipe.network.name in models.ZOO and recipe.steps > 2
-    losses = learned(recipe, rendered, steps=2)
+    run = recipe(name, data=[str(rendered)], batch_size=2, **{"sampling.crop_wh": [64, 48]}, **network)
+    assert run.network.name in models.ZOO and run.steps > 2
+    losses = learned(run, rendered, steps=2)
     assert len(losses) == 2 and np.isfinite(losses).all() and losses[0] > 0
 
 
@@ -174,8 +180,25 @@ def learned(recipe, folder, *, steps, workers=1):
 
 
 def test_every_network_of_the_zoo_has_its_recipe():
-    windowed = {name for name, entry in models.ZOO.items() if entry.family == "windowed"}
-    assert windowed <= {read_yaml(recipe_path(name)).get("network", {}).get("name") for name in RECIPE_NAMES}
+    trained = {name for name, entry in models.ZOO.items() if entry.family in ("windowed", "repair", "search")}
+    assert trained | {"super-dimp", "mkdnet"} <= {recipe(name).network.name for name in RECIPE_NAMES}
+
+
+@pytest.mark.parametrize("name", RECIPE_NAMES)
+def test_the_family_of_a_recipes_network_decides_what_validates_it(name):
+    family = recipe(name).network.family
+    assert type(recipe(name)) is TrainConfig.kinds()[family]
+    with pytest.raises(
+        ConfigError, match=rf"unknown key 'stepz'; did you mean 'steps'.*\(configuration of 'train' for {family}"
+    ):
+        recipe(name, stepz=1)
+
+
+def test_settings_of_another_family_are_refused():
+    with pytest.raises(ConfigError, match=r"unknown key 'hiding'; .*\(configuration of 'train' for template"):
+        recipe("super-dimp", **{"hiding.frames": 0.2})
+    with pytest.raises(ConfigError, match=r"for windowed networks\); see 'specktrack train --help'"):
+        WindowedTrainConfig.parse({"data": ["d"], "output": "o", "network": "super-dimp"}, environment={})
 
 
 def test_epochs_are_counted_in_windows():
@@ -191,7 +214,7 @@ def test_epochs_are_counted_in_windows():
 def test_schedules(options, rates):
     run = config(steps=30, warmup_steps=0, learning_rate=2.0, **options)
     for step, wanted in zip((0, 9, 15, 25), rates, strict=True):
-        assert wanted is None or learning_rate(run, step) == pytest.approx(2.0 * wanted)
+        assert wanted is None or run.learning_rate * run.factor(step) == pytest.approx(2.0 * wanted)
 
 
 @pytest.mark.parametrize(("name", "kind"), [
@@ -290,4 +313,4 @@ def test_impossible_settings_are_refused(options, message):
 
 def test_the_resolved_configuration_survives_json():
     whole = config(seed=3)
-    assert TrainConfig.model_validate(json.loads(whole.model_dump_json())) == whole
+    assert TrainConfig.read(json.loads(whole.model_dump_json())) == whole

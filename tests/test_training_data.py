@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from specktrack import augment
+from specktrack.augment import AugmentConfig, pictures
 from specktrack.frames import Trajectory, Viewport
 from specktrack.sampling import LabelledVideo, SamplingConfig, WindowSampler, motion_cells
 from specktrack.schema import VideoRef
@@ -128,7 +128,7 @@ def test_crops_lie_where_they_are_asked_to(on_object, on_motion, nearer):
 
 
 def blend(frames, xy, how, seed=1):
-    return augment.mix(frames, xy, augment.AugmentConfig(mix=how), seed)
+    return pictures.mix(frames, xy, AugmentConfig(mix=how), seed)
 
 
 def test_sample_mixup_blends_windows_and_their_background_alike():

@@ -14,7 +14,8 @@ from specktrack.models.checkpoint import load_model
 from specktrack.schema import VideoRef, Visibility
 from specktrack.storage import open_store
 from specktrack.training import train
-from specktrack.training.config import HidingConfig, TrainConfig, recipe_path
+from specktrack.training.config import TrainConfig, recipe_path
+from specktrack.training.repair_config import HidingConfig
 from specktrack.training.trajectories import TrajectoryWindows, load_tracks
 
 T = 16

@@ -34,6 +34,8 @@ class VerbConfig(Config):
     """Configuration of one command-line verb; its fields are the verb's options."""
 
     verb: ClassVar[str]
+    scope: ClassVar[str] = ""
+    """What an error says after the verb's name, where several classes share the verb."""
 
     @classmethod
     def parse(
@@ -56,12 +58,23 @@ class VerbConfig(Config):
                 _set(merged, name.removeprefix(prefix).lower().replace("__", "."), text)
         for key, given in (options or {}).items():
             _set(merged, key, given)
+        kind = cls.kind_of(merged)
         try:
-            return cls.model_validate(merged)
+            return kind.model_validate(merged)
         except ValidationError as error:
             name = cls.verb.replace("_", " ")
-            place, remedy = f"configuration of '{name}'", f"see 'specktrack {name} --help'"
-            raise ConfigError(explain(error, cls), place=place, remedy=remedy) from None
+            place, remedy = f"configuration of '{name}'{kind.scope}", f"see 'specktrack {name} --help'"
+            raise ConfigError(explain(error, kind), place=place, remedy=remedy) from None
+
+    @classmethod
+    def kind_of(cls, settings: Mapping[str, Any]) -> type[Self]:
+        """The class that validates ``settings``: this one, or one of ``kinds``."""
+        return cls
+
+    @classmethod
+    def kinds(cls) -> Mapping[str, type[Self]]:
+        """The classes that share the verb, by the word for what each is about; none where this is the only one."""
+        return {}
 
     @classmethod
     def settings_in(cls, content: dict[str, Any], place: str) -> dict[str, Any]:

@@ -5,6 +5,7 @@ import difflib
 import importlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 from types import UnionType
@@ -46,21 +47,10 @@ VERBS: Mapping[str, Verb] = {
         ("sources",),
     ),
     "train": Verb(
-        "Train a network on a labelled dataset.",
+        "Train a network on a labelled dataset, by a recipe.",
         "specktrack.training:TrainConfig",
         "specktrack.training:train",
         recipes="specktrack.training:recipe_path",
-    ),
-    "train-template": Verb(
-        "Train a template tracker, which follows what a box shows.",
-        "specktrack.training.template_config:TemplateTrainConfig",
-        "specktrack.training.template_loop:train_template",
-        recipes="specktrack.training.template_config:template_recipe_path",
-    ),
-    "train-search": Verb(
-        "Train a search network, which finds a template's target in whole frames.",
-        "specktrack.training.search_config:SearchTrainConfig",
-        "specktrack.training.search:train_search",
     ),
     "evaluate": Verb(
         "Compare a model, or rows that exist, with labels.",
@@ -219,15 +209,52 @@ def parse(verb_name: str, arguments: Sequence[str]) -> tuple[VerbConfig, argpars
     return config_class.parse(options, yaml_file=_yaml_file(given, verb)), given
 
 
-def options_of(config_class: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
-    """(dotted key, field) of every leaf of a configuration class, in order."""
+def options_of(config_class: type[VerbConfig]) -> Iterator[tuple[str, FieldInfo]]:
+    """(dotted key, field) of every leaf of a configuration class, in order; of all its kinds, where it has some."""
+    for _, fields in sections_of(config_class):
+        yield from fields.items()
+
+
+def sections_of(config_class: type[VerbConfig]) -> list[tuple[tuple[str, ...], dict[str, FieldInfo]]]:
+    """The options of each set of kinds that share them; first those of all, under no name.
+
+    A default of its own makes no option of its own: the first kind's is shown.
+    """
+    kinds = config_class.kinds()
+    if not kinds:
+        return [((), dict(_leaves(config_class)))]
+    found: dict[str, FieldInfo] = {}
+    holders: dict[str, list[str]] = {}
+    for kind, of_kind in kinds.items():
+        for key, field in _leaves(of_kind):
+            found.setdefault(key, field)
+            holders.setdefault(key, []).append(kind)
+    sections: dict[tuple[str, ...], dict[str, FieldInfo]] = {(): {}}
+    for key, field in found.items():
+        held = () if len(holders[key]) == len(kinds) else tuple(holders[key])
+        sections.setdefault(held, {})[key] = field
+    return sorted(sections.items(), key=lambda section: -len(section[0] or kinds))
+
+
+def _leaves(config_class: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
     for name, field in config_class.model_fields.items():
-        nested = [t for t in types_in(field.annotation) if isinstance(t, type) and issubclass(t, BaseModel)]
+        members = types_in(field.annotation)
+        nested = [t for t in members if isinstance(t, type) and issubclass(t, BaseModel)]
         chosen_by_name = any(type(item) is SerializeAsAny for item in field.metadata)
         if len(nested) == 1 and not chosen_by_name:
-            yield from options_of(nested[0], f"{prefix}{name}.")
+            for key, leaf in _leaves(nested[0], f"{prefix}{name}."):
+                yield key, _optional(leaf) if type(None) in members else leaf
         else:
             yield prefix + name, field
+
+
+def _optional(field: FieldInfo) -> FieldInfo:
+    """A field below one that may be left out: wanted only where something else of it is given."""
+    if not field.is_required():
+        return field
+    optional = copy(field)
+    optional.default = None
+    return optional
 
 
 def load(path: str) -> Any:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from specktrack.options import VERBS, flag_of, is_list, literals, load, off_flag_of, options_of, types_in, wants_two
+from specktrack.options import VERBS, flag_of, is_list, literals, load, off_flag_of, sections_of, types_in, wants_two
 
 _SHARED = {
     "--config FILE": "YAML file with any of these settings; options win over it",
@@ -46,19 +46,29 @@ def group_usage(names: list[str]) -> str:
 def usage(verb_name: str) -> str:
     """One verb: its words, its options (the required ones first) and those that all verbs share."""
     verb = VERBS[verb_name]
-    fields = dict(options_of(load(verb.config)))
+    sections = sections_of(load(verb.config))
+    fields = {key: field for _, section in sections for key, field in section.items()}
     words = {word_of(key, fields[key]): meaning_of(fields[key]) for key in verb.positional}
-    options = sorted((key for key in fields if key not in verb.positional), key=lambda k: not fields[k].is_required())
-    needed = [_spelled(key, fields[key]) for key in options if fields[key].is_required()]
+    options = {
+        title_of(kinds): {_spelled(key, field): field for key, field in section.items() if key not in verb.positional}
+        for kinds, section in sections
+    }
+    needed = [name for named in options.values() for name, field in named.items() if field.is_required()]
     rest = ["[options]", *words] if verb.takes_the_rest else [*words, *needed, "[options] [key=value ...]"]
     parts = [
         " ".join(["usage: specktrack", verb_name, *rest]),
         verb.summary,
         _columns(words),
-        _titled("options:", {_spelled(key, fields[key]): meaning_of(fields[key]) for key in options}),
+        *(_titled(f"{title}:", _meanings(named)) for title, named in options.items()),
         _titled("for every verb:", {k: text for k, text in _SHARED.items() if verb.recipes or "recipe" not in k}),
     ]
     return "\n\n".join(filter(None, parts))
+
+
+def title_of(kinds: tuple[str, ...]) -> str:
+    """The heading of the options that some kinds share; none are named where all do."""
+    named = " and ".join(filter(None, [", ".join(kinds[:-1]), *kinds[-1:]]))
+    return f"options for {named} networks" if named else "options"
 
 
 def word_of(key: str, field: FieldInfo) -> str:
@@ -98,6 +108,11 @@ def _spelled(key: str, field: FieldInfo) -> str:
         return f"{flag_of(key)} {{{','.join(choices)}}}"
     number = {int, float} & set(types_in(field.annotation))
     return f"{flag_of(key)} {'N' if number else key.rpartition('.')[2].upper()}"
+
+
+def _meanings(named: Mapping[str, FieldInfo]) -> dict[str, str]:
+    """What each option means, the required ones first."""
+    return {name: meaning_of(named[name]) for name in sorted(named, key=lambda name: not named[name].is_required())}
 
 
 def _titled(title: str, rows: Mapping[str, str]) -> str:

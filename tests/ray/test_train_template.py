@@ -9,8 +9,7 @@ from tests.test_template_tracking import tiny
 from specktrack.datasets.patches import PatchesConfig, write_patches
 from specktrack.errors import CheckpointError, ConfigError
 from specktrack.models.checkpoint import load_model
-from specktrack.training.template_config import TemplateTrainConfig
-from specktrack.training.template_loop import train_template
+from specktrack.training import TrainConfig, train
 
 pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.usefixtures("ray_local")]
 
@@ -28,15 +27,15 @@ def config(sequences, output, **options):
         "network": tiny().config.model_dump(), "steps": 3, "batch_size": 4, "workers": 2, "log_every": 1,
         "checkpoint_every": 2, "pairs": {"templates": 2, "searches": 2}, **options,
     }  # fmt: skip
-    return TemplateTrainConfig.parse(settings, environment={})
+    return TrainConfig.parse(settings, environment={})
 
 
 def test_two_workers_train_a_student_of_the_teacher_they_trained(sequences, tmp_path):
-    report = train_template(config(sequences, tmp_path / "teacher"))
+    report = train(config(sequences, tmp_path / "teacher"))
     teacher = load_model(tmp_path / "teacher")
     assert report.steps == 3 and teacher.config == tiny().config and teacher.card.recipe["steps"] == 3
     distill = {"teacher": str(tmp_path / "teacher"), "tiny_px": 7}
-    train_template(config(sequences, tmp_path / "student", distill=distill, init=str(tmp_path / "teacher")))
+    train(config(sequences, tmp_path / "student", distill=distill, init=str(tmp_path / "teacher")))
     lines = [json.loads(line) for line in (Path(tmp_path) / "student/metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [1, 2, 3]
     assert set(lines[0]) >= {
@@ -50,6 +49,6 @@ def test_two_workers_train_a_student_of_the_teacher_they_trained(sequences, tmp_
         "discriminator",
     }
     with pytest.raises(ConfigError, match="the output holds a run of another configuration"):
-        train_template(config(sequences, tmp_path / "teacher", seed=4))
+        train(config(sequences, tmp_path / "teacher", seed=4))
     with pytest.raises(CheckpointError, match="it is in the zoo, but has no shipped weights"):
-        train_template(config(sequences, tmp_path / "other", distill={"teacher": "super-dimp"}))
+        train(config(sequences, tmp_path / "other", distill={"teacher": "super-dimp"}))

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from specktrack.config import explain
 from specktrack.errors import ConfigError
-from specktrack.models.entry import NetworkConfig
+from specktrack.models.entry import Family, NetworkConfig
 from specktrack.models.repair_entries import InpaintNetConfig
 from specktrack.models.search_entries import GlobalSearchConfig
 from specktrack.models.template_entries import TEMPLATE_ENTRIES, TEMPLATE_VARIANTS
@@ -93,6 +93,15 @@ def network_config(values: dict[str, object] | str) -> NetworkConfig:
         return entry.model_validate(mapping)
     except ValidationError as error:
         raise ConfigError(explain(error, entry), place="network") from None
+
+
+def family_of(network: object) -> Family | None:
+    """The family of what ``network_config`` takes, or of its result; None if it is unknown."""
+    if isinstance(network, NetworkConfig):
+        return network.family
+    mapping = VARIANTS.get(network, {"name": network}) if isinstance(network, str) else network
+    entry = ZOO.get(str(mapping.get("name"))) if isinstance(mapping, dict) else None
+    return entry.family if entry else None
 
 
 def build(config: NetworkConfig) -> "Network":

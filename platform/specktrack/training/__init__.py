@@ -1,4 +1,4 @@
-"""Training on Ray Train: one configuration class, one function."""
+"""Training on Ray Train: one verb, one function; a class of settings for each family of networks."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any

@@ -1,150 +1,182 @@
-"""What a training run is told, and what it reports."""
+"""What every training run is told, whatever the family of its network, and what it reports.
 
+One verb, ``train``: the family of the recipe's network decides which class validates the other settings.
+"""
+
+import math
+from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, SerializeAsAny, model_validator
+from pydantic import Field, SerializeAsAny, field_validator, model_validator
 
-from specktrack.augment import AugmentConfig
-from specktrack.config import Config
+from specktrack.config import Config, VerbConfig
 from specktrack.errors import ConfigError
-from specktrack.models.repair_entries import InpaintNetConfig
-from specktrack.models.windowed_entries import SpeckNetConfig, WindowedConfig
-from specktrack.sampling import SamplingConfig
-from specktrack.training.run_config import RunConfig
+from specktrack.models import DEFAULT_MODEL, family_of, network_config
+from specktrack.models.entry import Family, NetworkConfig
 
 RECIPES = Path(__file__).parent / "recipes"
 
-
-class DistillConfig(Config):
-    """What is learned from a teacher beside the labels, and how much each term weighs."""
-
-    teacher: str = Field(min_length=1)
-    """Model that teaches: a name or a path. It stays as it is."""
-    heatmap: float = Field(default=1.0, ge=0)
-    """Weight of the teacher's heatmap as a second label."""
-    position: float = Field(default=0.0, ge=0)
-    """Weight of the distance to the teacher's position, network px."""
-    feature: float = Field(default=0.0, ge=0)
-    """Weight of the distance between features; needs ``stages``."""
-    stages: tuple[tuple[str, str], ...] = ()
-    """Pairs of modules, the student's and the teacher's, whose outputs are compared."""
-
-    @model_validator(mode="after")
-    def _terms(self) -> Self:
-        if bool(self.feature) != bool(self.stages):
-            raise ValueError("feature and stages go together")
-        if not (self.heatmap or self.position or self.feature):
-            raise ValueError("all terms weigh 0: give heatmap, position or feature a weight")
-        return self
+_KINDS: Mapping[Family, str] = {
+    "windowed": "specktrack.training.windowed_config:WindowedTrainConfig",
+    "repair": "specktrack.training.repair_config:RepairTrainConfig",
+    "template": "specktrack.training.template_config:TemplateTrainConfig",
+    "search": "specktrack.training.search_config:SearchTrainConfig",
+}
 
 
-class MiningConfig(Config):
-    """Which frames are hard, and how their labels are softened (WASB's mining of hard samples)."""
-
-    model: str = Field(min_length=1)
-    """Model that finds them: frames in which it sees the object more than 4 source px from its label. WASB looks once,
-    after epoch 20 of 30: the model of a first run, with which this run also starts (``init``)."""
-    smallest: float = Field(default=0.7, gt=0.5, lt=1)
-    """Value of a label at its radius, c_min: 0.7 in the paper, 0.6 in the public configuration."""
-
-
-class HidingConfig(Config):
-    """What is hidden of a trajectory from a network that learns to repair it."""
-
-    frames: float = Field(default=0.3, ge=0, le=1)
-    """Share of the frames hidden one by one; TrackNetV3 found 0.3 the best of 0.2, 0.3 and 0.4."""
-    runs: float = Field(default=0.0, ge=0, le=1)
-    """Share of windows in which one run of frames is hidden instead: gaps as detectors leave them."""
-    mirror: float = Field(default=0.0, ge=0, le=1)
-    """Share of windows mirrored, and of windows reversed in time."""
-
-
-class TrainConfig(RunConfig):
-    """Everything that decides the trained weights, and where they go."""
+class TrainConfig(VerbConfig):
+    """A training run: its data, weights and checkpoints, on what it runs, and how steps become smaller."""
 
     verb: ClassVar[str] = "train"
+    loop: ClassVar[str]
+    """``module:function`` that trains as one worker; takes the configuration."""
 
-    validation: tuple[str, ...] = ()
-    """Datasets to measure on while training; never trained on."""
-    hold_out_every: int = Field(default=0, ge=0)
-    """Each n-th training video is kept for validation instead; 0 keeps none."""
-    network: SerializeAsAny[WindowedConfig | InpaintNetConfig] = SpeckNetConfig()
+    data: tuple[str, ...] = Field(min_length=1)
+    """Datasets to train on; template and search networks learn from labels with boxes."""
+    output: str
+    """Folder or s3:// prefix for the model, checkpoints and logs; an unfinished run in it is resumed."""
+    network: SerializeAsAny[NetworkConfig]
     """Network of the zoo: its name, or a mapping of name and fields."""
-    distill: DistillConfig | None = None
-    """A teacher to learn from beside the labels."""
-    mining: MiningConfig | None = None
-    """Softer labels for frames that a model of an earlier run gets wrong."""
+    init: str = ""
+    """Model whose weights to start from: a name or a path."""
+    seed: int = 0
+    """Decides initial weights, order, crops and everything else that is drawn."""
 
     steps: int = Field(default=3000, ge=1)
     """Optimiser steps of the whole run."""
-    epochs: float = Field(default=0, ge=0)
-    """Passes over all windows; where given, ``steps`` follows from it."""
     batch_size: int = Field(default=8, ge=1)
     """Samples per step over all workers."""
-    shards: int = Field(default=0, ge=0)
-    """Equal parts of a batch, each with its own batch statistics; one per worker if 0. With the same number a run goes
-    on alike on another number of workers."""
-    optimiser: Literal["adamw", "adam", "adadelta"] = "adamw"
-    """Adadelta and Adam without decoupled weight decay are what the older papers used."""
-    learning_rate: float = Field(default=1e-3, gt=0)
-    """Peak of the schedule, after a linear warm-up."""
     schedule: Literal["cosine", "steps", "constant"] = "cosine"
-    """Half a cosine down to 1 %, a tenth at each milestone, or no change."""
+    """Half a cosine down to 1 %, a fall at each milestone, or no change."""
     milestones: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = ()
-    """Shares of the run after which the learning rate falls to a tenth; for ``schedule=steps``."""
+    """Shares of the run after which the learning rate falls; for ``schedule=steps``."""
+    fall: float = Field(default=0.1, gt=0, lt=1)
+    """What a milestone leaves of the learning rate."""
     warmup_steps: int = Field(default=100, ge=0)
-    """Steps until the peak."""
+    """Steps of a linear rise to the peak."""
     weight_decay: float = Field(default=0.01, ge=0)
-    """On convolution weights only."""
+    """On weights of more than one dimension only."""
     clip_norm: float = Field(default=5.0, ge=0)
     """Longest gradient, by its Euclidean norm; 0 leaves gradients as they are."""
     average: float = Field(default=0.999, ge=0, lt=1)
     """Decay of the moving average of the weights; the average is what is saved and measured."""
-    sampling: SamplingConfig = SamplingConfig()
-    """Where crops are taken and how they vary."""
-    augment: AugmentConfig = AugmentConfig()
-    """How strongly light, colour and noise vary, and what is mixed."""
-    hiding: HidingConfig = HidingConfig()
-    """What networks that repair trajectories are to find again."""
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Arithmetic of the forward pass; ``auto`` takes bf16 where it pays. fp32 gives the same losses after a restart on
-    another number of workers."""
-    compile: bool = False
-    """Compile the network; off by default because it is slower on CPUs (docs/log.md)."""
 
-    validate_every: int = Field(default=500, ge=1)
-    """Steps between measurements on the validation videos."""
+    workers: int = Field(default=1, ge=0)
+    """Ray Train workers: gloo on CPUs, nccl on GPUs. 0 trains in this process, without a cluster or checkpoints."""
+    gpu: bool | None = None
+    """One GPU per worker; the default uses GPUs where the cluster has them."""
+    address: str = "auto"
+    """Ray cluster: auto, local or an address."""
+    cache: str = "~/.cache/specktrack/frames"
+    """Folder on each node for decoded training video."""
+    log_every: int = Field(default=20, ge=1)
+    """Steps between lines of metrics."""
+    checkpoint_every: int = Field(default=250, ge=1)
+    """Steps between checkpoints; at most that many are repeated after a crash."""
+    max_failures: int = Field(default=3, ge=0)
+    """Lost workers that a run goes on after; more where machines are taken away at any time."""
+
+    name: str = ""
+    """Name of the resulting weights; the network's by default."""
+    description: str = ""
+    """One sentence for the model card."""
+    licence: str = ""
+    """Licence of the weights, for the model card."""
 
     @property
-    def parts(self) -> int:
-        """Parts of a batch, see ``shards``."""
-        return self.shards or self.workers or 1
+    def datasets(self) -> tuple[str, ...]:
+        """All that are read."""
+        return self.data
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Names and paths of all models whose weights are read."""
+        return (self.init,) if self.init else ()
+
+    @property
+    def decisive(self) -> dict[str, Any]:
+        """What decides the weights beside the fields that always do."""
+        return {}
+
+    def factor(self, step: int) -> float:
+        """Share of the peak learning rate at a step: linear warm-up, then the schedule."""
+        if step < self.warmup_steps:
+            return (step + 1) / self.warmup_steps
+        if self.schedule == "steps":
+            return float(self.fall ** sum(step >= round(share * self.steps) for share in self.milestones))
+        if self.schedule == "constant":
+            return 1.0
+        progress = (step - self.warmup_steps) / max(1, self.steps - self.warmup_steps)
+        return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * progress))
+
+    @classmethod
+    def kinds(cls) -> Mapping[str, type[Self]]:
+        """The class of every family; a family's own class has no others."""
+        return {family: _load(place) for family, place in _KINDS.items()} if cls is TrainConfig else {}
+
+    @classmethod
+    def kind_of(cls, settings: Mapping[str, Any]) -> type[Self]:
+        """The class of the network's family; that of windowed networks, which then names the zoo, if it is unknown."""
+        if cls is not TrainConfig:
+            return cls
+        return _load(_KINDS[family_of(settings.get("network", DEFAULT_MODEL)) or "windowed"])
+
+    @classmethod
+    def read(cls, values: Mapping[str, Any]) -> Self:
+        """The configuration whose JSON this is."""
+        return cls.kind_of(values).model_validate(values)
+
+    @field_validator("network", mode="before")
+    @classmethod
+    def _from_zoo(cls, value: Any) -> Any:
+        """A name or a mapping as the configuration of a network."""
+        if isinstance(value, (str, dict)):
+            try:
+                return network_config(value)
+            except ConfigError as error:
+                raise ValueError(str(error)) from None
+        return value
+
+    @model_validator(mode="after")
+    def _divisible(self) -> Self:
+        if self.batch_size % (self.workers or 1):
+            raise ValueError(f"batch_size {self.batch_size} must be a multiple of workers {self.workers}")
+        if (self.schedule == "steps") != bool(self.milestones):
+            raise ValueError("schedule=steps and milestones go together")
+        return self
+
+
+class OneRateConfig(TrainConfig):
+    """All weights learn at one rate."""
+
+    optimiser: Literal["adamw", "adam", "adadelta"] = "adamw"
+    """Adadelta and Adam without decoupled weight decay are what the older papers used."""
+    learning_rate: float = Field(default=1e-3, gt=0)
+    """Peak of the schedule."""
+
+
+class MeasuredConfig(OneRateConfig):
+    """A run over the windows of its data, measured now and then."""
+
+    validation: tuple[str, ...] = ()
+    """Datasets to measure on while training; never trained on."""
+    validate_every: int = Field(default=500, ge=1)
+    """Steps between measurements on the validation videos."""
+    epochs: float = Field(default=0, ge=0)
+    """Passes over all windows; where given, ``steps`` follows from it."""
+
+    @property
+    def datasets(self) -> tuple[str, ...]:
+        """All that are read."""
+        return (*self.data, *self.validation)
 
     def with_steps(self, *, windows: int) -> Self:
         """With the ``steps`` that ``epochs`` over so many windows are."""
         if not self.epochs:
             return self
         return self.model_copy(update={"steps": max(1, round(self.epochs * windows / self.batch_size))})
-
-    @model_validator(mode="after")
-    def _divisible(self) -> Self:
-        workers = self.workers or 1
-        if self.batch_size % workers:
-            raise ValueError(f"batch_size {self.batch_size} must be a multiple of workers {self.workers}")
-        if self.parts % workers or self.batch_size % self.parts:
-            raise ValueError(f"shards {self.shards} must be a multiple of workers and divide batch_size")
-        disks = isinstance(self.network, WindowedConfig) and self.network.target.kind == "disk"
-        if self.mining and (self.augment.mix != "none" or not disks):
-            raise ValueError(
-                "mining softens disks of unmixed windows: it takes augment.mix=none and a target of kind disk"
-            )
-        if (self.schedule == "steps") != bool(self.milestones):
-            raise ValueError("schedule=steps and milestones go together")
-        crop_wh = self.sampling.crop_wh
-        if any(side % 16 for side in crop_wh) and crop_wh != self.network.input_wh:
-            raise ValueError(f"sampling.crop_wh {crop_wh} must be multiples of 16, or the network's input_wh")
-        return self
 
 
 class TrainReport(Config):
@@ -154,6 +186,8 @@ class TrainReport(Config):
     """URI of the weights with their card."""
     steps: int
     wall_s: float
+    training: dict[str, float] = {}
+    """The last step's own figures."""
     validation: dict[str, float] = {}
     exit_code: int = 0
 
@@ -165,3 +199,9 @@ def recipe_path(name: str) -> Path:
         shipped = ", ".join(sorted(file.stem for file in RECIPES.glob("*.yaml")))
         raise ConfigError("no such recipe", name, remedy=f"shipped are: {shipped}")
     return path
+
+
+def _load(place: str) -> Any:
+    """Only now: the classes of the families are made from this one."""
+    module, _, name = place.partition(":")
+    return getattr(import_module(module), name)

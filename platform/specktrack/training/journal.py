@@ -14,8 +14,6 @@ from specktrack import storage, telemetry
 from specktrack.models.checkpoint import ModelCard, save_model
 from specktrack.models.network import Network
 from specktrack.training.config import TrainConfig
-from specktrack.training.search_config import SearchTrainConfig
-from specktrack.training.template_config import TemplateTrainConfig
 
 log = telemetry.get_logger()
 
@@ -25,9 +23,7 @@ MODEL = "model.safetensors"
 class Journal:
     """Rank 0's record of a run; on other ranks it does nothing."""
 
-    def __init__(
-        self, config: TrainConfig | SearchTrainConfig | TemplateTrainConfig, *, enabled: bool, first_step: int
-    ) -> None:
+    def __init__(self, config: TrainConfig, *, enabled: bool, first_step: int) -> None:
         self._config, self._enabled, self._first_step = config, enabled, first_step
         self._started = time.monotonic()
         self._store = storage.open_store(config.output)

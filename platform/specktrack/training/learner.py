@@ -8,14 +8,14 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from specktrack import augment
 from specktrack.augment import AugmentConfig
+from specktrack.augment.pictures import Blend, mix, photometric
 from specktrack.models.heatmap_network import HeatmapNetwork
 from specktrack.models.inference import fast_dtype
 from specktrack.training.batches import Batch
-from specktrack.training.config import MiningConfig, TrainConfig
 from specktrack.training.distill import Distillation
 from specktrack.training.state import TrainState
+from specktrack.training.windowed_config import MiningConfig, WindowedTrainConfig
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 _WHOLE = torch.ones(())
@@ -38,7 +38,7 @@ class Learner(nn.Module):
         share: torch.Tensor,
         hard: torch.Tensor | None = None,
     ) -> dict[str, torch.Tensor]:
-        """``loss`` with its gradient, and detached metrics; arguments as in ``augment.Blend`` and ``Batch.hard``."""
+        """``loss`` with its gradient, and detached metrics; arguments as in ``Blend`` and ``Batch.hard``."""
         network = self.network
         size_hw = (frames_BTCHW.shape[-2], frames_BTCHW.shape[-1])
         wanted = network.wanted(xy_net, size_hw)
@@ -65,17 +65,17 @@ def _seen_by(network: HeatmapNetwork, pictures: torch.Tensor) -> torch.Tensor:
     )
 
 
-def varied(batch: Batch, config: AugmentConfig) -> augment.Blend:
+def varied(batch: Batch, config: AugmentConfig) -> Blend:
     """The batch with light, colour and noise varied and windows or frames mixed as ``config`` says."""
-    frames = augment.photometric(batch.frames_BTCHW, config, batch.generator)
+    frames = photometric(batch.frames_BTCHW, config, batch.generator)
     if config.mix == "none":
-        return augment.Blend(frames, batch.xy_net, batch.xy_net, _WHOLE.expand(batch.xy_net.shape[:2]))
+        return Blend(frames, batch.xy_net, batch.xy_net, _WHOLE.expand(batch.xy_net.shape[:2]))
     seed = int(torch.randint(2**31, (1,), generator=batch.generator))
-    return augment.mix(frames, batch.xy_net, config, seed)
+    return mix(frames, batch.xy_net, config, seed)
 
 
 def learn(
-    learner: nn.Module, state: TrainState, shards: tuple[Batch, ...], config: TrainConfig
+    learner: nn.Module, state: TrainState[HeatmapNetwork], shards: tuple[Batch, ...], config: WindowedTrainConfig
 ) -> dict[str, torch.Tensor]:
     """Augment, forward and backward for every shard, then update; returns the metrics of the step."""
     device = shards[0].frames_BTCHW.device

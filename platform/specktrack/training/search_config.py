@@ -1,12 +1,12 @@
 """What a training run of a search network is told."""
 
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Self
 
 from pydantic import Field, SerializeAsAny, model_validator
 
 from specktrack.config import Config
 from specktrack.models.search_entries import GlobalSearchConfig, SearchConfig
-from specktrack.training.run_config import RunConfig
+from specktrack.training.config import OneRateConfig
 
 
 class SearchSamplingConfig(Config):
@@ -34,44 +34,21 @@ class SearchSamplingConfig(Config):
         return self
 
 
-class SearchTrainConfig(RunConfig):
+class SearchTrainConfig(OneRateConfig):
     """Everything that decides the trained weights of a search network, and where they go."""
 
-    verb: ClassVar[str] = "search_train"
+    scope: ClassVar[str] = " for search networks"
+    loop: ClassVar[str] = "specktrack.training.search_loop:train_search"
 
-    data: tuple[str, ...] = Field(min_length=1)
-    """Datasets whose videos are the background, and whose labelled objects are some of the targets."""
     network: SerializeAsAny[SearchConfig] = GlobalSearchConfig()
-    """Search network of the zoo: its name, or a mapping of name and fields."""
-
+    """Network of the zoo: its name, or a mapping of name and fields."""
     steps: int = Field(default=4000, ge=1)
     """Optimiser steps of the whole run."""
-    batch_size: int = Field(default=8, ge=1)
-    """Samples per step over all workers."""
     learning_rate: float = Field(default=6e-3, gt=0)
-    """Peak of the schedule: linear warm-up, then half a cosine down to 1 %."""
+    """Peak of the schedule."""
     warmup_steps: int = Field(default=50, ge=0)
-    """Steps until the peak."""
-    weight_decay: float = Field(default=0.01, ge=0)
-    """AdamW, on convolution weights only."""
-    optimiser: Literal["adamw"] = "adamw"
-    """Its name."""
-    schedule: Literal["cosine", "constant"] = "cosine"
-    """What follows the warm-up."""
-    clip_norm: float = Field(default=5.0, ge=0)
-    """Largest norm of the gradient; 0 does not limit it."""
+    """Steps of a linear rise to the peak."""
     average: float = Field(default=0.99, ge=0, lt=1)
-    """Decay of the moving average of the weights; the average is what is saved."""
+    """Decay of the moving average of the weights; the average is what is saved and measured."""
     sampling: SearchSamplingConfig = SearchSamplingConfig()
     """How samples are drawn."""
-
-    @property
-    def milestones(self) -> tuple[float, ...]:
-        """No schedule here has steps."""
-        return ()
-
-    @model_validator(mode="after")
-    def _divisible(self) -> Self:
-        if self.batch_size % max(1, self.workers):
-            raise ValueError(f"batch_size {self.batch_size} must be a multiple of workers {self.workers}")
-        return self

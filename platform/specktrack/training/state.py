@@ -14,7 +14,8 @@ from specktrack import telemetry
 from specktrack.errors import CheckpointError, ConfigError
 from specktrack.models.checkpoint import load_tensors, save_tensors, tensors_sha256
 from specktrack.models.inference import AnyNetwork, channels_last
-from specktrack.training.optimiser import Optimising, learning_rate, make_optimiser
+from specktrack.training.config import OneRateConfig, TrainConfig
+from specktrack.training.optimiser import make_optimiser
 from specktrack.training.shards import StepBuffers
 
 log = telemetry.get_logger()
@@ -28,17 +29,26 @@ class TrainState(Generic[AnyNetwork]):
     def __init__(
         self,
         network: AnyNetwork,
-        config: Optimising,
+        config: TrainConfig,
         device: torch.device,
         *,
         extra: nn.Module | None = None,
+        optimizer: torch.optim.Optimizer | None = None,
     ) -> None:
+        """Without an ``optimizer``, that of a configuration with one rate, over all parameters."""
         self.config = config
         self.network = channels_last(network.to(device))
         self.extra = (extra or nn.Module()).to(device)
         """Trained with the network, but no part of the model: what distillation lays between student and teacher."""
         self.average = copy.deepcopy(self.network).eval().requires_grad_(False)
-        self.optimizer = make_optimiser(config, self._parameters())
+        if optimizer is None:
+            assert isinstance(config, OneRateConfig)
+            optimizer = make_optimiser(config, self._parameters())
+        self.optimizer = optimizer
+        self._peaks = [float(group["lr"]) for group in optimizer.param_groups]
+        self.parts: dict[str, nn.Module] = {"network": self.network, "average": self.average, "extra": self.extra}
+        """All that is written down, by the beginning of its names."""
+        self.optimizers = {"optimizer": self.optimizer}
         self.buffers = StepBuffers(self.network)
         self.step = 0
         self.skipped = 0
@@ -48,8 +58,8 @@ class TrainState(Generic[AnyNetwork]):
         return [*self.network.parameters(), *self.extra.parameters()]
 
     def learning_rate(self) -> float:
-        """The learning rate of the next step."""
-        return learning_rate(self.config, self.step)
+        """The learning rate of the next step; the highest, where there are several."""
+        return max(self._peaks) * self.config.factor(self.step)
 
     def figures(self) -> dict[str, float]:
         """What the journal notes beside the metrics of a step."""
@@ -66,8 +76,8 @@ class TrainState(Generic[AnyNetwork]):
         A step whose gradient is not finite changes nothing but the count; every worker sees the same gradient and so
         decides alike. Raises ConfigError when more than one step in a hundred was such.
         """
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.learning_rate()
+        for group, peak in zip(self.optimizer.param_groups, self._peaks, strict=True):
+            group["lr"] = peak * self.config.factor(self.step)
         norm = nn.utils.clip_grad_norm_(self._parameters(), self.config.clip_norm or math.inf)
         self.step += 1
         if torch.isfinite(norm):
@@ -101,11 +111,12 @@ class TrainState(Generic[AnyNetwork]):
 
     def save(self, folder: str | Path) -> None:
         """Write everything needed to go on exactly from here."""
-        tensors = {f"network/{name}": tensor for name, tensor in self.network.state_dict().items()}
-        tensors |= {f"average/{name}": tensor for name, tensor in self.average.state_dict().items()}
-        tensors |= {f"extra/{name}": tensor for name, tensor in self.extra.state_dict().items()}
-        for index, values in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer/{index}/{name}": value for name, value in values.items()}
+        tensors = {
+            f"{part}/{name}": t for part, module in self.parts.items() for name, t in module.state_dict().items()
+        }
+        for part, optimizer in self.optimizers.items():
+            for index, values in optimizer.state_dict()["state"].items():
+                tensors |= {f"{part}/{index}/{name}": value for name, value in values.items()}
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
         progress = json.dumps({"step": self.step, "skipped": self.skipped})
         save_tensors(Path(folder) / _FILE, tensors, {"progress": progress, "sha256": _sha256(tensors, progress)})
@@ -116,18 +127,17 @@ class TrainState(Generic[AnyNetwork]):
         if _sha256(tensors, metadata.get("progress", "")) != metadata.get("sha256"):
             raise CheckpointError("the checkpoint does not match its hash", str(folder))
 
-        def under(prefix: str) -> dict[str, torch.Tensor]:
-            return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
+        def under(part: str) -> dict[str, torch.Tensor]:
+            return {k.removeprefix(f"{part}/"): t for k, t in tensors.items() if k.startswith(f"{part}/")}
 
-        self.network.load_state_dict(under("network/"))
-        self.average.load_state_dict(under("average/"))
-        self.extra.load_state_dict(under("extra/"))
-        moments: dict[int, dict[str, torch.Tensor]] = {}
-        for name, tensor in under("optimizer/").items():
-            index, moment = name.split("/")
-            moments.setdefault(int(index), {})[moment] = tensor
-        groups = self.optimizer.state_dict()["param_groups"]
-        self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
+        for part, module in self.parts.items():
+            module.load_state_dict(under(part))
+        for part, optimizer in self.optimizers.items():
+            moments: dict[int, dict[str, torch.Tensor]] = {}
+            for name, tensor in under(part).items():
+                index, moment = name.split("/")
+                moments.setdefault(int(index), {})[moment] = tensor
+            optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
         progress = json.loads(metadata["progress"])
         self.step, self.skipped = progress["step"], progress["skipped"]
         self.buffers.begin()

@@ -1,16 +1,12 @@
 """What a training run of a template tracker is told."""
 
-from pathlib import Path
 from typing import ClassVar, Literal, Self
 
 from pydantic import Field, SerializeAsAny, model_validator
 
 from specktrack.config import Config
-from specktrack.errors import ConfigError
 from specktrack.models.template_entries import SpeckDimpConfig, TemplateConfig
-from specktrack.training.run_config import RunConfig
-
-TEMPLATE_RECIPES = Path(__file__).parent / "template_recipes"
+from specktrack.training.config import TrainConfig
 
 
 class PairConfig(Config):
@@ -53,57 +49,38 @@ class MkdNetConfig(Config):
     """Adam."""
 
 
-class TemplateTrainConfig(RunConfig):
+class TemplateTrainConfig(TrainConfig):
     """Everything that decides the trained weights of a template tracker, and where they go."""
 
-    verb: ClassVar[str] = "template_train"
+    scope: ClassVar[str] = " for template networks"
+    loop: ClassVar[str] = "specktrack.training.template_loop:train_template"
 
-    data: tuple[str, ...] = Field(min_length=1)
-    """Datasets with boxes; each sequence is as likely as any other."""
     network: SerializeAsAny[TemplateConfig] = SpeckDimpConfig()
-    """Template network of the zoo: its name, or a mapping of name and fields."""
+    """Network of the zoo: its name, or a mapping of name and fields."""
     distill: MkdNetConfig | None = None
     """Learn from a teacher as MKDNet does."""
-
-    steps: int = Field(default=3000, ge=1)
-    """Optimiser steps of the whole run."""
-    batch_size: int = Field(default=8, ge=1)
-    """Sequences per step over all workers."""
     learning_rates: dict[str, float] = {"": 1e-3}
-    """Peak by the beginning of a parameter's name; the longest that fits counts."""
-    schedule: Literal["cosine", "steps"] = "cosine"
-    """Half a cosine down to 1 %, or a fifth after each ``drop_every`` steps."""
-    drop_every: int = Field(default=30_000, ge=1)
-    """Steps between drops; published are 15 epochs of 2,000 steps."""
+    """Peak by the beginning of a parameter's name; the longest that fits counts. AdamW."""
     warmup_steps: int = Field(default=50, ge=0)
-    """Steps until the peak."""
+    """Steps of a linear rise to the peak."""
     weight_decay: float = Field(default=0.0, ge=0)
-    """Decoupled, on weights of more than one dimension."""
+    """On weights of more than one dimension only."""
     clip_norm: float = Field(default=0.0, ge=0)
-    """Largest norm of the gradient; 0 does not limit it, as published."""
+    """Longest gradient, by its Euclidean norm; 0 leaves gradients as they are, as published."""
     average: float = Field(default=0.0, ge=0, lt=1)
     """Decay of the moving average of the weights, which is saved; 0 saves the weights themselves."""
     pairs: PairConfig = PairConfig()
     """How pictures are drawn and varied."""
 
-    workers: int = Field(default=1, ge=1)
-    """Ray Train workers: gloo on CPUs, nccl on GPUs."""
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Names and paths of all models whose weights are read."""
+        return (*super().models, *((self.distill.teacher,) if self.distill else ()))
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
-        if self.batch_size % self.workers:
-            raise ValueError(f"batch_size {self.batch_size} must be a multiple of workers {self.workers}")
         if not self.learning_rates:
             raise ValueError("learning_rates names no parameter; '' stands for all")
         if self.distill is not None and self.network.target_model.optimizer == "conjugate-gradient":
             raise ValueError("no scores to distil: ATOM's target model is not trained")
         return self
-
-
-def template_recipe_path(name: str) -> Path:
-    """The YAML file of a shipped recipe; ConfigError names the shipped ones."""
-    path = TEMPLATE_RECIPES / f"{name}.yaml"
-    if not path.is_file():
-        shipped = ", ".join(sorted(file.stem for file in TEMPLATE_RECIPES.glob("*.yaml")))
-        raise ConfigError("no such recipe", name, remedy=f"shipped are: {shipped}")
-    return path

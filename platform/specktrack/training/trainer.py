@@ -2,7 +2,6 @@
 
 import json
 import time
-from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
 
@@ -13,15 +12,12 @@ from ray.train.torch import TorchTrainer
 
 from specktrack import storage
 from specktrack.cluster import connected
-from specktrack.config import VerbConfig
 from specktrack.datasets import load_dataset
 from specktrack.errors import ConfigError, SpecktrackError
 from specktrack.models.checkpoint import model_path
 from specktrack.training.config import TrainConfig, TrainReport
 from specktrack.training.journal import MODEL
 from specktrack.training.loop import train_loop
-from specktrack.training.search_config import SearchTrainConfig
-from specktrack.training.template_config import TemplateTrainConfig
 
 
 def train(config: TrainConfig) -> TrainReport:
@@ -30,31 +26,31 @@ def train(config: TrainConfig) -> TrainReport:
     Raises ConfigError if the output holds a run of another configuration, with the keys that differ.
     """
     started = time.monotonic()
-    for uri in (*config.data, *config.validation):
+    for uri in config.datasets:
         load_dataset(uri)  # refuse here, in one sentence, what every worker would fail on
-    for name in (config.init, config.distill.teacher if config.distill else ""):
-        if name:
-            model_path(name)
+    for name in config.models:
+        model_path(name)
     store = storage.open_store(config.output)
-    claim(store, config, {"shards": config.parts})
+    claim(store, config)
     with connected(config.address) if config.workers else nullcontext():
-        metrics = fit(train_loop, config, store.uri.removeprefix("file://"))
+        metrics = fit(config, store.uri.removeprefix("file://"))
+    figures = {
+        kind: {name.removeprefix(f"{kind}/"): v for name, v in metrics.items() if name.startswith(f"{kind}/")}
+        for kind in ("train", "validation")
+    }
     return TrainReport(
         model=store.uri_of(MODEL),
         steps=metrics["step"],
         wall_s=round(time.monotonic() - started, 1),
-        validation={k.removeprefix("validation/"): v for k, v in metrics.items() if k.startswith("validation/")},
+        training=figures["train"],
+        validation=figures["validation"],
     )
 
 
-def fit(
-    loop: Callable[[dict[str, Any]], None],
-    config: TrainConfig | SearchTrainConfig | TemplateTrainConfig,
-    storage_path: str,
-) -> dict[str, Any]:
-    """Run a loop on Ray Train; the metrics of the last step. Raises a worker's own error if it is for people."""
+def fit(config: TrainConfig, storage_path: str) -> dict[str, Any]:
+    """Run the loop on Ray Train; the metrics of the last step. Raises a worker's own error if it is for people."""
     trainer = TorchTrainer(
-        loop,
+        train_loop,
         train_loop_config=config.model_dump(mode="json"),
         scaling_config=ScalingConfig(num_workers=config.workers, use_gpu=_use_gpu(config)),
         run_config=RunConfig(
@@ -73,11 +69,11 @@ def fit(
         raise
 
 
-def claim(store: storage.Store, config: VerbConfig, more: dict[str, Any]) -> None:
-    """Note the configuration, and more that decides the weights, in the output, or check that it is noted there."""
+def claim(store: storage.Store, config: TrainConfig) -> None:
+    """Note what decides the weights in the output, or check that it is noted there."""
     free = {"address", "cache", "output", "workers", "gpu"}
     free |= {"log_every", "validate_every", "checkpoint_every", "max_failures"}
-    values = config.model_dump(mode="json", exclude=free) | more
+    values = config.model_dump(mode="json", exclude=free) | config.decisive
     if not store.exists("config.json"):
         store.put("config.json", json.dumps(values, indent=1).encode())
         return
@@ -90,7 +86,7 @@ def claim(store: storage.Store, config: VerbConfig, more: dict[str, Any]) -> Non
         )
 
 
-def _use_gpu(config: TrainConfig | SearchTrainConfig | TemplateTrainConfig) -> bool:
+def _use_gpu(config: TrainConfig) -> bool:
     """Whether workers get a GPU each: as asked, else where the cluster has enough of them."""
     if config.gpu is not None:
         return config.gpu

@@ -1,4 +1,4 @@
-"""Training of networks that repair trajectories: windows of labels, of which some frames are hidden.
+"""Samples for networks that repair trajectories: windows of labels, of which some frames are hidden.
 
 Every draw is a function of (seed, sample number), and ranks take slices of one list, as for pictures.
 """
@@ -8,26 +8,14 @@ Every draw is a function of (seed, sample number), and ranks take slices of one 
 from collections.abc import Iterable, Sequence
 
 import numpy as np
-import ray.train
-import ray.train.torch
 import torch
-from torch import nn
 
 from specktrack.datasets import load_dataset
 from specktrack.errors import ConfigError
-from specktrack.models import build
-from specktrack.models.checkpoint import load_model
-from specktrack.models.inpaint import InpaintNet
 from specktrack.sampling import epoch_order, window_starts
 from specktrack.training import omitted
-from specktrack.training.checkpoints import checkpoint, restore
-from specktrack.training.config import HidingConfig, TrainConfig
-from specktrack.training.journal import Journal
 from specktrack.training.omitted import usable
-from specktrack.training.state import TrainState
-
-VALIDATED = 512
-"""Windows that are measured on."""
+from specktrack.training.repair_config import HidingConfig
 
 
 class TrajectoryWindows:
@@ -87,63 +75,3 @@ def load_tracks(uris: Sequence[str]) -> list[np.ndarray]:
                 left_out.append(part)
     omitted.check(left_out, uris)
     return tracks
-
-
-class _WithLoss(nn.Module):
-    """What DistributedDataParallel wraps: its forward is the loss, so that gradients meet."""
-
-    def __init__(self, network: InpaintNet) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, xy_BT2: torch.Tensor, hidden_BT: torch.Tensor) -> dict[str, torch.Tensor]:
-        return self.network.loss(xy_BT2, xy_BT2, hidden_BT)
-
-
-def train_trajectories(config: TrainConfig) -> None:
-    """Train as one worker of a TorchTrainer."""
-    context, device = ray.train.get_context(), ray.train.torch.get_device()
-    rank, workers = context.get_world_rank(), context.get_world_size()
-    windows = _windows(config, config.data)
-    held_out = _windows(config, config.validation) if config.validation else None
-    config = config.with_steps(windows=len(windows))
-    state = _state(config, device)
-    assert isinstance(state.network, InpaintNet)
-    learner = ray.train.torch.prepare_model(_WithLoss(state.network))
-
-    with Journal(config, enabled=rank == 0, first_step=state.step) as journal:
-        for step in range(state.step, config.steps):
-            numbers = range(step * config.batch_size + rank, (step + 1) * config.batch_size, workers)
-            results = learner(*windows.batch(numbers, device))
-            state.update(results["loss"])
-            last = state.step == config.steps
-            if state.step % config.log_every == 0 or state.step == 1 or last:
-                journal.write(state.step, "train", {k: v.detach() for k, v in results.items()} | state.figures())
-            if held_out and rank == 0 and (state.step % config.validate_every == 0 or last):
-                journal.write(state.step, "validation", measure(state.average, held_out, device))
-            if state.step % config.checkpoint_every == 0 or last:
-                checkpoint(state, journal, rank, kept=config.workers > 0)
-        if rank == 0:
-            journal.save_model(state.average)
-
-
-def _windows(config: TrainConfig, uris: Sequence[str]) -> TrajectoryWindows:
-    return TrajectoryWindows(
-        load_tracks(uris), frames_in=config.network.frames_in, seed=config.seed, hiding=config.hiding
-    )
-
-
-def _state(config: TrainConfig, device: torch.device) -> TrainState:
-    torch.manual_seed(config.seed)  # initial weights: the one draw that torch offers no generator for
-    network = load_model(config.init).network.train() if config.init else build(config.network)
-    state = TrainState(network, config, device)
-    restore(state)
-    return state
-
-
-@torch.inference_mode()
-def measure(network: nn.Module, windows: TrajectoryWindows, device: torch.device) -> dict[str, torch.Tensor]:
-    """Loss and mean error at hidden frames of the first held-out windows."""
-    assert isinstance(network, InpaintNet)
-    xy, hidden = windows.batch(range(min(VALIDATED, len(windows))), device)
-    return network.loss(xy, xy, hidden)

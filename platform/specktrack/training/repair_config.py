@@ -1,0 +1,32 @@
+"""What a training run of a network that repairs trajectories is told."""
+
+from typing import ClassVar
+
+from pydantic import Field, SerializeAsAny
+
+from specktrack.config import Config
+from specktrack.models.repair_entries import InpaintNetConfig
+from specktrack.training.config import MeasuredConfig
+
+
+class HidingConfig(Config):
+    """What is hidden of a trajectory from a network that learns to repair it."""
+
+    frames: float = Field(default=0.3, ge=0, le=1)
+    """Share of the frames hidden one by one; TrackNetV3 found 0.3 the best of 0.2, 0.3 and 0.4."""
+    runs: float = Field(default=0.0, ge=0, le=1)
+    """Share of windows in which one run of frames is hidden instead: gaps as detectors leave them."""
+    mirror: float = Field(default=0.0, ge=0, le=1)
+    """Share of windows mirrored, and of windows reversed in time."""
+
+
+class RepairTrainConfig(MeasuredConfig):
+    """Everything that decides the trained weights of a network that repairs trajectories, and where they go."""
+
+    scope: ClassVar[str] = " for repair networks"
+    loop: ClassVar[str] = "specktrack.training.repair_loop:train_repair"
+
+    network: SerializeAsAny[InpaintNetConfig] = InpaintNetConfig()
+    """Network of the zoo: its name, or a mapping of name and fields."""
+    hiding: HidingConfig = HidingConfig()
+    """What the network is to find again."""

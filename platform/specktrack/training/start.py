@@ -1,0 +1,54 @@
+"""How every run begins on a worker: data that is made once per node, and a network with its first weights."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import ray.train
+import ray.train.collective
+import torch
+
+from specktrack import telemetry
+from specktrack.errors import ConfigError
+from specktrack.models import build
+from specktrack.models.checkpoint import Model, load_model
+from specktrack.models.network import Network
+from specktrack.training.config import TrainConfig
+
+log = telemetry.get_logger()
+
+
+@contextmanager
+def first_rank_first() -> Iterator[None]:
+    """The first rank of a node goes through the block; then the others, which find what it made."""
+    first = ray.train.get_context().get_local_rank() == 0
+    if not first:
+        ray.train.collective.barrier()
+    yield
+    if first:
+        ray.train.collective.barrier()
+
+
+def first_network(config: TrainConfig) -> Network:
+    """The network to train, fresh or with the weights of ``init``."""
+    torch.manual_seed(config.seed)  # initial weights: the one draw that torch offers no generator for
+    network = build(config.network).train()
+    if config.init:
+        start_from(network, load_model(config.init))
+    return network
+
+
+def start_from(network: Network, model: Model) -> None:
+    """Take over all weights of ``model``; what ``network`` has beyond them stays fresh.
+
+    So a network with an addition (TrackNetV4's motion prompt) starts from its base. ConfigError if weights do not fit.
+    """
+    place = f"init {model.card.name} for {network.config.name}"
+    try:
+        fit = network.load_state_dict(model.network.state_dict(), strict=False)
+    except RuntimeError as error:
+        first = str(error).partition("\n\t")[2].partition("\n")[0]
+        raise ConfigError("weights of another shape", first, place) from None
+    if fit.unexpected_keys:
+        raise ConfigError("weights that the network has no place for", fit.unexpected_keys[0], place)
+    if fit.missing_keys:
+        log.info("fresh weights beside those of init", names=fit.missing_keys[:5], tensors=len(fit.missing_keys))

@@ -1,0 +1,101 @@
+"""What a training run of a network on windows of frames is told."""
+
+from typing import Any, ClassVar, Literal, Self
+
+from pydantic import Field, SerializeAsAny, model_validator
+
+from specktrack.augment import AugmentConfig
+from specktrack.config import Config
+from specktrack.models.windowed_entries import SpeckNetConfig, WindowedConfig
+from specktrack.sampling import SamplingConfig
+from specktrack.training.config import MeasuredConfig
+
+
+class DistillConfig(Config):
+    """What is learned from a teacher beside the labels, and how much each term weighs."""
+
+    teacher: str = Field(min_length=1)
+    """Model that teaches: a name or a path. It stays as it is."""
+    heatmap: float = Field(default=1.0, ge=0)
+    """Weight of the teacher's heatmap as a second label."""
+    position: float = Field(default=0.0, ge=0)
+    """Weight of the distance to the teacher's position, network px."""
+    feature: float = Field(default=0.0, ge=0)
+    """Weight of the distance between features; needs ``stages``."""
+    stages: tuple[tuple[str, str], ...] = ()
+    """Pairs of modules, the student's and the teacher's, whose outputs are compared."""
+
+    @model_validator(mode="after")
+    def _terms(self) -> Self:
+        if bool(self.feature) != bool(self.stages):
+            raise ValueError("feature and stages go together")
+        if not (self.heatmap or self.position or self.feature):
+            raise ValueError("all terms weigh 0: give heatmap, position or feature a weight")
+        return self
+
+
+class MiningConfig(Config):
+    """Which frames are hard, and how their labels are softened (WASB's mining of hard samples)."""
+
+    model: str = Field(min_length=1)
+    """Model that finds them: frames in which it sees the object more than 4 source px from its label. WASB looks once,
+    after epoch 20 of 30: the model of a first run, with which this run also starts (``init``)."""
+    smallest: float = Field(default=0.7, gt=0.5, lt=1)
+    """Value of a label at its radius, c_min: 0.7 in the paper, 0.6 in the public configuration."""
+
+
+class WindowedTrainConfig(MeasuredConfig):
+    """Everything that decides the trained weights, and where they go."""
+
+    scope: ClassVar[str] = " for windowed networks"
+    loop: ClassVar[str] = "specktrack.training.windowed_loop:train_windowed"
+
+    network: SerializeAsAny[WindowedConfig] = SpeckNetConfig()
+    """Network of the zoo: its name, or a mapping of name and fields."""
+    hold_out_every: int = Field(default=0, ge=0)
+    """Each n-th training video is kept for validation instead; 0 keeps none."""
+    distill: DistillConfig | None = None
+    """A teacher to learn from beside the labels."""
+    mining: MiningConfig | None = None
+    """Softer labels for frames that a model of an earlier run gets wrong."""
+    shards: int = Field(default=0, ge=0)
+    """Equal parts of a batch, each with its own batch statistics; one per worker if 0. With the same number a run goes
+    on alike on another number of workers."""
+    sampling: SamplingConfig = SamplingConfig()
+    """Where crops are taken and how they vary."""
+    augment: AugmentConfig = AugmentConfig()
+    """How strongly light, colour and noise vary, and what is mixed."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Arithmetic of the forward pass; ``auto`` takes bf16 where it pays. fp32 gives the same losses after a restart on
+    another number of workers."""
+    compile: bool = False
+    """Compile the network; off by default because it is slower on CPUs (docs/log.md)."""
+
+    @property
+    def parts(self) -> int:
+        """Parts of a batch, see ``shards``."""
+        return self.shards or self.workers or 1
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Names and paths of all models whose weights are read."""
+        teacher = (self.distill.teacher,) if self.distill else ()
+        return (*super().models, *teacher, *((self.mining.model,) if self.mining else ()))
+
+    @property
+    def decisive(self) -> dict[str, Any]:
+        """What decides the weights beside the fields that always do."""
+        return {"shards": self.parts}
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if self.parts % (self.workers or 1) or self.batch_size % self.parts:
+            raise ValueError(f"shards {self.shards} must be a multiple of workers and divide batch_size")
+        if self.mining and (self.augment.mix != "none" or self.network.target.kind != "disk"):
+            raise ValueError(
+                "mining softens disks of unmixed windows: it takes augment.mix=none and a target of kind disk"
+            )
+        crop_wh = self.sampling.crop_wh
+        if any(side % 16 for side in crop_wh) and crop_wh != self.network.input_wh:
+            raise ValueError(f"sampling.crop_wh {crop_wh} must be multiples of 16, or the network's input_wh")
+        return self

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pydantic_core import to_jsonable_python
-from rich.console import Console
+from rich.console import Console, JustifyMethod
 from rich.table import Table
 
 if TYPE_CHECKING:
@@ -121,10 +121,10 @@ def show_checks(report: "DoctorReport") -> None:
     _print(table)
 
 
-def _table(*columns: tuple[str, str], title: str | None = None, header: bool = True) -> Table:
+def _table(*columns: tuple[str, JustifyMethod], title: str | None = None, header: bool = True) -> Table:
     table = Table(title=title, title_justify="left", show_header=header, box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for name, justify in columns:
-        table.add_column(name, justify=justify, overflow="fold")  # type: ignore[arg-type]
+        table.add_column(name, justify=justify, overflow="fold")
     return table
 
 

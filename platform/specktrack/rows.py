@@ -16,7 +16,7 @@ from specktrack.datasets.label_files import VideoFinder
 from specktrack.errors import ConfigError, StorageError
 from specktrack.frames import split_by_video
 from specktrack.ledger import read_annotations
-from specktrack.schema import ROWS, Provenance, VideoRef, Visibility
+from specktrack.schema import ROWS, Provenance, VideoRef, Visibility, arrow_errors
 from specktrack.storage import Store, local_path, open_store, stat, to_uri
 from specktrack.video import probe
 
@@ -67,10 +67,8 @@ def read_windows(place: str) -> pa.Table:
     if "window" not in table.column_names:
         remedy = "add the first frame of each row's window, or leave per_window away"
         raise ConfigError("rows lack the column 'window'", place=place, remedy=remedy)
-    try:
+    with arrow_errors("the column 'window' holds frame numbers", place):
         return _complete(table, place).append_column("window", table["window"].cast(pa.int64()))
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        raise ConfigError(f"the column 'window' holds frame numbers: {error}", place=place) from None
 
 
 def _read_file(uri: str, place: str) -> pa.Table:
@@ -114,10 +112,8 @@ def _complete(table: pa.Table, place: str) -> pa.Table:
             value = column if column is not None else pa.scalar(None, field.type)
             column = pa.chunked_array([pa.repeat(value, len(table))])
         columns[field.name] = column
-    try:
+    with arrow_errors("not rows", place):
         rows = pa.table(columns).cast(ROWS)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, ValueError) as error:
-        raise ConfigError(f"not rows: {error}", place=place) from None
     _refuse_impossible(rows, place)
     uris = {name: to_uri(name) for name in pc.unique(rows["video"]).to_pylist()}
     names = pa.chunked_array([pa.array([uris[name] for name in rows["video"].to_pylist()], pa.string())])
@@ -126,10 +122,8 @@ def _complete(table: pa.Table, place: str) -> pa.Table:
 
 def _without_nan(column: pa.ChunkedArray, place: str) -> pa.ChunkedArray:
     """float64 with null in place of NaN, which other tools write where nothing was found."""
-    try:
+    with arrow_errors("not rows", place):
         column = column.cast(pa.float64())
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        raise ConfigError(f"not rows: {error}", place=place) from None
     return pc.if_else(pc.is_nan(column), pa.scalar(None, pa.float64()), column)
 
 

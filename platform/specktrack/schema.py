@@ -6,6 +6,8 @@ a label, and an importer and its exporter are one mapping read both ways.
 
 import hashlib
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import PurePosixPath
 from typing import Self
@@ -180,10 +182,17 @@ def check_rows(table: pa.Table, place: str) -> pa.Table:
     missing = sorted(set(ROWS.names) - set(table.column_names))
     if unknown or missing:
         raise ConfigError(f"not the row schema: missing {missing}, unknown {unknown}", place=place)
-    try:
+    with arrow_errors("not the row schema", place):
         return table.select(ROWS.names).cast(ROWS)
+
+
+@contextmanager
+def arrow_errors(what: str, place: str) -> Iterator[None]:
+    """ConfigError with ``what`` for values that Arrow cannot bring into their column's type."""
+    try:
+        yield
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, ValueError) as error:
-        raise ConfigError(f"not the row schema: {error}", place=place) from None
+        raise ConfigError(f"{what}: {error}", place=place) from None
 
 
 def sha256_hex(data: bytes) -> str:

@@ -183,16 +183,19 @@ class SplitReport(Config):
     labelled_frames: int
 
 
-def split_dataset(dataset: Dataset, destination: str, by: str, **drawing: float | int) -> list[SplitReport]:
+def split_dataset(
+    dataset: Dataset, destination: str, by: str, *, test_share: float = 0.2, val_share: float = 0.1, seed: int = 0
+) -> list[SplitReport]:
     """Write each part of a dataset as a dataset of its own below ``destination``; all refer to the same videos.
 
-    ``drawing`` are the keywords of ``split_videos``. The card tells the split and the part.
+    The keywords are those of ``split_videos``. The card tells the split and the part.
     """
     primary = dataset.rows.filter(pc.equal(dataset.rows["object"], 0))
     counts = dict(zip(*(column.to_pylist() for column in primary["video"].value_counts().flatten()), strict=True))
     frames = {video.ref.uri: counts.get(video.ref.uri, 0) for video in dataset.card.videos}
     reports = []
-    for part, uris in split_videos(by, frames, **drawing).items():  # type: ignore[arg-type]
+    parts = split_videos(by, frames, test_share=test_share, val_share=val_share, seed=seed)
+    for part, uris in parts.items():
         rows = dataset.rows.filter(pc.is_in(dataset.rows["video"], pa.array(sorted(uris), pa.string())))
         piece = make_dataset(
             rows,

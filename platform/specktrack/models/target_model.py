@@ -156,14 +156,14 @@ class GaussNewton(nn.Module):
     ) -> tuple[list[torch.Tensor], torch.Tensor]:
         """The filters after each step, the given one first, and the losses at each of them."""
         k, (n, sequences) = filter_SCkk.shape[-1], features_nSChw.shape[:2]
-        size_hw = (features_nSChw.shape[-2] + 1 - k % 2, features_nSChw.shape[-1] + 1 - k % 2)
+        size_hw = score_size_hw(features_nSChw, k)
         centre = centres_in_cells(boxes_nS4, stride=self.stride, k=k).view(-1, 2)
         bins = distance_bins(centre, size_hw, bins=BINS, bin_cells=BIN_CELLS)
         label, mask, weight = (
             predictor(bins).view(n, sequences, *size_hw)
             for predictor in (self.label_map_predictor, self.target_mask_predictor, self.spatial_weight_predictor)
         )
-        importance = features_nSChw.new_full((n, sequences), 1 / n) if sample_weight_nS is None else sample_weight_nS
+        importance = importance_nS(features_nSChw, sample_weight_nS)
         weight = weight * importance.sqrt()[..., None, None]
         regularisation = self.filter_reg.square().clamp(min=self.config.least_regularisation**2)
 
@@ -180,10 +180,9 @@ class GaussNewton(nn.Module):
             losses.append(loss)
             gradient = filter_gradient(features_nSChw, slope * weight * residual, k) + regularisation * w
             response = weight * slope * apply_filter(features_nSChw, gradient)
-            squared = gradient.square().sum(dim=(1, 2, 3))
-            curvature = response.square().sum(dim=(0, 2, 3)) + (regularisation + self.config.step_damping) * squared
-            step = self.log_step_length.exp() * squared / curvature.clamp(min=1e-8)
-            w = w - step[:, None, None, None] * gradient
+            curvature = response.square().sum(dim=(0, 2, 3))
+            step = self.log_step_length.exp()
+            w = descended(w, gradient, curvature, step=step, damping=regularisation + self.config.step_damping)
             filters.append(w)
         losses.append(terms(w)[2])
         return filters, torch.cat(losses)
@@ -208,12 +207,11 @@ class Newton(nn.Module):
         iterations: int | None = None,
     ) -> tuple[list[torch.Tensor], torch.Tensor]:
         """The filters after each step, the given one first, and the losses at each of them."""
-        k, (n, sequences) = filter_SCkk.shape[-1], features_nSChw.shape[:2]
-        size_hw = (features_nSChw.shape[-2] + 1 - k % 2, features_nSChw.shape[-1] + 1 - k % 2)
+        k, sequences = filter_SCkk.shape[-1], features_nSChw.shape[1]
+        size_hw = score_size_hw(features_nSChw, k)
         label = gaussian_label(centres_in_cells(boxes_nS4, stride=self.stride, k=k), size_hw, self.sigma_cells)
         density = label / label.sum(dim=(-2, -1), keepdim=True).clamp(min=1e-8)
-        importance = features_nSChw.new_full((n, sequences), 1 / n) if sample_weight_nS is None else sample_weight_nS
-        importance = importance[..., None, None]
+        importance = importance_nS(features_nSChw, sample_weight_nS)[..., None, None]
         regularisation = self.filter_reg.square().clamp(min=self.config.least_regularisation**2)
 
         def loss_of(score: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
@@ -229,13 +227,32 @@ class Newton(nn.Module):
             response = apply_filter(features_nSChw, gradient)
             mean = (probability * response).sum(dim=(-2, -1), keepdim=True)
             spread = (importance * probability * (response - mean).square()).sum(dim=(0, 2, 3))
-            squared = gradient.square().sum(dim=(1, 2, 3))
-            curvature = spread + (regularisation + self.config.step_damping) * squared
-            step = self.log_step_length.exp() * squared / curvature.clamp(min=1e-8)
-            w = w - step[:, None, None, None] * gradient
+            step = self.log_step_length.exp()
+            w = descended(w, gradient, spread, step=step, damping=regularisation + self.config.step_damping)
             filters.append(w)
         losses.append(loss_of(apply_filter(features_nSChw, w), w))
         return filters, torch.cat(losses)
+
+
+def importance_nS(features_nSChw: torch.Tensor, sample_weight_nS: torch.Tensor | None) -> torch.Tensor:
+    """How much each sample counts: as given, else all alike."""
+    n, sequences = features_nSChw.shape[:2]
+    return features_nSChw.new_full((n, sequences), 1 / n) if sample_weight_nS is None else sample_weight_nS
+
+
+def score_size_hw(features_nSChw: torch.Tensor, k: int) -> tuple[int, int]:
+    """Height and width of the scores of a filter of k x k: an even one gains a row and a column."""
+    return features_nSChw.shape[-2] + 1 - k % 2, features_nSChw.shape[-1] + 1 - k % 2
+
+
+def descended(
+    w_SCkk: torch.Tensor, gradient_SCkk: torch.Tensor, curvature_S: torch.Tensor,
+    *, step: torch.Tensor, damping: torch.Tensor,
+) -> torch.Tensor:  # fmt: skip
+    """The filters one step further down: ``step`` of the optimal length, at the curvature along the gradient."""
+    squared_S = gradient_SCkk.square().sum(dim=(1, 2, 3))
+    length_S = step * squared_S / (curvature_S + damping * squared_S).clamp(min=1e-8)
+    return w_SCkk - length_S[:, None, None, None] * gradient_SCkk
 
 
 def _per_bin(values_b11: torch.Tensor) -> nn.Conv2d:

@@ -4,10 +4,7 @@ from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from specktrack.models.windowed_entries import Decoding, HeatmapTarget, Loss, WindowedConfig
-
-DISK = HeatmapTarget(kind="disk", radius_px=2.5)
-"""The label of V2 to V5: in their code a disk of 21 px, where texts speak of a Gaussian."""
+from specktrack.models.windowed_entries import DISK, Decoding, HeatmapTarget, Loss, WindowedConfig
 
 Background = Literal["none", "concat", "subtract", "subtract-concat"]
 """How a still picture of the scene enters: not at all, as one more frame, or as each frame's difference to it, alone or

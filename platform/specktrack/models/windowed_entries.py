@@ -48,6 +48,10 @@ class HeatmapTarget(Config):
     """Network px per heatmap px."""
 
 
+DISK = HeatmapTarget(kind="disk", radius_px=2.5)
+"""The label of TrackNetV2 to V5 and of WASB's models: in their code a disk, where texts speak of a Gaussian."""
+
+
 class WindowedConfig(NetworkConfig):
     """What every network has in common that sees a window of frames and draws one heatmap per frame."""
 
@@ -95,7 +99,7 @@ class WasbConfig(WindowedConfig):
     published_decoding: ClassVar[Decoding] = "components"
 
     name: Literal["wasb"] = "wasb"
-    target: HeatmapTarget = HeatmapTarget(kind="disk", radius_px=2.5)
+    target: HeatmapTarget = DISK
     loss: Loss = "quality-focal"
     pixels: Pixels = "imagenet"
     widths: tuple[int, int, int, int] = (16, 32, 64, 128)
@@ -109,7 +113,7 @@ class MonoTrackConfig(WindowedConfig):
     published_decoding: ClassVar[Decoding] = "largest-box"
 
     name: Literal["monotrack"] = "monotrack"
-    target: HeatmapTarget = HeatmapTarget(kind="disk", radius_px=2.5)
+    target: HeatmapTarget = DISK
     loss: Loss = "bce-dice"
 
 
@@ -120,7 +124,7 @@ class ResTrackNetV2Config(WindowedConfig):
     published_decoding: ClassVar[Decoding] = "largest-box"
 
     name: Literal["restracknet-v2"] = "restracknet-v2"
-    target: HeatmapTarget = HeatmapTarget(kind="disk", radius_px=2.5)
+    target: HeatmapTarget = DISK
     loss: Loss = "wbce"
 
 

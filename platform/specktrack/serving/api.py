@@ -45,7 +45,7 @@ log = telemetry.get_logger()
 
 def create_app(gateway: Gateway) -> FastAPI:
     """The application of one ingress replica."""
-    app = FastAPI(
+    app = _Api(
         title="specktrack",
         version=__version__,
         summary="Rows that say where a tiny, fast object is in every frame of a video.",
@@ -56,7 +56,6 @@ def create_app(gateway: Gateway) -> FastAPI:
     for routes in (_server_routes, _clip_routes, _stream_routes, _session_routes, _batch_routes):
         app.include_router(routes(gateway))
     app.mount("/playground", StaticFiles(directory=PLAYGROUND), name="playground")
-    app.openapi = _openapi(app)  # type: ignore[method-assign]
     app.add_middleware(_Outermost, gateway=gateway)
     return app
 
@@ -348,15 +347,14 @@ def _ref(kind: type[BaseModel]) -> dict[str, str]:
     return {"$ref": f"#/components/schemas/{kind.__name__}"}
 
 
-def _openapi(app: FastAPI) -> Callable[[], dict[str, Any]]:
-    """The OpenAPI document with Problem in place of FastAPI's own error schemas."""
-    generate = app.openapi
+class _Api(FastAPI):
+    """Its OpenAPI document has Problem in place of FastAPI's own error schemas."""
 
-    def openapi() -> dict[str, Any]:
-        document = generate()
+    def openapi(self) -> dict[str, Any]:
+        document = super().openapi()
         schemas = document.setdefault("components", {}).setdefault("schemas", {})
         schemas["Problem"] = Problem.model_json_schema()
-        for route in app.routes:
+        for route in self.routes:
             if isinstance(route, APIRoute) and route.path in document["paths"]:
                 for operation in document["paths"][route.path].values():
                     answer = operation["responses"].get("422")
@@ -365,8 +363,6 @@ def _openapi(app: FastAPI) -> Callable[[], dict[str, Any]]:
         for name in ("HTTPValidationError", "ValidationError"):
             schemas.pop(name, None)
         return document
-
-    return openapi
 
 
 async def _http_problem(_: Request, error: Exception) -> Response:

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from python_multipart.exceptions import MultipartParseError
 from python_multipart.multipart import MultipartParser, parse_options_header
@@ -17,6 +17,9 @@ from starlette.requests import ClientDisconnect, Request
 from specktrack.serving.config import Limits
 from specktrack.serving.fetch import too_large
 from specktrack.serving.problems import Refusal
+
+if TYPE_CHECKING:
+    from python_multipart.multipart import MultipartCallbacks
 
 MULTIPART = "multipart/form-data"
 MOST_FIELD_BYTES = 16_384
@@ -67,7 +70,7 @@ async def receive_form(request: Request, folder: Path, limits: Limits, *, most_b
         raise Refusal(HTTPStatus.BAD_REQUEST, "a multipart body needs a boundary in its Content-Type")
     parts = _Parts(folder)
     try:
-        parser = MultipartParser(boundary, parts.callbacks())  # type: ignore[arg-type]
+        parser = MultipartParser(boundary, parts.callbacks())
         async for chunk in body(request, most_bytes, limits):
             parser.write(chunk)
         parser.finalize()
@@ -124,7 +127,7 @@ class _Parts:
         self._field, self._text = "", bytearray()
         self._file: BinaryIO | None = None
 
-    def callbacks(self) -> dict[str, Any]:
+    def callbacks(self) -> "MultipartCallbacks":
         return {
             "on_part_begin": self._begin,
             "on_header_field": self._on_header_field,

@@ -447,3 +447,12 @@ def test_a_size_that_is_none_is_refused(capsys: pytest.CaptureFixture[str], tmp_
     code, _, err = run(capsys, *command)
     assert code == 2
     assert "labels_only_wh_px.0='0': input should be greater than 0" in err
+
+
+def test_help_says_which_settings_belong_to_which_networks(capsys: pytest.CaptureFixture[str]) -> None:
+    _, text, _ = run(capsys, "train", "--help")
+    sections = dict(part.split(":\n", 1) for part in text.split("\n\n") if ":\n" in part)
+    assert "--output" in sections["options"] and "50 [100]" in " ".join(sections["options"].split())
+    assert "--learning-rate N" in sections["options for windowed, repair and search networks"]
+    assert "--pairs.templates" in sections["options for template networks"]
+    assert "--hiding.frames" in sections["options for repair networks"]

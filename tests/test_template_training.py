@@ -211,6 +211,19 @@ def test_a_restored_state_goes_on_exactly(tmp_path, distill):
         assert torch.equal(tensor, second.network.state_dict()[name]), name
 
 
+def test_a_step_that_is_not_finite_changes_nothing_but_the_count(tmp_path):
+    state, learn = lesson(tmp_path)
+    learn(pairs(), 0)
+    before = {name: tensor.clone() for name, tensor in state.network.state_dict().items()}
+    clean = pairs()
+    learn(
+        Pairs(clean.template_nSCHW * torch.inf, clean.template_boxes_nS4, clean.search_nSCHW, clean.search_boxes_nS4), 0
+    )
+    assert (state.step, state.skipped) == (2, 1)
+    after = state.network.state_dict()
+    assert all(torch.equal(after[name], tensor) for name, tensor in before.items() if tensor.is_floating_point())
+
+
 def test_learning_rates_go_by_the_longest_name_and_others_stay_as_they_are(tmp_path):
     state, learn = lesson(tmp_path, learning_rates={"bb_regressor": 1e-3, "bb_regressor.conv3": 1e-4})
     before = {name: tensor.clone() for name, tensor in state.network.named_parameters()}

@@ -216,24 +216,35 @@ def options_of(config_class: type[VerbConfig]) -> Iterator[tuple[str, FieldInfo]
 
 
 def sections_of(config_class: type[VerbConfig]) -> list[tuple[tuple[str, ...], dict[str, FieldInfo]]]:
-    """The options of each set of kinds that share them; first those of all, under no name.
-
-    A default of its own makes no option of its own: the first kind's is shown.
-    """
+    """The options of each set of kinds that share them; first those of all, under no name."""
     kinds = config_class.kinds()
     if not kinds:
         return [((), dict(_leaves(config_class)))]
-    found: dict[str, FieldInfo] = {}
-    holders: dict[str, list[str]] = {}
+    holders: dict[str, dict[str, FieldInfo]] = {}
     for kind, of_kind in kinds.items():
         for key, field in _leaves(of_kind):
-            found.setdefault(key, field)
-            holders.setdefault(key, []).append(kind)
+            holders.setdefault(key, {})[kind] = field
     sections: dict[tuple[str, ...], dict[str, FieldInfo]] = {(): {}}
-    for key, field in found.items():
-        held = () if len(holders[key]) == len(kinds) else tuple(holders[key])
-        sections.setdefault(held, {})[key] = field
+    for key, fields in holders.items():
+        held = () if len(fields) == len(kinds) else tuple(fields)
+        sections.setdefault(held, {})[key] = _with_defaults(fields)
     return sorted(sections.items(), key=lambda section: -len(section[0] or kinds))
+
+
+def _with_defaults(fields: Mapping[str, FieldInfo]) -> FieldInfo:
+    """The first kind's field; its description names the defaults of the kinds that have another one."""
+    first = next(iter(fields.values()))
+    other: dict[str, list[str]] = {}
+    for kind, field in fields.items():
+        if field.default != first.default and not isinstance(field.default, BaseModel):
+            other.setdefault(str(field.default), []).append(kind)
+    if not other:
+        return first
+    told = copy(first)
+    told.description = f"{first.description} Default for " + "; for ".join(
+        f"{' and '.join(held)} networks: {default}" for default, held in other.items()
+    )
+    return told
 
 
 def _leaves(config_class: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:

@@ -1,9 +1,6 @@
 """Training videos decoded once into memory-mapped arrays that all ranks of a node share."""
 
 import os
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,11 +10,11 @@ from specktrack import telemetry
 from specktrack.errors import MediaError, QuarantineReason
 from specktrack.frames import Viewport
 from specktrack.schema import Clip, VideoRef
-from specktrack.video import VideoInfo
-from specktrack.video.process import DecoderProcess
+from specktrack.video import ClipReader
+from specktrack.video.process import DecodeLimits, DecoderProcess, ProcessReader
 
-STALLED_S = 30.0
-"""A decoder that gives nothing for so long is stopped, after twice that at the latest."""
+STALLED_S = 60.0
+"""A decoder that gives nothing for so long is stopped."""
 
 log = telemetry.get_logger()
 
@@ -53,8 +50,7 @@ def _gaps(path: Path) -> Path:
 
 def _decode(ref: VideoRef, viewport: Viewport | None, path: Path) -> None:
     """In a process of its own, as videos are that anyone may have made; one that died gets a second chance."""
-    reached = [0]
-    with DecoderProcess() as decoder, _stopped_when_stuck(decoder.stop, lambda: reached[0]):
+    with DecoderProcess(DecodeLimits(stall_s=STALLED_S)) as decoder:
         info = decoder.probe(ref)
         viewport = viewport or Viewport(info.size_wh_px, info.size_wh_px)
         width, height = viewport.network_wh_px
@@ -63,7 +59,8 @@ def _decode(ref: VideoRef, viewport: Viewport | None, path: Path) -> None:
         for attempt in (1, 2):
             missing = np.ones(info.frames, bool)
             try:
-                _read(decoder, ref, info, viewport, pixels, missing, reached)
+                whole = Clip(video=ref, start=0, stop=info.frames)
+                _read(decoder.read_clip(whole, info=info, viewport=viewport), pixels, missing)
             except MediaError as error:
                 log.warning("video cached in part", missing=int(missing.sum()), frames=info.frames, reason=str(error))
                 if attempt == 1 and error.reason is QuarantineReason.CRASHED:
@@ -71,20 +68,17 @@ def _decode(ref: VideoRef, viewport: Viewport | None, path: Path) -> None:
             break
     pixels.flush()
     if missing.any():
-        with partial.with_suffix(".gaps").open("wb") as file:
+        gaps = partial.with_suffix(".gaps")
+        with gaps.open("wb") as file:
             np.save(file, missing)
-        partial.with_suffix(".gaps").replace(_gaps(path))
+        gaps.replace(_gaps(path))
     partial.replace(path)
     log.info("video cached", video=ref.name, frames=info.frames)
 
 
-def _read(
-    decoder: DecoderProcess, ref: VideoRef, info: VideoInfo, viewport: Viewport, pixels: np.ndarray,
-    missing: np.ndarray, reached: list[int],
-) -> None:  # fmt: skip
+def _read(reader: ProcessReader | ClipReader, pixels: np.ndarray, missing: np.ndarray) -> None:
     """Fill ``pixels`` and take from ``missing`` what was read; MediaError where reading ends early."""
     lost = 0
-    reader = decoder.read_clip(Clip(video=ref, start=0, stop=info.frames), info=info, viewport=viewport)
     for batch in reader:
         start, stop = int(batch.frame[0]), int(batch.frame[-1]) + 1
         pixels[start:stop] = batch.pixels
@@ -93,26 +87,3 @@ def _read(
             first = max(start, 1)
             missing[first:stop] = (pixels[first:stop] == pixels[first - 1 : stop - 1]).all(axis=(1, 2, 3))
             lost = reader.lost_frames
-        reached[0] += 1
-
-
-@contextmanager
-def _stopped_when_stuck(stop: Callable[[], None], progress: Callable[[], int]) -> Iterator[None]:
-    """Call ``stop`` whenever ``progress`` is the same after STALLED_S."""
-    over = threading.Event()
-
-    def watch() -> None:
-        seen = -1
-        while not over.wait(STALLED_S):
-            now = progress()
-            if now == seen:
-                stop()
-            seen = now
-
-    thread = threading.Thread(target=watch, name="decoder-watch", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()

@@ -9,9 +9,12 @@ import threading
 import time
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 import torch
+from PIL import Image
 from tests.annotating import WH, make_video, pids_of, run, tiny_model
 
 from specktrack import models
@@ -19,12 +22,13 @@ from specktrack.annotate import annotate, annotate_here
 from specktrack.annotate.annotator import Annotator
 from specktrack.annotate.job import stop_if_hopeless
 from specktrack.annotate.pool import Attempts, work
+from specktrack.datasets.patches import PatchesConfig, load_scenes, render_patches
 from specktrack.errors import ConfigError, MediaError, SpecktrackError, StorageError
 from specktrack.ledger import read_annotations, read_records
 from specktrack.models.checkpoint import ModelCard, save_model
 from specktrack.schema import ClipRecord, ClipStatus, VideoRef
 from specktrack.storage import open_store, stat
-from specktrack.video import probe
+from specktrack.video import probe, write_video
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_local"), pytest.mark.timeout(180)]
 
@@ -131,6 +135,36 @@ class TestAnnotate:
         make_video(video, 40, seed=3)
         assert annotate(run(model, tmp_path / "out", video)).committed == 1
         assert read_annotations(str(tmp_path / "out")).num_rows == 40
+
+
+class TestPrompts:
+    def test_a_prompts_file_follows_the_targets_of_a_video_and_of_a_folder_of_pictures(self, tmp_path: Path) -> None:
+        archive = tmp_path / "archive"
+        (archive / "pictures").mkdir(parents=True)
+        config = PatchesConfig(frames=8, width_px=96, height_px=64, size_px=(9, 12), distractors=0)
+        (first, target), (second, other) = (render_patches(config, i, load_scenes(config)) for i in range(2))
+        write_video(archive / "match.mp4", first, fps=30, wh=(96, 64))
+        for i, pixels in enumerate(second):
+            Image.fromarray(pixels).save(archive / "pictures" / f"{i:04d}.png")
+        lines = ["video,frame,cx,cy,w,h"]
+        for video, frame, label in (("match.mp4", 0, target), ("pictures", 2, other)):
+            box = (*label.xy_px[frame], *label.wh_px[frame])
+            lines.append(f"{video},{frame}," + ",".join(f"{value:.2f}" for value in box))
+        prompts = tmp_path / "prompts.csv"
+        prompts.write_text("\n".join(lines))
+
+        report = annotate(run("speckdimp", tmp_path / "out", archive, prompt=str(prompts)))
+        assert (report.videos, report.clips, report.committed, report.rows) == (2, 2, 2, 16)
+        rows = read_annotations(str(tmp_path / "out"))
+        assert rows.equals(annotate_here(archive, model="speckdimp", prompt=str(prompts), device="cpu"))
+        pictures = rows.filter(pc.equal(rows["video"], (archive / "pictures").as_uri() + "/"))
+        followed = np.column_stack([pictures[c].to_numpy(zero_copy_only=False) for c in ("x", "y")])
+        assert np.isnan(followed[:2]).all() and rows["w"].null_count == 2
+        assert np.abs(followed[2:] - other.xy_px[2:]).max() < 5
+
+        with pytest.raises(ConfigError, match=r"1 of 2 videos have no prompt"):
+            prompts.write_text("\n".join(lines[:2]))
+            annotate(run("speckdimp", tmp_path / "other", archive, prompt=str(prompts)))
 
 
 class TestQuarantine:

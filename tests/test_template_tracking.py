@@ -72,6 +72,17 @@ class TestLocalise:
     def test_a_weak_second_peak_below_the_floor_is_no_distractor(self):
         assert self.at((11, 11, 0.3), (20, 11, 0.2)).state is State.NORMAL
 
+    def test_a_peak_between_cells_is_the_top_of_a_parabola(self):
+        ys, xs = np.mgrid[:23, :23]
+        scores = (0.9 - 0.01 * ((xs - 14.3) ** 2 + 2 * (ys - 8.8) ** 2)).astype(np.float32)
+        config = ONLINE.model_copy(update={"between_cells": True})
+        peak = localise(scores, target_wh_cells=(9, 9), previous_xy_cells=(11, 11), config=config)
+        assert peak.xy_cells == pytest.approx((14.3, 8.8), abs=1e-3)
+        at_the_edge = localise(
+            self.scores((22, 0, 0.9)), target_wh_cells=(9, 9), previous_xy_cells=(11, 11), config=config
+        )
+        assert at_the_edge.xy_cells == (22, 0)
+
 
 class TestMemory:
     def memory(self, capacity=20):

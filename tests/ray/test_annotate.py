@@ -166,6 +166,17 @@ class TestPrompts:
             prompts.write_text("\n".join(lines[:2]))
             annotate(run("speckdimp", tmp_path / "other", archive, prompt=str(prompts)))
 
+    def test_a_finder_helps_a_template_model_and_belongs_to_the_outputs_identity(self, tmp_path: Path) -> None:
+        video = make_video(tmp_path / "v.mp4", 6)
+        torch.manual_seed(0)
+        network = models.network_config("global-search")
+        finder = str(tmp_path / "finder.safetensors")
+        save_model(finder, models.build(network).eval(), ModelCard(name="random", network=network))
+        config = run("speckdimp", tmp_path / "out", video, prompt="0,12,12,4,4", finder=finder)
+        assert annotate(config).rows == 6
+        with pytest.raises(ConfigError, match=r"another model or configuration.*finder"):
+            annotate(config.model_copy(update={"finder": None}))
+
 
 class TestQuarantine:
     def test_bad_videos_are_set_aside_with_their_reason_and_the_others_complete(

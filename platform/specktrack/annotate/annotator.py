@@ -37,6 +37,8 @@ class Order:
     windowing: Windowing
     repair: Any
     """Reference of a Repair or None."""
+    finder: Any
+    """Reference of a Model or None."""
     model_sha: str
     config_sha: str
     timeout_s: float
@@ -60,8 +62,10 @@ class Annotator:
     def __init__(self, order: Order) -> None:
         torch.set_num_threads(1)  # one actor per core; threads inside would only contend
         self._order, self._model = order, ray.get(order.model)
-        device, repair = "cuda" if order.gpu else "cpu", ray.get(order.repair)
-        self._tracker = make_tracker(self._model, device=device, windowing=order.windowing, repair=repair)
+        device, repair, finder = "cuda" if order.gpu else "cpu", ray.get(order.repair), ray.get(order.finder)
+        self._tracker = make_tracker(
+            self._model, device=device, windowing=order.windowing, repair=repair, finder=finder
+        )
         self._decoder, self._backgrounds = DecoderProcess(DecodeLimits(stall_s=order.timeout_s)), Backgrounds()
         self._ledger = Ledger(open_store(order.output), order.model_sha, order.config_sha)
 

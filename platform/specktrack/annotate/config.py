@@ -25,6 +25,8 @@ class AnnotateConfig(VerbConfig, HeatmapReading):
     """How gaps are filled: none, ballistic, inpaintnet, or the path of a repair network; filled rows are marked."""
     prompt: str | None = None
     """What a template model follows: frame,cx,cy,w,h in source px, or a CSV or JSON file with a prompt per video."""
+    finder: str | None = None
+    """A search network (name or path) that finds a template model's lost target again."""
     overlay: bool = False
     """Also write each video with the trajectory drawn on it."""
     dry_run: bool = False

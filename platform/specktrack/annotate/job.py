@@ -64,15 +64,15 @@ def annotate(config: AnnotateConfig, *, watch: Watch | None = None, inside: bool
         removed = collect_garbage(config.output)
         return AnnotateReport(output=open_store(config.output).uri, videos=0, clips=0, removed=removed)
     videos, model = _videos(config), load_model(config.model)
-    repair = make_repair(config.repair)
-    tracker = make_tracker(model, device="cpu", windowing=Windowing.of(config), repair=repair)
+    repair, finder = make_repair(config.repair), load_model(config.finder) if config.finder else None
+    tracker = make_tracker(model, device="cpu", windowing=Windowing.of(config), repair=repair, finder=finder)
     prompts = prompts_of(config.prompt, videos)
     tracker.open(next(iter(prompts.values()), None))  # refuse here a prompt too many or too few
-    settings = outputs.settings_of(config, tracker, prompts)
+    settings = outputs.settings_of(config, tracker, prompts, finder)
     ledger = Ledger(open_store(config.output), model.sha256, sha_of(settings))
     outputs.claim(ledger.store, config, model, settings)
     done = _completed(ledger, videos, config)
-    run = _Run(config, videos, model, repair, ledger, done, watch or _nobody_watches, inside)
+    run = _Run(config, videos, model, repair, finder, ledger, done, watch or _nobody_watches, inside)
     with connected(config.address):
         attempts = Attempts()
         with run.timed("plan"):
@@ -102,6 +102,7 @@ class _Run:
     videos: list[VideoRef]
     model: Model
     repair: Repair | None
+    finder: Model | None
     ledger: Ledger
     done: dict[str, ClipRecord]
     """Records of earlier runs, by key."""
@@ -164,6 +165,7 @@ def _annotate(run: _Run, plan: Plan, attempts: Attempts) -> dict[str, ClipRecord
         model=ray.put(run.model),
         windowing=Windowing.of(config),
         repair=ray.put(run.repair),
+        finder=ray.put(run.finder),
         model_sha=ledger.model_sha,
         config_sha=ledger.config_sha,
         timeout_s=config.timeout_s,

@@ -21,11 +21,15 @@ RUN = "run.json"
 LIBRARIES = ("ray", "torch", "pyarrow", "av", "numpy", "pydantic")
 
 
-def settings_of(config: AnnotateConfig, tracker: Tracker, prompts: Mapping[str, Prompt]) -> dict[str, Any]:
+def settings_of(
+    config: AnnotateConfig, tracker: Tracker, prompts: Mapping[str, Prompt], finder: Model | None
+) -> dict[str, Any]:
     """Everything but the model that decides rows and clips; where two outputs agree in it, their rows agree."""
     settings = {"clip_s": config.clip_s, "tracking": tracker.config.model_dump(mode="json")}
     if prompts:
         settings["prompts_sha256"] = sha_of({uri: prompt.model_dump() for uri, prompt in prompts.items()})
+    if finder is not None:
+        settings["finder_sha256"] = finder.sha256
     return settings
 
 

@@ -173,6 +173,7 @@ class Dimp(Network):
         else:
             of_boxes = box_regression.overlap_loss(outputs.box_score_BN, proposals.boxes_BN4, boxes)
             weight_boxes = 1.0
+        weight_boxes *= self.config.box_head.emphasis
         results = {"boxes": of_boxes.mean(), "scores": outputs.box_score_BN.new_zeros(())}
         if outputs.scores:
             each = [self._score_loss(score, pairs.search_boxes_nS4) for score in outputs.scores]

@@ -75,6 +75,8 @@ class BoxHeadConfig(Config):
     """Units behind each pooled level."""
     loss: Literal["kl", "iou"] = "kl"
     """PrDiMP's density over boxes, or the squared error of the predicted overlap."""
+    emphasis: float = Field(default=1.0, gt=0)
+    """Factor on the loss's published weight, which is too small for a backbone that learns from nothing."""
     proposals: int = Field(default=128, ge=2)
     """Boxes per picture in training."""
 
@@ -111,6 +113,9 @@ class OnlineConfig(Config):
     """Side around a peak, in target sizes, within which there is no other peak."""
     farthest: float = 0.8
     """Displacement, in half sides of the search region, beyond which a peak is less likely the target."""
+    between_cells: bool = False
+    """A peak's place is the top of a parabola through it and its neighbours; published is the cell, which is a quarter
+    of a target wide."""
 
     boxes: int = Field(default=10, ge=1)
     """Boxes that climb the box head's score: the last one, and variations of it."""
@@ -128,6 +133,8 @@ class OnlineConfig(Config):
     """Of the varied boxes, in target sizes."""
     most_aspect: float = 6.0
     """Boxes that grow longer than that are dropped."""
+    size_gain: float = Field(default=1.0, gt=0, le=1)
+    """Share of the box head's change of size that is believed per frame; sizes change slowly, and errors add up."""
 
     border: Literal["inside_major", "replicate"] = "inside_major"
     """Where the search region reaches over the frame's edge: move and shrink it, or repeat the edge."""
@@ -239,12 +246,13 @@ class SpeckDimpConfig(TemplateConfig):
 
     name: Literal["speckdimp"] = "speckdimp"
     input_wh: tuple[int, int] = (144, 144)
-    search_area: float = Field(default=5.0, gt=1)
+    search_area: float = Field(default=4.0, gt=1)
     backbone: BackboneConfig = BackboneConfig(
         block="basic", depths=(1, 2, 2), widths=(16, 32, 96), stem_pool=False, classes=0, frozen_stages=0
     )
     target_model: TargetModelConfig = TargetModelConfig(features=96)
-    box_head: BoxHeadConfig = BoxHeadConfig(prediction=(64, 96), hidden=(128, 128), proposals=48)
+    box_head: BoxHeadConfig = BoxHeadConfig(prediction=(64, 96), hidden=(128, 128), proposals=64, emphasis=30)
+    online: OnlineConfig = OnlineConfig(between_cells=True, box_steps=0)
 
 
 TEMPLATE_ENTRIES: tuple[type[TemplateConfig], ...] = (

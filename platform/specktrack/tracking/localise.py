@@ -4,7 +4,7 @@ The rules and thresholds are DiMP's advanced localisation (Bhat et al., ICCV 201
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import numpy as np
@@ -44,6 +44,16 @@ def localise(
     The second highest peak, outside the neighbourhood of the highest, decides between the states; of two peaks alike
     the one near the previous position is the target if the other one is far from it.
     """
+    peak = _chosen(scores_HW, target_wh_cells, previous_xy_cells, config)
+    return replace(peak, xy_cells=_between_cells(scores_HW, peak.xy_cells)) if config.between_cells else peak
+
+
+def _chosen(
+    scores_HW: np.ndarray,
+    target_wh_cells: tuple[float, float],
+    previous_xy_cells: tuple[float, float],
+    config: OnlineConfig,
+) -> Peak:
     first_xy, first = _highest(scores_HW)
     if first < config.lost_below:
         return Peak(State.LOST, first_xy, first)
@@ -73,3 +83,18 @@ def _without_neighbourhood(scores_HW: np.ndarray, xy: tuple[float, float], sides
     right, bottom = (round(c + side / 2 + 1) for c, side in zip(xy, sides_wh, strict=True))
     rest[top:bottom, left:right] = 0
     return rest
+
+
+def _between_cells(scores_HW: np.ndarray, xy: tuple[float, float]) -> tuple[float, float]:
+    """The top of the parabolas through a peak and its neighbours in a row and in a column."""
+    column, row = (round(c) for c in xy)
+    return column + _top(scores_HW[row], column), row + _top(scores_HW[:, column], row)
+
+
+def _top(line: np.ndarray, i: int) -> float:
+    """Offset from cell ``i`` of a line, at most half a cell; none at the line's ends, or where ``i`` is no peak."""
+    if not 0 < i < len(line) - 1:
+        return 0.0
+    before, here, after = (float(score) for score in line[i - 1 : i + 2])
+    bend = before - 2 * here + after
+    return min(max((before - after) / (2 * bend), -0.5), 0.5) if bend < 0 else 0.0

@@ -205,6 +205,8 @@ class TemplateSession:
             head = self._network.bb_regressor
             search = head.search_features(features)
             refined = refine_box(head, search, self._modulation, coarse, self._online, _generator(frame))
+        if refined is not None:
+            refined = _damped(refined, coarse, self._online.size_gain)
         found = region.box_px(*(coarse if refined is None else refined).tolist())
         return _kept_inside(found, (pixels.shape[1], pixels.shape[0]))
 
@@ -237,6 +239,13 @@ def _generator(frame: int) -> torch.Generator:
 
 def _unit(score: float) -> float:
     return min(max(score, 0.0), 1.0)
+
+
+def _damped(refined_4: torch.Tensor, coarse_4: torch.Tensor, gain: float) -> torch.Tensor:
+    """The refined box's centre, and the coarse size moved by ``gain`` of the way (of logarithms) to the refined one."""
+    centre = refined_4[:2] + refined_4[2:] / 2
+    size = coarse_4[2:] * (refined_4[2:] / coarse_4[2:]) ** gain
+    return torch.cat([centre - size / 2, size])
 
 
 def _check_inside(box: Box, frame_wh_px: tuple[int, int]) -> None:

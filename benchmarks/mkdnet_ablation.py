@@ -63,7 +63,7 @@ def main() -> None:
     arms = [("teacher", 0)] + [(arm, seed) for seed in range(given.seeds) for arm in ARMS]
     runs = []
     for arm, seed in arms:
-        kept = given.work / f"{arm}-{seed}-{given.steps}-{given.sequences}-{teacher.sha256[:8]}.json"
+        kept = given.work / f"{arm}-{seed}-{given.steps}-{given.sequences}-{teacher.card.weights_sha256[:8]}.json"
         if not kept.is_file():
             started = time.monotonic()
             student, gates = (teacher, {}) if arm == "teacher" else trained(teacher, arm, seed, given)
@@ -79,7 +79,7 @@ def main() -> None:
             f"--seeds {given.seeds} --sequences {given.sequences}",
             "date": datetime.now(UTC).date().isoformat(),
             "machine": f"one thread of {platform.processor() or platform.machine()}",
-            "teacher_sha256": teacher.sha256,
+            "teacher_weights_sha256": teacher.card.weights_sha256,
             "runs": runs,
         }
         given.output.write_text(json.dumps(note, indent=1) + "\n")
@@ -128,7 +128,7 @@ def held_out(sequences: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
 
 def judged(model: Model, tests: list[tuple[np.ndarray, np.ndarray]]) -> dict[str, float]:
     """Means over the sequences, by LaTOT's rules."""
-    online = model.config.online.model_copy(update={"box_steps": 5})
+    online = model.config.online.model_copy(update={"box_steps": 5, "boxes": 10, "size_gain": None})
     network = build(model.config.model_copy(update={"online": online})).eval()
     network.load_state_dict(model.network.state_dict())
     tracker = TemplateTracker(Model(network, model.card), device=CPU)

@@ -14,6 +14,7 @@ from specktrack.tracking import make_tracker, open_session
 from specktrack.tracking.localise import State, localise
 from specktrack.tracking.region import Region
 from specktrack.tracking.samples import SampleMemory, prompt_samples, variations
+from specktrack.tracking.template import _grown
 
 ONLINE = OnlineConfig()
 
@@ -127,6 +128,13 @@ def test_the_prompt_gives_15_samples_with_its_box_shifted_alike():
     for picture, (x, y, w, h) in zip(pictures[:, 0], boxes, strict=True):
         centroid = ((picture * xs).sum() / picture.sum(), (picture * ys).sum() / picture.sum())
         assert [float(c) for c in centroid] == pytest.approx([float(x + w / 2), float(y + h / 2)], abs=0.15)
+
+
+def test_of_a_weak_box_head_only_a_share_of_the_growth_is_believed():
+    coarse, refined = torch.tensor([10.0, 20.0, 8.0, 4.0]), torch.tensor([0.0, 0.0, 32.0, 16.0])
+    grown = _grown(coarse, refined, 0.5)
+    assert grown.tolist() == pytest.approx([6.0, 18.0, 16.0, 8.0])  # half of the logarithm of four, and the same centre
+    assert _grown(coarse, coarse + 5, 0.1)[2] / _grown(coarse, coarse + 5, 0.1)[3] == pytest.approx(2)
 
 
 FRAMES, W, H = 30, 96, 72

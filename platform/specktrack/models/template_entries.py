@@ -133,8 +133,9 @@ class OnlineConfig(Config):
     """Of the varied boxes, in target sizes."""
     most_aspect: float = 6.0
     """Boxes that grow longer than that are dropped."""
-    size_gain: float = Field(default=1.0, gt=0, le=1)
-    """Share of the box head's change of size that is believed per frame; sizes change slowly, and errors add up."""
+    size_gain: float | None = Field(default=None, gt=0, le=1)
+    """Of the box head only this share of its change of size is believed per frame, in both sides alike, and the place
+    is that of the peak: a weak head's errors add up from frame to frame. None takes its whole box, as published."""
 
     border: Literal["inside_major", "replicate"] = "inside_major"
     """Where the search region reaches over the frame's edge: move and shrink it, or repeat the edge."""
@@ -252,7 +253,7 @@ class SpeckDimpConfig(TemplateConfig):
     )
     target_model: TargetModelConfig = TargetModelConfig(features=96)
     box_head: BoxHeadConfig = BoxHeadConfig(prediction=(64, 96), hidden=(128, 128), proposals=64, emphasis=30)
-    online: OnlineConfig = OnlineConfig(between_cells=True, box_steps=0)
+    online: OnlineConfig = OnlineConfig(between_cells=True, boxes=4, box_steps=5, size_gain=0.05)
 
 
 TEMPLATE_ENTRIES: tuple[type[TemplateConfig], ...] = (

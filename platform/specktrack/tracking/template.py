@@ -205,8 +205,8 @@ class TemplateSession:
             head = self._network.bb_regressor
             search = head.search_features(features)
             refined = refine_box(head, search, self._modulation, coarse, self._online, _generator(frame))
-        if refined is not None:
-            refined = _damped(refined, coarse, self._online.size_gain)
+        if refined is not None and self._online.size_gain is not None:
+            refined = _grown(coarse, refined, self._online.size_gain)
         found = region.box_px(*(coarse if refined is None else refined).tolist())
         return _kept_inside(found, (pixels.shape[1], pixels.shape[0]))
 
@@ -241,11 +241,10 @@ def _unit(score: float) -> float:
     return min(max(score, 0.0), 1.0)
 
 
-def _damped(refined_4: torch.Tensor, coarse_4: torch.Tensor, gain: float) -> torch.Tensor:
-    """The refined box's centre, and the coarse size moved by ``gain`` of the way (of logarithms) to the refined one."""
-    centre = refined_4[:2] + refined_4[2:] / 2
-    size = coarse_4[2:] * (refined_4[2:] / coarse_4[2:]) ** gain
-    return torch.cat([centre - size / 2, size])
+def _grown(coarse_4: torch.Tensor, refined_4: torch.Tensor, gain: float) -> torch.Tensor:
+    """The coarse box, grown in both sides alike by ``gain`` of what (in the logarithm) the refined one is larger."""
+    factor = (refined_4[2:].prod() / coarse_4[2:].prod()) ** (gain / 2)
+    return torch.cat([coarse_4[:2] + coarse_4[2:] * (1 - factor) / 2, coarse_4[2:] * factor])
 
 
 def _check_inside(box: Box, frame_wh_px: tuple[int, int]) -> None:

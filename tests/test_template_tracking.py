@@ -4,10 +4,13 @@ import numpy as np
 import pytest
 import torch
 
+from specktrack.box_metrics import BOX_PROTOCOLS, box_iou, score_sequence
+from specktrack.datasets.benchmarks import read_benchmark
 from specktrack.errors import ConfigError
+from specktrack.evaluate.trackers import run_sequence
 from specktrack.frames import FrameBatch, Viewport, concat
 from specktrack.models import build, network_config
-from specktrack.models.checkpoint import Model, ModelCard
+from specktrack.models.checkpoint import Model, ModelCard, load_model
 from specktrack.models.template_entries import BackboneConfig, OnlineConfig
 from specktrack.schema import Box, Prompt
 from specktrack.tracking import make_tracker, open_session
@@ -198,3 +201,13 @@ def test_a_template_tracker_sees_source_px_and_needs_all_frames_since_its_prompt
     tracker = make_tracker(tiny(), device="cpu")
     assert tracker.viewport((1920, 1080)) == Viewport((1920, 1080), (1920, 1080))
     assert tracker.lead is None and tracker.stride == 1 and tracker.config.first_iterations == 6
+
+
+@pytest.mark.real
+def test_the_shipped_weights_follow_real_sequences_to_the_last_frame(real_data):
+    tracker = make_tracker(load_model("speckdimp"), device="cpu")
+    for sequence in read_benchmark(str(real_data / "tracking" / "otb")).sequences:
+        found = run_sequence(tracker, sequence)
+        scores = score_sequence(found, sequence.label_xywh, BOX_PROTOCOLS["otb"])
+        assert box_iou(found[-1:], sequence.label_xywh[-1:])[0] > 0.3
+        assert scores.lost < 0.05 and scores.success.mean() > 0.6

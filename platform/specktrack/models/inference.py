@@ -35,6 +35,8 @@ class Detector:
         self.config, self.device, self.dtype = network.config, device, fast_dtype(device)
         self.candidates, self.decoding = candidates, decoding
         self._network = channels_last(fold_batch_norm(network).to(device, self.dtype))
+        self.windows_at_once = 8 if device.type == "cuda" else 1
+        """Windows that a session hands over together: on a CPU eight take as long as one after the other."""
 
     @torch.inference_mode()
     def heatmaps(self, windows_BTHWC: torch.Tensor) -> torch.Tensor:

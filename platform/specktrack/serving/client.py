@@ -34,6 +34,9 @@ from specktrack.serving.catalog import ModelInfo
 
 ARROW = "application/vnd.apache.arrow.stream"
 LOOK_EVERY_S = 1.0
+TRIES = 8
+"""Of a call that may be repeated; with pauses up to MOST_PAUSE_S they outlast a replica that starts again."""
+MOST_PAUSE_S = 10.0
 
 Call = tuple[str, str, dict[str, Any]]
 """Method, path and what httpx is given: what the two clients share."""
@@ -117,19 +120,18 @@ def _checked(answer: httpx.Response) -> httpx.Response:
 
 
 class _Patience:
-    """How often a busy or broken server is asked again, and after how long."""
+    """How often a busy or broken server is asked again, and after how long: twice as long each time, up to 10 s."""
 
     def __init__(self, tries: int) -> None:
-        self._left = tries
+        self._tries, self._failed = tries, 0
 
     def pause_s(self, error: Exception) -> float | None:
         """Seconds until the next try; None to give up."""
-        self._left -= 1
-        if self._left <= 0:
+        self._failed += 1
+        first_s = error.retry_after_s if isinstance(error, ServerError) else 0.5  # or the connection broke
+        if self._failed >= self._tries or first_s is None:
             return None
-        if isinstance(error, ServerError):
-            return None if error.retry_after_s is None else error.retry_after_s * random.uniform(0.5, 1.5)
-        return random.uniform(0.1, 0.5)  # the connection broke
+        return max(first_s, min(first_s * 2 ** (self._failed - 1), MOST_PAUSE_S)) * random.uniform(0.5, 1.5)
 
 
 def _client_arguments(url: str, key: str | None, timeout_s: float) -> dict[str, Any]:
@@ -140,7 +142,7 @@ def _client_arguments(url: str, key: str | None, timeout_s: float) -> dict[str, 
 class Client:
     """Calls a server and waits for its answers; ServerError says what it refused."""
 
-    def __init__(self, url: str, *, key: str | None = None, timeout_s: float = 600.0, tries: int = 5) -> None:
+    def __init__(self, url: str, *, key: str | None = None, timeout_s: float = 600.0, tries: int = TRIES) -> None:
         self._http, self._tries = httpx.Client(**_client_arguments(url, key, timeout_s)), tries
 
     def __enter__(self) -> Self:
@@ -212,7 +214,7 @@ class Client:
 class AsyncClient:
     """The same with ``await``, and live streams."""
 
-    def __init__(self, url: str, *, key: str | None = None, timeout_s: float = 600.0, tries: int = 5) -> None:
+    def __init__(self, url: str, *, key: str | None = None, timeout_s: float = 600.0, tries: int = TRIES) -> None:
         self._url, self._key, self._tries = url, key, tries
         self._http = httpx.AsyncClient(**_client_arguments(url, key, timeout_s))
 

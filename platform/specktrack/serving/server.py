@@ -5,6 +5,8 @@ import os
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from ray import serve as ray_serve
@@ -37,9 +39,7 @@ def serve(config: ServerConfig) -> ServerReport:
     check_public_bind(config.host, config.application)
     catalog(config.application)  # a mistake is said here, not in a replica's log
     started = time.monotonic()
-    os.environ.setdefault("RAY_SERVE_LOG_TO_STDERR", "0")  # Serve's own lines go to Ray's log folder
-    logging.getLogger("ray.serve").setLevel(logging.ERROR)
-    with connected(config.address):
+    with quietly_connected(config.address):
         deploy(config)
         url = f"http://{config.host}:{config.port}"
         log.info("serving", url=url, models=list(config.models), docs=f"{url}/docs")
@@ -51,6 +51,15 @@ def serve(config: ServerConfig) -> ServerReport:
         finally:
             ray_serve.shutdown()
     return ServerReport(url=url, seconds=round(time.monotonic() - started, 1))
+
+
+@contextmanager
+def quietly_connected(address: str) -> Iterator[None]:
+    """Be connected to Ray, with Serve's own lines, one per request, in Ray's log folder alone."""
+    os.environ.setdefault("RAY_SERVE_LOG_TO_STDERR", "0")
+    logging.getLogger("ray.serve").setLevel(logging.ERROR)
+    with connected(address):
+        yield
 
 
 def deploy(config: ServerConfig) -> None:

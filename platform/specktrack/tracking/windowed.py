@@ -115,7 +115,6 @@ class WindowedSession:
         self._detector, self._config = detector, config
         self._network = detector.config
         self._stride = config.stride_of(detector.config)
-        self._batch_windows = 8 if detector.device.type == "cuda" else 1  # batching pays on GPUs only
         self._viewport: Viewport | None = None  # of all frames pushed
         self._begin: int | None = None  # the first frame pushed
         self._end = 0  # one past the last frame pushed
@@ -169,8 +168,9 @@ class WindowedSession:
         while self._next_window + self._network.frames_in <= available:
             starts.append(self._next_window)
             self._next_window += self._stride
-        for i in range(0, len(starts), self._batch_windows):
-            self._forward(starts[i : i + self._batch_windows])
+        at_once = self._detector.windows_at_once
+        for i in range(0, len(starts), at_once):
+            self._forward(starts[i : i + at_once])
         del self._frames[: self._next_window - self._first]
         self._first = self._next_window
 

@@ -1,12 +1,15 @@
 """Training template trackers: pairs, synthetic sequences, MKDNet's distillation, and going on after a stop."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from tests.test_template_networks import pairs
 from tests.test_template_tracking import tiny
 
-from specktrack.datasets import load_dataset
+from specktrack.datasets import import_dataset, load_dataset
 from specktrack.datasets.patches import PatchesConfig, load_scenes, render_patches, write_patches
 from specktrack.errors import ConfigError
 from specktrack.models import build
@@ -107,6 +110,39 @@ class TestPatches:
         assert dataset.rows.num_rows == 16 and dataset.rows["w"].null_count == 0
         tracks = load_tracks((str(tmp_path / "d"),), folder=tmp_path / "cache")
         assert len(tracks) == 2 and tracks[0].pictures[3].shape == (64, 96, 3) and tracks[0].boxes.shape == (8, 4)
+
+
+BOXES = "".join(f"{10 + 3 * i},20,12,9\n" for i in range(8))
+NO = {"out_of_view.txt": ",".join("0" * 8), "full_occlusion.txt": ",".join("0" * 8)}
+BENCHMARKS = {
+    "got10k": ("train/GOT_1/groundtruth.txt", "train/GOT_1", {"absence.label": "0\n" * 8}),
+    "lasot": ("drone/drone-1/groundtruth.txt", "drone/drone-1/img", NO),
+    "trackingnet": ("TRAIN_0/anno/x_0.txt", "TRAIN_0/frames/x_0", {}),
+    "latot": ("TOT/boat2/boat2.txt", "TOT/boat2/img", {}),
+}
+"""The labels' file, the pictures' folder, and files beside the labels."""
+
+
+@pytest.mark.parametrize("layout", BENCHMARKS)
+def test_benchmarks_of_tracking_are_training_data(layout, tmp_path):
+    labels, pictures, beside = BENCHMARKS[layout]
+    for name, text in {labels: BOXES, **{str(Path(labels).with_name(n)): text for n, text in beside.items()}}.items():
+        (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "in" / name).write_text(text)
+    (tmp_path / "in" / pictures).mkdir(parents=True, exist_ok=True)
+    for i in range(8):
+        pixels = np.zeros((64, 96, 3), np.uint8)
+        pixels[20:29, 10 + 3 * i : 22 + 3 * i] = 255
+        Image.fromarray(pixels).save(tmp_path / "in" / pictures / f"{i + 1:08d}.jpg", quality=100)
+    import_dataset(layout, str(tmp_path / "in"), str(tmp_path / "out"))
+    tracks = load_tracks((str(tmp_path / "out"),), folder=tmp_path / "cache")
+    assert [track.boxes.shape for track in tracks] == [(8, 4)]
+    sampler = PairSampler(tracks, seed=0, config=STILL)
+    batch = PairBatches(tracks, sampler, NETWORK, batch_size=4, steps=range(1), rank=0, world_size=1).batch(0)
+    for picture, box in zip(batch.search_nSCHW.flatten(0, 1), batch.search_boxes_nS4.flatten(0, 1), strict=True):
+        x, y, w, h = box.tolist()
+        inside = picture[:, round(y) + 1 : round(y + h) - 1, round(x) + 1 : round(x + w) - 1]
+        assert inside.mean() > 0.75 * picture.max() > 0.5
 
 
 class TestMkdNet:

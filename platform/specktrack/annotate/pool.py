@@ -7,6 +7,7 @@ from typing import Any
 
 import ray
 import ray.data
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from specktrack.errors import MediaError, QuarantineReason, SpecktrackError
 
@@ -88,11 +89,13 @@ class _Counter:
 class Attempts:
     """How often each key was begun in this run, counted in a process of its own that outlives the workers.
 
-    A decoder that kills its process cannot report that itself, and Ray would begin its clip for ever.
+    A decoder that kills its process cannot report that itself, and Ray would begin its clip for ever. The count is kept
+    on the driver's node, whose death ends the run anyway (``soft`` would place it anywhere else).
     """
 
     def __init__(self) -> None:
-        self._counter: Any = ray.remote(num_cpus=0)(_Counter).remote()
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        self._counter: Any = ray.remote(num_cpus=0, scheduling_strategy=here)(_Counter).remote()
 
     def begin(self, key: str) -> int:
         """Count one more attempt and return its number; MediaError(CRASHED) beyond MOST_ATTEMPTS."""

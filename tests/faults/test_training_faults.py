@@ -34,7 +34,7 @@ pytestmark = [pytest.mark.faults, pytest.mark.ray, pytest.mark.timeout(600)]
 
 RANK = "RayTrainWorker"
 NETWORK = {"name": "specknet", "frames_in": 4, "widths": [8, 8, 16, 16], "input_wh": [320, 192]}
-STEPS, KILLS = 100, 8
+STEPS, KILLS = 100, 20
 
 
 @pytest.fixture(scope="module")

@@ -68,6 +68,8 @@ class AnnotateReport(Config):
     """Clips that were completed now."""
     resumed: int = 0
     """Clips that were complete already."""
+    repeated: int = 0
+    """Attempts beyond a clip's first in this run: the workers, or their nodes, died over those before."""
     quarantined: dict[str, int] = {}
     """Clips set aside, now or before, by reason; a video that could not be read at all counts as one."""
     removed: int = 0

@@ -79,7 +79,7 @@ def annotate(config: AnnotateConfig, *, watch: Watch | None = None, inside: bool
             cutting = Cutting(tracker.stride, tracker.lead, config.clip_s, attempts, prompts)
             plan = make_plan(videos, run.done, cutting, workers=config.workers, inside=inside)
         if config.dry_run:
-            return _report(run, plan, {})
+            return _report(run, plan, {}, repeated=0)
         with run.timed("annotate"):
             now = _quarantine(plan, ledger) | _annotate(run, plan, attempts)
         if config.overlay:
@@ -87,9 +87,10 @@ def annotate(config: AnnotateConfig, *, watch: Watch | None = None, inside: bool
                 changed = {record.video.key for record in now.values()}
                 rows = overlays.wanted(videos, changed=changed, store=ledger.store)
                 list(work(rows, overlays.Overlayer, ledger.store.uri, workers=config.workers, inside=inside))
+        repeated = attempts.repeated()
     ledger.seal(plan.keys)
     run.seconds["wall"] = time.monotonic() - started
-    report = _report(run, plan, now)
+    report = _report(run, plan, now, repeated=repeated)
     outputs.describe(ledger.store, config, model, settings, report)
     return report
 
@@ -199,7 +200,7 @@ def stop_if_hopeless(now: dict[str, ClipRecord]) -> None:
         )
 
 
-def _report(run: _Run, plan: Plan, now: dict[str, ClipRecord]) -> AnnotateReport:
+def _report(run: _Run, plan: Plan, now: dict[str, ClipRecord], *, repeated: int) -> AnnotateReport:
     """The run in numbers; ``now`` holds the records that it made."""
     planned = set(plan.keys)
     standing = {key: record for key, record in (run.done | now).items() if key in planned}
@@ -214,6 +215,7 @@ def _report(run: _Run, plan: Plan, now: dict[str, ClipRecord]) -> AnnotateReport
         clips=len(plan.clips),
         committed=sum(record.status is ClipStatus.COMMITTED for record in now.values()),
         resumed=len(plan.clips) - len(to_do),
+        repeated=repeated,
         quarantined=dict(sorted(Counter(reasons).items())),
         planned_frames=sum(row["frames"] for row in to_do),
         frames=frames,

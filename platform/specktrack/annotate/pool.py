@@ -85,6 +85,9 @@ class _Counter:
         self._begun[key] += 1
         return self._begun[key]
 
+    def repeated(self) -> int:
+        return self._begun.total() - len(self._begun)
+
 
 class Attempts:
     """How often each key was begun in this run, counted in a process of its own that outlives the workers.
@@ -108,3 +111,7 @@ class Attempts:
                 remedy="run again with --retry-quarantined if the cluster was at fault",
             )
         return attempt
+
+    def repeated(self) -> int:
+        """Attempts so far that were not the first of their key."""
+        return int(ray.get(self._counter.repeated.remote()))

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from specktrack import tracking
 from specktrack.annotate.clips import annotate_clip, annotate_here
@@ -23,7 +24,8 @@ from specktrack.models.checkpoint import Model, ModelCard
 from specktrack.models.windowed_entries import SpeckNetConfig
 from specktrack.schema import Clip
 from specktrack.storage import open_store, stat
-from specktrack.video import forking, probe, process, read_clip, write_video
+from specktrack.storage.files import FileStore
+from specktrack.video import forking, pictures, probe, process, read_clip, write_video
 from specktrack.video.channel import Channel, ClosedError
 from specktrack.video.process import DecodeLimits, DecoderProcess, ProcessReader
 
@@ -285,3 +287,53 @@ def test_a_channel_refuses_what_is_no_message(sent):
 def test_annotating_here_decodes_there(video):
     rows = annotate_here(str(video), model=Model(tracker().model.network, tracker().model.card))
     assert rows.num_rows == FRAMES
+
+
+# --- folders of images ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for number in range(12):
+        grey = np.full((*WH[::-1], 3), 20 * number, np.uint8)
+        Image.fromarray(grey).save(tmp_path / f"{number}.webp", lossless=True)
+    (tmp_path / "6.webp").write_bytes(b"RIFF")
+    return tmp_path
+
+
+def images_of(folder: Path) -> tuple[Clip, Viewport]:
+    return Clip(video=stat(f"{folder}/"), start=0, stop=12), Viewport(WH, (48, 32))
+
+
+def test_images_are_decoded_in_the_process(decoder, folder, monkeypatch):
+    clip, viewport = images_of(folder)
+    here, expected = list(read_clip(clip, viewport=viewport)), probe(clip.video)
+    monkeypatch.setattr(pictures.Image, "open", None)  # from now on nothing can be decoded in this process
+    info = decoder.probe(clip.video)
+    reader = decoder.read_clip(clip, info=info, viewport=viewport)
+    there = list(reader)
+    assert info == expected and reader.decode_errors == reader.lost_frames == 1
+    assert [len(batch) for batch in there] == [12]
+    np.testing.assert_array_equal(there[0].pixels, here[0].pixels)
+
+
+def test_a_death_over_an_image_names_it(decoder, folder, monkeypatch):
+    clip, viewport = images_of(folder)
+    info, get = decoder.probe(clip.video), FileStore.get
+
+    def deadly(store, key):
+        if key == "3.webp":
+            os.kill(pid_of(decoder), signal.SIGKILL)
+        return get(store, key)
+
+    with monkeypatch.context() as patch, pytest.raises(MediaError, match=r"3\.webp") as fault:
+        patch.setattr(FileStore, "get", deadly)
+        list(decoder.read_clip(clip, info=info, viewport=viewport))
+    assert fault.value.reason is QuarantineReason.CRASHED
+    assert sum(map(len, decoder.read_clip(clip, info=info, viewport=viewport))) == 12
+
+
+def test_an_image_beyond_the_ceiling_is_refused(folder):
+    with DecoderProcess(DecodeLimits(pixels=WH[0] * WH[1] - 1)) as decoder, pytest.raises(MediaError) as fault:
+        decoder.probe(stat(f"{folder}/"))
+    assert fault.value.reason is QuarantineReason.TOO_LARGE

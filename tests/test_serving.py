@@ -20,7 +20,8 @@ from PIL import Image
 from starlette.requests import Request
 
 from specktrack.errors import ConfigError, MediaError, StorageError
-from specktrack.frames import Trajectory, Viewport
+from specktrack.frames import Trajectory
+from specktrack.models.checkpoint import load_model
 from specktrack.options import parse
 from specktrack.serving import formats, uploads
 from specktrack.serving.access import Keys
@@ -29,8 +30,10 @@ from specktrack.serving.config import Access, Limits, ServerConfig, check_public
 from specktrack.serving.fetch import check, fetch, is_allowed
 from specktrack.serving.places import allowed_place
 from specktrack.serving.problems import Refusal, problem_of
+from specktrack.serving.sessions import LiveSession
 from specktrack.serving.tracking import decode_limits
 from specktrack.storage import stat
+from specktrack.tracking import make_tracker
 from specktrack.video import write_video
 from specktrack.video.process import DecoderProcess
 
@@ -366,12 +369,14 @@ class TestDecoding:
                 decoder.picture(data)
             assert fault.value.reason == reason
         assert decoder.picture(png((8, 6)))[0] == (8, 6)
-        with pytest.raises(MediaError, match="another size"):
-            decoder.picture(png((8, 6)), Viewport((16, 12), (8, 8)))
+        tracker = make_tracker(load_model("specknet"), device="cpu")
+        live = LiveSession(tracker.open(), tracker, decoder, SMALL, fps=25)
+        with pytest.raises(MediaError, match="another size than the first of its stream"):
+            live.push([png((8, 6)), png((6, 8))], None)
 
     def test_a_picture_is_scaled_to_the_network(self, decoder: DecoderProcess) -> None:
-        wh_px, pixels = decoder.picture(png((8, 6)), Viewport((8, 6), (4, 3)))
-        assert wh_px == (8, 6) and pixels.shape == (1, 3, 4, 3) and (pixels == [200, 10, 10]).all()
+        wh_px, pixels = decoder.picture(png((8, 6)), (4, 3))
+        assert wh_px == (8, 6) and pixels.shape == (3, 4, 3) and (pixels == [200, 10, 10]).all()
 
     def test_a_confined_process_has_no_network_no_programs_and_no_files_to_write(self, tmp_path: Path) -> None:
         code = f"""

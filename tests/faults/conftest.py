@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 import pyarrow as pa
@@ -36,17 +35,22 @@ def undisturbed(archive: Path, model: str) -> pa.Table:
 
 
 class Driver(subprocess.Popen[str]):
-    """Its output goes to files: a pipe that nobody reads while things are killed fills up, and stops the run."""
+    """A process whose output is kept in memory: a pipe that nobody reads fills up, and stops what writes to it."""
 
     def __init__(self, command: list[str], environment: dict[str, str]) -> None:
-        self._texts = [tempfile.TemporaryFile("w+") for _ in range(2)]  # noqa: SIM115 -- closed with this object
-        super().__init__(command, env=environment, stdout=self._texts[0], stderr=self._texts[1], text=True)
+        self._texts = [os.memfd_create(name) for name in ("out", "err")]
+        super().__init__(command, env=environment, stdout=self._texts[0], stderr=self._texts[1])
 
-    def communicate(self, input: None = None, timeout: float | None = None) -> tuple[str, str]:  # noqa: A002
-        self.wait(timeout)
+    def __del__(self) -> None:
+        super().__del__()
         for text in self._texts:
-            text.seek(0)
-        return self._texts[0].read(), self._texts[1].read()
+            os.close(text)
+
+    def output(self, timeout: float | None = None) -> tuple[str, str]:
+        """What it has printed to its two streams when it ends."""
+        self.wait(timeout)
+        out, err = (os.pread(text, os.fstat(text).st_size, 0).decode(errors="replace") for text in self._texts)
+        return out, err
 
 
 def driver(config: AnnotateConfig, **environment: str) -> Driver:

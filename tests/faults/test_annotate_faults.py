@@ -21,7 +21,7 @@ import pytest
 from ray.cluster_utils import Cluster
 from tests.annotating import make_video, run
 from tests.conftest import S3_ENVIRONMENT
-from tests.faults.conftest import CLIPS, driver
+from tests.faults.conftest import CLIPS, Driver, driver
 from tests.faults.flaky_s3 import flaky_s3
 
 from specktrack.annotate import AnnotateConfig, AnnotateReport
@@ -53,8 +53,8 @@ def meanwhile(every_s: float, act: object) -> Iterator[None]:
         thread.join()
 
 
-def finished(process: "subprocess.Popen[str]") -> AnnotateReport:
-    out, err = process.communicate(timeout=800)
+def finished(process: Driver) -> AnnotateReport:
+    out, err = process.output(timeout=800)
     assert process.returncode == 0, err[-3000:]
     return AnnotateReport.model_validate_json(out.splitlines()[-1], extra="ignore")
 
@@ -98,7 +98,7 @@ def records(output: str | Path) -> int:
     return len(list(Path(output).glob("records/*/*.json")))
 
 
-def after_every(clips: int, config: AnnotateConfig, process: "subprocess.Popen[str]") -> Iterator[int]:
+def after_every(clips: int, config: AnnotateConfig, process: Driver) -> Iterator[int]:
     """1, 2, ... each time that the run has committed so many clips more, until it ends."""
     done = count = 0
     while process.poll() is None:
@@ -165,10 +165,10 @@ def test_b3_the_driver_killed_early_halfway_and_late(archive, model, undisturbed
     for share in (0.1, 0.5, 0.9):
         process = driver(config)
         while records(config.output) < share * CLIPS:
-            assert process.poll() is None, process.communicate()[1][-3000:]
+            assert process.poll() is None, process.output()[1][-3000:]
             time.sleep(0.01)
         process.kill()
-        process.communicate()
+        process.output()
         now = {record.key: record for record in read_records(config.output)}
         assert all(now[key] == record for key, record in standing.items())
         standing = now
@@ -243,7 +243,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def test_b8_a_full_disk_ends_the_run_and_the_same_command_goes_on(archive, model, undisturbed, small_disk):
     config = run(model, small_disk / "out", archive, address="local")
     process = driver(config)
-    _, err = process.communicate(timeout=600)
+    _, err = process.output(timeout=600)
     assert process.returncode != 0 and "No space left on device" in err
     before = {record.key: record for record in read_records(config.output)}
     subprocess.run(["mount", "-o", "remount,size=50m", str(small_disk)], check=True)
@@ -268,7 +268,7 @@ def test_b10_a_video_that_kills_every_decoder_is_the_only_one_set_aside(archive,
                     killed.pop()
 
     with meanwhile(0.005, poison):
-        out, err = process.communicate(timeout=800)
+        out, err = process.output(timeout=800)
     assert process.returncode == 0, err[-3000:]
     report = AnnotateReport.model_validate_json(out.splitlines()[-1], extra="ignore")
     bad = {record.video.uri for record in read_records(config.output) if record.reason is not None}
@@ -341,7 +341,7 @@ def test_x6_credentials_appear_nowhere(archive, model, s3_server, short_tmp, mon
     open_store(f"s3://{bucket}/in").put("bad.mp4", b"text")
     config = run(model, f"s3://{bucket}/out", f"s3://{bucket}/in", address="local")
     process = driver(config, RAY_TMPDIR=str(short_tmp))
-    out, err = process.communicate(timeout=600)
+    out, err = process.output(timeout=600)
     assert process.returncode == 0, err[-3000:]
     store = open_store(config.output)
     written = b"".join(store.get(info.key) for info in store.list())

@@ -37,7 +37,10 @@ class LiveSession:
         width, height = self._viewport.network_wh_px
         pixels = np.empty((len(pictures), height, width, 3), np.uint8)
         for i, picture in enumerate(pictures):
-            pixels[i] = self._decoder.picture(picture, self._viewport)[1]
+            wh_px, pixels[i] = self._decoder.picture(picture, self._viewport.network_wh_px)
+            if wh_px != self._viewport.source_wh_px:
+                what = "a picture of another size than the first of its stream"
+                raise MediaError(QuarantineReason.SIZE_CHANGED, what, wh_px, remedy="keep one size in a stream")
         frame = np.arange(self.frames, self.frames + len(pictures))
         self.frames += len(pictures)
         times_s = frame / self._fps if pts_s is None else np.array(pts_s, np.float64)

@@ -1,22 +1,21 @@
 """Labelled sequences for training: datasets with boxes; videos are decoded once, folders of pictures read in place."""
 
-import io
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from specktrack import telemetry
 from specktrack.datasets import Dataset, DatasetVideo, load_dataset
-from specktrack.errors import ConfigError, MediaError, QuarantineReason
+from specktrack.errors import ConfigError, MediaError
 from specktrack.schema import VideoRef
 from specktrack.storage import frame_names, open_store
 from specktrack.training import omitted
 from specktrack.training.decoded import decoded
 from specktrack.training.omitted import Omitted, usable
 from specktrack.training.pairs import BoxTrack, Pictures
+from specktrack.video.pictures import decode_picture
 
 log = telemetry.get_logger()
 
@@ -80,8 +79,6 @@ class FolderPictures:
     def __getitem__(self, frame: int) -> np.ndarray:
         name = self._names[frame]
         try:
-            with Image.open(io.BytesIO(self._store.get(name))) as picture:
-                return np.asarray(picture.convert("RGB"))
-        except (OSError, SyntaxError, Image.DecompressionBombError) as error:  # what Pillow raises
-            reason = QuarantineReason.DAMAGED
-            raise MediaError(reason, f"not a readable picture: {error}", place=self._store.uri_of(name)) from None
+            return decode_picture(self._store.get(name))[1]
+        except MediaError as error:
+            raise MediaError(error.reason, error.what, error.value, self._store.uri_of(name), error.remedy) from None

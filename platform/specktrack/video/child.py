@@ -3,6 +3,7 @@
 A child answers one request after the other (see ``process.py``) and asks its owner for the bytes that it decodes.
 """
 
+import importlib
 import io
 import json
 import os
@@ -13,27 +14,24 @@ import sys
 from contextlib import suppress
 from typing import Any, NoReturn
 
-import av.subtitles.stream  # noqa: F401 -- used by the first video: loaded here once, not in every child
-import numpy.ma  # noqa: F401 -- the same
-from PIL import Image, ImageOps, UnidentifiedImageError
-
 from specktrack.errors import MediaError, QuarantineReason
 from specktrack.frames import Viewport
 from specktrack.schema import Clip, VideoRef
 from specktrack.storage import read_through
 from specktrack.video import ClipReader, VideoInfo, probe, read_clip
 from specktrack.video.channel import Channel, ClosedError
-from specktrack.video.container import MAX_PIXELS
-from specktrack.video.folder import scaled
+from specktrack.video.pictures import decode_picture
 from specktrack.video.sandbox import confine, end_with
 
-PICTURE_FORMATS = ("JPEG", "PNG")
+USED_BY_THE_FIRST = ("av.subtitles.stream", "numpy.ma")
+"""Modules that the first video loads: better here, once, than in every child."""
 
 
 def main(number: int) -> None:
     """Fork a child for each pair of sockets that comes; kill and bury those whose lifeline is shut."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the owner ends us
-    Image.preinit()
+    for module in USED_BY_THE_FIRST:
+        importlib.import_module(module)
     requests = socket.socket(fileno=number)
     children: dict[socket.socket, int] = {}
     while True:
@@ -129,9 +127,8 @@ def _answer(channel: Channel, request: dict[str, Any], body: bytearray) -> None:
     if "probe" in request:
         channel.send({"info": probe(VideoRef.model_validate(request["probe"])).model_dump(mode="json")})
     elif "picture" in request:
-        picture, network_wh_px = _picture(body), tuple(request["picture"])
-        pixels = scaled(picture, network_wh_px) if all(network_wh_px) else b""
-        channel.send({"picture_wh_px": picture.size, "pictures": 1}, pixels)
+        picture_wh_px, pixels = decode_picture(body, tuple(request["picture"]))
+        channel.send({"picture_wh_px": picture_wh_px, "pictures": 1}, pixels.tobytes())
     else:
         _read(channel, request)
 
@@ -149,16 +146,6 @@ def _read(channel: Channel, request: dict[str, Any]) -> None:
 
 def _damage(reader: ClipReader) -> dict[str, int]:
     return {"decode_errors": reader.decode_errors, "lost_frames": reader.lost_frames}
-
-
-def _picture(data: bytearray) -> Image.Image:
-    try:
-        image = Image.open(io.BytesIO(data), formats=PICTURE_FORMATS)
-        if image.width * image.height > MAX_PIXELS:
-            raise MediaError(QuarantineReason.TOO_LARGE, f"a picture has more than {MAX_PIXELS:,} pixels")
-        return ImageOps.exif_transpose(image).convert("RGB")
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError):
-        raise MediaError(QuarantineReason.DAMAGED, "not a readable JPEG or PNG picture") from None
 
 
 if __name__ == "__main__":

@@ -80,7 +80,7 @@ def open_container(ref: VideoRef) -> Iterator[tuple[InputContainer, VideoStream,
     if ref.size_bytes == 0:
         raise MediaError(QuarantineReason.EMPTY, "the video has no bytes", ref.uri)
     if ref.size_bytes > MAX_BYTES:
-        raise too_large("bytes", ref.size_bytes, MAX_BYTES, ref)
+        raise too_large("bytes", ref.size_bytes, MAX_BYTES, ref.uri)
     source = Source(ref)
     try:
         try:
@@ -113,25 +113,25 @@ def _video_stream(container: InputContainer, ref: VideoRef) -> VideoStream:
     stream = streams[0]
     if stream.codec_context is None:
         raise MediaError(QuarantineReason.UNSUPPORTED_CODEC, "no decoder for the video stream", ref.uri)
-    check_size(stream.codec_context.width, stream.codec_context.height, ref)
+    check_size(stream.codec_context.width, stream.codec_context.height, ref.uri)
     for other in container.streams:
         if other is not stream:
             other.discard = Discard.all
     return stream
 
 
-def check_size(width_px: int, height_px: int, ref: VideoRef) -> None:
+def check_size(width_px: int, height_px: int, place: str = "") -> None:
     """MediaError(TOO_LARGE) for a picture beyond the ceilings."""
     if max(width_px, height_px) > MAX_SIDE_PX:
-        raise too_large("pixels a side", max(width_px, height_px), MAX_SIDE_PX, ref)
+        raise too_large("pixels a side", max(width_px, height_px), MAX_SIDE_PX, place)
     if width_px * height_px > MAX_PIXELS:
-        raise too_large("pixels", width_px * height_px, MAX_PIXELS, ref)
+        raise too_large("pixels", width_px * height_px, MAX_PIXELS, place)
 
 
-def too_large(unit: str, value: float, limit: float, ref: VideoRef) -> MediaError:
-    """The refusal of a video beyond a ceiling."""
-    what = f"the video has more than {limit:,} {unit}"
-    return MediaError(QuarantineReason.TOO_LARGE, what, value, ref.uri, "cut or scale it down before annotating")
+def too_large(unit: str, value: float, limit: float, place: str) -> MediaError:
+    """The refusal of a video or picture beyond a ceiling."""
+    what = f"more than {limit:,} {unit}"
+    return MediaError(QuarantineReason.TOO_LARGE, what, value, place, "cut or scale it down before annotating")
 
 
 def packets(container: InputContainer, stream: VideoStream, *, patience: int = 64) -> Iterator[av.Packet | None]:

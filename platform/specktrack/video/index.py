@@ -140,7 +140,7 @@ def measure(ref: VideoRef) -> VideoInfo:
             "pixel_format": first.format.name,
             "bit_depth": first.format.components[0].bits,
         }
-    check_size(first.width, first.height, ref)
+    check_size(first.width, first.height, ref.uri)
     rotation_deg, mirrored = _orientation(first)
     turned = rotation_deg % 180 != 0
     facts |= {"rotation_deg": rotation_deg, "mirrored": mirrored}
@@ -150,7 +150,7 @@ def measure(ref: VideoRef) -> VideoInfo:
     else:
         facts |= _rates(_count(ref, rate or 25.0), 0.0, rate) | {"counted": True}
     if facts["duration_s"] > MAX_DURATION_S:
-        raise too_large("seconds", facts["duration_s"], MAX_DURATION_S, ref)
+        raise too_large("seconds", facts["duration_s"], MAX_DURATION_S, ref.uri)
     return VideoInfo(**facts)
 
 

@@ -11,7 +11,7 @@ says is checked, for it may have been taken over.
                                  <-        {"info": ...}
     {"read": clip, "info": ...}  ->
                                  <-        {"pictures": 32, "frame": n, "pts_s": [...]} + pixels    per batch, then {}
-    {"picture": [w, h]} + JPEG   ->
+    {"picture": [w, h]} + bytes  ->
                                  <-        {"pictures": 1, "picture_wh_px": [w, h]} + pixels
                                  <-        {"error": [reason, ...]}         in the place of an answer
 """
@@ -29,9 +29,10 @@ from specktrack.errors import MediaError, QuarantineReason
 from specktrack.frames import FrameBatch, Viewport
 from specktrack.schema import Clip, VideoRef
 from specktrack.storage import open_binary
-from specktrack.video import ClipReader, VideoInfo, batch_frames_for, frames_of, probe, read_clip
+from specktrack.video import ClipReader, VideoInfo, batch_frames_for, frames_of
 from specktrack.video.channel import ClosedError
 from specktrack.video.container import MAX_PIXELS
+from specktrack.video.folder import FolderDecoder, index_folder
 from specktrack.video.forking import Child, fork
 from specktrack.video.sandbox import MEMORY_BYTES
 
@@ -112,14 +113,13 @@ class DecoderProcess:
 
     def probe(self, ref: VideoRef) -> VideoInfo:
         """Like ``video.probe``; MediaError(CRASHED) if the process dies over it twice."""
-        if ref.uri.endswith("/"):
-            return probe(ref)
+        measure = self._probe_folder if ref.uri.endswith("/") else self._probe
         try:
-            info = self._probe(ref)
+            info = measure(ref)
         except MediaError as error:
             if error.reason is not QuarantineReason.CRASHED or self._closed:
                 raise
-            info = self._probe(ref)  # it may have been killed from outside
+            info = measure(ref)  # it may have been killed from outside
         self._check_size(info.size_wh_px, ref.uri)
         if info.frames > self.limits.frames:
             what = f"the video has more than {self.limits.frames:,} frames"
@@ -127,27 +127,20 @@ class DecoderProcess:
         return info
 
     def read_clip(self, clip: Clip, *, info: VideoInfo, viewport: Viewport) -> "ProcessReader | ClipReader":
-        """Like ``video.read_clip``. Folders of images are read in this process: their decoder is Pillow."""
-        if clip.video.uri.endswith("/"):
-            return read_clip(clip, info=info, viewport=viewport)
-        return ProcessReader(self, clip, info, viewport)
+        """Like ``video.read_clip``; of a folder of images this process reads the bytes, and has each image decoded."""
+        if not clip.video.uri.endswith("/"):
+            return ProcessReader(self, clip, info, viewport)
+        images = FolderDecoder(clip.video, info, wh_px=viewport.network_wh_px, decode=self.picture)
+        return ClipReader(clip, info, viewport, images, batch_frames_for(viewport.network_wh_px))
 
-    def picture(self, data: bytes, viewport: Viewport | None = None) -> tuple[tuple[int, int], np.ndarray]:
-        """The upright size of an encoded JPEG or PNG picture, and its pixels uint8 [1, H, W, 3] at network size.
-
-        Without a viewport there are no pixels. MediaError if it is damaged, or of another size than the viewport's.
-        """
-        network_wh_px = viewport.network_wh_px if viewport is not None else (0, 0)
-        with self._asked({"picture": network_wh_px}, body=data) as child:
-            answer, pixels = self._answer(child, None, network_wh_px, 1)
-            wh_px = answer.picture_wh_px
-            if wh_px is None or not len(pixels):
+    def picture(self, data: bytes, wh_px: tuple[int, int] = (0, 0)) -> tuple[tuple[int, int], np.ndarray]:
+        """Like ``video.pictures.decode_picture``: the upright size of a picture, and its pixels uint8 [H, W, 3]."""
+        with self._asked({"picture": wh_px}, body=data) as child:
+            answer, pixels = self._answer(child, None, wh_px, 1)
+            if answer.picture_wh_px is None or not len(pixels):
                 raise _NonsenseError
-        self._check_size(wh_px)
-        if viewport is not None and wh_px != viewport.source_wh_px:
-            what = "a picture of another size than the first of its stream"
-            raise MediaError(QuarantineReason.SIZE_CHANGED, what, wh_px, remedy="keep one size in a stream")
-        return wh_px, pixels
+        self._check_size(answer.picture_wh_px)
+        return answer.picture_wh_px, pixels[0]
 
     def batches(self, reader: "ProcessReader") -> Generator[FrameBatch]:
         """A clip's frames, for its reader, who is told of damage."""
@@ -179,6 +172,9 @@ class DecoderProcess:
             if answer.info is None:
                 raise _NonsenseError
             return answer.info
+
+    def _probe_folder(self, ref: VideoRef) -> VideoInfo:
+        return index_folder(ref, decode=self.picture)
 
     def _check_size(self, wh_px: tuple[int, int], place: str = "") -> None:
         if wh_px[0] * wh_px[1] > self.limits.pixels:

@@ -173,7 +173,7 @@ class PyAVDecoder:
         return pixels[:, ::-1] if self._info.mirrored else pixels
 
     def _check_shape(self, frame: av.VideoFrame) -> None:
-        check_size(frame.width, frame.height, self._ref)
+        check_size(frame.width, frame.height, self._ref.uri)
         width, height = self._info.coded_wh_px
         if abs(frame.width * height - frame.height * width) > SAME_ASPECT * frame.width * height:
             what = f"the picture changes its shape inside the stream, from {width}x{height}"

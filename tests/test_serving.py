@@ -26,7 +26,8 @@ from specktrack.options import parse
 from specktrack.serving import formats, uploads
 from specktrack.serving.access import Keys
 from specktrack.serving.batch_records import BatchRecords, BatchState
-from specktrack.serving.config import Access, Limits, ServerConfig, check_public_bind, is_public
+from specktrack.serving.batches import BatchReplica
+from specktrack.serving.config import Access, Limits, ServeConfig, ServerConfig, check_public_bind, is_public
 from specktrack.serving.fetch import check, fetch, is_allowed
 from specktrack.serving.places import allowed_place
 from specktrack.serving.problems import Refusal, problem_of
@@ -349,6 +350,16 @@ class TestRecords:
         again.save(batch.model_copy(update={"state": BatchState.DONE}))
         assert list(records.forsaken()) == []
         assert records.get("../../x") is None and records.get("0" * 16) is None
+
+    def test_a_batch_cancelled_before_its_first_clip_is_not_run(self, tmp_path: Path) -> None:
+        config = ServeConfig(access=Access(outputs=(str(tmp_path),)))
+        records = BatchRecords(config.access.outputs)
+        batch = records.create(["file:///v.mp4"], (tmp_path / "x").as_uri(), "tiny")
+        records.ask_to_stop(batch)
+        BatchReplica(config, {"tiny": "no such file"})._run(batch.id, "replica")
+        ended = records.get(batch.id)
+        assert ended is not None and (ended.state, ended.error) == (BatchState.CANCELLED, None)
+        assert list(records.forsaken()) == [] and not (tmp_path / "x").exists()
 
 
 class TestDecoding:

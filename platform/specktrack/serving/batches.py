@@ -50,6 +50,7 @@ class BatchReplica:
         batch = batch.model_copy(update={"runs": batch.runs + 1, "state": BatchState.RUNNING})
         with _Heart(self._records, batch) as heart:
             try:
+                heart.look()  # after the record says "running": a client that saw "queued" left its mark before
                 heart.update(**self._annotate(batch, heart), state=BatchState.DONE)
             except _StopRun:
                 heart.update(state=BatchState.CANCELLED)
@@ -111,6 +112,14 @@ class _Heart:
     def saw(self, seen: Seen) -> None:
         """Called by the run after every clip."""
         self.update(clips=seen.clips, done=seen.done, frames=seen.frames)
+        self._stop_if_asked()
+
+    def look(self) -> None:
+        """Look now whether somebody asked to stop, and stop then."""
+        self._to_stop = self._records.is_to_stop(self.batch)
+        self._stop_if_asked()
+
+    def _stop_if_asked(self) -> None:
         if self._to_stop:
             raise _StopRun
 

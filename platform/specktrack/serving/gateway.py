@@ -135,17 +135,16 @@ class Gateway:
         found = await asyncio.to_thread(self._records.get, key)
         if found is None:
             raise Refusal(HTTPStatus.NOT_FOUND, "no such batch", key)
+        if found.state is BatchState.QUEUED and await asyncio.to_thread(self._records.is_to_stop, found):
+            return found.model_copy(update={"state": BatchState.CANCELLED})  # whoever begins it will find the mark
         return found
 
     async def cancel_batch(self, key: str) -> Batch:
         """Stop a batch; what it completed stays."""
         batch = await self.batch(key)
-        if batch.state is BatchState.QUEUED:
-            batch = batch.model_copy(update={"state": BatchState.CANCELLED})
-            await asyncio.to_thread(self._records.save, batch)
-        elif not batch.state.is_final:
+        if not batch.state.is_final:
             await asyncio.to_thread(self._records.ask_to_stop, batch)
-        return batch
+        return await self.batch(key)
 
     async def not_ready(self) -> str:
         """Why the server cannot answer now; empty if it can."""

@@ -394,6 +394,33 @@ def test_a_model_is_counted_window_by_window(tmp_path: Path, outputs: str, count
             assert (row["x"], row["y"]) == pytest.approx(centres[row["frame"]], abs=1)
 
 
+def test_a_region_of_one_pixel_counts_where_a_paper_counts_regions(tmp_path: Path) -> None:
+    """WASB's score of such a region is 0.6 / 1.6, and its rule is any region above one half."""
+    import torch
+
+    from specktrack.evaluate.window_outputs import WindowRunner
+    from specktrack.models import build, network_config
+    from specktrack.models.checkpoint import Model, ModelCard
+    from specktrack.storage import stat
+    from specktrack.video import write_video
+
+    config = network_config({"name": "wasb", "frames_in": 1, "input_wh": (64, 48), "widths": [4, 4, 4, 4]})
+    network = build(config)
+
+    def one_pixel(frames_BTCHW: torch.Tensor) -> torch.Tensor:
+        bright = frames_BTCHW.mean(dim=(2, 3, 4)) > 0.5
+        logits = torch.full((*bright.shape, 48, 64), -9.0)
+        logits[..., 20, 30] = torch.where(bright, 0.4, -0.4)
+        return logits
+
+    network.forward = one_pixel  # type: ignore[method-assign]
+    pictures = [np.full((48, 64, 3), 255 * (i != 1), np.uint8) for i in range(3)]
+    write_video(tmp_path / "a.mp4", pictures, fps=30, wh=(64, 48))
+    rows = WindowRunner(Model(network, ModelCard(name="pixel", network=config))).run(stat(str(tmp_path / "a.mp4")))
+    assert [(row["x"], row["y"]) for row in rows.to_pylist()] == [(30, 20), (None, None), (30, 20)]
+    assert 0.33 < rows["score"][0].as_py() < 0.5
+
+
 def test_a_model_is_evaluated_on_rendered_videos(tmp_path: Path) -> None:
     """The whole way in this process: an archive, an untrained network, a report with every frame in it."""
     import torch

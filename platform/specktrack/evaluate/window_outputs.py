@@ -15,7 +15,7 @@ from specktrack.tracking.windowed import Windowing
 from specktrack.video.process import DecoderProcess
 
 THRESHOLD = 0.5
-"""A heatmap whose peak is not above it shows no object."""
+"""A heatmap whose peak is not above it shows no object; published decodings find nothing in such a one themselves."""
 
 
 class _Recorder(Detector):
@@ -61,10 +61,11 @@ class WindowRunner:
             raise result.error
         unseen = self._config.frames_in - self._config.frames_out
         viewport = self._tracker.viewport(info.size_wh_px)
+        threshold = THRESHOLD if self._config.published_decoding == "peaks" else 0.0
         tables = [_table(np.zeros((0, 2)), np.zeros(0), 0, 0)]
         for start, (xy_net, score) in enumerate(self._recorder.windows, -unseen):  # from a window of copies on
             if 0 <= start <= info.frames - self._config.frames_in:
-                seen = score.numpy() > THRESHOLD
+                seen = score.numpy() > threshold
                 xy_px = np.where(seen[:, None], viewport.to_source(xy_net.numpy()), np.nan)
                 tables.append(_table(xy_px, score.numpy(), start, start + unseen))
         return pa.concat_tables(tables)

@@ -1,6 +1,6 @@
 # make demo   the main job on an archive it makes itself, or VIDEO=path/to/clip.mp4
 # make test   the tests, as CI runs them          make check  formatting, lint, types, layers and the fast tests
-# make faults kill, cut and fill things while an archive is annotated
+# make faults kill, cut and fill things: every test that docs/reliability.md names
 # make bench  the benchmarks                      make docs   docs/reference, printed from the classes
 # make audit  known vulnerabilities of what is installed
 
@@ -10,6 +10,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 VIDEO ?=
 OUTPUT ?= demo-output
 TESTS ?=
+# the tests that the document names, beside those of tests/faults
+PROMISED = $(shell grep -oE 'tests/[a-z_/]+\.py::[A-Za-z0-9_:]+' docs/reliability.md | grep -v '^tests/faults/' | sort -u)
 
 .PHONY: demo test test-slow faults check audit format bench docs wheel clean
 .DEFAULT_GOAL := test
@@ -24,7 +26,7 @@ test-slow: .venv/.dev
 	@$(BIN)/python -m pytest -m "slow and not gpu and not faults" --timeout=1800 $(TESTS)
 
 faults: .venv/.dev
-	@SPECKTRACK_FUZZ_ROUNDS=3000 $(BIN)/python -m pytest -s -m "not gpu" --timeout=900 $(or $(TESTS),tests/faults)
+	@SPECKTRACK_FUZZ_ROUNDS=3000 $(BIN)/python -m pytest -s -m "not gpu" --timeout=900 $(or $(TESTS),tests/faults $(PROMISED))
 
 check: .venv/.dev
 	@$(BIN)/ruff format --check .

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from specktrack.training.batches import Batches
 from specktrack.training.config import TrainConfig
 from specktrack.training.frame_cache import CachedVideo
 from specktrack.training.learner import Learner
-from specktrack.training.mining import hard_frames, with_hard_frames
+from specktrack.training.mining import _decisive, hard_frames, with_hard_frames
 from specktrack.training.windowed_config import MiningConfig
 
 FRAMES, SIZE = 12, (64, 48)
@@ -41,13 +42,14 @@ def model():
 
 @pytest.fixture(scope="module")
 def video():
-    """A spot that moves 4 px per frame; labels of frames 3 and 7 lie beside it, in frame 9 there is none."""
+    """A spot that moves 4 px per frame; labels 3 and 7 lie beside it, 5 lies far off, frame 9 has none."""
     pixels = np.zeros((FRAMES, SIZE[1], SIZE[0], 3), np.uint8)
     spot = np.stack([6.0 + 4 * np.arange(FRAMES), np.full(FRAMES, 20.0)], axis=1).astype(np.float32)
     for n, (x, y) in enumerate(spot.astype(int)):
         pixels[n, y - 1 : y + 2, x - 1 : x + 2] = 255
     xy = spot.copy()
     xy[3] += (0, 9)
+    xy[5] += (0, 11)
     xy[7] += (0, -9)
     xy[9] = np.nan
     viewport = Viewport((2 * SIZE[0], 2 * SIZE[1]), SIZE)  # 9 network px are 18 source px
@@ -69,17 +71,34 @@ def test_a_real_valued_label_is_sure_in_the_middle_and_c_min_at_its_radius():
     assert heatmap.real_valued(torch.full((2,), torch.nan), (8, 8), radius_px=2.5, smallest=0.7).sum() == 0
 
 
-def test_frames_in_which_the_model_sees_it_elsewhere_are_hard(video, model):
+def test_frames_in_which_the_model_sees_it_just_beside_its_label_are_hard(video, model):
     assert np.flatnonzero(hard_frames(video, model, torch.device("cpu"))).tolist() == [3, 7]
 
 
-def test_what_was_found_is_kept_for_a_resumed_run(video, model, tmp_path):
-    (first,) = with_hard_frames([video], model, torch.device("cpu"), tmp_path)
-    kept = list(tmp_path.iterdir())
-    assert len(kept) == 1 and model.sha256[:16] in kept[0].name
-    np.save(kept[0], ~first.hard)
-    (second,) = with_hard_frames([video], model, torch.device("cpu"), tmp_path)
+def test_what_was_found_is_kept_for_a_resumed_run_until_labels_or_size_change(video, model, tmp_path):
+    cpu = torch.device("cpu")
+    (first,) = with_hard_frames([video], model, cpu, tmp_path)
+    (kept,) = tmp_path.iterdir()
+    np.save(kept, ~first.hard)
+    (second,) = with_hard_frames([video], model, cpu, tmp_path)
     assert (second.hard == ~first.hard).all()
+    corrected = video.label.xy_px.copy()
+    corrected[3] -= (0, 18)
+    for other, hard in (
+        (replace(video, label=replace(video.label, xy_px=corrected)), [7]),
+        (replace(video, label=video.label[np.arange(FRAMES) != 7]), [3]),
+    ):
+        (found,) = with_hard_frames([other], model, cpu, tmp_path)
+        assert np.flatnonzero(found.hard).tolist() == hard
+    smaller = replace(video, viewport=Viewport(video.viewport.source_wh_px, (32, 24)))
+    assert len({_decisive(each, model) for each in (video, smaller)}) == 2
+
+
+def test_only_networks_of_windows_can_mine(video):
+    config = network_config("inpaintnet")
+    other = Model(build(config), ModelCard(name="other", network=config))
+    with pytest.raises(ConfigError, match="a repair network sees no windows to mine: 'other'"):
+        hard_frames(video, other, torch.device("cpu"))
 
 
 def test_a_batch_says_which_of_its_frames_are_hard(video, model, tmp_path):

@@ -28,6 +28,16 @@ def test_parameter_counts_are_the_published_ones(name, parameters):
     assert sum(p.numel() for p in network.parameters()) == parameters
 
 
+@pytest.mark.parametrize(("settings", "eps", "momentum"), [
+    ({"name": "tracknet-v1"}, 1e-3, 0.01), ({"name": "tracknet-v2"}, 1e-3, 0.01), ({"name": "tracknet-v4"}, 1e-3, 0.01),
+    ({"name": "tracknet-v2", "norm": "column"}, 1e-3, 0.01),
+    ({"name": "tracknet-v3"}, 1e-5, 0.1), ({"name": "tracknet-v5"}, 1e-5, 0.1),
+])  # fmt: skip
+def test_batch_norms_are_those_of_the_keras_or_of_the_torch_code(settings, eps, momentum):
+    norms = [m for m in build(network_config(settings)).modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    assert {(norm.eps, norm.momentum) for norm in norms} == {(eps, momentum)}
+
+
 def test_motion_prompt_by_hand():
     """a = 0.1, b = 0: slope 5 / (0.45 tanh 0.1 + 0.1) = 34.516, no shift; a still pixel gets one half."""
     attention = MotionPrompt(a=0.1, b=0.0, eps=0.1)(torch.tensor([0.0, 0.02, 0.5]))

@@ -16,9 +16,9 @@ _OCTAVES = {"down1": 0, "down2": 1, "down3": 2, "bottom": 3, "up3": 2, "up2": 1,
 class ColumnNorm(nn.Module):
     """Batch norm with one mean, deviation, gain and offset per column of pictures [B, C, H, W]."""
 
-    def __init__(self, width: int, *, eps: float) -> None:
+    def __init__(self, width: int, *, eps: float, momentum: float | None = 0.1) -> None:
         super().__init__()
-        self.norm = nn.BatchNorm2d(width, eps=eps)
+        self.norm = nn.BatchNorm2d(width, eps=eps, momentum=momentum)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """The same shape; ConfigError at another width."""
@@ -39,4 +39,4 @@ def normalise_columns(body: nn.Module, width: int) -> None:
         if isinstance(block, nn.Sequential):
             for i, layer in enumerate(block):
                 if isinstance(layer, nn.BatchNorm2d):
-                    block[i] = ColumnNorm(width >> octaves, eps=layer.eps)
+                    block[i] = ColumnNorm(width >> octaves, eps=layer.eps, momentum=layer.momentum)

@@ -24,10 +24,12 @@ FEATURES = 64
 """Channels of the U-Net's features at full resolution."""
 
 
-def conv_relu_norm(inputs: int, outputs: int, *, bias: bool = True, eps: float = 1e-3) -> list[nn.Module]:
-    """The order of TrackNetV1, V2 and V5; bias and epsilon are those of the Keras code of V1 and V2."""
+def conv_relu_norm(
+    inputs: int, outputs: int, *, bias: bool = True, eps: float = 1e-3, momentum: float = 0.01
+) -> list[nn.Module]:
+    """The order of TrackNetV1, V2 and V5; bias, epsilon and momentum (Keras' 0.99) are those of V1's and V2's code."""
     conv = nn.Conv2d(inputs, outputs, 3, padding=1, bias=bias)
-    return [conv, nn.ReLU(inplace=True), nn.BatchNorm2d(outputs, eps=eps)]
+    return [conv, nn.ReLU(inplace=True), nn.BatchNorm2d(outputs, eps=eps, momentum=momentum)]
 
 
 def conv_norm_relu(inputs: int, outputs: int) -> list[nn.Module]:

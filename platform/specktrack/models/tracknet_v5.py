@@ -29,7 +29,7 @@ class TrackNetV5(HeatmapNetwork):
         super().__init__(config)
         frames = config.frames_in
         self.prompt = MotionPrompt(a=0.2, b=0.15, eps=1e-6)
-        block = partial(conv_relu_norm, bias=False, eps=1e-5)
+        block = partial(conv_relu_norm, bias=False, eps=1e-5, momentum=0.1)
         self.unet = UNet(3 * frames + 2 * (frames - 1), block=block, upsample=bilinear)
         self.draft = nn.Conv2d(FEATURES, frames, 1, bias=False)
         width, height = config.input_wh

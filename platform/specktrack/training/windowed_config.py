@@ -38,8 +38,9 @@ class MiningConfig(Config):
     """Which frames are hard, and how their labels are softened (WASB's mining of hard samples)."""
 
     model: str = Field(min_length=1)
-    """Model that finds them: frames in which it sees the object more than 4 source px from its label. WASB looks once,
-    after epoch 20 of 30: the model of a first run, with which this run also starts (``init``)."""
+    """Model that finds them: frames in which it sees the object more than 4 source px but less than 10 network px from
+    its label. WASB looks once, after epoch 20 of 30: the model of a first run, with which this run also starts
+    (``init``)."""
     smallest: float = Field(default=0.7, gt=0.5, lt=1)
     """Value of a label at its radius, c_min: 0.7 in the paper, 0.6 in the public configuration."""
 

@@ -332,6 +332,8 @@ def test_a_session_needs_its_prompt_and_its_prompts_frame(learned: Model) -> Non
         tracker.open()
     with pytest.raises(ConfigError, match="the frame of the prompt was not pushed: 1"):
         tracker.open(prompt_of(at)).push(batch[3:])
+    with pytest.raises(ConfigError, match=r"larger than the frame.*160x96"):
+        tracker.open(Prompt(frame=1, box=Box(cx_px=20, cy_px=20, w_px=8000, h_px=8000))).push(batch)
 
 
 def test_the_viewport_keeps_the_frames_aspect(learned: Model) -> None:

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from specktrack.errors import ConfigError
 from specktrack.schema import Box
-from specktrack.tracking.region import Region
+from specktrack.tracking.region import Region, check_box
 
 
 @pytest.mark.real
@@ -54,3 +55,34 @@ def test_a_bright_pixel_lies_where_its_box_says():
     ys, xs = torch.meshgrid(torch.arange(96) + 0.5, torch.arange(96) + 0.5, indexing="ij")
     centroid = (float((patch * xs).sum() / patch.sum()), float((patch * ys).sum() / patch.sum()))
     assert centroid == pytest.approx((x + w / 2, y + h / 2), abs=0.01)
+
+
+def test_a_region_far_larger_than_its_frame_reads_little_more_than_the_frame():
+    frame = np.random.default_rng(0).integers(0, 255, (30, 40, 3), dtype=np.uint8)
+    region = Region.around((12, 20), 700, (40, 30), 64, border="replicate", most_shrink=1.0)
+    ys, xs = (np.arange(start, start + region.side_px) for start in (region.y0_px, region.x0_px))
+    whole = torch.from_numpy(frame[ys.clip(0, 29)[:, None], xs.clip(0, 39)]).permute(2, 0, 1)[None].float()
+    averaged = torch.nn.functional.avg_pool2d(whole, region.step)
+    expected = torch.nn.functional.interpolate(averaged, (64, 64), mode="bilinear", align_corners=False)[0]
+    assert torch.equal(region.cut(frame), expected)
+    read = [len(region._reached(*axis)[0]) for axis in ((region.x0_px, 40), (region.y0_px, 30))]
+    assert region.step == 10 and max(read) <= 40 + 4 * region.step
+    for corner in ((-2000, 5), (5, 3000), (3000, -3000)):  # beyond the frame: its edge alone
+        assert Region(*corner, region.side_px, 64, region.step).cut(frame).shape == (3, 64, 64)
+
+
+@pytest.mark.parametrize(
+    ("box", "said"),
+    [
+        ((20, 20, 1e200, 1e200), "larger than the frame"),
+        ((320, 180, 8000, 8000), "larger than the frame"),
+        ((20, 20, 10, 361), "larger than the frame"),
+        ((20, 20, 1e-300, 30), "side below 0.1 px"),
+        ((1e300, 20, 10, 10), "outside the frame"),
+        ((20, -6, 10, 10), "outside the frame"),
+    ],
+)
+def test_a_prompt_s_box_fits_into_its_frame(box, said):
+    with pytest.raises(ConfigError, match=rf"{said}.*640x360 px.*source px"):
+        check_box(Box(cx_px=box[0], cy_px=box[1], w_px=box[2], h_px=box[3]), (640, 360))
+    check_box(Box(cx_px=320, cy_px=180, w_px=640, h_px=360), (640, 360))

@@ -193,6 +193,8 @@ def test_a_session_without_a_prompt_or_with_an_impossible_one_says_so(video):
     outside = Prompt(frame=0, box=Box(cx_px=500, cy_px=10, w_px=5, h_px=5))
     with pytest.raises(ConfigError, match=r"lies outside the frame.*96x72"):
         rows(model, video[:1], 1, outside)
+    with pytest.raises(ConfigError, match=r"larger than the frame.*96x72"):
+        rows(model, video[:1], 1, Prompt(frame=0, box=Box(cx_px=20, cy_px=10, w_px=97, h_px=5)))
     with pytest.raises(ConfigError, match=r"the video ends before the prompt's frame: 40"):
         rows(model, video[:2], 2, Prompt(frame=40, box=PROMPT.box))
 

@@ -236,7 +236,7 @@ class TestStreams:
         for query, message, status, said in (
             ({"model": "nobody"}, b"", 404, "no such model"),
             ({"fps": -1}, b"", 422, "above 0"),
-            ({}, b"no picture", 422, "JPEG or PNG"),
+            ({}, b"no picture", 422, "not a readable picture"),
             ({}, "no end", 400, "text message"),
         ):
             with connect(stream_url(server, **query), additional_headers={"Authorization": f"Bearer {KEY}"}) as socket_:
@@ -276,17 +276,42 @@ class TestSessions:
                 client.push_frames(opened.id, others[:1])
             with pytest.raises(ServerError, match="open a session with it"):
                 client.annotate(video, model="boxes")
-            with pytest.raises(ServerError, match="JPEG or PNG"):
+            with pytest.raises(ServerError, match="not a readable picture"):
                 client.open_session(b"no picture", box, model="boxes")
 
     def test_a_box_for_a_model_that_takes_none_is_refused(self, http: httpx.Client, folder: Path) -> None:
         picture = encoded_pictures(folder / "videos" / "v0.mp4")[0]
-        box = json.dumps({"cx_px": 12, "cy_px": 12, "w_px": 4, "h_px": 4})
-        answer = http.post("/v1/sessions", files={"frame": ("f.png", picture)}, data={"box": box})
-        assert answer.status_code == 422 and "template or search family" in answer.json()["detail"]
+        answer = open_session_at(http, picture, 12, 12, 4, 4, model="tiny")
+        assert answer.status_code == 422 and "template or search family: 'tiny'; there are: boxes" in answer.text
         for key in ("x", "w.gone.abc", "w..", "t.x.y"):
             answer = http.post(f"/v1/sessions/{key}/frames", content=picture, headers={"Content-Type": "image/png"})
             assert answer.status_code in (404, 410), answer.text
+
+    def test_a_box_that_no_object_can_have_is_refused_and_the_replica_lives(
+        self, http: httpx.Client, folder: Path
+    ) -> None:
+        picture = encoded_pictures(folder / "videos" / "v0.mp4")[0]
+        for box, said in (
+            ((12, 12, 1e200, 1e200), "larger than the frame"),
+            ((12, 12, 8000, 8000), "larger than the frame"),
+            ((12, 12, 1e-300, 5), "below 0.1 px"),
+            ((1e300, 12, 4, 4), "outside the frame"),
+            ((12, 12, float("inf"), 4), "w_px"),
+            ((float("nan"), 12, 4, 4), "cx_px"),
+            ((12, 12, -1, 4), "w_px"),
+        ):
+            answer = open_session_at(http, picture, *box)
+            assert answer.status_code == 422 and said in answer.json()["detail"], answer.text
+        opened = open_session_at(http, picture, 12, 12, 4, 4)  # the first model that takes a box
+        assert opened.status_code == 201 and opened.json()["model"] == "boxes", opened.text
+        assert http.delete(f"/v1/sessions/{opened.json()['id']}").status_code == 200
+
+
+def open_session_at(
+    http: httpx.Client, picture: bytes, cx: float, cy: float, w: float, h: float, **rest: str
+) -> httpx.Response:
+    box = json.dumps({"cx_px": cx, "cy_px": cy, "w_px": w, "h_px": h})
+    return http.post("/v1/sessions", files={"frame": ("f.png", picture)}, data={"box": box, **rest})
 
 
 class TestBatches:
@@ -329,7 +354,7 @@ class TestClient:
                 client.annotate(b"no video")
             assert (refused.value.status, refused.value.reason) == (422, "not_a_video")
             with pytest.raises(ServerError, match="template or search family"):
-                client.open_session(b"", Box(cx_px=1, cy_px=1, w_px=1, h_px=1))
+                client.open_session(b"", Box(cx_px=1, cy_px=1, w_px=1, h_px=1), model="tiny")
         with Client(server) as nobody, pytest.raises(ServerError, match="valid key"):
             nobody.models()
 

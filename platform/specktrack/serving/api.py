@@ -36,6 +36,7 @@ _CSP = (
 )
 _DOCS_CSP = "default-src 'self' 'unsafe-inline' https://cdn.jsdelivr.net https://fastapi.tiangolo.com data:"
 _FILE = {"type": "string", "format": "binary"}
+_FPS = {"type": "number", "exclusiveMinimum": 0, "maximum": 1000}
 
 ModelName = Annotated[
     str | None, Query(max_length=200, description="A name from GET /v1/models; the first by default.")
@@ -162,32 +163,30 @@ def _stream_routes(gateway: Gateway) -> APIRouter:
 def _session_routes(gateway: Gateway) -> APIRouter:
     routes = APIRouter(tags=["sessions"], prefix="/v1/sessions", dependencies=[Depends(_checked(gateway))])
     frames = {"type": "array", "items": _FILE, "minItems": 1}
+    boxed = {"type": "string", **({"enum": list(gateway.boxed)} if gateway.boxed else {})}
 
     @routes.post(
         "",
         status_code=201,
         responses=problems.responses(400, 401, 404, 408, 413, 415, 422, 503),
         openapi_extra=_form(
-            {"frame": _FILE, "box": {"type": "string"}, "model": {"type": "string"}, "fps": {"type": "number"}},
+            {"frame": _FILE, "box": BoxField.model_json_schema(), "model": boxed, "fps": _FPS},
             ["frame", "box"],
         ),
     )
     async def open_session(request: Request) -> OpenedSession:
         """Begin to follow what a box in a first picture holds.
 
-        ``frame``: a JPEG or PNG picture; ``box``: JSON with cx_px, cy_px, w_px, h_px; ``model``: one of the template or
-        search family; ``fps``: the rate that gives rows their times, 30 by default.
+        ``frame``: a JPEG or PNG picture; ``box``: JSON with cx_px, cy_px, w_px, h_px, no larger than the frame;
+        ``model``: one of the template or search family, the first of them by default; ``fps``: the rate that gives
+        rows their times, 30 by default.
         """
         with tempfile.TemporaryDirectory(prefix="specktrack-") as folder:
             form = await _pictures(request, Path(folder), gateway)
             if len(form.files) != 1:
                 raise Refusal(HTTPStatus.BAD_REQUEST, "a session begins with one 'frame'", len(form.files))
             picture = form.files[0][2].read_bytes()
-        model = gateway.model(form.fields.get("model"))
-        if model.family not in ("template", "search"):
-            what = "a session with a box needs a model of the template or search family"
-            remedy = "send clips to /v1/annotate, or frames to the WebSocket /v1/stream"
-            raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, what, model.name, remedy=remedy)
+        model = gateway.boxed_model(form.fields.get("model"))
         prompt = Prompt(frame=0, box=_parsed(BoxField, form.fields.get("box"), "box"))
         key = await gateway.open(model, prompt, _fps(form.fields.get("fps")))
         try:

@@ -48,6 +48,7 @@ class Gateway:
     def __init__(self, config: ServeConfig, models: tuple[ServedModel, ...], **handles: DeploymentHandle) -> None:
         check_public_bind(_get_global_client().http_config.host or "127.0.0.1", config)
         self.config, self.models = config, {model.name: model for model in models}
+        self.boxed = tuple(model.name for model in models if model.family in ("template", "search"))
         self.keys = Keys.read(config.access.api_keys_file)
         self.metrics = RequestMetrics()
         self._handles = handles
@@ -79,6 +80,19 @@ class Gateway:
         if name not in self.models:
             raise Refusal(HTTPStatus.NOT_FOUND, "no such model", name, remedy=f"there are: {', '.join(self.models)}")
         return self.models[name]
+
+    def boxed_model(self, name: str | None) -> ServedModel:
+        """The model of a session with a box, or the first that takes one; Refusal(422) for a model that takes none."""
+        if name is None and self.boxed:
+            name = self.boxed[0]
+        model = self.model(name)
+        if model.name not in self.boxed:
+            what = "a session with a box needs a model of the template or search family"
+            remedy = (
+                f"there are: {', '.join(self.boxed) or 'none here'}; clips go to /v1/annotate, frames to /v1/stream"
+            )
+            raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, what, model.name, remedy=remedy)
+        return model
 
     async def annotate(self, clip: Path, model: ServedModel, video: str) -> tuple[pa.Table, dict[str, Any]]:
         """Rows of a clip that lies on this node's disk, and facts about it."""

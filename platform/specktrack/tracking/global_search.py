@@ -18,6 +18,7 @@ from specktrack.models.checkpoint import Model
 from specktrack.models.global_search import GlobalSearch, Template, best_points
 from specktrack.models.inference import channels_last, fast_dtype, fold_batch_norm
 from specktrack.schema import Box, Prompt, Provenance
+from specktrack.tracking.region import check_box
 
 
 class Searching(Config):
@@ -100,6 +101,7 @@ class SearchSession:
             if frame < self._prompt.frame:
                 continue
             if frame == self._prompt.frame:
+                check_box(box, batch.viewport.source_wh_px)
                 self._template = self._tracker.searcher.template(pixels, _to_network(box, batch.viewport))
                 xy_px[i], score[i] = (box.cx_px, box.cy_px), 1.0
                 continue

@@ -11,8 +11,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from specktrack.errors import ConfigError
 from specktrack.schema import Box
 
+LEAST_SIDE_PX = 0.1
+"""Of a prompt's box: no object is seen that is smaller."""
 Border = Literal["inside_major", "inside", "replicate"]
 
 
@@ -76,16 +79,50 @@ class Region:
         height, width = frame_HWC.shape[:2]
         x1, y1 = self.x0_px + self.side_px, self.y0_px + self.side_px
         if self.x0_px >= 0 and self.y0_px >= 0 and x1 <= width and y1 <= height:
-            pixels = frame_HWC[self.y0_px : y1, self.x0_px : x1]
-        else:
-            ys = np.arange(self.y0_px, y1).clip(0, height - 1)
-            xs = np.arange(self.x0_px, x1).clip(0, width - 1)
-            pixels = frame_HWC[ys[:, None], xs]
-        patch = torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1)[None].float()
+            return self._resized(frame_HWC[self.y0_px : y1, self.x0_px : x1])
+        ys, y_cells = self._reached(self.y0_px, height)
+        xs, x_cells = self._reached(self.x0_px, width)
+        return self._resized(frame_HWC[ys.clip(0, height - 1)[:, None], xs.clip(0, width - 1)], y_cells, x_cells)
+
+    def _resized(
+        self,
+        pixels_HWC: np.ndarray,
+        y_cells: slice | torch.Tensor = slice(None),
+        x_cells: slice | torch.Tensor = slice(None),
+    ) -> torch.Tensor:
+        patch = torch.from_numpy(np.ascontiguousarray(pixels_HWC)).permute(2, 0, 1)[None].float()
         if self.step > 1:
             patch = F.avg_pool2d(patch, self.step)
+        patch = patch[:, :, y_cells][..., x_cells]
         size = (self.side_net, self.side_net)
         return F.interpolate(patch, size, mode="bilinear", align_corners=False)[0]
+
+    def _reached(self, start_px: int, frame_px: int) -> tuple[np.ndarray, torch.Tensor]:
+        """On one axis: the px to read, and which of the cells averaged from them each cell of the region is.
+
+        Cells wholly beyond the frame repeat its edge, so one on each side stands for all: what is read is bounded by
+        the frame, however large the region is.
+        """
+        first = max(0, -start_px // self.step - 1)
+        last = (frame_px - 1 - start_px) // self.step + 1
+        cells = torch.arange(self.side_px // self.step)
+        reached = cells.clamp(first, max(first, last))
+        low, high = int(reached[0]), int(reached[-1])
+        return np.arange(start_px + low * self.step, start_px + (high + 1) * self.step), reached - low
+
+
+def check_box(box: Box, frame_wh_px: tuple[int, int]) -> None:
+    """ConfigError for a prompt's box that lies outside the frame, is larger than it, or has no size to speak of."""
+    said = (box.cx_px, box.cy_px, box.w_px, box.h_px)
+    place = f"a frame of {frame_wh_px[0]}x{frame_wh_px[1]} px"
+    remedy = "give cx,cy,w,h in source px"
+    if box.w_px > frame_wh_px[0] or box.h_px > frame_wh_px[1]:
+        raise ConfigError("the prompt's box is larger than the frame", said, place, remedy)
+    if min(box.w_px, box.h_px) < LEAST_SIDE_PX:
+        raise ConfigError(f"the prompt's box has a side below {LEAST_SIDE_PX} px", said, place, remedy)
+    places = zip((box.cx_px, box.cy_px), (box.w_px, box.h_px), frame_wh_px, strict=True)
+    if any(centre + side / 2 <= 0 or centre - side / 2 >= frame - 1 for centre, side, frame in places):
+        raise ConfigError("the prompt's box lies outside the frame", said, place, remedy)
 
 
 def _moved_inside(start: int, cells: int, frame_cells: int) -> int:

@@ -24,7 +24,7 @@ from specktrack.models.template_entries import OnlineConfig
 from specktrack.schema import Box, Prompt, Provenance
 from specktrack.tracking.boxes import refine_box
 from specktrack.tracking.localise import Peak, State, localise
-from specktrack.tracking.region import Region
+from specktrack.tracking.region import Region, check_box
 from specktrack.tracking.samples import SampleMemory, prompt_samples, variations, with_dropout
 
 LEAST_INSIDE = 0.2
@@ -123,7 +123,7 @@ class TemplateSession:
                 raise ConfigError(
                     "the frames begin after the prompt's frame", self._prompt.frame, f"first frame {self._next}"
                 )
-            _check_inside(self._prompt.box, batch.viewport.source_wh_px)
+            check_box(self._prompt.box, batch.viewport.source_wh_px)
         if batch.frame[0] != self._next:
             raise ValueError(f"frames must follow one another: expected frame {self._next}, got {batch.frame[0]}")
         if batch.viewport != self._viewport:
@@ -245,16 +245,6 @@ def _grown(coarse_4: torch.Tensor, refined_4: torch.Tensor, gain: float) -> torc
     """The coarse box, grown in both sides alike by ``gain`` of what (in the logarithm) the refined one is larger."""
     factor = (refined_4[2:].prod() / coarse_4[2:].prod()) ** (gain / 2)
     return torch.cat([coarse_4[:2] + coarse_4[2:] * (1 - factor) / 2, coarse_4[2:] * factor])
-
-
-def _check_inside(box: Box, frame_wh_px: tuple[int, int]) -> None:
-    """ConfigError for a prompt of which nothing lies in the frame."""
-    places = zip((box.cx_px, box.cy_px), (box.w_px, box.h_px), frame_wh_px, strict=True)
-    if any(centre + side / 2 <= 0 or centre - side / 2 >= frame - 1 for centre, side, frame in places):
-        raise ConfigError(
-            "the prompt's box lies outside the frame", (box.cx_px, box.cy_px, box.w_px, box.h_px),
-            f"a frame of {frame_wh_px[0]}x{frame_wh_px[1]} px", "give cx,cy,w,h in source px",
-        )  # fmt: skip
 
 
 def _kept_inside(box: Box, frame_wh_px: tuple[int, int]) -> Box:

@@ -1,7 +1,9 @@
 """Files generated with the public programs' keys and shapes; the keys are listed here, not taken from the importer."""
 
 import json
+import os
 import zipfile
+from collections import OrderedDict
 
 import pytest
 import torch
@@ -9,8 +11,10 @@ import torch.nn.functional as F
 
 from specktrack.cli import main
 from specktrack.errors import CheckpointError, ConfigError
-from specktrack.models.checkpoint import load_model
+from specktrack.models import build, network_config
+from specktrack.models.checkpoint import load_model, load_weights
 from specktrack.models.importing import import_model, keras_files
+from specktrack.training.start import start_from
 
 VGG = [(64, 2), (128, 2), (256, 3), (512, 3), (256, 3), (128, 2), (64, 2)]
 """Channels and convolutions of the TrackNet line's blocks."""
@@ -143,6 +147,66 @@ def restracknet_v2():
     return shapes | norm("outc.convs.4", 64) | conv("outc.convs.6", 64, 3, 1)
 
 
+RESNETS = {18: ((2, 2, 2, 2), 1), 50: ((3, 4, 6, 3), 4)}
+"""Depths, and how much wider a block's output is than its inside."""
+
+
+def block(prefix, i, width, *, wider, projected):
+    """One residual block of torchvision."""
+    sides = (
+        [(i, width, 3), (width, width, 3)] if wider == 1 else [(i, width, 1), (width, width, 3), (width, 4 * width, 1)]
+    )
+    shapes = {}
+    for n, (before, after, side) in enumerate(sides, start=1):
+        shapes |= conv(f"{prefix}.conv{n}", before, after, side, bias=False) | norm(f"{prefix}.bn{n}", after)
+    if projected:
+        shapes |= conv(f"{prefix}.downsample.0", i, wider * width, 1, bias=False)
+        shapes |= norm(f"{prefix}.downsample.1", wider * width)
+    return shapes
+
+
+def resnet(layers, prefix=""):
+    depths, wider = RESNETS[layers]
+    shapes, i = conv(f"{prefix}conv1", 3, 64, 7, bias=False) | norm(f"{prefix}bn1", 64), 64
+    for stage, depth in enumerate(depths, start=1):
+        width = 32 << stage
+        for n in range(depth):
+            shapes |= block(f"{prefix}layer{stage}.{n}", i, width, wider=wider, projected=n == 0 and i != wider * width)
+            i = wider * width
+    return shapes | {f"{prefix}fc.weight": (1000, i), f"{prefix}fc.bias": (1000,)}
+
+
+def pytracking(layers, *, features=512, newton=False, trained_filter=True):
+    """``net`` of ATOM (no trained filter), DiMP18 or DiMP50, PrDiMP50 (Newton), Super-DiMP."""
+    wider = RESNETS[layers][1]
+    shapes, fine, coarse = resnet(layers, "feature_extractor."), 128 * wider, 256 * wider
+
+    def layer(name, i, o, side=3):
+        return conv(f"bb_regressor.{name}.0", i, o, side) | norm(f"bb_regressor.{name}.1", o)
+
+    for name, i, o, side in [
+        ("conv3_1r", fine, 128, 3), ("conv3_1t", fine, 256, 3), ("conv3_2t", 256, 256, 3), ("fc3_1r", 128, 256, 3),
+        ("conv4_1r", coarse, 256, 3), ("conv4_1t", coarse, 256, 3), ("conv4_2t", 256, 256, 3),
+        ("fc34_3r", 512, 256, 1), ("fc34_4r", 512, 256, 1),
+    ]:  # fmt: skip
+        shapes |= layer(name, i, o, side)
+    for name, bins in (("fc3_rt", 25), ("fc4_rt", 9)):
+        shapes |= {f"bb_regressor.{name}.linear.weight": (256, 256 * bins), f"bb_regressor.{name}.linear.bias": (256,)}
+        shapes |= norm(f"bb_regressor.{name}.bn", 256)
+    shapes |= {"bb_regressor.iou_predictor.weight": (1, 512), "bb_regressor.iou_predictor.bias": (1,)}
+    if not trained_filter:
+        return shapes
+    learner = "classifier.filter_optimizer."
+    shapes |= {f"{learner}log_step_length": (1,), f"{learner}filter_reg": (1,)}
+    if not newton:
+        shapes |= conv("classifier.filter_initializer.filter_conv", features, features)
+        for name in ("label_map_predictor", "target_mask_predictor.0", "spatial_weight_predictor"):
+            shapes[f"{learner}{name}.weight"] = (1, 100, 1, 1)
+    if layers == 18:
+        shapes |= block("classifier.feature_extractor.0", 256, 256, wider=1, projected=False)
+    return shapes | conv(f"classifier.feature_extractor.{int(layers == 18)}", coarse, features, bias=False)
+
+
 def thin(shapes):
     """Tensors of these shapes that take no room: one number each, a different one for every key."""
     numbered = enumerate(shapes.items(), start=1)
@@ -173,6 +237,10 @@ def random(shapes):
     (wasb(), "wasb", {"frames_in": 3, "pixels": "imagenet"}),
     (monotrack(), "monotrack", {"pixels": "imagenet"}),
     (restracknet_v2(), "restracknet-v2", {"frames_in": 3}),
+    (pytracking(18, trained_filter=False), "atom", {}),
+    (pytracking(18, features=256), "dimp50", dict(network_config("dimp18"))),
+    (pytracking(50, newton=True), "prdimp50", {}),
+    (pytracking(50), "super-dimp", {}),
 ])  # fmt: skip
 def test_public_layouts_are_recognised_and_every_tensor_finds_its_place(shapes, network, fields, tmp_path):
     public = thin(shapes)
@@ -258,9 +326,117 @@ def test_the_first_wrong_tensor_is_named(tmp_path):
     refused(lambda p: p.pop("down_block_1.conv_1.conv.weight"), r"no known layout.*known are: TrackNetV3 \(qaz812345")
 
 
-def test_files_that_hold_more_than_data_are_refused(tmp_path):
+@pytest.mark.parametrize("layers", [18, 50])
+def test_imagenets_networks_are_a_backbone_to_train_the_rest_of(layers, tmp_path):
+    public = thin(resnet(layers))
+    torch.save({k: v for k, v in public.items() if "num_batches" not in k}, tmp_path / "p.pth")  # older than counting
+    card = import_model(tmp_path / "p.pth", tmp_path / "b.safetensors")
+    assert (card.network.name, card.part) == ({18: "atom", 50: "super-dimp"}[layers], "feature_extractor.")
+    with pytest.raises(CheckpointError, match=r"only the part 'feature_extractor' of .*give it to `train` as init"):
+        load_model(tmp_path / "b.safetensors")
+    network = build(network_config({18: "dimp18", 50: "prdimp50"}[layers]))  # any tracker on this backbone
+    fresh = {name: tensor.clone() for name, tensor in network.bb_regressor.state_dict().items()}
+    _, weights = load_weights(tmp_path / "b.safetensors")
+    start_from(network, weights, name=card.name)
+    assert all(torch.equal(tensor, fresh[name]) for name, tensor in network.bb_regressor.state_dict().items())
+    for name, tensor in network.feature_extractor.state_dict().items():
+        assert "num_batches" in name or torch.equal(tensor, public[name]), name
+
+
+def residual(public, prefix, x, *, convolutions, stride):
+    """One block by the public tensors; the stride is in its first 3x3 convolution."""
+
+    def step(x, conv_name, norm_name, stride=1):
+        weight = public[f"{prefix}.{conv_name}.weight"]
+        x = F.conv2d(x, weight, stride=stride, padding=weight.shape[-1] // 2)
+        n = f"{prefix}.{norm_name}"
+        return F.batch_norm(x, public[f"{n}.running_mean"], public[f"{n}.running_var"], public[f"{n}.weight"],
+                            public[f"{n}.bias"])  # fmt: skip
+
+    y = x
+    for n in range(1, convolutions + 1):
+        y = step(y, f"conv{n}", f"bn{n}", stride if n == convolutions - 1 else 1)
+        y = y if n == convolutions else F.relu(y)
+    return F.relu(
+        y + (step(x, "downsample.0", "downsample.1", stride) if f"{prefix}.downsample.0.weight" in public else x)
+    )
+
+
+@pytest.mark.parametrize("layers", [18, 50])
+def test_an_imported_backbone_computes_what_its_tensors_say(layers, tmp_path):
+    public = random(resnet(layers)) | {"fc.weight": torch.zeros(1000, 512 * RESNETS[layers][1])}
+    torch.save(public, tmp_path / "p.pth")
+    import_model(tmp_path / "p.pth", tmp_path / "b.safetensors")
+    card, weights = load_weights(tmp_path / "b.safetensors")
+    network = build(card.network).eval()
+    start_from(network, weights, name=card.name)
+    picture, wanted = torch.rand(1, 3, 64, 48), []
+    with torch.inference_mode():
+        found = network.features(picture)
+        scaled = (picture - torch.tensor([0.485, 0.456, 0.406])[:, None, None]) / torch.tensor([0.229, 0.224, 0.225])[
+            :, None, None
+        ]
+        x = F.conv2d(scaled, public["conv1.weight"], stride=2, padding=3)
+        x = F.batch_norm(x, *(public[f"bn1.{leaf}"] for leaf in ("running_mean", "running_var", "weight", "bias")))
+        x = F.max_pool2d(F.relu(x), 3, 2, padding=1)
+        for stage, depth in enumerate(RESNETS[layers][0][:3], start=1):
+            for n in range(depth):
+                x = residual(public, f"layer{stage}.{n}", x, convolutions=2 if layers == 18 else 3,
+                             stride=2 if stage > 1 and n == 0 else 1)  # fmt: skip
+            wanted.append(x)
+    for ours, theirs in zip(found, wanted[1:], strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5 * float(theirs.abs().max()))
+
+
+class Settings:
+    """As pytracking keeps beside the weights."""
+
+    def __init__(self):
+        self.items, self.named = [1], {"a": 2}
+
+
+class Statistics(OrderedDict):
+    pass
+
+
+class Hostile:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+class Patcher:
+    """Writes attributes of what the loader itself calls."""
+
+    def __reduce__(self):
+        return torch._utils._rebuild_tensor_v2, (), (None, {"__defaults__": (1, 2, 3)})
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_foreign_objects_beside_the_weights_are_dropped_and_never_run(zipped, tmp_path):
+    public = thin(pytracking(18, trained_filter=False))
+    content = {
+        "epoch": 40, "net_type": "ATOMnet", "net": OrderedDict(public), "optimizer": {"state": {}},
+        "settings": Settings(), "stats": Statistics(train=[Settings()]), "constructor": Hostile(tmp_path / "ran"),
+    }  # fmt: skip
+    torch.save(content, tmp_path / "p.pth.tar", _use_new_zipfile_serialization=zipped)
+    card = import_model(tmp_path / "p.pth.tar", tmp_path / "m.safetensors")
+    assert card.network.name == "atom" and not (tmp_path / "ran").exists()
+    _, weights = load_weights(tmp_path / "m.safetensors")
+    assert all(torch.equal(weights[name], tensor) for name, tensor in public.items()) and len(weights) == len(public)
+    before = torch._utils._rebuild_tensor_v2.__defaults__
+    for bad in (Hostile(tmp_path / "ran"), Patcher()):
+        torch.save(bad, tmp_path / "bad.pt", _use_new_zipfile_serialization=zipped)
+        with pytest.raises(CheckpointError, match=r"not a state dict|not a readable PyTorch file"):
+            import_model(tmp_path / "bad.pt", tmp_path / "n.safetensors")
+    assert not (tmp_path / "ran").exists() and torch._utils._rebuild_tensor_v2.__defaults__ == before
+
+
+def test_files_without_tensors_are_refused(tmp_path):
     torch.save({"model": tmp_path}, tmp_path / "code.pt")
-    with pytest.raises(CheckpointError, match=r"not a file of weights alone.*save its state dict alone"):
+    with pytest.raises(CheckpointError, match=r"no tensors in the file"):
         import_model(tmp_path / "code.pt", tmp_path / "m.safetensors")
     (tmp_path / "cut.pt").write_bytes(b"PK\x03\x04 and no more")
     for bad, match in [("cut.pt", "not a readable PyTorch file"), ("none.pt", "no such file")]:

@@ -9,7 +9,7 @@ from specktrack import models
 from specktrack.datasets.synthetic import SynthConfig, write_archive
 from specktrack.errors import CheckpointError, ConfigError
 from specktrack.models import build, network_config
-from specktrack.models.checkpoint import Model, ModelCard, load_model
+from specktrack.models.checkpoint import load_model
 from specktrack.models.windowed_entries import SpeckNetConfig
 from specktrack.training import train
 from specktrack.training.batches import Batches
@@ -153,13 +153,12 @@ def test_training_in_this_process_needs_no_cluster(rendered, tmp_path):
 
 
 def test_a_network_starts_from_the_weights_of_its_base():
-    base = Model(build(network_config("tracknet-v2")), ModelCard(name="base", network=network_config("tracknet-v2")))
-    network = build(network_config("tracknet-v4"))
-    start_from(network, base)
-    ours, theirs = network.state_dict(), base.network.state_dict()
+    network, base = build(network_config("tracknet-v4")), build(network_config("tracknet-v2"))
+    start_from(network, base.state_dict(), name="base")
+    ours, theirs = network.state_dict(), base.state_dict()
     assert all(torch.equal(ours[name], tensor) for name, tensor in theirs.items())
     with pytest.raises(ConfigError, match=r"another shape: 'size mismatch for .*' \(init base for wasb\)"):
-        start_from(build(network_config("wasb")), base)
+        start_from(build(network_config("wasb")), theirs, name="base")
 
 
 def learned(recipe, folder, *, steps, workers=1):

@@ -39,6 +39,8 @@ class ModelCard(Config):
     metrics: dict[str, Any] = {}
     """Measured numbers, each with what it was measured on."""
     licence: str = ""
+    part: str = ""
+    """How the names of the only tensors begin that are there, such as a backbone's; all are, if empty."""
     package_version: str = __version__
     weights_sha256: str = ""
     """Over names, shapes, types and bytes of all tensors."""
@@ -64,7 +66,7 @@ class Model:
 
 def save_model(path: str | Path, network: Network, card: ModelCard) -> ModelCard:
     """Write weights and card as one safetensors file, atomically; return the card with the weights' hash."""
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in _state(network, card).items()}
     card = card.model_copy(update={"weights_sha256": tensors_sha256(tensors)})
     save_tensors(path, tensors, {_CARD: card.model_dump_json()})
     return card
@@ -73,8 +75,22 @@ def save_model(path: str | Path, network: Network, card: ModelCard) -> ModelCard
 def load_model(name_or_path: str | Path) -> Model:
     """Load packaged weights by name or a checkpoint by path, on the CPU, in evaluation mode.
 
-    Raises CheckpointError if there are no such weights, or they are damaged or of another network.
+    Raises CheckpointError if there are no such weights, or they are damaged, of another network or of a part of one.
     """
+    card, tensors = load_weights(name_or_path)
+    if card.part:
+        what = f"only the part {card.part.rstrip('.')!r} of {card.network.name}"
+        raise CheckpointError(what, place=str(name_or_path), remedy="train the rest: give it to `train` as init")
+    network = build(card.network)
+    try:
+        network.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise CheckpointError(f"the weights are of another network: {error}", place=str(name_or_path)) from None
+    return Model(network.eval(), card)
+
+
+def load_weights(name_or_path: str | Path) -> tuple[ModelCard, dict[str, torch.Tensor]]:
+    """The card and the tensors behind a model's name or path; CheckpointError if there are none, or damaged ones."""
     path = model_path(name_or_path)
     tensors, metadata = load_tensors(path)
     if _CARD not in metadata:
@@ -88,12 +104,11 @@ def load_model(name_or_path: str | Path) -> Model:
         raise CheckpointError(f"the model card cannot be read: {error}", place=str(path)) from None
     if tensors_sha256(tensors) != card.weights_sha256:
         raise CheckpointError("the weights do not match the hash in their card", str(path), remedy="copy them again")
-    network = build(card.network)
-    try:
-        network.load_state_dict(tensors)
-    except RuntimeError as error:
-        raise CheckpointError(f"the weights are of another network: {error}", place=str(path)) from None
-    return Model(network.eval(), card)
+    return card, tensors
+
+
+def _state(network: Network, card: ModelCard) -> dict[str, torch.Tensor]:
+    return {name: tensor for name, tensor in network.state_dict().items() if name.startswith(card.part)}
 
 
 def model_path(name_or_path: str | Path) -> Path:

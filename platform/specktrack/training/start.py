@@ -1,6 +1,6 @@
 """How every run begins on a worker: data that is made once per node, and a network with its first weights."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import ray.train
@@ -10,7 +10,7 @@ import torch
 from specktrack import telemetry
 from specktrack.errors import ConfigError
 from specktrack.models import build
-from specktrack.models.checkpoint import Model, load_model
+from specktrack.models.checkpoint import load_weights
 from specktrack.models.network import Network
 from specktrack.training.config import TrainConfig
 
@@ -33,18 +33,20 @@ def first_network(config: TrainConfig) -> Network:
     torch.manual_seed(config.seed)  # initial weights: the one draw that torch offers no generator for
     network = build(config.network).train()
     if config.init:
-        start_from(network, load_model(config.init))
+        card, weights = load_weights(config.init)
+        start_from(network, weights, name=card.name)
     return network
 
 
-def start_from(network: Network, model: Model) -> None:
-    """Take over all weights of ``model``; what ``network`` has beyond them stays fresh.
+def start_from(network: Network, weights: Mapping[str, torch.Tensor], *, name: str) -> None:
+    """Take over all ``weights`` of the model ``name``; what ``network`` has beyond them stays fresh.
 
-    So a network with an addition (TrackNetV4's motion prompt) starts from its base. ConfigError if weights do not fit.
+    So a network with an addition (TrackNetV4's motion prompt) starts from its base, and a tracker from a backbone.
+    ConfigError if weights do not fit.
     """
-    place = f"init {model.card.name} for {network.config.name}"
+    place = f"init {name} for {network.config.name}"
     try:
-        fit = network.load_state_dict(model.network.state_dict(), strict=False)
+        fit = network.load_state_dict(dict(weights), strict=False)
     except RuntimeError as error:
         first = str(error).partition("\n\t")[2].partition("\n")[0]
         raise ConfigError("weights of another shape", first, place) from None

@@ -1,7 +1,8 @@
 """Public checkpoints of the field's networks as checkpoints of this project: by key and shape, never by running code.
 
-PyTorch files are read with ``weights_only``, Keras files as HDF5. What a file holds is found by a key that only one
-public layout has; every tensor of the network must then be there under its public key, with its shape, and no other.
+PyTorch files are read without building a foreign class, Keras files as HDF5. What a file holds is found by a key that
+only one public layout has; every tensor of the network, or of the part that the layout stands for, must then be there
+under its public key, with its shape, and no other.
 """
 
 from pathlib import Path
@@ -35,6 +36,7 @@ def import_model(source: str | Path, destination: str | Path, *, network: str = 
         name=network or config.name,
         network=config,
         description=f"Imported from a file of {layout.origin}. {config.about()}",
+        part=layout.part,
         licence=licence or "not stated in the file: that of its publisher",
     )
     return save_model(destination, module, card)
@@ -56,11 +58,16 @@ def read_public(source: str | Path) -> tuple[Public, Layout]:
 
 
 def load_public(public: Public, layout: Layout, config: NetworkConfig, place: str) -> Network:
-    """The network of ``config`` with the weights of ``public``; CheckpointError names the first wrong tensor."""
+    """The network of ``config`` with the weights of ``public``; CheckpointError names the first wrong tensor.
+
+    Beyond the layout's part, its weights are fresh.
+    """
     module = build(config).eval()
     left = dict(public.tensors)
     found = {}
     for name, wanted in module.state_dict().items():
+        if not name.startswith(layout.part):
+            continue
         key = layout.key(name)
         if name.endswith("num_batches_tracked") and key not in left:
             found[name] = torch.zeros_like(wanted)  # Keras does not count; nothing reads it after training
@@ -74,7 +81,7 @@ def load_public(public: Public, layout: Layout, config: NetworkConfig, place: st
         found[name] = tensor
     if left:
         raise CheckpointError(f"a tensor that {config.name} does not have", next(iter(left)), place)
-    module.load_state_dict(layout.settle(found))
+    module.load_state_dict(layout.settle(found), strict=not layout.part)
     return module
 
 

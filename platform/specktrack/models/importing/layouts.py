@@ -34,6 +34,8 @@ class Layout:
     """From our tensor's name to the public key."""
     settle: Callable[[dict[str, Tensor]], dict[str, Tensor]] = _as_they_are
     """Makes up for differences that are no names, on tensors by our names."""
+    part: str = ""
+    """How the names of our tensors begin that such a file has; all, if empty."""
 
 
 BLOCKS = {"down1": 2, "down2": 2, "down3": 3, "bottom": 3, "up3": 3, "up2": 2, "up1": 2}

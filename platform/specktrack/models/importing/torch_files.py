@@ -1,4 +1,4 @@
-"""Reading public PyTorch checkpoints: tensors, numbers and words only."""
+"""Reading public PyTorch checkpoints: tensors, numbers and words only, whatever else is in the file."""
 
 import pickle
 import warnings
@@ -9,9 +9,10 @@ import numpy as np
 import torch
 
 from specktrack.errors import CheckpointError
+from specktrack.models.importing import inert_pickle
 from specktrack.models.importing.layouts import Public
 
-_WRAPPERS = ("model_state_dict", "state_dict", "model")
+_WRAPPERS = ("model_state_dict", "state_dict", "model", "net")
 """Keys under which programs keep the weights beside optimiser and counters."""
 
 _scalar = np.float64(0).__reduce__()[0]
@@ -21,20 +22,22 @@ _NUMBERS: list[Any] = [
 ]  # fmt: skip
 """A best score noted as a NumPy number is harmless, and torch would refuse the file for it."""
 
+_DAMAGED = (pickle.UnpicklingError, RuntimeError, EOFError, OSError, LookupError, ValueError, TypeError, AttributeError)
+"""What loading raises for a damaged or a hostile file, according to where it stops making sense."""
+
 
 def read_torch(path: Path) -> Public:
-    """Tensors by name, without wrappers; CheckpointError if the file holds more than data."""
+    """Tensors by name, without wrappers; objects of foreign classes are dropped. CheckpointError if unreadable."""
     try:
         with torch.serialization.safe_globals(_NUMBERS), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of old formats, about which nobody here can do anything
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        reason = str(error).splitlines()[0]
-        raise CheckpointError(
-            f"not a file of weights alone: {reason}", str(path), remedy="save its state dict alone, as tensors by name"
-        ) from None
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        raise CheckpointError(f"not a readable PyTorch file: {str(error).splitlines()[0]}", str(path)) from None
+            try:
+                content = torch.load(path, map_location="cpu", weights_only=True)
+            except pickle.UnpicklingError:
+                content = torch.load(path, map_location="cpu", weights_only=False, pickle_module=inert_pickle)
+    except _DAMAGED as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise CheckpointError(f"not a readable PyTorch file: {reason}", str(path)) from None
     if not isinstance(content, dict):
         raise CheckpointError("not a state dict", type(content).__name__, str(path))
     settings = content.get("param_dict", {})

@@ -1,4 +1,5 @@
-"""Public PyTorch layouts: TrackNetV1 to V3, InpaintNet, WASB and the networks that WASB's program compares.
+"""Public PyTorch layouts: TrackNetV1 to V3, InpaintNet, WASB and the networks that WASB's program compares; ImageNet's
+residual networks and pytracking's trackers.
 
 Keys are facts read from the public programs; their code is not used.
 """
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 
 from specktrack.models.importing.layouts import BLOCKS, Layout, Public, place_in_line
+from specktrack.models.template_entries import TEMPLATE_VARIANTS
 
 Replacement = str | Callable[[re.Match[str]], str]
 
@@ -149,6 +151,20 @@ _INPAINT_KEY = _renamed(
     (r"^head\.", "predictor."),
 )
 
+_BOTTLENECK = "layer1.0.conv3.weight"
+"""Only ResNet-50 and its larger relatives have it."""
+
+
+def _pytracking(public: Public) -> dict[str, object]:
+    """By the parts that there are. DiMP50, Super-DiMP and MKDNet's student are of one shape: they have to be named."""
+    tensors = public.tensors
+    if not any(key.startswith("classifier.") for key in tensors):
+        return {"name": "atom"}
+    if "classifier.filter_initializer.filter_conv.weight" not in tensors:
+        return {"name": "prdimp50"}
+    return {"name": "super-dimp"} if f"feature_extractor.{_BOTTLENECK}" in tensors else TEMPLATE_VARIANTS["dimp18"]
+
+
 TORCH_LAYOUTS = (
     Layout("TrackNetV3 (qaz812345/TrackNetV3)", "down_block_1.conv_1.conv.weight", _v3_network, _v3_key),
     Layout("InpaintNet (qaz812345/TrackNetV3)", "buttleneck.conv_1.conv.weight",
@@ -171,4 +187,9 @@ TORCH_LAYOUTS = (
     Layout("TrackNetV1 (yastrebksv/TrackNet)", "conv1.block.0.weight",
            lambda public: _frames(public, "conv1.block.0.weight", "", name="tracknet-v1", pixels="unit"),
            _numbered("conv{}.block", ("0", "", "2"), "conv18.block"), _epsilon(1e-5, 1e-3)),
+    Layout("ATOM, DiMP, PrDiMP or Super-DiMP (visionml/pytracking)", "bb_regressor.conv3_1r.0.weight",
+           _pytracking, str),
+    Layout("ResNet-18 or ResNet-50 (ImageNet, torchvision)", "layer4.1.conv2.weight",
+           lambda public: {"name": "super-dimp" if _BOTTLENECK in public.tensors else "atom"},
+           lambda name: name.removeprefix("feature_extractor."), part="feature_extractor."),
 )  # fmt: skip

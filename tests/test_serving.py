@@ -5,9 +5,6 @@ import http.server
 import io
 import json
 import pickle
-import platform
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -388,31 +385,6 @@ class TestDecoding:
     def test_a_picture_is_scaled_to_the_network(self, decoder: DecoderProcess) -> None:
         wh_px, pixels = decoder.picture(png((8, 6)), (4, 3))
         assert wh_px == (8, 6) and pixels.shape == (3, 4, 3) and (pixels == [200, 10, 10]).all()
-
-    def test_a_confined_process_has_no_network_no_programs_and_no_files_to_write(self, tmp_path: Path) -> None:
-        code = f"""
-import os, socket, subprocess, sys
-from specktrack.video.sandbox import confine
-assert confine(memory_bytes=2_000_000_000, cpu_s=60)
-def refused(attempt):
-    try:
-        attempt()
-    except (PermissionError, MemoryError):
-        return True
-    return False
-print(refused(socket.socket), refused(lambda: subprocess.run(["true"])), refused(os.fork),
-      refused(lambda: open({str(tmp_path / "x")!r}, "w")), refused(lambda: os.unlink({str(tmp_path / "kept")!r})),
-      refused(lambda: os.kill(os.getppid(), 0)), refused(lambda: bytearray(3_000_000_000)),
-      not refused(lambda: open({str(tmp_path / "kept")!r}).read()))
-"""
-        if sys.platform != "linux" or platform.machine() not in ("x86_64", "aarch64"):
-            pytest.skip("the filter for system calls is Linux' on x86_64 and aarch64")
-        (tmp_path / "kept").write_text("x")
-        done = subprocess.run(
-            [sys.executable, "-c", code], env={"PYTHONPATH": str(ROOT / "platform")},
-            capture_output=True, text=True, timeout=60, check=False,
-        )  # fmt: skip
-        assert done.stdout.split() == ["True"] * 8, done.stderr
 
 
 @pytest.fixture(scope="module")

@@ -6,11 +6,13 @@ import sys
 import tempfile
 import time
 from importlib.metadata import version
+from io import BytesIO
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 import torch
+from PIL import Image
 
 from specktrack import __version__
 from specktrack.config import Config, VerbConfig
@@ -22,6 +24,7 @@ from specktrack.schema import Clip
 from specktrack.storage import stat, to_uri
 from specktrack.tracking import make_tracker
 from specktrack.video import probe, read_clip, write_video
+from specktrack.video.process import DecoderProcess
 
 _LOW_MEMORY_GIB = 4.0
 _LOW_DISK_GIB = 2.0
@@ -58,7 +61,7 @@ class DoctorReport(Config):
 
 def doctor(config: DoctorConfig) -> DoctorReport:
     """Look at versions, the device, a round trip through the video codec, the model, and the room that is left."""
-    checks = (_versions(), _device(), _video(), _model(config.model), _memory(), _disk(), _storage())
+    checks = (_versions(), _device(), _video(), _decoder(), _model(config.model), _memory(), _disk(), _storage())
     return DoctorReport(checks=checks)
 
 
@@ -91,6 +94,23 @@ def _video() -> Check:
             return Check(name="video", ok=False, detail=str(error), remedy="reinstall PyAV: pip install --force av")
     ok = len(grey) == len(frames) and bool(np.abs(grey - 20 * np.arange(8)).max() < 4)
     return Check(name="video", ok=ok, detail=f"H.264 written and read back: {len(grey)} of {len(frames)} frames")
+
+
+def _decoder() -> Check:
+    """Have a decoder process decode a picture, and see whether the kernel filters what it asks for."""
+    picture = BytesIO()
+    Image.new("RGB", (8, 8)).save(picture, "PNG")
+    try:
+        with DecoderProcess() as decoder:
+            decoder.picture(picture.getvalue())
+            status = Path(f"/proc/{decoder.pid}/status")
+            confined = status.exists() and "\nSeccomp:\t2\n" in status.read_text()
+    except SpecktrackError as error:
+        return Check(name="decoder", ok=False, detail=str(error), remedy="see the log above")
+    if confined:
+        return Check(name="decoder", ok=True, detail="its own process, confined: limits and a filter for system calls")
+    remedy = "decode what strangers send on Linux, x86_64 or aarch64, with seccomp in its kernel"
+    return Check(name="decoder", ok=True, detail="its own process with limits, but no filter", remedy=remedy)
 
 
 def _model(name: str) -> Check:

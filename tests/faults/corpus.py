@@ -76,6 +76,10 @@ def _claims_a_billion_frames(path: Path) -> None:
     _patched(path, b"stsz", 8, struct.pack(">I", 10**9))
 
 
+def _claims_samples_of_512_mb(path: Path) -> None:
+    _patched(path, b"stsz", 4, struct.pack(">I", 2**29))
+
+
 def _claims_ten_hours(path: Path) -> None:
     _patched(path, b"mvhd", 16, struct.pack(">I", 10 * 3600 * 1000))
 
@@ -184,6 +188,7 @@ CORPUS: tuple[Bad, ...] = (
     _bad("header says 16384x16384", _claims_16384_pixels),
     _bad("shape changes", _of_two_shapes, Reason.SIZE_CHANGED, suffix=".h264"),
     _bad("header says 1e9 frames", _claims_a_billion_frames, *_HEADER_DAMAGE),
+    _bad("header says 512 MB a sample", _claims_samples_of_512_mb, Reason.NO_FRAMES),
     _bad("header says 10 hours", _claims_ten_hours),
     _bad("black 8K", _black_8k),
     _bad("100 streams", _many_streams, suffix=".mkv"),

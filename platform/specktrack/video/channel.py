@@ -14,6 +14,8 @@ from pydantic_core import from_json
 _LENGTHS = struct.Struct(">IQ")
 MOST_HEAD_BYTES = 64 * 2**20
 """A match's seek points are a few hundred kilobytes."""
+MOST_SAID = 10_000
+"""Characters that a decoder process may say at once: a bug's traceback."""
 
 
 class ClosedError(Exception):

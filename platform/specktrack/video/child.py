@@ -11,6 +11,7 @@ import select
 import signal
 import socket
 import sys
+import traceback
 from contextlib import suppress
 from typing import Any, NoReturn
 
@@ -19,17 +20,17 @@ from specktrack.frames import Viewport
 from specktrack.schema import Clip, VideoRef
 from specktrack.storage import read_through
 from specktrack.video import ClipReader, VideoInfo, probe, read_clip
-from specktrack.video.channel import Channel, ClosedError
+from specktrack.video.channel import MOST_SAID, Channel, ClosedError
 from specktrack.video.pictures import decode_picture
 from specktrack.video.sandbox import confine, end_with
 
 USED_BY_THE_FIRST = ("av.subtitles.stream", "numpy.ma")
 """Modules that the first video loads: better here, once, than in every child."""
+UNFILTERED = "this system has no filter for system calls: what takes a decoder over may do what its user may"
 
 
 def main(number: int) -> None:
     """Fork a child for each pair of sockets that comes; kill and bury those whose lifeline is shut."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the owner ends us
     for module in USED_BY_THE_FIRST:
         importlib.import_module(module)
     requests = socket.socket(fileno=number)
@@ -66,8 +67,12 @@ def _bury(lifeline: socket.socket, pid: int) -> None:
 def _be_child(channel: Channel, rights: dict[str, Any]) -> NoReturn:
     """Give up rights, answer requests until the owner ends it, and never return into the parent's loop."""
     code = 1
+    os.dup2(
+        sys.stdout.fileno(), sys.stderr.fileno()
+    )  # to nowhere: it may be a terminal, or a file of which FSIZE leaves nothing
     try:
-        confine(**rights)
+        if not confine(**rights):
+            channel.send({"said": UNFILTERED})
         read_through(lambda ref: io.BufferedReader(OwnersFile(channel, ref), buffer_size=2**18))
         while True:
             request, body_bytes = channel.receive_head()
@@ -85,7 +90,8 @@ def _be_child(channel: Channel, rights: dict[str, Any]) -> NoReturn:
     except ClosedError:
         code = 0
     except BaseException:  # noqa: BLE001 -- the end of a process: what a bug says must be seen
-        sys.excepthook(*sys.exc_info())
+        with suppress(ClosedError):
+            channel.send({"said": traceback.format_exc()[-MOST_SAID:]})
     finally:
         os._exit(code)
 

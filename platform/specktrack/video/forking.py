@@ -18,6 +18,7 @@ import threading
 from specktrack.errors import SpecktrackError
 from specktrack.video.channel import Channel
 
+COMMAND = ("-m", "specktrack.video.child")
 START_S = 60.0
 END_S = 5.0
 
@@ -29,6 +30,8 @@ class Child:
         self.channel, self.pid = Channel(data), 0
         self.idle = True
         """Not in the middle of a request."""
+        self.may_say = 4
+        """Things that it may still have logged."""
         self._data, self._lifeline = data, lifeline
         self._lock = threading.Lock()
 
@@ -75,10 +78,11 @@ class _Parent:
         path = os.pathsep.join(entry for entry in sys.path if entry)
         with its:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "specktrack.video.child", str(its.fileno())],
+                [sys.executable, *COMMAND, str(its.fileno())],
                 pass_fds=(its.fileno(),),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
+                start_new_session=True,  # no terminal: neither its Ctrl-C nor a way to type into it
                 env={"PYTHONPATH": path, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", **kept},
             )
 

@@ -181,7 +181,7 @@ def _scan(container: InputContainer, stream: VideoStream, source: Source) -> _Sc
             scan.errors += 1
             continue
         if len(scan.head) < HEAD_FRAMES:
-            scan.head += _decoded(packet, scan)
+            scan.head += _decoded(packet, stream, scan)
             source.hollow = complete and len(scan.head) >= HEAD_FRAMES
         if packet.size == 0:
             continue
@@ -197,9 +197,10 @@ def _scan(container: InputContainer, stream: VideoStream, source: Source) -> _Sc
     return scan
 
 
-def _decoded(packet: av.Packet, scan: _Scan) -> list[av.VideoFrame]:
+def _decoded(packet: av.Packet, stream: VideoStream, scan: _Scan) -> list[av.VideoFrame]:
+    """Pictures that come out when a packet goes in; the empty one that drains the decoder may know no stream."""
     try:
-        return [frame for frame in packet.decode() if isinstance(frame, av.VideoFrame)]
+        return stream.codec_context.decode(packet if packet.size else None)
     except av.FFmpegError:
         scan.errors += 1
         return []
@@ -261,7 +262,7 @@ def _count(ref: VideoRef, fps: float) -> np.ndarray:
     with open_container(ref) as (container, stream, _):
         for packet in packets(container, stream):
             if packet is not None:
-                count += len(_decoded(packet, _Scan()))
+                count += len(_decoded(packet, stream, _Scan()))
     return np.arange(count) / fps
 
 

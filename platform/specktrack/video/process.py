@@ -14,23 +14,26 @@ says is checked, for it may have been taken over.
     {"picture": [w, h]} + bytes  ->
                                  <-        {"pictures": 1, "picture_wh_px": [w, h]} + pixels
                                  <-        {"error": [reason, ...]}         in the place of an answer
+                                 <-        {"said": "..."}                  a few times, at any moment: is logged
 """
 
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from signal import Signals
 from typing import Any, BinaryIO, Self
 
 import numpy as np
 from pydantic import Field, NonNegativeInt, PositiveInt, ValidationError
 
+from specktrack import telemetry
 from specktrack.config import Config
 from specktrack.errors import MediaError, QuarantineReason
 from specktrack.frames import FrameBatch, Viewport
 from specktrack.schema import Clip, VideoRef
 from specktrack.storage import open_binary
 from specktrack.video import ClipReader, VideoInfo, batch_frames_for, frames_of
-from specktrack.video.channel import ClosedError
+from specktrack.video.channel import MOST_SAID, ClosedError
 from specktrack.video.container import MAX_PIXELS
 from specktrack.video.folder import FolderDecoder, index_folder
 from specktrack.video.forking import Child, fork
@@ -40,6 +43,8 @@ MOST_BYTES_AT_ONCE = 16 * 2**20
 MOST_OFFSET = 2**50
 SLOWEST_BYTES_PER_S = 10**6
 """A video that is measured more slowly than this is not: most are no slower to read, some are decoded for it."""
+
+log = telemetry.get_logger()
 
 
 class DecodeLimits(Config):
@@ -73,6 +78,8 @@ class Answer(Config):
     pts_s: tuple[float, ...] = ()
     decode_errors: NonNegativeInt = 0
     lost_frames: NonNegativeInt = 0
+    said: str | None = Field(default=None, max_length=MOST_SAID)
+    """What its owner should log: a bug's traceback, a confinement that failed."""
 
 
 class _NonsenseError(Exception):
@@ -212,6 +219,12 @@ class DecoderProcess:
             answer = Answer.model_validate(head)
             if answer.pictures > most or body_bytes != answer.pictures * height * width * 3:
                 raise _NonsenseError
+            if answer.said is not None:
+                if child.may_say == 0:
+                    raise _NonsenseError
+                child.may_say -= 1
+                _log(answer.said)
+                continue
             if answer.error is not None:
                 child.idle = True
                 raise MediaError(*answer.error)
@@ -240,6 +253,12 @@ class DecoderProcess:
         child, self._child = self._child, None
         code = child.end() if child is not None else None
         return Signals(-code).name if code is not None and code < 0 else f"exit code {code}"
+
+
+@lru_cache
+def _log(said: str) -> None:
+    """Log what a decoder process said, once: it is mostly the same."""
+    log.warning("a decoder process says", said=said)
 
 
 class ProcessReader:

@@ -3,6 +3,7 @@
 import threading
 import time
 from contextlib import nullcontext
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from specktrack.storage import open_store, stat
 from specktrack.training import prefetch
 from specktrack.training.batches import Batches
 from specktrack.training.box_tracks import FolderPictures
+from specktrack.training.config import TrainConfig, recipe_path
 from specktrack.training.decoded import decoded
 from specktrack.training.frame_cache import load_videos
 from specktrack.training.omitted import Omitted, check, usable
@@ -81,6 +83,26 @@ def test_windows_over_a_bad_label_or_a_missing_frame_are_not_drawn(tmp_path):
     assert len(loaded.pixels) == 299 and (~loaded.sampling.labelled).nonzero()[0].tolist() == [40, 41]
     sampler = WindowSampler([loaded.sampling], frames_in=4, seed=0, config=SamplingConfig(skip_frames=0))
     assert not {37, 38, 39, 40, 41} & {start for _, start in sampler.windows.tolist()}
+
+
+@pytest.mark.parametrize("drawn", [False, True])
+def test_an_occluded_object_is_absent_or_drawn_where_it_is(tmp_path, drawn):
+    ref = stat(str(encode(tmp_path / "v.mp4", frames=4)))
+    words = np.array(["clear", "occluded", "blurred", "clear"], object)
+    rows = replace(label(np.full((4, 2), 20)), visibility=words).to_rows(ref.uri)
+    card = DatasetVideo(ref=ref, width_px=WH[0], height_px=WH[1], fps=30, frames=4)
+    save_dataset(make_dataset(rows, (card,), name="t", layout="rows", source="here"), open_store(str(tmp_path)))
+    folder = tmp_path / "cache"
+    [loaded] = load_videos((str(tmp_path),), input_wh=WH, folder=folder, draw_occluded=drawn)
+    assert np.isnan(loaded.sampling.xy_net[:, 0]).tolist() == [False, not drawn, False, False]
+    assert loaded.sampling.labelled.all()
+
+
+def test_recipes_draw_occluded_objects_where_their_papers_do():
+    given = {"data": ["d"], "output": "o", "init": "m"}
+    for name, occluded in (("tracknet-v1", "drawn"), ("tracknet-v2", "drawn"), ("tracknet-v4", "drawn"),
+                           ("tracknet-v4-finetune", "drawn"), ("wasb", "absent"), ("monotrack", "absent")):  # fmt: skip
+        assert TrainConfig.parse(given, yaml_file=recipe_path(name), environment={}).occluded == occluded
 
 
 def test_many_bad_labels_end_the_run_before_it_begins(tmp_path):

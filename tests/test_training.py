@@ -6,6 +6,7 @@ import ray
 import torch
 
 from specktrack import models
+from specktrack.config import read_yaml
 from specktrack.datasets.synthetic import SynthConfig, write_archive
 from specktrack.errors import CheckpointError, ConfigError
 from specktrack.models import build, network_config
@@ -116,7 +117,8 @@ RECIPE_NAMES = sorted(path.stem for path in RECIPES.glob("*.yaml"))
 
 
 def recipe(name, **options):
-    options = {"data": ["d"], "output": "o", **options}
+    needed = dict.fromkeys(read_yaml(recipe_path(name)).get("needs", {}), "a-model")
+    options = {"data": ["d"], "output": "o", **needed, **options}
     return TrainConfig.parse(options, yaml_file=recipe_path(name), environment={})
 
 
@@ -132,8 +134,8 @@ def rendered(tmp_path_factory):
 
 @pytest.mark.parametrize("name", WINDOWED)
 def test_every_recipe_of_a_windowed_network_runs_two_steps(name, rendered):
-    network = {} if name != "fast" else {"network": "tracknet-v2"}
-    run = recipe(name, data=[str(rendered)], batch_size=2, **{"sampling.crop_wh": [64, 48]}, **network)
+    small = {"sampling.crop_wh": [64, 48], **({"network": "tracknet-v2"} if name == "fast" else {})}
+    run = recipe(name, data=[str(rendered)], batch_size=2, **small)
     assert run.network.name in models.ZOO and run.steps > 2
     losses = learned(run, rendered, steps=2)
     assert len(losses) == 2 and np.isfinite(losses).all() and losses[0] > 0
@@ -191,6 +193,23 @@ def test_the_family_of_a_recipes_network_decides_what_validates_it(name):
         ConfigError, match=rf"unknown key 'stepz'; did you mean 'steps'.*\(configuration of 'train' for {family}"
     ):
         recipe(name, stepz=1)
+
+
+def test_a_recipe_is_refused_without_what_it_needs():
+    given = {"data": ["d"], "output": "o"}
+    with pytest.raises(
+        ConfigError, match=r"needs init \(the model of .*\) and mining\.model \(the same model, .*'train'"
+    ):
+        TrainConfig.parse(given, yaml_file=recipe_path("wasb-mined"), environment={})
+    with pytest.raises(ConfigError, match=r"needs init \(the model of a run of --recipe tracknet-v2\) "):
+        TrainConfig.parse(given, yaml_file=recipe_path("tracknet-v4-finetune"), environment={})
+    with pytest.raises(ConfigError, match=r"needs distill\.teacher \(the heatmap model that teaches\) "):
+        TrainConfig.parse(given, yaml_file=recipe_path("specknet-distilled"), environment={})
+    mined = recipe("wasb-mined", init="a.safetensors")
+    assert (mined.init, mined.mining.model) == ("a.safetensors", "a-model")
+    assert TrainConfig.read(mined.model_dump(mode="json")) == mined
+    with pytest.raises(ConfigError, match="needs is a mapping from a key to what to give there"):
+        TrainConfig.parse({**given, "needs": ["init"]}, environment={})
 
 
 def test_settings_of_another_family_are_refused():

@@ -3,10 +3,12 @@ import pytest
 import torch
 
 from specktrack.augment import AugmentConfig, pictures
+from specktrack.errors import ConfigError
 from specktrack.frames import Trajectory, Viewport
 from specktrack.sampling import LabelledVideo, SamplingConfig, WindowSampler, motion_cells
 from specktrack.schema import VideoRef
 from specktrack.training.batches import Batches
+from specktrack.training.config import TrainConfig, recipe_path
 from specktrack.training.frame_cache import CachedVideo
 
 FRAMES, WIDTH, HEIGHT = 30, 160, 96
@@ -169,3 +171,24 @@ def test_every_target_size_has_equal_weight_however_large_the_object_is():
         seen.append(size * 16 / sample.crop[2])
     shares = np.histogram(np.log(seen), bins=np.log([4, 5.66, 8, 11.3, 16]))[0] / len(seen)
     assert shares.min() > 0.17 and shares.max() < 0.3  # crops are whole pixels, so the rims leak a little
+
+
+def test_at_cmunets_recipe_sizes_from_10_to_20_px_have_equal_weight():
+    options = {"data": ["d"], "output": "o", "sampling.skip_frames": 0}
+    config = TrainConfig.parse(options, yaml_file=recipe_path("cmu-net"), environment={}).sampling
+    sizes = np.append(np.geomspace(8, 25, 15), np.nan).astype(np.float32)
+    nowhere, frames = np.full((16, 2), np.nan, np.float32), np.ones(16, bool)
+    sized = LabelledVideo(nowhere, frames, np.ones((16, 67, 120), np.float32), (1920, 1080), sizes)
+    sampler = WindowSampler([sized], frames_in=1, seed=0, config=config)
+    samples = [sampler.sample(number) for number in range(4000)]
+    for of_size in (sizes < 12, sizes > 18, np.isnan(sizes), frames):
+        seen = [np.nan_to_num(sizes[s.start], nan=15) * 640 / s.crop[2] for s in samples if of_size[s.start]]
+        assert min(seen) > 9.9 and max(seen) < 20.2
+        shares = np.histogram(np.log(seen), bins=np.log(np.geomspace(9.9, 20.2, 5)))[0] / len(seen)
+        assert shares.min() > 0.25 - 2 / len(seen) ** 0.5 and shares.max() < 0.25 + 2 / len(seen) ** 0.5
+
+
+def test_sizes_that_the_zoom_cannot_reach_are_refused():
+    assert SamplingConfig(target_px=(4, 8), zoom=(0.5, 1.6), nominal_px=8)
+    with pytest.raises(ConfigError, match=r"takes magnifications from 0\.5 to 2, beyond zoom \(0\.75, 1\.6\)"):
+        TrainConfig.parse({"data": ["d"], "output": "o", "sampling.target_px": [2.5, 10]}, environment={})

@@ -6,9 +6,10 @@ generator. So ranks take slices of one global list, and resuming is an offset in
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Self
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from specktrack.config import Config
 from specktrack.errors import ConfigError
@@ -69,6 +70,17 @@ class SamplingConfig(Config):
     """Share of windows with left and right exchanged."""
     reverse: float = 0.5
     """Share of windows played backwards."""
+
+    @model_validator(mode="after")
+    def _reachable(self) -> Self:
+        if self.target_px is not None:
+            low, high = (size / self.nominal_px for size in self.target_px)
+            if low < self.zoom[0] or high > self.zoom[1]:
+                raise ValueError(
+                    f"target_px {self.target_px} of an object of nominal_px {self.nominal_px:g} takes magnifications"
+                    f" from {low:.3g} to {high:.3g}, beyond zoom {self.zoom}"
+                )
+        return self
 
 
 class WindowSampler:

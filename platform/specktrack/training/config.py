@@ -1,6 +1,7 @@
 """What every training run is told, whatever the family of its network, and what it reports.
 
-One verb, ``train``: the family of the recipe's network decides which class validates the other settings.
+One verb, ``train``: the family of the recipe's network decides which class validates the other settings. A recipe may
+say ``needs: {init: a trained TrackNetV2}``: then it is refused without that key, in those words.
 """
 
 import math
@@ -128,6 +129,20 @@ class TrainConfig(VerbConfig):
         """The configuration whose JSON this is."""
         return cls.kind_of(values).model_validate(values)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _needs(cls, values: Any) -> Any:
+        """A recipe's ``needs``: the keys that only whoever runs it can fill, each with what to give."""
+        if not isinstance(values, dict) or "needs" not in values:
+            return values
+        needs = values["needs"]
+        if not isinstance(needs, dict) or not all(isinstance(what, str) for what in needs.values()):
+            raise ValueError("needs is a mapping from a key to what to give there")
+        missing = [f"{key} ({what})" for key, what in needs.items() if not _at(values, key)]
+        if missing:
+            raise ValueError(f"this recipe needs {' and '.join(missing)}")
+        return {key: value for key, value in values.items() if key != "needs"}
+
     @field_validator("network", mode="before")
     @classmethod
     def _from_zoo(cls, value: Any) -> Any:
@@ -199,6 +214,14 @@ def recipe_path(name: str) -> Path:
         shipped = ", ".join(sorted(file.stem for file in RECIPES.glob("*.yaml")))
         raise ConfigError("no such recipe", name, remedy=f"shipped are: {shipped}")
     return path
+
+
+def _at(values: Mapping[str, Any], dotted: str) -> Any:
+    """The value at a dotted key; None where there is none."""
+    value: Any = values
+    for part in dotted.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return value
 
 
 def _load(place: str) -> Any:

@@ -47,17 +47,23 @@ class CachedVideo:
 
 
 def load_videos(
-    uris: tuple[str, ...], *, input_wh: tuple[int, int], folder: Path, background: bool = False
+    uris: tuple[str, ...],
+    *,
+    input_wh: tuple[int, int],
+    folder: Path,
+    background: bool = False,
+    draw_occluded: bool = False,
 ) -> list[CachedVideo]:
     """Decode (or find decoded in ``folder``) all videos of the datasets at ``uris``, joined with their labels.
 
+    Objects labelled as occluded count as absent in ``sampling`` unless they are to be drawn.
     Labelled frames that cannot be used are left out and counted; ConfigError if they are many.
     """
     folder.mkdir(parents=True, exist_ok=True)
     datasets = [load_dataset(uri) for uri in uris]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         loading = [
-            pool.submit(_load, video, dataset, input_wh, folder, background)
+            pool.submit(_load, video, dataset, input_wh, folder, background, draw_occluded)
             for dataset in datasets
             for video in dataset.card.videos
             if not video.labels_only
@@ -68,7 +74,12 @@ def load_videos(
 
 
 def _load(
-    video: DatasetVideo, dataset: Dataset, input_wh: tuple[int, int], folder: Path, background: bool
+    video: DatasetVideo,
+    dataset: Dataset,
+    input_wh: tuple[int, int],
+    folder: Path,
+    background: bool,
+    draw_occluded: bool,
 ) -> tuple[CachedVideo | None, Omitted]:
     ref, label = video.ref, dataset.track(video)
     viewport = Viewport.fit((video.width_px, video.height_px), input_wh)
@@ -80,7 +91,7 @@ def _load(
     pixels, frames = found.pixels, len(found.pixels)
     label, left_out = usable(label, found.missing, viewport.source_wh_px)
     xy_px = np.full((frames, 2), np.nan, np.float32)
-    seen = label.visibility != Visibility.OCCLUDED.value  # nothing to see, so nothing to learn to see
+    seen = draw_occluded | (label.visibility != Visibility.OCCLUDED.value)  # else there is nothing to see, or to learn
     xy_px[label.frame[seen]] = label.xy_px[seen]
     size_net = np.full(frames, np.nan, np.float32)
     size_net[label.frame] = np.sqrt(label.wh_px.prod(axis=1)) * (viewport.network_wh_px[0] / viewport.source_wh_px[0])

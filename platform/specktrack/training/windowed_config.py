@@ -62,6 +62,9 @@ class WindowedTrainConfig(MeasuredConfig):
     shards: int = Field(default=0, ge=0)
     """Equal parts of a batch, each with its own batch statistics; one per worker if 0. With the same number a run goes
     on alike on another number of workers."""
+    occluded: Literal["absent", "drawn"] = "absent"
+    """What is learned of an object labelled as hidden behind something: that nothing is to be seen, as WASB has it, or
+    its place, as TrackNetV1, V2, V4 and V5 draw every label that has one."""
     sampling: SamplingConfig = SamplingConfig()
     """Where crops are taken and how they vary."""
     augment: AugmentConfig = AugmentConfig()

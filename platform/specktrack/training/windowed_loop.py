@@ -56,7 +56,10 @@ def _videos(
     """Training and validation videos."""
     folder = Path(config.cache).expanduser()
     background = any(entry.pictures_in > entry.frames_in for entry in _entries(config, teacher))
-    load = partial(load_videos, input_wh=config.network.input_wh, folder=folder, background=background)
+    load = partial(
+        load_videos, input_wh=config.network.input_wh, folder=folder, background=background,
+        draw_occluded=config.occluded == "drawn",
+    )  # fmt: skip
     with first_rank_first():
         training, held_out = load(config.data), load(config.validation)
         if config.mining:

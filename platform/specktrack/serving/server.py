@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 import time
 import urllib.error
 import urllib.request
@@ -40,6 +41,7 @@ def serve(config: ServerConfig) -> ServerReport:
     catalog(config.application)  # a mistake is said here, not in a replica's log
     started = time.monotonic()
     with quietly_connected(config.address):
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # how containers are stopped; Ray's handler aborts
         deploy(config)
         url = f"http://{config.host}:{config.port}"
         log.info("serving", url=url, models=list(config.models), docs=f"{url}/docs")

@@ -11,9 +11,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import botocore.session
 import jsonschema
 import pytest
 import yaml
+from botocore.validate import ParamValidator
+from tests.test_serving_deploy import with_each_key_misspelt
 
 ROOT = Path(__file__).parents[1]
 JOBS = {"annotate": "annotate", "train": "train", "evaluate": "evaluate", "import_dataset": "data import"}
@@ -31,6 +34,14 @@ def check_cluster(cluster: dict[str, Any]) -> None:
 
     jsonschema.validate(cluster, json.loads((Path(autoscaler.__file__).parent / "ray-schema.json").read_text()))
     validate_config(prepare_config(copy.deepcopy(cluster)))
+    assert cluster["provider"].keys() == {"type", "region", "cache_stopped_nodes"}
+    # What Ray's schema leaves open goes to EC2 as it is; Ray adds the image and how many.
+    asked = botocore.session.get_session().get_service_model("ec2").operation_model("RunInstances").input_shape
+    for name, node in cluster["available_node_types"].items():
+        assert node["resources"].keys() <= {"CPU", "GPU"}
+        assert node["node_config"].keys() >= {"InstanceType", "BlockDeviceMappings"}
+        report = ParamValidator().validate({"MinCount": 1, "MaxCount": 1, **node["node_config"]}, asked)
+        assert not report.has_errors(), f"{name}: {report.generate_report()}"
 
 
 def test_ray_accepts_the_cluster_file(cluster: dict[str, Any]) -> None:
@@ -41,6 +52,15 @@ def test_ray_accepts_the_cluster_file(cluster: dict[str, Any]) -> None:
 def test_the_check_would_notice_a_mistake(cluster: dict[str, Any], mistake: dict[str, Any]) -> None:
     with pytest.raises((jsonschema.ValidationError, ValueError)):
         check_cluster({**cluster, **mistake})
+
+
+def test_a_misspelt_key_is_noticed_wherever_it_stands_in_the_cluster_file(cluster: dict[str, Any]) -> None:
+    free = re.compile(r"\.available_node_types\.(cpu|gpu)|\.file_mounts\..*")  # names of ours
+    for place, changed in with_each_key_misspelt(cluster):
+        if not free.fullmatch(place):
+            with pytest.raises((jsonschema.ValidationError, ValueError, AssertionError, KeyError)):
+                check_cluster(changed)
+                pytest.fail(f"nobody would notice that {place} is misspelt")
 
 
 def test_the_cluster_runs_the_ray_that_the_package_pins(cluster: dict[str, Any]) -> None:

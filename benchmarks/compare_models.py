@@ -1,13 +1,14 @@
 """Every heatmap network under the same conditions: same data, same number of samples, same recipe, same evaluation.
 
-    python benchmarks/compare_models.py TRAIN TEST [--networks NAME ...] [--steps 600] [--runs FOLDER] [--seed 0]
+    python benchmarks/compare_models.py [TRAIN TEST] [--networks NAME ...] [--steps 240] [--runs FOLDER] [--seed 0]
     python benchmarks/compare_models.py TEST --model NAME
     python benchmarks/compare_models.py --costs
 
 The first form trains each network with the recipe ``fast`` as ``specktrack train workers=0`` does, one after the other,
 follows TEST with windows end to end, and leaves its numbers in docs/results/NAME.json; networks that have one are left
-out. The second evaluates a trained model as it comes (docs/results/NAME.trained.json). The third measures passes of all
-networks in one run, round after round (docs/results/costs.json). ``docs/make_results.py`` makes tables of it.
+out. Without TRAIN and TEST it renders both. The second evaluates a trained model as it comes
+(docs/results/NAME.trained.json). The third measures passes of all networks in one run, round after round
+(docs/results/costs.json). ``docs/make_results.py`` makes tables of it.
 """
 
 import argparse
@@ -24,6 +25,7 @@ import pyarrow.parquet as pq
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from specktrack.datasets.synthetic import SynthConfig, write_archive
 from specktrack.evaluate import EvaluateConfig, EvaluationReport, evaluate
 from specktrack.frames import concat
 from specktrack.models import VARIANTS, ZOO, build, network_config
@@ -52,6 +54,11 @@ BUDGET = {
     "sampling.zoom": [1, 1], "sampling.skip_frames": 0, **{f"augment.{name}": 0 for name in STILL},
 }  # fmt: skip
 """What so short a run needs beside the recipe."""
+RENDERED = {
+    "train": SynthConfig(videos=24, frames=60, width_px=256, height_px=144, seed=1),
+    "test": SynthConfig(videos=6, frames=60, width_px=256, height_px=144, seed=2),
+}
+"""At network size, where a ball has 4 to 8 px: so short a run learns nothing of one of 2 px."""
 
 
 def main() -> None:
@@ -59,14 +66,11 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("data", nargs="*")
     parser.add_argument("--networks", nargs="+", default=[n for n, e in ZOO.items() if e.family == "windowed"])
-    parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument("--steps", type=int, default=240)
     parser.add_argument("--input", type=_size, default=[256, 144], help="network px of every network")
-    parser.add_argument("--crop", type=_size, default=[64, 48])
+    parser.add_argument("--crop", type=_size, default=[96, 64])
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--runs", type=Path, default=Path("runs"))
-    parser.add_argument(
-        "--footage", choices=("rallies", "rendered"), default="rallies", help="what TRAIN and TEST show"
-    )
     parser.add_argument("--model", help="evaluate this model on TEST instead of training")
     parser.add_argument("--costs", action="store_true")
     options = parser.parse_args()
@@ -80,7 +84,7 @@ def main() -> None:
     for name in options.networks:
         result = name if options.seed == 0 else f"{name}.seed{options.seed}"
         if not (RESULTS / f"{result}.json").exists():
-            _save(result, _result(name, options))
+            _save(result, _result(name, options, *(options.data or _rendered(options.runs))))
 
 
 def _size(text: str) -> list[int]:
@@ -94,9 +98,16 @@ def _save(name: str, values: dict[str, Any]) -> None:
     print(name, {key: values[key] for key in ("f1", "accuracy", "frames_per_s") if key in values}, flush=True)
 
 
-def _result(name: str, options: argparse.Namespace) -> dict[str, Any]:
+def _rendered(runs: Path) -> list[str]:
+    """The archives to train on and to test with; rendered unless they are there."""
+    for name, config in RENDERED.items():
+        if not (runs / name / "dataset.json").exists():
+            write_archive(config, str(runs / name))
+    return [str(runs / name) for name in RENDERED]
+
+
+def _result(name: str, options: argparse.Namespace, train: str, test: str) -> dict[str, Any]:
     """Train and evaluate one network."""
-    train, test = options.data
     output = options.runs / f"{name}-{options.steps}-{options.seed}"
     settings = VARIANTS.get(name, {"name": name}) | {"input_wh": options.input}
     config = TrainConfig.parse(
@@ -115,7 +126,8 @@ def _result(name: str, options: argparse.Namespace) -> dict[str, Any]:
         "wall_s": report.wall_s,
     }  # fmt: skip
     numbers = _numbers(evaluation)
-    return {"model": name, "footage": options.footage, "budget": budget, "network": network, **numbers}
+    footage = "rallies" if options.data else "rendered"
+    return {"model": name, "footage": footage, "budget": budget, "network": network, **numbers}
 
 
 def _trained(model: str, test: str) -> dict[str, Any]:

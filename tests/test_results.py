@@ -24,6 +24,16 @@ def test_stored_results_hold_numbers_and_no_paths():
         assert "/" not in json.dumps(json.loads(path.read_text())).replace(" px/frame", ""), path.name
 
 
+def test_the_card_of_the_default_says_what_was_measured():
+    from specktrack.models.checkpoint import load_weights
+
+    stored = json.loads((DOCS / "results" / "specknet.trained.json").read_text())
+    card, _ = load_weights("specknet")
+    assert card.weights_sha256 == stored["weights_sha256"]
+    for tolerance, measured in stored["at"].items():
+        assert card.metrics[tolerance] == pytest.approx(measured, abs=1e-4)
+
+
 def counts(tp, fn):
     ratios = {"f1": 0.5, "precision": 0.5, "recall": 0.5, "accuracy": tp / (tp + fn)}
     return {"tp": tp, "tn": 0, "fp1": 0, "fp2": 0, "fn": fn, "total": tp + fn, **ratios}

@@ -16,7 +16,7 @@ from specktrack.storage import open_store
 from specktrack.training import train
 from specktrack.training.config import TrainConfig, recipe_path
 from specktrack.training.repair_config import HidingConfig
-from specktrack.training.trajectories import TrajectoryWindows, load_tracks
+from specktrack.training.trajectories import Track, TrajectoryWindows, load_tracks
 
 T = 16
 CPU = torch.device("cpu")
@@ -29,7 +29,7 @@ def track(frames: int = 40, seed: int = 0) -> np.ndarray:
 
 
 def windows(*tracks: np.ndarray, seed: int = 0, **hiding: float) -> TrajectoryWindows:
-    return TrajectoryWindows(list(tracks), frames_in=T, seed=seed, hiding=HidingConfig(**hiding))
+    return TrajectoryWindows([Track(xy, xy) for xy in tracks], frames_in=T, seed=seed, hiding=HidingConfig(**hiding))
 
 
 def test_samples_are_functions_of_seed_and_number_and_an_epoch_has_every_window_once() -> None:
@@ -51,18 +51,17 @@ def test_windows_do_not_cross_frames_without_a_label() -> None:
 
 
 def test_frames_are_hidden_one_by_one_or_in_runs() -> None:
-    single = np.stack([windows(track(200)).sample(n)[1] for n in range(185)])
+    single = np.stack([windows(track(200)).sample(n)[2] for n in range(185)])
     assert single.mean() == pytest.approx(0.3, abs=0.03)
-    runs = np.stack([windows(track(200), runs=1.0).sample(n)[1] for n in range(185)])
+    runs = np.stack([windows(track(200), runs=1.0).sample(n)[2] for n in range(185)])
     assert (np.abs(np.diff(runs.astype(int), axis=1)).sum(axis=1) <= 2).all() and runs.sum(axis=1).max() == T - 2
 
 
 def test_ranks_share_a_step() -> None:
     mine = windows(track())
-    xy, hidden = mine.batch(range(8), CPU)
     halves = [mine.batch(range(rank, 8, 2), CPU) for rank in (0, 1)]
-    torch.testing.assert_close(torch.stack([h[0] for h in halves], dim=1).flatten(0, 1), xy)
-    assert torch.equal(torch.stack([h[1] for h in halves], dim=1).flatten(0, 1), hidden)
+    for whole, *parts in zip(mine.batch(range(8), CPU), *halves, strict=True):
+        assert torch.equal(torch.stack(parts, dim=1).flatten(0, 1), whole)
 
 
 def dataset(folder: Path) -> str:
@@ -86,9 +85,48 @@ def dataset(folder: Path) -> str:
 
 
 def test_tracks_are_shares_of_the_picture(tmp_path: Path) -> None:
-    tracks = load_tracks([dataset(tmp_path)])
+    tracks = [both.truth for both in load_tracks([dataset(tmp_path)])]
+    assert all(both.seen is both.truth for both in load_tracks([str(tmp_path)]))
     np.testing.assert_allclose(tracks[0][[0, 59]], track(60)[[0, 59]], rtol=1e-5)
     assert np.isnan(tracks[0][5]).all() and len(tracks) == 2
+
+
+def rows_file(path: Path, videos: int = 2) -> str:
+    """What a tracker saw, 10 px right of the labels of ``dataset``, in shuffled lines: nothing in frames 7 and 9."""
+    lines = []
+    for seed in range(videos):
+        for frame, (x, y) in enumerate(track(60, seed) * (1280, 720)):
+            if frame != 7:
+                lines.append(f"/moved/{seed}.mp4,{frame}," + ("," if frame == 9 else f"{x + 10},{y}"))
+    np.random.default_rng(0).shuffle(lines)
+    path.write_text("\n".join(["video,frame,x,y", *lines]) + "\n")
+    return str(path)
+
+
+def test_a_trackers_rows_are_seen_and_the_labels_of_the_same_video_and_frame_are_asked_for(tmp_path: Path) -> None:
+    tracks = load_tracks([dataset(tmp_path / "data")], rows_file(tmp_path / "rows.csv"))
+    for seed, both in enumerate(tracks):
+        there = np.setdiff1d(np.arange(60), [5, 7, 9])
+        np.testing.assert_allclose(both.truth[there], track(60, seed)[there], rtol=1e-5)
+        np.testing.assert_allclose((both.seen - both.truth)[there] * (1280, 720), [[10, 0]] * 57, atol=1e-2)
+        assert np.isnan(both.seen[[7, 9]]).all() and np.isnan(both.truth[5]).all() and not np.isnan(both.seen[5]).any()
+    batches = TrajectoryWindows(tracks, frames_in=T, seed=0, hiding=HidingConfig(mirror=0.5))
+    seen, truth, _ = batches.batch(range(64), CPU)
+    off = (seen - truth) * torch.tensor([1280.0, 720.0])
+    right, left = ((off[..., 0] - side).abs() < 0.1 for side in (10, -10))  # mirrored as the labels are
+    assert (right | left | off.isnan().any(dim=-1)).all() and 20 < right.any(dim=1).sum() < 44
+    with pytest.raises(ConfigError, match=r"no rows of a labelled video: 'file:///elsewhere/1.mp4'"):
+        load_tracks([str(tmp_path / "data")], rows_file(tmp_path / "rows.csv", videos=1))
+
+
+def test_a_repair_network_learns_from_a_trackers_rows(tmp_path: Path) -> None:
+    data, rows = dataset(tmp_path / "data"), rows_file(tmp_path / "rows.csv")
+    given = {"data": [data], "network": "inpaintnet", "workers": 0, "batch_size": 4, "steps": 2, "gpu": False}
+    losses = {}
+    for name, more in (("labels", {}), ("rows", {"rows": rows})):
+        report = train(TrainConfig.parse({**given, **more, "output": str(tmp_path / name)}, environment={}))
+        losses[name] = report.training["loss"]
+    assert 0 < abs(losses["rows"] - losses["labels"]) < 0.1
 
 
 @pytest.mark.parametrize("recipe", ["inpaintnet", "inpaintnet-fast"])

@@ -28,7 +28,7 @@ PLACES = frozenset(
     {
         "access.api_keys_file", "access.outputs", "access.sources", "annotations", "cache", "data", "destination",
         "distill.teacher", "finder", "init", "mining.model", "model", "models", "output", "predictions", "prompt",
-        "repair", "source", "sources", "validation", "video", "videos",
+        "repair", "rows", "source", "sources", "validation", "video", "videos",
     }
 )  # fmt: skip
 """Settings that name a place, or (init, model and others) a name or a place; a prompt may be its own numbers."""

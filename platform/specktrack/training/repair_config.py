@@ -28,5 +28,8 @@ class RepairTrainConfig(MeasuredConfig):
 
     network: SerializeAsAny[InpaintNetConfig] = InpaintNetConfig()
     """Network of the zoo: its name, or a mapping of name and fields."""
+    rows: str = ""
+    """A tracker's rows of all videos of ``data`` and ``validation``, as ``annotate`` writes them: the network then sees
+    these, as published, and is to find the labels. Without them it sees the labels."""
     hiding: HidingConfig = HidingConfig()
     """What the network is to find again."""

@@ -49,7 +49,7 @@ def train_repair(config: RepairTrainConfig) -> None:
 
 def _windows(config: RepairTrainConfig, uris: Sequence[str]) -> TrajectoryWindows:
     return TrajectoryWindows(
-        load_tracks(uris), frames_in=config.network.frames_in, seed=config.seed, hiding=config.hiding
+        load_tracks(uris, config.rows), frames_in=config.network.frames_in, seed=config.seed, hiding=config.hiding
     )
 
 
@@ -60,12 +60,13 @@ class _WithLoss(nn.Module):
         super().__init__()
         self.network = network
 
-    def forward(self, xy_BT2: torch.Tensor, hidden_BT: torch.Tensor) -> dict[str, torch.Tensor]:
-        return self.network.loss(xy_BT2, xy_BT2, hidden_BT)
+    def forward(
+        self, seen_BT2: torch.Tensor, truth_BT2: torch.Tensor, hidden_BT: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
+        return self.network.loss(seen_BT2, truth_BT2, hidden_BT)
 
 
 @torch.inference_mode()
 def measure(network: InpaintNet, windows: TrajectoryWindows, device: torch.device) -> dict[str, torch.Tensor]:
     """Loss and mean error at hidden frames of the first held-out windows."""
-    xy, hidden = windows.batch(range(min(VALIDATED, len(windows))), device)
-    return network.loss(xy, xy, hidden)
+    return network.loss(*windows.batch(range(min(VALIDATED, len(windows))), device))

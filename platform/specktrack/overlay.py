@@ -6,7 +6,8 @@ inpainted) have a colour of their own. Shapes are drawn into masks at four times
 them to a quarter of a pixel.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from functools import lru_cache
 from pathlib import Path
 
@@ -16,10 +17,11 @@ import pyarrow.compute as pc
 from PIL import Image, ImageDraw, ImageFont
 
 from specktrack.errors import ConfigError, MediaError, QuarantineReason
-from specktrack.frames import Trajectory
+from specktrack.frames import FrameBatch, Trajectory, Viewport
 from specktrack.schema import Clip, Provenance, VideoRef
 from specktrack.storage import stat, to_uri
-from specktrack.video import VideoInfo, probe, read_clip, write_video
+from specktrack.video import VideoInfo, write_video
+from specktrack.video.process import DecodeLimits, DecoderProcess
 
 TRAIL_S = 0.5
 JUMP_SHARE = 0.2
@@ -44,16 +46,19 @@ SHADE = (0, 0, 0)
 TEXT = (255, 255, 255)
 
 
-def render(video: VideoRef | str, rows: pa.Table, out_path: str | Path) -> None:
+def render(video: VideoRef | str, rows: pa.Table, out_path: str | Path, *, limits: DecodeLimits | None = None) -> None:
     """Write ``video`` with its ``rows`` drawn on it as an MP4, a few frames in memory at a time.
 
     A video that is damaged or ends early is drawn as far as it can be read. ConfigError if the rows belong to another
     video, MediaError if nothing can be read.
     """
     ref = stat(to_uri(video)) if isinstance(video, str) else video
-    info = probe(ref)
-    tracks = _tracks(rows, ref)
-    write_video(out_path, _drawn(ref, info, tracks), fps=info.fps, wh=info.size_wh_px)
+    with DecoderProcess(limits) as decoder:
+        info = decoder.probe(ref)
+        tracks = _tracks(rows, ref)
+        whole, size = Clip(video=ref, start=0, stop=info.frames), Viewport(info.size_wh_px, info.size_wh_px)
+        with closing(decoder.read_clip(whole, info=info, viewport=size)) as batches:
+            write_video(out_path, _drawn(batches, info, tracks), fps=info.fps, wh=info.size_wh_px)
 
 
 def _tracks(rows: pa.Table, ref: VideoRef) -> list[Trajectory]:
@@ -67,18 +72,17 @@ def _tracks(rows: pa.Table, ref: VideoRef) -> list[Trajectory]:
     return [Trajectory.from_rows(rows.filter(pc.equal(rows["object"], each))) for each in objects]
 
 
-def _drawn(ref: VideoRef, info: VideoInfo, tracks: Sequence[Trajectory]) -> Iterator[np.ndarray]:
+def _drawn(batches: Iterable[FrameBatch], info: VideoInfo, tracks: Sequence[Trajectory]) -> Iterator[np.ndarray]:
     reach, any_drawn = max(1, round(TRAIL_S * info.fps)), False
-    with read_clip(Clip(video=ref, start=0, stop=info.frames), info=info, batch_frames=2) as reader:
-        try:
-            for batch in reader:
-                for frame, pts_s, pixels in zip(batch.frame.tolist(), batch.pts_s.tolist(), batch.pixels, strict=True):
-                    trails = [track[_rows_of(track, frame - reach, frame)] for track in tracks]
-                    yield draw_positions(pixels, trails, frame=frame, pts_s=pts_s)
-                    any_drawn = True
-        except MediaError as error:
-            if not any_drawn or error.reason not in (QuarantineReason.TRUNCATED, QuarantineReason.DAMAGED):
-                raise
+    try:
+        for batch in batches:
+            for frame, pts_s, pixels in zip(batch.frame.tolist(), batch.pts_s.tolist(), batch.pixels, strict=True):
+                trails = [track[_rows_of(track, frame - reach, frame)] for track in tracks]
+                yield draw_positions(pixels, trails, frame=frame, pts_s=pts_s)
+                any_drawn = True
+    except MediaError as error:
+        if not any_drawn or error.reason not in (QuarantineReason.TRUNCATED, QuarantineReason.DAMAGED):
+            raise
 
 
 def _rows_of(track: Trajectory, first: int, last: int) -> slice:

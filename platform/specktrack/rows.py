@@ -18,7 +18,7 @@ from specktrack.frames import split_by_video
 from specktrack.ledger import read_annotations
 from specktrack.schema import ROWS, Provenance, VideoRef, Visibility, arrow_errors
 from specktrack.storage import Store, local_path, open_store, stat, to_uri
-from specktrack.video import probe
+from specktrack.video.confined import probe
 
 
 def _read_csv(data: io.BytesIO) -> pa.Table:

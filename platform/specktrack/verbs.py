@@ -17,7 +17,7 @@ from specktrack.errors import ConfigError
 from specktrack.models import VARIANTS, WEIGHTS, ZOO, build, network_config
 from specktrack.rows import check_frames, labels_of_rows, read_rows, rows_of, store_of
 from specktrack.storage import open_store, stat, to_uri
-from specktrack.video import probe
+from specktrack.video.confined import probe
 
 
 class DataImportConfig(VerbConfig):

@@ -123,6 +123,18 @@ class TestAnnotate:
         written = drawn.stat().st_mtime_ns
         assert annotate(config).videos == 1 and drawn.stat().st_mtime_ns == written
 
+    def test_a_video_whose_overlay_cannot_be_drawn_ends_nothing(
+        self, archive: Path, model: str, tmp_path: Path
+    ) -> None:
+        video = tmp_path / "gone.mp4"
+        video.write_bytes((archive / "short.mp4").read_bytes())
+        (tmp_path / "kept.mp4").write_bytes(video.read_bytes())
+        config = run(model, tmp_path / "out", tmp_path)
+        annotate(config)
+        report = annotate(config.model_copy(update={"overlay": True, "timeout_s": 1e-6}))
+        assert (report.exit_code, report.rows, report.without_overlay) == (0, 100, 2)
+        assert not list((tmp_path / "out").rglob("*.part"))
+
     def test_a_dry_run_counts_and_writes_nothing(self, archive: Path, model: str, tmp_path: Path) -> None:
         (tmp_path / "text.mp4").write_text("not a video")
         report = annotate(run(model, tmp_path / "out", archive, tmp_path / "text.mp4", dry_run=True))

@@ -70,6 +70,8 @@ class AnnotateReport(Config):
     """Clips that were complete already."""
     repeated: int = 0
     """Attempts beyond a clip's first in this run: the workers, or their nodes, died over those before."""
+    without_overlay: int = 0
+    """Videos that have rows and whose overlay could not be drawn; the log says why."""
     quarantined: dict[str, int] = {}
     """Clips set aside, now or before, by reason; a video that could not be read at all counts as one."""
     removed: int = 0

@@ -82,15 +82,17 @@ def annotate(config: AnnotateConfig, *, watch: Watch | None = None, inside: bool
             return _report(run, plan, {}, repeated=0)
         with run.timed("annotate"):
             now = _quarantine(plan, ledger) | _annotate(run, plan, attempts)
+        repeated, without_overlay = attempts.repeated(), 0
         if config.overlay:
             with run.timed("overlay"):
                 changed = {record.video.key for record in now.values()}
                 rows = overlays.wanted(videos, changed=changed, store=ledger.store)
-                list(work(rows, overlays.Overlayer, ledger.store.uri, workers=config.workers, inside=inside))
-        repeated = attempts.repeated()
+                order = overlays.Order(ledger.store.uri, config.timeout_s, attempts)
+                drawn = work(rows, overlays.Overlayer, order, workers=config.workers, inside=inside)
+                without_overlay = sum(bool(row["fault"]) for row in drawn)
     ledger.seal(plan.keys)
     run.seconds["wall"] = time.monotonic() - started
-    report = _report(run, plan, now, repeated=repeated)
+    report = _report(run, plan, now, repeated=repeated, without_overlay=without_overlay)
     outputs.describe(ledger.store, config, model, settings, report)
     return report
 
@@ -200,7 +202,9 @@ def stop_if_hopeless(now: dict[str, ClipRecord]) -> None:
         )
 
 
-def _report(run: _Run, plan: Plan, now: dict[str, ClipRecord], *, repeated: int) -> AnnotateReport:
+def _report(
+    run: _Run, plan: Plan, now: dict[str, ClipRecord], *, repeated: int, without_overlay: int = 0
+) -> AnnotateReport:
     """The run in numbers; ``now`` holds the records that it made."""
     planned = set(plan.keys)
     standing = {key: record for key, record in (run.done | now).items() if key in planned}
@@ -216,6 +220,7 @@ def _report(run: _Run, plan: Plan, now: dict[str, ClipRecord], *, repeated: int)
         committed=sum(record.status is ClipStatus.COMMITTED for record in now.values()),
         resumed=len(plan.clips) - len(to_do),
         repeated=repeated,
+        without_overlay=without_overlay,
         quarantined=dict(sorted(Counter(reasons).items())),
         planned_frames=sum(row["frames"] for row in to_do),
         frames=frames,

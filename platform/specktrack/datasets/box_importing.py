@@ -10,7 +10,7 @@ from specktrack.datasets.dataset import Dataset, DatasetVideo, make_dataset
 from specktrack.errors import ConfigError, LabelError, MediaError
 from specktrack.schema import ROWS, VideoRef
 from specktrack.storage import frame_names, stat, to_uri
-from specktrack.video import probe
+from specktrack.video.confined import probe
 
 BENCHMARKS = ("otb", "lasot", "got10k", "trackingnet", "uav", "latot")
 """Names under which their layouts are imported; which of them it is follows from where the labels lie."""

@@ -21,7 +21,8 @@ from specktrack.errors import ConfigError
 from specktrack.frames import Trajectory
 from specktrack.schema import Clip, Provenance, VideoRef
 from specktrack.storage import expand_sources, local_path, open_store, stat
-from specktrack.video import probe, read_clip, write_video
+from specktrack.video import write_video
+from specktrack.video.confined import probe, read_clip
 
 FPS = 30.0
 _OVERSAMPLED = 4

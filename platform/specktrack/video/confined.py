@@ -1,0 +1,27 @@
+"""``probe`` and ``read_clip`` of ``specktrack.video``, decoded in a decoder process: for those who look at few videos."""
+
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+
+from specktrack.frames import FrameBatch, Viewport
+from specktrack.schema import Clip, VideoRef
+from specktrack.video import VideoInfo
+from specktrack.video.process import DecoderProcess
+
+
+def probe(ref: VideoRef) -> VideoInfo:
+    """Measure a video; MediaError, with the reason for its quarantine, says why it cannot be used."""
+    with DecoderProcess() as decoder:
+        return decoder.probe(ref)
+
+
+@contextmanager
+def read_clip(
+    clip: Clip, *, info: VideoInfo | None = None, viewport: Viewport | None = None
+) -> Iterator[Iterator[FrameBatch]]:
+    """A clip's frames in batches; ``info`` from ``probe`` saves measuring it again."""
+    with DecoderProcess() as decoder:
+        info = info or decoder.probe(clip.video)
+        viewport = viewport or Viewport(info.size_wh_px, info.size_wh_px)
+        with closing(decoder.read_clip(clip, info=info, viewport=viewport)) as reader:
+            yield reader

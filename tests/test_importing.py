@@ -4,6 +4,7 @@ import json
 import os
 import zipfile
 from collections import OrderedDict
+from pathlib import Path
 
 import pytest
 import torch
@@ -515,6 +516,35 @@ def test_weights_that_unfold_to_gigabytes_are_refused(tmp_path, monkeypatch):
         archive.writestr("model.weights.h5", bytes(10**6 + 1))
     with pytest.raises(CheckpointError, match="unfold to too much"):
         keras_files.read_keras(tmp_path / "w.keras")
+
+
+@pytest.mark.parametrize(
+    ("make", "what"),
+    [
+        (lambda h5py, file: file.create_dataset("a", shape=(10**12,), dtype="f4", chunks=(1000,)), "more than"),
+        (lambda h5py, file: file.create_dataset("a", (1,), "f4", chunks=(10**9,), maxshape=(None,)), "more than"),
+        (lambda h5py, file: [file.create_dataset(f"{i}", (10**8,), "f8") for i in range(3)], "more than"),
+        (lambda h5py, file: file.update(a=h5py.SoftLink("/b")), "a link"),
+        (lambda h5py, file: file.update(a=h5py.ExternalLink("other.h5", "/a")), "a link"),
+        (lambda h5py, file: file.create_group("a").update(b=file["a"]), "a link"),
+        (lambda h5py, file: file.create_dataset("a", (9,), "u1", external=[("secret", 0, 9)]), "another file"),
+        (lambda h5py, file: file.create_virtual_dataset("a", virtual(h5py)), "another file"),
+    ],
+)
+def test_keras_files_that_lead_elsewhere_or_unfold_to_too_much_are_refused(make, what, tmp_path, monkeypatch):
+    h5py = pytest.importorskip("h5py", reason="pip install 'specktrack[keras]'")
+    monkeypatch.chdir(tmp_path)
+    Path("secret").write_bytes(b"123456789")
+    with h5py.File("w.h5", "w") as file:
+        make(h5py, file)
+    with pytest.raises(CheckpointError, match=what):
+        keras_files.read_keras(tmp_path / "w.h5")
+
+
+def virtual(h5py):
+    layout = h5py.VirtualLayout((9,), "u1")
+    layout[:] = h5py.VirtualSource("other.h5", "a", (9,))
+    return layout
 
 
 def test_column_norm_is_keras_batch_norm_over_the_last_axis():

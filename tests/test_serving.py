@@ -5,6 +5,7 @@ import http.server
 import io
 import json
 import pickle
+import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -194,7 +195,9 @@ class TestUploads:
 PRIVATE = [
     "127.0.0.1", "::1", "::ffff:127.0.0.1", "::ffff:a00:1", "169.254.169.254", "fd00:ec2::254", "10.1.2.3",
     "172.16.0.1", "192.168.0.1", "100.64.0.1", "0.0.0.0", "::", "224.0.0.1", "255.255.255.255", "fe80::1%eth0",
-    "64:ff9b::7f00:1", "2002:7f00:1::", "198.18.0.1", "240.0.0.1", "ff02::1",
+    "64:ff9b::7f00:1", "64:ff9b::a9fe:a9fe", "64:ff9b:1::7f00:1", "2002:7f00:1::", "198.18.0.1", "240.0.0.1", "ff02::1",
+    "192.0.0.192", "192.88.99.1", "168.63.129.16", "::127.0.0.1", "::ffff:0:127.0.0.1", "2001:db8::1", "3fff::1",
+    "5f00::1", "2001:0:7f00:1:0:0:80ff:fffe",
 ]  # fmt: skip
 
 
@@ -205,6 +208,7 @@ class TestFetch:
 
     def test_public_and_listed_addresses(self) -> None:
         assert is_allowed("93.184.216.34", Access()) and is_allowed("2606:2800:220:1::1", Access())
+        assert is_allowed("64:ff9b::5db8:d822", Access())
         assert is_allowed("10.2.3.4", Access(networks=("10.2.0.0/16",)))
         assert not is_allowed("10.3.3.4", Access(networks=("10.2.0.0/16",)))
 
@@ -257,6 +261,26 @@ class TestFetch:
         with pytest.raises(ConfigError, match="404"):
             fetch(f"http://localhost:{listener.port}/nothing", tmp_path / "clip", loopback, SMALL)
 
+    def test_a_name_that_is_bound_anew_changes_nothing(
+        self, tmp_path: Path, listener: "Listener", monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The checked address, here 127.0.0.2, is another host than the one that the second answer names."""
+        other = Listener("127.0.0.2", listener.port)
+        answers, look_up = ["127.0.0.2", "127.0.0.1"], socket.getaddrinfo
+
+        def rebinding(host: str, *more: Any, **options: Any) -> Any:
+            return look_up(answers.pop(0) if host == "videos.example.org" else host, *more, **options)
+
+        monkeypatch.setattr("socket.getaddrinfo", rebinding)
+        hosts = (f"videos.example.org:{listener.port}",)
+        before, thread = listener.connections, threading.Thread(target=other.handle_request)
+        thread.start()
+        access = Access(hosts=hosts, schemes=("http",), networks=("127.0.0.2/32",))
+        fetch(f"http://{hosts[0]}/clip", tmp_path / "clip", access, SMALL)
+        thread.join()
+        other.server_close()
+        assert (other.connections, listener.connections, answers) == (1, before, ["127.0.0.1"])
+
     def test_without_a_network_list_loopback_gets_no_packet(self, tmp_path: Path, listener: "Listener") -> None:
         access = Access(hosts=(f"localhost:{listener.port}",), schemes=("http",))
         before = listener.connections
@@ -268,8 +292,8 @@ class TestFetch:
 class Listener(http.server.ThreadingHTTPServer):
     """A host that redirects, promises and lies; counts who came."""
 
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+    def __init__(self, address: str = "127.0.0.1", port: int = 0) -> None:
+        super().__init__((address, port), _Handler)
         self.port, self.paths, self.connections = self.server_address[1], list[str](), 0
 
     def verify_request(self, request: Any, client_address: Any) -> bool:

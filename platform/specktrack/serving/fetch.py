@@ -26,6 +26,10 @@ CHUNK_BYTES = 1 << 18
 _PORTS = {"https": 443, "http": 80}
 _REDIRECTS = (301, 302, 303, 307, 308)
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
+_PUBLIC_6 = ipaddress.ip_network("2000::/3")
+"""All of IPv6 that is given out; outside of it lies what leads to a network's own IPv4 (64:ff9b:1::/48)."""
+_NOT_PUBLIC = tuple(map(ipaddress.ip_network, ("192.0.0.0/24", "192.88.99.0/24", "168.63.129.16/32", "3fff::/20")))
+"""What Python 3.11 takes for public: clouds' metadata (192.0.0.192, 168.63.129.16), relays, documentation."""
 
 
 class Target(NamedTuple):
@@ -86,8 +90,11 @@ def is_allowed(address: str, access: Access) -> bool:
             inner = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
         if inner is not None:
             return is_allowed(str(inner), access)
-    listed = any(ip in ipaddress.ip_network(network) for network in access.networks)
-    return listed or (ip.is_global and not ip.is_multicast and not ip.is_reserved)
+    if any(ip in ipaddress.ip_network(network) for network in access.networks):
+        return True
+    if any(ip in network for network in _NOT_PUBLIC) or (ip.version == 6 and ip not in _PUBLIC_6):
+        return False
+    return ip.is_global and not ip.is_multicast and not ip.is_reserved
 
 
 def _address(host: str, port: int, access: Access) -> str:

@@ -1,4 +1,4 @@
-"""``probe`` and ``read_clip`` of ``specktrack.video``, decoded in a decoder process: for those who look at few videos."""
+"""``probe`` and ``read_clip`` of ``specktrack.video`` in a decoder process, for those who look at few videos."""
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager

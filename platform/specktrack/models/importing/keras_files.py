@@ -1,10 +1,10 @@
 """Reading Keras weights (.h5, .weights.h5, .keras) as numbered layers, whatever the Keras version called them."""
 
 import io
+import math
 import re
 import zipfile
 from collections import defaultdict
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,8 @@ _LEAVES = {
 """Names of a layer's tensors; Keras 3 writes their numbers in this order instead."""
 
 MOST_BYTES = 2 * 10**9
-"""Of the weights inside a .keras file, which is a zip archive: the largest network here has a hundredth of it."""
+"""Of all arrays of a file, as they are declared, and of what a .keras file, a zip archive, unfolds to: the largest
+network here has a hundredth of it."""
 _WEIGHTS = "model.weights.h5"
 _KINDS = {"conv2d": "conv", "batch_normalization": "norm", "motion_prompt_layer": "prompt"}
 _LAYER = re.compile(rf"({'|'.join(_KINDS)})(?:_(\d+))?")
@@ -41,8 +42,8 @@ def read_keras(path: Path) -> Public:
         raise ConfigError("Keras weights need h5py", str(path), remedy="pip install 'specktrack[keras]'") from None
     try:
         with h5py.File(_hdf5(path)) as file:
-            found = list(_datasets(file))
-    except (OSError, KeyError, zipfile.BadZipFile) as error:
+            found = [(name, np.array(item)) for name, item in _datasets(file, path)]
+    except (OSError, KeyError, RuntimeError, ValueError, zipfile.BadZipFile) as error:  # what h5py raises
         raise CheckpointError(f"not a readable Keras file: {error}", str(path)) from None
     layers: dict[str, dict[int, dict[str, np.ndarray]]] = defaultdict(lambda: defaultdict(dict))
     for name, values in found:
@@ -68,15 +69,36 @@ def _hdf5(path: Path) -> Any:
         return io.BytesIO(archive.read(_WEIGHTS))
 
 
-def _datasets(group: Any, prefix: str = "") -> Iterator[tuple[str, np.ndarray]]:
-    """Every array of an HDF5 group with its path, but for the optimiser's."""
-    for name, item in group.items():
-        if "optimizer" in name:
-            continue
-        if hasattr(item, "items"):
-            yield from _datasets(item, f"{prefix}{name}/")
-        else:
-            yield f"{prefix}{name}", np.array(item)
+def _datasets(file: Any, path: Path) -> list[tuple[str, Any]]:
+    """Every array of numbers of an HDF5 file, not yet read, with its path in it; the optimiser's are left out.
+
+    CheckpointError for links and for arrays kept in other files, which lead anywhere, and for more than MOST_BYTES: a
+    file of a kilobyte may declare terabytes.
+    """
+    import h5py
+
+    groups, left_bytes, found = [("", file)], MOST_BYTES, []
+    while groups:
+        prefix, group = groups.pop()
+        for name in group:
+            if "optimizer" in name:
+                continue
+            if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+                raise CheckpointError("a link in the place of weights", f"{prefix}{name}", str(path))
+            item = group[name]
+            if h5py.h5o.get_info(item.id).rc > 1:  # it may hold itself
+                raise CheckpointError("a link in the place of weights", f"{prefix}{name}", str(path))
+            if isinstance(item, h5py.Group):
+                groups.append((f"{prefix}{name}/", item))
+            elif isinstance(item, h5py.Dataset) and item.dtype.kind in "fiu":
+                if item.external or item.is_virtual:
+                    raise CheckpointError("weights that are kept in another file", f"{prefix}{name}", str(path))
+                left_bytes -= max(item.nbytes, math.prod(item.chunks or ()) * item.dtype.itemsize)
+                if left_bytes < 0:
+                    what = f"weights of more than {MOST_BYTES:,} bytes"
+                    raise CheckpointError(what, f"{prefix}{name}", str(path))
+                found.append((f"{prefix}{name}", item))
+    return found
 
 
 def _place(path: str) -> tuple[str, int, str] | None:

@@ -101,7 +101,7 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, 
 
 
 def test_gc_removes_what_no_record_names_and_needs_no_sources(tmp_path, capsys):
-    orphan = tmp_path / "out/data/match-1/orphan.parquet"
+    orphan = tmp_path / f"out/data/match-{12 * '1'}/{32 * '0'}.parquet"
     orphan.parent.mkdir(parents=True)
     orphan.write_bytes(b"rows of a writer that died")
     assert cli.main(["annotate", "--output", str(tmp_path / "out"), "--gc", "--json"]) == 0

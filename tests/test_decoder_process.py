@@ -134,6 +134,31 @@ def test_bytes_that_change_under_the_reader_are_noticed(video, tmp_path):
     assert caught.value.reason is QuarantineReason.CHANGED
 
 
+def test_a_video_written_over_while_it_is_read_gives_no_rows(video, tmp_path, monkeypatch):
+    path = tmp_path / "changing.mp4"
+    path.write_bytes(video.read_bytes())
+    clip, viewport = whole(path)
+    with DecoderProcess() as decoder:
+        info = decoder.probe(clip.video)
+        reader = decoder.read_clip(clip, info=info, viewport=viewport)
+        next(reader)
+        path.write_bytes(bytes(len(video.read_bytes())))  # in place: the open file has the new bytes
+        with pytest.raises(MediaError) as caught:
+            list(reader)
+        assert caught.value.reason is QuarantineReason.CHANGED
+        path.write_bytes(video.read_bytes())
+        clip, _ = whole(path)
+        following = ProcessReader.__next__
+
+        def touching(reader):
+            os.utime(path, (0, 0))
+            return following(reader)
+
+        monkeypatch.setattr(ProcessReader, "__next__", touching)
+        result = annotate_clip(tracker(), clip, info, decoder)
+    assert result.error.reason is QuarantineReason.CHANGED and len(result.trajectory) == 0
+
+
 def tracker() -> tracking.Tracker:
     network = build(SpeckNetConfig(widths=(8, 8, 16, 16), frames_in=4, input_wh=(80, 48)))
     return tracking.make_tracker(Model(network.eval(), ModelCard(name="random", network=network.config)), device="cpu")
@@ -315,6 +340,30 @@ def test_images_are_decoded_in_the_process(decoder, folder, monkeypatch):
     assert info == expected and reader.decode_errors == reader.lost_frames == 1
     assert [len(batch) for batch in there] == [12]
     np.testing.assert_array_equal(there[0].pixels, here[0].pixels)
+
+
+@pytest.mark.parametrize("fate", ["replaced", "removed", "of another size"])
+def test_images_that_change_after_listing_are_noticed(decoder, folder, fate, monkeypatch):
+    clip, viewport = images_of(folder)
+    info, get = decoder.probe(clip.video), FileStore.get
+
+    def change() -> None:
+        if fate == "removed":
+            (folder / "3.webp").unlink()
+        else:
+            Image.new("RGB", WH if fate == "replaced" else (9, 9)).save(folder / "3.webp")
+
+    def changing(store, key):
+        if key == "2.webp":
+            change()
+        return get(store, key)
+
+    with monkeypatch.context() as patch, pytest.raises(MediaError) as under_the_reader:
+        patch.setattr(FileStore, "get", changing)
+        list(decoder.read_clip(clip, info=info, viewport=viewport))
+    with pytest.raises(MediaError) as before:
+        list(decoder.read_clip(clip, info=info, viewport=viewport))
+    assert under_the_reader.value.reason is before.value.reason is QuarantineReason.CHANGED
 
 
 def test_a_death_over_an_image_names_it(decoder, folder, monkeypatch):

@@ -14,7 +14,7 @@ import pytest
 from specktrack import __version__
 from specktrack.errors import Conflict, QuarantineReason, StorageError
 from specktrack.frames import Trajectory, concat
-from specktrack.ledger import Ledger, collect_garbage, read_annotations, read_records, scan_annotations
+from specktrack.ledger import Ledger, clear, collect_garbage, read_annotations, read_records, scan_annotations
 from specktrack.schema import ROWS, Clip, ClipStatus, VideoRef, sha256_hex
 from specktrack.storage import ObjectInfo, Store, open_store
 
@@ -236,11 +236,26 @@ class TestSeal:
 
     def test_only_old_rows_without_a_record_are_removed(self, ledger: Ledger, root: str) -> None:
         record = ledger.commit(clip(0, 3), rows(0, 3))
-        ledger.store.put(f"data/{VIDEO.key}/orphan.parquet", b"rows of a writer")
+        ledger.store.put(f"data/{VIDEO.key}/{32 * '0'}.parquet", b"rows of a writer")
         ledger.seal([])
         assert len(list(ledger.store.list("data/"))) == 2
         assert collect_garbage(root, older_than_s=-60) == 1
         assert [info.key for info in ledger.store.list("data/")] == [record.data_uri]
+
+    def test_files_of_others_in_the_same_folder_are_neither_read_nor_removed(self, ledger: Ledger, root: str) -> None:
+        record = ledger.commit(clip(0, 3), rows(0, 3))
+        theirs = [
+            *("data/match.mp4", f"data/{VIDEO.key}/notes.parquet", f"data/{32 * '0'}.parquet", "data/a/b.parquet"),
+            *("records/best.json", f"records/{VIDEO.key}/summary.json", "overlays/theirs.mp4", ".draft.tmp", "x.tmp"),
+        ]
+        ours = [f"overlays/{VIDEO.name}.mp4", f"overlays/{VIDEO.key}.mp4"]
+        for key in theirs + ours:
+            ledger.store.put(key, b"x")
+        ledger.seal([])
+        assert collect_garbage(root, older_than_s=-60) == 0
+        assert read_records(root) == [record]
+        clear(ledger.store)
+        assert [info.key for info in ledger.store.list()] == sorted(theirs)
 
 
 class TestReaders:

@@ -11,6 +11,7 @@ from urllib.parse import unquote
 
 import boto3
 import pytest
+from botocore.exceptions import ClientError
 
 from specktrack.errors import ConfigError, Conflict, MediaError, QuarantineReason, StorageError
 from specktrack.schema import sha256_hex
@@ -18,6 +19,7 @@ from specktrack.storage import (
     FileStore,
     expand_sources,
     frame_names,
+    listed_frames,
     local_path,
     open_binary,
     open_store,
@@ -25,7 +27,8 @@ from specktrack.storage import (
     stat,
     to_uri,
 )
-from specktrack.storage.s3 import PAUSES_S
+from specktrack.storage.s3 import PAUSES_S, _errors
+from specktrack.storage.store import RefusedError
 
 ODD_NAMES = ["a b.mp4", "new\nline.mp4", "été 羽毛球.mp4", "100%.mp4", "%20.mp4", "q?x=1#f.mp4", "[1].mp4", "+&=;'.mp4"]
 
@@ -137,18 +140,61 @@ def test_what_writers_left_unfinished_is_cleared_once_it_is_old(root: str) -> No
         bucket, key = root.removeprefix("s3://").split("/", 1)
         boto3.client("s3").create_multipart_upload(Bucket=bucket, Key=f"{key}/overlays/a.mp4")
         boto3.client("s3").create_multipart_upload(Bucket=bucket, Key="another/owner")
+        boto3.client("s3").create_multipart_upload(Bucket=bucket, Key=f"{key}/videos/match.mp4")
     else:
         Path(store.root, "overlays").mkdir()
-        Path(store.root, "overlays/.1f.tmp").write_bytes(b"half")
+        Path(store.root, f"overlays/.{32 * 'f'}.tmp").write_bytes(b"half")
     assert store.clear_unfinished(older_than_s=1e9) == 0  # the test server begins every upload in 2010
-    assert store.clear_unfinished(older_than_s=-60) == 1
-    assert store.clear_unfinished(older_than_s=-60) == 0
+    assert store.clear_unfinished(older_than_s=-60, uploads_below="overlays/") == 1
+    assert store.clear_unfinished(older_than_s=-60, uploads_below="overlays/") == 0
     assert [info.key for info in store.list()] == ["kept"]
+
+
+class TestUnreadable:
+    """What is wrong with one object sets that one aside."""
+
+    def test_an_archived_object_is_a_reason_and_its_store_goes_on(self, s3: str) -> None:
+        boto3.client("s3").put_object(Bucket=s3, Key="cold.mp4", Body=b"x", StorageClass="GLACIER")
+        (ref,) = expand_sources([f"s3://{s3}"])
+        with pytest.raises(MediaError, match="403 InvalidObjectState") as caught, open_binary(ref) as file:
+            file.read(1)
+        assert caught.value.reason is QuarantineReason.UNREADABLE
+        with pytest.raises(StorageError, match="403 InvalidObjectState"):
+            open_store(f"s3://{s3}").get("cold.mp4")
+
+    def test_credentials_that_nobody_knows_are_no_fault_of_the_object(self) -> None:
+        def answer(code: str) -> ClientError:
+            return ClientError({"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": 403}}, "GetObject")
+
+        for code, kind in (("AccessDenied", RefusedError), ("ExpiredToken", StorageError)):
+            with pytest.raises(StorageError) as caught, _errors("s3://b/k"):
+                raise answer(code)
+            assert type(caught.value) is kind
+
+    def test_a_file_that_fails_while_it_is_read_is_a_reason(self) -> None:
+        with (
+            pytest.raises(MediaError, match="Input/output error") as caught,
+            open_binary(stat("/proc/self/mem")) as file,
+        ):
+            file.read(1)  # address 0
+        assert caught.value.reason is QuarantineReason.UNREADABLE
+
+    def test_a_pipe_is_no_video_and_is_not_waited_for(self, tmp_path: Path) -> None:
+        touch(tmp_path.as_uri(), "a.mp4", "b.mp4")
+        listed = {ref.name: ref for ref in expand_sources([str(tmp_path)])}
+        (tmp_path / "a.mp4").unlink()
+        os.mkfifo(tmp_path / "a.mp4")
+        assert keys_of(tmp_path.as_uri(), [str(tmp_path)]) == ["b.mp4"]
+        with pytest.raises(ConfigError, match=r"neither a file nor a folder.*a\.mp4"):
+            expand_sources([str(tmp_path / "a.mp4")])
+        with pytest.raises(MediaError) as caught:
+            open_binary(listed["a"])
+        assert caught.value.reason is QuarantineReason.CHANGED
 
 
 class TestFileStore:
     def test_a_writer_that_was_killed_leaves_nothing_that_is_listed(self, tmp_path: Path) -> None:
-        (tmp_path / ".0f3a.tmp").write_bytes(b"half")
+        (tmp_path / f".{32 * '0'}.tmp").write_bytes(b"half")
         assert list(FileStore(tmp_path).list()) == []
 
     def test_a_failed_write_leaves_the_old_bytes_and_no_temporary_file(
@@ -396,6 +442,10 @@ class TestExpandSources:
         assert keys_of(root, [f"{root}/clips"]) == ["clips/1/", "clips/2/"]
         (ref,) = expand_sources([f"{root}/clips/1"])
         assert ref == stat(f"{root}/clips/1") == stat(f"{root}/clips/1/") and ref.size_bytes == 2
-        assert frame_names(ref.uri) == ["9.png", "10.png"]
+        touch(root, "clips/1/.7.jpg")
+        assert frame_names(ref.uri) == listed_frames(ref) == ["9.png", "10.png"]
         touch(root, "clips/1/9.png", data=b"yy")
         assert stat(ref.uri).etag != ref.etag
+        with pytest.raises(MediaError) as caught:
+            listed_frames(ref)
+        assert caught.value.reason is QuarantineReason.CHANGED

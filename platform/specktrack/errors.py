@@ -36,6 +36,8 @@ class QuarantineReason(StrEnum):
     """The picture changes its size inside the stream."""
     CHANGED = "changed"
     """The object was replaced while it was read (another ETag or size)."""
+    UNREADABLE = "unreadable"
+    """The store lists the object and does not give out its bytes (permissions, an archive class, a bad sector)."""
     TOO_LARGE = "too_large"
     """Beyond a ceiling: pixels, frames, seconds or bytes."""
     TIMEOUT = "timeout"

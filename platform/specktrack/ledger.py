@@ -7,10 +7,13 @@
 A commit writes the rows, then the record. Whoever dies in between leaves rows that no record names, which no reader
 sees and which are removed once they are old. Two writers of one clip both write rows; one record wins, and the loser
 takes its own rows back. There is no rename, and no listing of data is ever taken for the truth.
+
+The output may lie in a folder that holds other things: only objects with names as above are read or removed.
 """
 
 import io
 import json
+import re
 import time
 import uuid
 from collections import Counter
@@ -34,6 +37,11 @@ READERS = 16
 """Records are small: reading them is all waiting."""
 ORPHAN_AGE_S = 24 * 3600.0
 """Rows without a record may belong to a writer that is about to commit; older ones belong to nobody."""
+
+
+_VIDEO_KEY = r"[A-Za-z0-9._-]+-[0-9a-f]{12}"
+_ROWS_NAME = re.compile(rf"data/{_VIDEO_KEY}/[0-9a-f]{{32}}\.parquet")
+_RECORD_NAME = re.compile(rf"records/{_VIDEO_KEY}/[0-9]{{9,}}-[0-9]{{9,}}\.json")
 
 
 class Ledger:
@@ -161,13 +169,27 @@ def collect_garbage(uri: str, *, older_than_s: float = ORPHAN_AGE_S) -> int:
     work.
     """
     store = open_store(uri)
-    return _remove_orphans(store, older_than_s) + store.clear_unfinished(older_than_s=older_than_s)
+    unfinished = store.clear_unfinished(older_than_s=older_than_s, uploads_below="overlays/")
+    return _remove_orphans(store, older_than_s) + unfinished
+
+
+def clear(store: Store) -> None:
+    """Remove everything that was written here and nothing else; records first, for none may name rows that are gone."""
+    records = [info.key for info in store.list("records/") if _RECORD_NAME.fullmatch(info.key)]
+    videos = {place.split("/")[1] for place in records}
+    own = {f"overlays/{name}.mp4" for video in videos for name in (video, video[: -len("-0123456789ab")])}
+    overlays = [info.key for info in store.list("overlays/") if info.key in own]  # named by the records, so before them
+    rows = [info.key for info in store.list("data/") if _ROWS_NAME.fullmatch(info.key)]
+    for keys in ([SUCCESS], overlays, records, rows):
+        with ThreadPoolExecutor(READERS) as pool:
+            list(pool.map(store.delete, keys))
 
 
 def _remove_orphans(store: Store, older_than_s: float) -> int:
     """Records are read after the listing of rows, so rows that are committed meanwhile are seen as named."""
     before_s = time.time() - older_than_s
-    old = [info.key for info in store.list("data/") if info.modified_s < before_s]
+    rows = (info for info in store.list("data/") if _ROWS_NAME.fullmatch(info.key))
+    old = [info.key for info in rows if info.modified_s < before_s]
     named = {record.data_uri for record in _records(store)} if old else set()
     orphans = [key for key in old if key not in named]
     for key in orphans:
@@ -213,7 +235,7 @@ def _records(store: Store, prefix: str = "records/") -> list[ClipRecord]:
             return _parse(store.get(place), place)
         return None
 
-    places = [info.key for info in store.list(prefix)]
+    places = [info.key for info in store.list(prefix) if _RECORD_NAME.fullmatch(info.key)]
     with ThreadPoolExecutor(READERS) as pool:
         return [record for record in pool.map(read, places) if record is not None]
 

@@ -9,6 +9,7 @@ import threading
 import time
 from pathlib import Path
 
+import boto3
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -82,6 +83,17 @@ class TestAnnotate:
         rows = read_annotations(output)
         assert rows.drop_columns("video").equals(uncut.drop_columns("video"))
 
+    def test_an_object_that_s3_does_not_give_out_is_set_aside_and_a_store_that_gives_none_ends_the_run(
+        self, archive: Path, model: str, s3: str
+    ) -> None:
+        source = f"s3://{s3}/in"
+        boto3.client("s3").put_object(Bucket=s3, Key="in/cold.mp4", Body=b"x", StorageClass="GLACIER")
+        with pytest.raises(StorageError, match=r"no video can be read.*403"):
+            annotate(run(model, f"s3://{s3}/none", source))
+        open_store(source).put_file("short.mp4", archive / "short.mp4")
+        report = annotate(run(model, f"s3://{s3}/out", source))
+        assert report.committed == 1 and report.quarantined == {"unreadable": 1}
+
     def test_gaps_are_repaired_alike_in_cut_and_uncut_video(self, archive: Path, tmp_path: Path) -> None:
         torch.manual_seed(0)
         config = models.network_config({"name": "specknet", "frames_in": 4, "input_wh": WH, "widths": (4, 8, 8, 8)})
@@ -111,6 +123,18 @@ class TestAnnotate:
         report = annotate(changed.model_copy(update={"resume": False}))
         assert report.committed == 1 and (tmp_path / "out" / "kept.txt").exists()
         assert len(list((tmp_path / "out" / "data").rglob("*.parquet"))) == 1
+
+    def test_an_output_in_a_folder_of_videos_takes_and_removes_none_of_them(
+        self, archive: Path, model: str, tmp_path: Path
+    ) -> None:
+        video = tmp_path / "data" / "short.mp4"
+        video.parent.mkdir()
+        video.write_bytes((archive / "short.mp4").read_bytes())
+        os.utime(video, (0, 0))
+        config = run(model, tmp_path, tmp_path)
+        assert annotate(config).committed == 1
+        assert annotate(config.model_copy(update={"resume": False})).committed == 1 and video.exists()
+        assert len(list(tmp_path.rglob("*.parquet"))) == 1
 
     def test_overlays_are_drawn_and_are_no_sources_of_the_next_run(
         self, archive: Path, model: str, tmp_path: Path
@@ -258,19 +282,24 @@ class TestDeaths:
             list(work([{"key": "a"}], Failing, "s3://b"))
 
     def test_a_run_in_which_everything_crashes_ends(self) -> None:
-        ref = VideoRef(uri="file:///v.mp4", etag="1", size_bytes=1)
+        def ref(i: int) -> VideoRef:
+            return VideoRef(uri=f"file:///{i}.mp4", etag="1", size_bytes=1)
+
         crashed = {
             str(i): ClipRecord(
-                video=ref, start=i, stop=i + 1, status="quarantined", reason="crashed", detail="KeyError: 'x'",
+                video=ref(i), start=i, stop=i + 1, status="quarantined", reason="crashed", detail="KeyError: 'x'",
                 model_sha="m", config_sha="c",
             )
             for i in range(5)
         }  # fmt: skip
         stop_if_hopeless(dict(list(crashed.items())[:4]))
-        with pytest.raises(SpecktrackError, match=r"the first 5 clips all failed.*KeyError.*--retry-quarantined"):
+        with pytest.raises(
+            SpecktrackError, match=r"the first 5 clips, of 5 videos, all failed.*KeyError.*--retry-quarantined"
+        ):
             stop_if_hopeless(crashed)
         committed = crashed["0"].model_copy(update={"status": ClipStatus.COMMITTED, "reason": None})
         stop_if_hopeless(crashed | {"0": committed})
+        stop_if_hopeless({key: record.model_copy(update={"video": ref(0)}) for key, record in crashed.items()})
 
     def test_killed_workers_neither_lose_nor_double_rows(
         self, archive: Path, model: str, uncut: pa.Table, tmp_path: Path

@@ -19,7 +19,7 @@ from specktrack.annotate.progress import Meter
 from specktrack.annotate.prompts import prompts_of
 from specktrack.cluster import connected
 from specktrack.config import sha_of
-from specktrack.errors import ConfigError, QuarantineReason, SpecktrackError
+from specktrack.errors import ConfigError, QuarantineReason, SpecktrackError, StorageError
 from specktrack.ledger import SUCCESS, Ledger, collect_garbage
 from specktrack.models.checkpoint import Model, load_model
 from specktrack.schema import ClipRecord, ClipStatus, VideoRef
@@ -29,7 +29,7 @@ from specktrack.tracking.repair import Repair, make_repair
 from specktrack.tracking.windowed import Windowing
 
 HOPELESS_AFTER = 5
-"""Crashes before the first success that end a run: then the fault is not the videos'."""
+"""Videos that crash before the first success and so end a run: one alone may be made to."""
 
 log = telemetry.get_logger()
 
@@ -123,7 +123,7 @@ class _Run:
 
 def _videos(config: AnnotateConfig) -> list[VideoRef]:
     """The videos that the sources name, without the overlays of an output that lies below them."""
-    own = open_store(config.output).uri + "/"
+    own = open_store(config.output).uri + "/overlays/"
     videos = [video for video in expand_sources(config.sources) if not video.uri.startswith(own)]
     if not videos:
         raise ConfigError("the sources hold no video but the output's own", ", ".join(config.sources))
@@ -147,7 +147,11 @@ def _completed(ledger: Ledger, videos: list[VideoRef], config: AnnotateConfig) -
 
 
 def _quarantine(plan: Plan, ledger: Ledger) -> dict[str, ClipRecord]:
-    """Records of the videos that could not be measured."""
+    """Records of the videos that could not be measured; StorageError if the store gives out none at all."""
+    reasons = {row["reason"] for row in plan.unreadable.values()}
+    if not plan.clips and reasons == {QuarantineReason.UNREADABLE}:
+        detail = next(iter(plan.unreadable.values()))["detail"]
+        raise StorageError("no video can be read, the first for", detail, remedy="check the rights and run again")
     now = {}
     for key, row in plan.unreadable.items():
         video, reason = VideoRef.model_validate_json(row["video"]), QuarantineReason(row["reason"])
@@ -192,11 +196,12 @@ def _annotate(run: _Run, plan: Plan, attempts: Attempts) -> dict[str, ClipRecord
 
 
 def stop_if_hopeless(now: dict[str, ClipRecord]) -> None:
-    """Raise SpecktrackError if the first clips all crashed: the fault is not the videos'."""
+    """Raise SpecktrackError if all clips so far crashed, of several videos: the fault is not the videos'."""
     crashed = [record for record in now.values() if record.reason is QuarantineReason.CRASHED]
-    if len(crashed) == len(now) >= HOPELESS_AFTER:
+    videos = len({record.video.key for record in crashed})
+    if len(crashed) == len(now) and videos >= HOPELESS_AFTER:
         raise SpecktrackError(
-            f"the first {len(crashed)} clips all failed, the last with",
+            f"the first {len(crashed)} clips, of {videos} videos, all failed, the last with",
             crashed[-1].detail,
             remedy="mend the cause, then run again with --retry-quarantined",
         )

@@ -3,7 +3,6 @@
 import json
 import platform
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from typing import Any
 
@@ -11,7 +10,7 @@ from specktrack import __version__
 from specktrack.annotate.config import AnnotateConfig, AnnotateReport
 from specktrack.config import sha_of
 from specktrack.errors import ConfigError, Conflict
-from specktrack.ledger import SUCCESS
+from specktrack.ledger import clear
 from specktrack.models.checkpoint import Model
 from specktrack.schema import Prompt
 from specktrack.storage import MissingError, Store
@@ -36,7 +35,8 @@ def settings_of(
 def claim(store: Store, config: AnnotateConfig, model: Model, settings: dict[str, Any]) -> None:
     """Note in the output by what it is made; ConfigError with the differences if it is made by something else."""
     if not config.resume and not config.dry_run:
-        _clear(store)
+        clear(store)
+        store.delete(RUN)
     made_by = {"model": model.card.name, "model_sha256": model.sha256, **settings}
     if config.resume or not config.dry_run:
         _check_same(store, made_by)
@@ -88,13 +88,3 @@ def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     for key, value in values.items():
         flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
     return flat
-
-
-def _clear(store: Store) -> None:
-    """Remove what annotate writes and nothing else; records first, so that none ever names rows that are gone."""
-    for keys in (
-        [SUCCESS, RUN],
-        *([info.key for info in store.list(f"{part}/")] for part in ("records", "data", "overlays")),
-    ):
-        with ThreadPoolExecutor(16) as pool:
-            list(pool.map(store.delete, keys))

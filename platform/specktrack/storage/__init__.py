@@ -5,7 +5,7 @@
     files     FileStore, a folder
     s3        S3Store, a bucket or a prefix; ranged: one of its objects as a seekable file
     opening   open_store, open_binary: which of the two a place is; read_through: neither
-    videos    what is a video: stat, frame_names
+    videos    what is a video: stat, frame_names, listed_frames; unchanged: whether it still is
     sources   what a person's words name: expand_sources
 
 S3 follows the standard AWS variables and profiles; ``AWS_ENDPOINT_URL`` points at any S3-compatible server. Its client
@@ -15,9 +15,9 @@ library is loaded with the first ``s3://`` URI that is opened.
 from specktrack.storage.files import FileStore
 from specktrack.storage.opening import open_binary, open_store, read_through
 from specktrack.storage.sources import expand_sources
-from specktrack.storage.store import MissingError, ObjectInfo, Store
+from specktrack.storage.store import MissingError, ObjectInfo, Store, reading
 from specktrack.storage.uris import local_path, to_uri
-from specktrack.storage.videos import IMAGE_SUFFIXES, VIDEO_SUFFIXES, frame_names, stat
+from specktrack.storage.videos import IMAGE_SUFFIXES, VIDEO_SUFFIXES, frame_names, listed_frames, stat, unchanged
 
 __all__ = [
     "IMAGE_SUFFIXES",
@@ -28,10 +28,13 @@ __all__ = [
     "Store",
     "expand_sources",
     "frame_names",
+    "listed_frames",
     "local_path",
     "open_binary",
     "open_store",
     "read_through",
+    "reading",
     "stat",
     "to_uri",
+    "unchanged",
 ]

@@ -2,6 +2,8 @@
 
 import errno
 import os
+import re
+import stat
 import time
 import uuid
 from collections.abc import Iterator
@@ -10,10 +12,11 @@ from pathlib import Path
 from typing import BinaryIO
 
 from specktrack.errors import Conflict, StorageError
-from specktrack.storage.store import MissingError, ObjectInfo, checked_key, verified
+from specktrack.storage.store import MissingError, ObjectInfo, RefusedError, checked_key, verified
 from specktrack.storage.uris import absolute
 
 CHUNK_BYTES = 4 * 2**20
+_TEMPORARY_NAME = re.compile(r"\.[0-9a-f]{32}\.tmp")
 
 
 class FileStore:
@@ -64,7 +67,7 @@ class FileStore:
             self._path(key).unlink(missing_ok=True)
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
-        """See Store. Temporary files of writers at work, or killed, are not listed."""
+        """See Store. Neither temporary files of writers at work, or killed, nor pipes and devices are listed."""
         start = self.root / prefix.rpartition("/")[0]
         found: list[ObjectInfo] = []
         with os_errors(self.uri):
@@ -72,16 +75,19 @@ class FileStore:
                 for name in names:
                     path = Path(folder, name)
                     key = path.relative_to(self.root).as_posix()
-                    if key.startswith(prefix) and not (name.startswith(".") and name.endswith(".tmp")):
+                    if key.startswith(prefix) and not _TEMPORARY_NAME.fullmatch(name):
                         with suppress(FileNotFoundError):  # removed meanwhile, or a dangling link
-                            found.append(file_info(path, key))
+                            if info := file_info(path, key):
+                                found.append(info)
         return iter(sorted(found, key=lambda info: info.key))
 
-    def clear_unfinished(self, *, older_than_s: float) -> int:
+    def clear_unfinished(self, *, older_than_s: float, uploads_below: str = "") -> int:
         """See Store: temporary files of writers that were killed."""
         before_s, cleared = time.time() - older_than_s, 0
         with os_errors(self.uri):
             for path in self.root.rglob(".*.tmp"):
+                if not _TEMPORARY_NAME.fullmatch(path.name):
+                    continue
                 with suppress(FileNotFoundError):
                     if path.stat().st_mtime < before_s:
                         path.unlink()
@@ -124,13 +130,17 @@ _OS_REMEDIES = {
 }
 
 
+_REFUSED = {errno.EACCES, errno.EPERM, errno.EIO, errno.ELOOP, errno.ENXIO, errno.EISDIR, errno.ENOTDIR}
+
+
 @contextmanager
 def os_errors(place: str) -> Iterator[None]:
     """Turn the operating system's errors into ours."""
     try:
         yield
     except OSError as error:
-        kind = MissingError if isinstance(error, FileNotFoundError) else StorageError
+        missing, refused = isinstance(error, FileNotFoundError), error.errno in _REFUSED
+        kind = MissingError if missing else RefusedError if refused else StorageError
         remedy = _OS_REMEDIES.get(error.errno or 0, "")
         raise kind(error.strerror or type(error).__name__, place=place, remedy=remedy) from None
 
@@ -140,7 +150,12 @@ def _unless_missing(error: OSError) -> None:
         raise error
 
 
-def file_info(path: Path, key: str) -> ObjectInfo:
-    """A file as an object: its ETag is its time of change and its size."""
-    status = path.stat()
+def file_info(path: Path | int, key: str) -> ObjectInfo | None:
+    """A file, or an open one's descriptor, as an object: its ETag is its time of change and its size.
+
+    None for what is no regular file: opening a pipe may wait for ever.
+    """
+    status = os.fstat(path) if isinstance(path, int) else path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        return None
     return ObjectInfo(key, status.st_size, f"{status.st_mtime_ns:x}-{status.st_size:x}", status.st_mtime)

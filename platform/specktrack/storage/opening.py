@@ -4,12 +4,14 @@ What needs boto3 is imported where S3 is met: local use does not pay for it (0.1
 """
 
 import io
+import os
 from collections.abc import Callable
-from typing import BinaryIO
+from pathlib import Path
+from typing import Any, BinaryIO
 
 from specktrack.schema import VideoRef
 from specktrack.storage.files import FileStore, file_info, os_errors
-from specktrack.storage.store import MissingError, ObjectInfo, Store, changed
+from specktrack.storage.store import ObjectInfo, Store, changed, reading
 from specktrack.storage.uris import local_path
 
 
@@ -44,7 +46,10 @@ def read_through(opener: Callable[[VideoRef], BinaryIO]) -> None:
 
 
 def open_binary(ref: VideoRef) -> BinaryIO:
-    """The video's bytes as a seekable, read-only file; MediaError(CHANGED) if they are not the ones of ``ref``."""
+    """The video's bytes as a seekable, read-only file.
+
+    MediaError: CHANGED if they are not those of ``ref``, UNREADABLE if the store does not give them out.
+    """
     if _opener is not None:
         return _opener(ref)
     path = local_path(ref.uri)
@@ -52,12 +57,22 @@ def open_binary(ref: VideoRef) -> BinaryIO:
         from specktrack.storage.ranged import RangedReader
 
         return io.BufferedReader(RangedReader(ref), buffer_size=2**16)
-    try:
-        with os_errors(ref.uri):
-            file = path.open("rb")
-    except MissingError:
-        raise changed(ref) from None
-    if file_info(path, path.name).etag != ref.etag:
-        file.close()
-        raise changed(ref)
-    return file
+    return io.BufferedReader(_LocalFile(ref, path))
+
+
+class _LocalFile(io.FileIO):
+    """A local video's bytes."""
+
+    def __init__(self, ref: VideoRef, path: Path) -> None:
+        self._ref = ref
+        with reading(ref), os_errors(ref.uri):
+            super().__init__(path, opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))  # a pipe now?
+        info = file_info(self.fileno(), path.name)
+        if info is None or info.etag != ref.etag:
+            self.close()
+            raise changed(ref)
+
+    def readinto(self, buffer: Any) -> int:
+        """Read up to the buffer's length."""
+        with reading(self._ref), os_errors(self._ref.uri):
+            return super().readinto(buffer)

@@ -6,10 +6,9 @@ import os
 from collections import OrderedDict
 from typing import Any
 
-from specktrack.errors import Conflict
 from specktrack.schema import VideoRef
 from specktrack.storage.s3 import get_object
-from specktrack.storage.store import MissingError, changed
+from specktrack.storage.store import reading
 from specktrack.storage.uris import split_s3
 
 BLOCK_BYTES = 4 * 2**20
@@ -65,12 +64,10 @@ class RangedReader(io.RawIOBase):
         first = index * BLOCK_BYTES
         last = min(first + BLOCK_BYTES, self._ref.size_bytes) - 1
         bucket, key = split_s3(self._ref.uri)
-        try:
+        with reading(self._ref):
             block = get_object(
                 self._ref.uri, Bucket=bucket, Key=key, Range=f"bytes={first}-{last}", IfMatch=f'"{self._ref.etag}"'
             )
-        except (Conflict, MissingError):
-            raise changed(self._ref) from None
         self._blocks[index] = block
         if len(self._blocks) > BLOCKS_KEPT:
             self._blocks.popitem(last=False)

@@ -24,7 +24,7 @@ from botocore.exceptions import (
 from botocore.exceptions import ConnectionError as BotoConnectionError
 
 from specktrack.errors import Conflict, StorageError
-from specktrack.storage.store import MissingError, ObjectInfo, checked_key, verified
+from specktrack.storage.store import MissingError, ObjectInfo, RefusedError, checked_key, verified
 from specktrack.storage.uris import split_s3, to_uri
 
 PAUSES_S = (0.5, 2.0, 8.0, 20.0, 20.0, 20.0, 20.0)
@@ -89,11 +89,12 @@ class S3Store:
                 return
             onwards["ContinuationToken"] = page["NextContinuationToken"]
 
-    def clear_unfinished(self, *, older_than_s: float) -> int:
+    def clear_unfinished(self, *, older_than_s: float, uploads_below: str = "") -> int:
         """See Store: multipart uploads, whose parts are paid for and not listed."""
         client, cleared, before_s = _client(PART_TRIES), 0, time.time() - older_than_s
+        prefix = self._prefix + uploads_below
         with _errors(self.uri):
-            pages = client.get_paginator("list_multipart_uploads").paginate(Bucket=self._bucket, Prefix=self._prefix)
+            pages = client.get_paginator("list_multipart_uploads").paginate(Bucket=self._bucket, Prefix=prefix)
             for page in pages:
                 for upload in page.get("Uploads", ()):
                     if upload["Initiated"].timestamp() < before_s:
@@ -133,6 +134,10 @@ _REMEDIES = {
     404: "check the bucket's name, the key and AWS_ENDPOINT_URL",
 }
 _PASSING_CODES = ("RequestTimeout", "SlowDown", "Throttling", "ThrottlingException")
+_OUR_OWN_FAULTS = (
+    "InvalidAccessKeyId", "SignatureDoesNotMatch", "RequestTimeTooSkewed", "ExpiredToken", "InvalidToken"
+)  # fmt: skip
+"""Answered 403 as well, whatever object is asked for."""
 _PASSING = (HTTPClientError, BotoConnectionError, IncompleteReadError, ResponseStreamingError, FlexibleChecksumError)
 
 
@@ -152,7 +157,10 @@ def _errors(place: str) -> Iterator[None]:
         code = error.response.get("Error", {}).get("Code", "")
         remedy = _REMEDIES.get(status, "it stayed so after retries; run the same command again later")
         passing = status in (429, 500, 502, 503, 504) or code in _PASSING_CODES
-        kind = MissingError if status == 404 else _PassingError if passing else StorageError
+        refused = status == 403 and code not in _OUR_OWN_FAULTS
+        kind = (
+            MissingError if status == 404 else _PassingError if passing else RefusedError if refused else StorageError
+        )
         raise kind(f"S3 answered {status} {code}".rstrip(), place=place, remedy=remedy) from None
     except (BotoCoreError, Boto3Error, ValueError) as error:
         text = re.sub(r"//[^/@\s]*@", "//", str(error))  # an endpoint may carry a password

@@ -48,7 +48,7 @@ def _expand(source: str, lists: tuple[str, ...]) -> list[VideoRef]:
 def _expand_path(path: Path) -> list[VideoRef]:
     if path.is_dir():
         return videos_below(FileStore(path))
-    if path.is_file():
+    if path.exists():
         return [stat(str(path))]
     matches = sorted(Path("/").glob(str(path.relative_to("/"))))
     refs = [stat(str(match)) for match in matches if match.is_file() and _wanted(path.name, match.name)]

@@ -1,11 +1,12 @@
 """The interface of a store, and what its implementations share."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from specktrack.errors import ConfigError, MediaError, QuarantineReason, StorageError
+from specktrack.errors import ConfigError, Conflict, MediaError, QuarantineReason, StorageError
 from specktrack.schema import VideoRef, sha256_hex
 
 
@@ -22,6 +23,10 @@ class ObjectInfo:
 
 class MissingError(StorageError):
     """The object or file is not there."""
+
+
+class RefusedError(StorageError):
+    """The object is there and its bytes are not given out, to us or to anyone: others may be read all the same."""
 
 
 class Store(Protocol):
@@ -50,10 +55,11 @@ class Store(Protocol):
     def delete(self, key: str) -> None:
         """Remove an object; nothing happens if it is missing."""
 
-    def clear_unfinished(self, *, older_than_s: float) -> int:
+    def clear_unfinished(self, *, older_than_s: float, uploads_below: str = "") -> int:
         """Remove what writers that died had begun and never finished; how many there were.
 
-        Younger ones may belong to a writer at work.
+        Younger ones may belong to a writer at work. Temporary files have names that nobody else gives; of uploads,
+        which others make as well, those are removed whose key begins with ``uploads_below``.
         """
 
     def uri_of(self, key: str) -> str:
@@ -81,3 +87,14 @@ def changed(ref: VideoRef) -> MediaError:
     return MediaError(
         QuarantineReason.CHANGED, "the video was replaced or removed after it was listed", ref.uri, remedy="run again"
     )
+
+
+@contextmanager
+def reading(ref: VideoRef) -> Iterator[None]:
+    """Around access to a video: what a store says about this one alone is a reason to set it aside."""
+    try:
+        yield
+    except (Conflict, MissingError):  # another ETag, none
+        raise changed(ref) from None
+    except RefusedError as error:
+        raise MediaError(QuarantineReason.UNREADABLE, error.what, place=error.place, remedy=error.remedy) from None

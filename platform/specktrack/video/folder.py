@@ -7,7 +7,7 @@ import numpy as np
 
 from specktrack.errors import MediaError, QuarantineReason
 from specktrack.schema import VideoRef
-from specktrack.storage import frame_names, open_store
+from specktrack.storage import listed_frames, open_store, reading, unchanged
 from specktrack.video.index import Picture, VideoInfo
 from specktrack.video.pictures import PictureDecoder, decode_picture
 
@@ -17,9 +17,7 @@ ASSUMED_FPS = 30.0
 
 def index_folder(ref: VideoRef, *, fps: float = ASSUMED_FPS, decode: PictureDecoder = decode_picture) -> VideoInfo:
     """Measure a folder of images: frame i is the i-th by number; the size is the first image's."""
-    names = frame_names(ref.uri)
-    if not names:
-        raise MediaError(QuarantineReason.NO_FRAMES, "no numbered images in the folder", ref.uri)
+    names = listed_frames(ref)
     size_wh_px, _ = _decoded(ref, names[0], (0, 0), decode)
     return VideoInfo(
         container="frames",
@@ -54,8 +52,11 @@ class FolderDecoder:
         self.lost = 0
 
     def pictures(self, start: int, stop: int) -> Generator[Picture]:
-        """Frames [start, stop) in order."""
-        names = frame_names(self._ref.uri)
+        """Frames [start, stop) in order; MediaError(CHANGED) where they are not those that were listed."""
+        with unchanged(self._ref):
+            yield from self._pictures(listed_frames(self._ref), start, stop)
+
+    def _pictures(self, names: list[str], start: int, stop: int) -> Generator[Picture]:
         pixels: np.ndarray | None = None
         waiting: list[int] = []
         for frame in range(start, min(stop, len(names))):
@@ -84,6 +85,8 @@ def _decoded(
     ref: VideoRef, name: str, wh_px: tuple[int, int], decode: PictureDecoder
 ) -> tuple[tuple[int, int], np.ndarray]:
     try:
-        return decode(open_store(ref.uri).get(name), wh_px)
+        with reading(ref):
+            data = open_store(ref.uri).get(name)
+        return decode(data, wh_px)
     except MediaError as error:
         raise MediaError(error.reason, error.what, error.value, f"{ref.uri}{name}", error.remedy) from None

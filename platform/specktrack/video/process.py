@@ -31,7 +31,7 @@ from specktrack.config import Config
 from specktrack.errors import MediaError, QuarantineReason
 from specktrack.frames import FrameBatch, Viewport
 from specktrack.schema import Clip, VideoRef
-from specktrack.storage import open_binary
+from specktrack.storage import open_binary, unchanged
 from specktrack.video import ClipReader, VideoInfo, batch_frames_for, frames_of
 from specktrack.video.channel import MOST_SAID, ClosedError
 from specktrack.video.container import MAX_PIXELS
@@ -160,7 +160,8 @@ class DecoderProcess:
             "network_wh_px": viewport.network_wh_px,
             "batch_frames": most,
         }
-        with open_binary(clip.video) as source, self._asked(request, clip.video.uri) as child:
+        asked = self._asked(request, clip.video.uri)
+        with unchanged(clip.video), open_binary(clip.video) as source, asked as child:
             while True:
                 child.channel.patience_s = self.limits.stall_s
                 answer, pixels = self._answer(child, source, viewport.network_wh_px, min(most, len(left)))

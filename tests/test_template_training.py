@@ -1,5 +1,6 @@
 """Training template trackers: pairs, synthetic sequences, MKDNet's distillation, and going on after a stop."""
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +15,9 @@ from specktrack.datasets.patches import PatchesConfig, load_scenes, render_patch
 from specktrack.errors import ConfigError
 from specktrack.models import build
 from specktrack.models.checkpoint import save_model
-from specktrack.models.dimp import Pairs, Proposals
+from specktrack.models.dimp import Outputs, Pairs, Proposals
 from specktrack.training.box_tracks import load_tracks
-from specktrack.training.mkdnet import Discriminator, degrade, distillation, teach
+from specktrack.training.mkdnet import Discriminator, degrade, distillation, own_loss, teach
 from specktrack.training.pairs import BoxTrack, PairBatches, PairSampler, cut_sample
 from specktrack.training.template_config import MkdNetConfig, PairConfig, TemplateTrainConfig
 from specktrack.training.template_loop import Lesson
@@ -199,6 +200,54 @@ class TestMkdNet:
         assert float(distillation(ours, better, outputs, moved, None, config)["distilled"].detach()) == pytest.approx(
             0.1
         )
+
+    @pytest.mark.parametrize(("preset", "total"), [
+        # gates of boxes and scores 0.5 and 0.25; the judges have no opinion: ln 2 each
+        ("paper", 0.5 * (math.log(2) + 5 * (1 + 2) + 0.1 * 3) + 0.25 * 2 * 32),
+        ("released", 0.5 * (2 * math.log(2) + 5 * (1 + 2) + 0.05 * 3) + 0.25 * 4 * (1 + 2)),
+    ])  # fmt: skip
+    def test_all_terms_by_hand(self, preset, total):
+        maps = [torch.full((1, 1, 3, 3), 2.0**i) for i in range(6)]
+        pooled = torch.ones(1, 2, 8, 5, 5), torch.full((1, 2, 8, 3, 3), 2.0)
+        taught = Outputs(maps, pooled, torch.full((1, 2), 3.0))
+        none = Outputs([m * 0 for m in maps], (pooled[0] * 0, pooled[1] * 0), torch.zeros(1, 2))
+        judge = Discriminator((8, 8), preset=preset)
+        for parameter in judge.parameters():
+            torch.nn.init.zeros_(parameter)
+        ours, name = {"boxes": torch.tensor(2.0)}, {"paper": "scores_mean", "released": "scores"}[preset]
+        ours[name] = torch.tensor(1.0)
+        theirs = {"boxes": torch.tensor(1.5), name: torch.tensor(0.75)}
+        config = MkdNetConfig(teacher="t", preset=preset)
+        result = distillation(ours, theirs, none, taught, judge, config)["distilled"]
+        assert float(result.detach()) == pytest.approx(total)
+
+    def test_the_paper_weighs_the_mean_over_filters_and_the_released_code_each(self):
+        _, ours, *_, config = self.both()
+        student = tiny().network
+        each = [student._score_loss(score, pairs().search_boxes_nS4) for score in self.both()[3].scores]
+        assert len(each) == 6
+        boxes = ours["loss"] - 100 * (each[0] + each[-1] + sum(each[1:-1]))
+        torch.testing.assert_close(own_loss(ours, NETWORK, config), 100 * sum(each) / 5 + boxes)
+        released = config.model_copy(update={"preset": "released"})
+        assert own_loss(ours, NETWORK, released) is ours["loss"]
+
+    def test_between_one_step_there_is_no_filter(self):
+        target = NETWORK.target_model.model_copy(update={"iterations": 1})
+        network = build(NETWORK.model_copy(update={"target_model": target}))
+        batch = pairs()
+        proposals = Proposals.draw(batch.search_boxes_nS4, 4, torch.Generator().manual_seed(0))
+        outputs = network.outputs(batch, proposals)
+        first, last = (network._score_loss(score, batch.search_boxes_nS4) for score in outputs.scores)
+        torch.testing.assert_close(network.losses(outputs, batch, proposals)["scores"], 100 * (first + last))
+
+    @pytest.mark.parametrize("preset", ["paper", "released"])
+    def test_the_released_teachers_norms_see_the_batch(self, preset):
+        teacher, clean = build(NETWORK).eval(), pairs()
+        proposals = Proposals.draw(clean.search_boxes_nS4, 4, torch.Generator().manual_seed(0))
+        before = teacher.feature_extractor.bn1.running_mean.clone()
+        config = MkdNetConfig(teacher="t", preset=preset)
+        teach(teacher, tiny().network, clean, proposals, config, dtype=torch.float32)
+        assert torch.equal(teacher.feature_extractor.bn1.running_mean, before) == (preset == "paper")
 
     @pytest.mark.parametrize(("preset", "judges"), [("paper", 1), ("released", 2)])
     def test_the_discriminator_learns_to_tell_and_never_moves_the_student(self, preset, judges):

@@ -165,7 +165,10 @@ class Dimp(Network):
         return Outputs(scores, pooled, self.bb_regressor.score(pooled))
 
     def losses(self, outputs: Outputs, pairs: Pairs, proposals: Proposals) -> dict[str, torch.Tensor]:
-        """``loss`` to minimise with its parts: ``scores`` (weighted), ``scores_mean`` and ``boxes`` (not)."""
+        """``loss`` to minimise with its parts, of which ``scores`` is weighted.
+
+        ``boxes`` is not, nor is ``scores_mean``, the sum over all filters by the steps between them (MKDNet (2)).
+        """
         weight_scores, weight_boxes = LOSS_WEIGHTS[self.config.target_model.optimizer]
         boxes = pairs.search_boxes_nS4.flatten(0, 1)
         if self.config.box_head.loss == "kl":
@@ -177,9 +180,9 @@ class Dimp(Network):
         results = {"boxes": of_boxes.mean(), "scores": outputs.box_score_BN.new_zeros(())}
         if outputs.scores:
             each = [self._score_loss(score, pairs.search_boxes_nS4) for score in outputs.scores]
-            between = torch.stack(each[1:-1]).mean() if len(each) > 2 else each[-1]
-            results["scores"] = weight_scores * (each[0] + each[-1] + 4 * between)
-            results["scores_mean"] = torch.stack(each).mean()
+            between = 4 * torch.stack(each[1:-1]).mean() if len(each) > 2 else 0
+            results["scores"] = weight_scores * (each[0] + each[-1] + between)
+            results["scores_mean"] = torch.stack(each).sum() / (len(each) - 1)
             results |= self._metrics(outputs.scores[-1].detach(), pairs.search_boxes_nS4)
         return {"loss": results["scores"] + weight_boxes * results["boxes"], **results}
 

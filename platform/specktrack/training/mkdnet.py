@@ -12,8 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from specktrack.models.dimp import Dimp, Outputs, Pairs, Proposals
+from specktrack.models.dimp import LOSS_WEIGHTS, Dimp, Outputs, Pairs, Proposals
 from specktrack.models.iou_net import Features
+from specktrack.models.template_entries import TemplateConfig
 from specktrack.training.template_config import MkdNetConfig
 
 
@@ -85,8 +86,11 @@ class Discriminator(nn.Module):
         return torch.stack(terms).mean()
 
     def deception(self, student: Features) -> torch.Tensor:
-        """L_gen (5): what the student minimises. A mean: the paper's sum would outweigh all else a thousandfold."""
-        return torch.stack([_bce(logits, 1.0) for logits in self(student)]).mean()
+        """L_gen (5): what the student minimises, of every judge.
+
+        A mean over proposals: the paper's sum would outweigh all else a thousandfold.
+        """
+        return torch.stack([_bce(logits, 1.0) for logits in self(student)]).sum()
 
 
 def _bce(logits: torch.Tensor, target: float) -> torch.Tensor:
@@ -96,7 +100,11 @@ def _bce(logits: torch.Tensor, target: float) -> torch.Tensor:
 def teach(
     teacher: Dimp, student: Dimp, clean: Pairs, proposals: Proposals, config: MkdNetConfig, *, dtype: torch.dtype
 ) -> Outputs:
-    """What the teacher says about clean pictures; in the released code with the student's target model."""
+    """What the teacher says about clean pictures.
+
+    In the released code it has the student's target model, and its norms see the batch.
+    """
+    teacher.train(mode=config.preset == "released")
     if config.preset == "paper":
         with torch.no_grad():
             return teacher.outputs(clean, proposals, dtype=dtype)
@@ -105,6 +113,16 @@ def teach(
         return teacher.outputs(clean, proposals, dtype=dtype)
     finally:
         teacher.classifier = own
+
+
+def own_loss(results: dict[str, torch.Tensor], network: TemplateConfig, config: MkdNetConfig) -> torch.Tensor:
+    """The student's loss on its labels: in the paper alpha weighs the mean over all filters (2), a fifth of what
+    Super-DiMP's weights, which the released code keeps, come to.
+    """
+    if config.preset == "released":
+        return results["loss"]
+    alpha = LOSS_WEIGHTS[network.target_model.optimizer][0]
+    return results["loss"] - results["scores"] + alpha * results["scores_mean"]
 
 
 def distillation(

@@ -12,7 +12,7 @@ from specktrack.models.inference import fast_dtype
 from specktrack.training.box_tracks import load_tracks
 from specktrack.training.checkpoints import restore
 from specktrack.training.loop import train_steps
-from specktrack.training.mkdnet import degrade, distillation, teach
+from specktrack.training.mkdnet import degrade, distillation, own_loss, teach
 from specktrack.training.pairs import PairBatches, PairSampler
 from specktrack.training.start import first_network, first_rank_first
 from specktrack.training.template_config import TemplateTrainConfig
@@ -65,6 +65,7 @@ class Lesson:
         outputs = state.network.outputs(tiny, proposals, dtype=self._dtype)
         results = state.network.losses(outputs, pairs, proposals)
         teacher_results = self._teacher.losses(taught, pairs, proposals)
+        results["loss"] = own_loss(results, config.network, recipe)
         extra = distillation(results, teacher_results, outputs, taught, state.discriminator, recipe)
         state.update(results["loss"] + extra["distilled"])
         if state.discriminator is not None:

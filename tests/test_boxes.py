@@ -109,6 +109,18 @@ def test_what_a_frame_with_a_hidden_target_is() -> None:
     assert score_sequence(boxes, unlabelled, LASOT, absent=absent).precision[50] == 0.75  # hidden comes first
 
 
+def test_lost_frames_are_those_that_show_the_target() -> None:
+    """Of five frames two show nothing; of the other three one is missed."""
+    label, absent = path_of_boxes(5), np.array([False, False, True, False, False])
+    label[3] = np.nan
+    missed = label.copy()
+    missed[1, 0] += 500
+    for name, rule in BOX_PROTOCOLS.items():
+        assert score_sequence(path_of_boxes(5), label, rule, absent=absent).lost == 0, name
+        wanted = 1 / 2 if rule.pooled else 1 / 3
+        assert score_sequence(missed, label, rule, absent=absent).lost == pytest.approx(wanted), name
+
+
 def test_a_label_that_touches_zero_is_none_to_the_matlab_toolkits() -> None:
     label = path_of_boxes(4)
     label[1, 0] = 0
@@ -311,6 +323,18 @@ def test_a_benchmark_is_imported_as_a_dataset(tmp_path: Path) -> None:
     assert track.frame.tolist() == [2, 3, 4]
     assert track.wh_px.tolist() == [[10, 10]] * 3
     labels = write(tmp_path / "labels", {"b/b.txt": lines(BOXES)})
+    lists = {"c/c.txt": lines(BOXES), "dataset-split/train.txt": "c\n", "dataset-split/test.txt": "b\n"}
+    both = write(tmp_path / "both", {"b/b.txt": lines(BOXES), **lists})
+    for split, names, note in [
+        (None, ["b/img", "c/img"], "all sequences, those of the test split too"),
+        ("train", ["c/img"], "only the train split"),
+    ]:
+        card = import_dataset("latot", both, str(tmp_path / f"s{split}"), split=split, labels_only_wh_px=(64, 48))
+        assert [video.ref.uri.rstrip("/")[-5:] for video in card.videos] == names and note in card.notes
+    with pytest.raises(ConfigError, match="no list of that split is there: 'val'"):
+        import_dataset("latot", both, str(tmp_path / "v"), split="val", labels_only_wh_px=(64, 48))
+    with pytest.raises(ConfigError, match="only box benchmarks have lists of a split: 'auto'"):
+        import_dataset("auto", both, str(tmp_path / "v"), split="train")
     with pytest.raises(LabelError, match="a sequence without its pictures: 'b'"):
         import_dataset("latot", labels, str(tmp_path / "alone"))
     alone = import_dataset("latot", labels, str(tmp_path / "alone"), labels_only_wh_px=(1280, 720))
@@ -370,6 +394,8 @@ def test_rows_are_results_too(tmp_path: Path) -> None:
     points = evaluate(EvaluateConfig(data=data, predictions=str(tmp_path / "points.csv"), protocol="pointing"))
     assert isinstance(points, BoxReport)
     assert points.pointing == 0.5
+    shown = [(bucket.size, bucket.hits, bucket.frames) for bucket in points.pointing_by_size if bucket.frames]
+    assert points.ranked_by == "pointing" and sum(frames for _, _, frames in shown) == 2 * sum(h for _, h, _ in shown)
 
 
 # --- the report -----------------------------------------------------------------------------------------------------
@@ -422,8 +448,26 @@ def test_the_test_split_counts_its_sequences_only(latot: tuple[str, str]) -> Non
     with pytest.raises(ConfigError, match="1 of the 2 sequences of the test split are not there: 'z9'"):
         evaluate(EvaluateConfig(data=data, predictions=results, protocol="latot-test"))
     Path(data, "dataset-split/test.txt").unlink()
-    with pytest.raises(ConfigError, match="the protocol counts the test split, and no list of it is there"):
+    with pytest.raises(ConfigError, match="no list of that split is there: 'test'"):
         evaluate(EvaluateConfig(data=data, predictions=results, protocol="latot-test"))
+
+
+def test_the_size_of_the_pictures_decides_too_what_is_tiny(latot: tuple[str, str]) -> None:
+    data, results = latot
+    for name, wh in {"a1": (100, 90), "c1": (640, 360)}.items():
+        Path(data, f"{name}/img").mkdir()
+        for i in range(2):
+            Image.new("RGB", wh).save(Path(data, f"{name}/img/{i:05d}.jpg"))
+    report = evaluate(EvaluateConfig(data=data, predictions=results, protocol="otb"))
+    assert isinstance(report, BoxReport)
+    assert report.tiny == 1  # a1's ten px are more than 1 % of its pictures
+
+
+def test_under_pointing_the_hits_stand_first(latot: tuple[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    data, results = latot
+    assert main(["evaluate", "--predictions", results, "--data", data, "--protocol", "pointing"]) == 0
+    shown = capsys.readouterr().out
+    assert "hits / frames" in shown and "39 / 39" in shown
 
 
 def test_lasot_drops_zero_curves_but_not_missing_sequences(latot: tuple[str, str]) -> None:
@@ -459,7 +503,11 @@ def test_text_keeps_fractions() -> None:
     """Whole numbers, as some toolkits write, would cost a perfect tracker half its score at 4 px."""
     boxes = path_of_boxes(side=4.3) + 0.37
     assert np.abs(read_boxes(as_text(boxes), "here") - boxes).max() < 1e-4
-    assert np.isnan(read_boxes(as_text(boxes * np.nan), "here")).all()
+    lost = np.where(np.arange(len(boxes))[:, None] % 3 == 1, np.nan, boxes)
+    read = read_boxes(as_text(lost), "here")
+    assert (read[1] == 0).all()  # no toolkit stops at it, and none takes it for a box
+    for rule in (OTB, LATOT, GOT, UAV):
+        assert score_sequence(read, boxes, rule).overlap == pytest.approx(score_sequence(lost, boxes, rule).overlap)
     whole = score_sequence(np.floor(boxes), boxes, OTB)
     assert whole.success.mean() < 0.8
 

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 import torch
 
+from specktrack.box_metrics import BOX_PROTOCOLS
 from specktrack.datasets.synthetic import SynthConfig, write_archive
 from specktrack.errors import ConfigError
+from specktrack.evaluate.trackers import tracker_under
 from specktrack.frames import FrameBatch, Trajectory, Viewport, concat
 from specktrack.models import build, network_config
 from specktrack.models.checkpoint import Model, ModelCard, load_model
@@ -323,6 +325,14 @@ def test_rows_are_tracked_and_do_not_depend_on_how_the_clip_is_cut(learned: Mode
     assert (whole.wh_px[whole.present] == 7).all()
     hits = np.abs(whole.xy_px - at).max(axis=1) <= 3.5
     assert hits[[2, 3, 4, 6, 7]].sum() >= 4
+
+
+def test_the_pointing_game_asks_for_the_best_point_however_low_its_score(learned: Model) -> None:
+    batch, at = clip()
+    judged = {name: tracker_under(BOX_PROTOCOLS[name], learned, None) for name in ("pointing", "otb")}
+    rows = {name: tracker.open(prompt_of(at)).push(batch) for name, tracker in judged.items()}
+    assert rows["pointing"].present[1:].all() and not rows["otb"].present[5]  # frame 5 shows no target
+    np.testing.assert_array_equal(rows["pointing"].score, rows["otb"].score)
 
 
 def test_a_session_needs_its_prompt_and_its_prompts_frame(learned: Model) -> None:

@@ -57,6 +57,10 @@ class BoxProtocol:
     """A sequence whose whole curve is zero does not enter that curve's mean."""
     split: str = ""
     """Only the sequences of this split of the benchmark."""
+    ranked_by: Literal["success_auc", "pointing"] = "success_auc"
+    """The score that is told first."""
+    best_point: bool = False
+    """A search network says its best point in every frame, however low its score."""
 
 
 _LASOT = BoxProtocol(
@@ -83,7 +87,12 @@ BOX_PROTOCOLS: Mapping[str, BoxProtocol] = {
     ),
     # The best point lies in the box or not: IoU says little about boxes of a few pixels.
     "pointing": BoxProtocol(
-        centre_unlabelled="dropped", normalised_unlabelled="dropped", absent="dropped", holds_last_box=False
+        centre_unlabelled="dropped",
+        normalised_unlabelled="dropped",
+        absent="dropped",
+        holds_last_box=False,
+        ranked_by="pointing",
+        best_point=True,
     ),
 }
 
@@ -103,7 +112,7 @@ class SequenceScores:
     overlap: float
     """Mean IoU."""
     lost: float
-    """Share of frames with IoU 0."""
+    """Share of the frames that show the target, by their label, in which the prediction does not touch it."""
     pointing: np.ndarray
     """int [buckets, 2]: hits and frames of the pointing game by the label's size, frame 0 not counted."""
     held: int
@@ -157,6 +166,7 @@ def score_sequence(
     with np.errstate(divide="ignore", invalid="ignore"):
         error, relative = np.linalg.norm(offset, axis=1), np.linalg.norm(offset / label[:, 2:], axis=1)
     in_overlap = counted & (labelled | (protocol.centre_unlabelled != "dropped"))
+    shown = counted & labelled & ~absent
     success_at = np.arange(protocol.success_steps + 1) / protocol.success_steps
     return SequenceScores(
         frames=int(in_overlap.sum()),
@@ -164,7 +174,7 @@ def score_sequence(
         precision=_curve(error, PRECISION_PX, protocol.centre_unlabelled, labelled, gone, counted),
         normalised=_curve(relative, NORMALISED, protocol.normalised_unlabelled, labelled, gone, counted),
         overlap=float(np.clip(overlap[in_overlap], 0, 1).mean()) if in_overlap.any() else 0.0,
-        lost=float((overlap[in_overlap] <= 0).mean()) if in_overlap.any() else 0.0,
+        lost=float((overlap[shown] <= 0).mean()) if shown.any() else 0.0,
         pointing=_pointing(predicted, label, absent),
         held=held,
         missing=max(0, len(label) - len(predicted_xywh)),

@@ -44,7 +44,7 @@ def show_evaluation(report: "EvaluationReport | BoxReport") -> None:
 
 
 def _show_boxes(report: "BoxReport") -> None:
-    """The trackers, best first, then success by attribute."""
+    """The trackers, best first, then what ranks them by attribute, and pointing by size of the label."""
     precision = f"precision {report.precision_px} px"
     columns = ("success", precision, "norm. precision", "mean IoU", "pointing", "lost", "sequences missing")
     table = _table(
@@ -58,11 +58,17 @@ def _show_boxes(report: "BoxReport") -> None:
         table.add_row(entry.tracker, *cells, str(len(entry.missing_sequences)))
     _print(table)
     if report.attributes:
-        by_attribute = _table(("success", "left"), *((name, "right") for name in report.attributes))
+        word = "pointing" if report.ranked_by == "pointing" else "success"
+        by_attribute = _table((word, "left"), *((name, "right") for name in report.attributes))
         for entry in report.trackers:
-            cells = [f"{entry.by_attribute[name].success_auc:.3f}" for name in report.attributes]
-            by_attribute.add_row(entry.tracker, *cells)
+            scores = [getattr(entry.by_attribute[name], report.ranked_by) for name in report.attributes]
+            by_attribute.add_row(entry.tracker, *("-" if score is None else f"{score:.3f}" for score in scores))
         _print(by_attribute)
+    if report.ranked_by == "pointing":
+        by_size = _table(("hits / frames", "left"), *((bucket.size, "right") for bucket in report.pointing_by_size))
+        for entry in report.trackers:
+            by_size.add_row(entry.tracker, *(f"{bucket.hits} / {bucket.frames}" for bucket in entry.pointing_by_size))
+        _print(by_size)
 
 
 def _show_points(report: "EvaluationReport") -> None:

@@ -27,7 +27,8 @@ class DataImportConfig(VerbConfig):
 
     format: str
     """auto, tennis, shuttlecock, multiball, volleyball, badminton, wasb-soccer, wasb-volleyball, wasb-basketball,
-    cvat, label-studio, or rows: a file or folder of rows that were checked by a person."""
+    cvat, label-studio; otb, lasot, got10k, trackingnet, uav, latot: benchmarks of boxes; or rows: a file or folder of
+    rows that were checked by a person."""
     source: str
     """The folder with labels and videos; for rows also one file."""
     destination: str
@@ -36,15 +37,17 @@ class DataImportConfig(VerbConfig):
     """The folder or s3:// prefix where the videos are, if not beside their labels; found by place or by file name."""
     labels_only_wh_px: tuple[PositiveInt, PositiveInt] | None = None
     """Width and height of the pictures, for labels that came without their videos."""
+    split: str | None = None
+    """Box benchmarks: only the train or test sequences, by the list beside the labels."""
 
 
 def data_import(config: DataImportConfig) -> DatasetCard:
     """Import a dataset; its card."""
     where = config.model_dump(include={"videos", "labels_only_wh_px"})
-    if config.format == "rows":
+    if config.format == "rows" and config.split is None:
         dataset = labels_of_rows(read_rows(config.source), config.source, **where)
         return datasets.save_dataset(dataset, open_store(config.destination))
-    return datasets.import_dataset(config.format, config.source, config.destination, **where)
+    return datasets.import_dataset(config.format, config.source, config.destination, split=config.split, **where)
 
 
 class DataCheckConfig(VerbConfig):

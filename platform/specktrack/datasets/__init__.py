@@ -67,15 +67,19 @@ def import_dataset(
     *,
     labels_only_wh_px: tuple[int, int] | None = None,
     videos: str | None = None,
+    split: str | None = None,
 ) -> DatasetCard:
     """Import labels of a public format (or ``auto``) and save them as a dataset that refers to their videos.
 
     ``videos`` is where the videos are, if they are not beside their labels. ``labels_only_wh_px`` gives the picture's
-    size for labels whose videos are not there at all; such videos are marked in the card. Raises LabelError naming
-    every problem, ConfigError for an unknown format.
+    size for labels whose videos are not there at all; such videos are marked in the card. ``split`` takes only
+    that part of a box benchmark, by the list beside its labels. Raises LabelError naming every problem, ConfigError for
+    an unknown format or split.
     """
     if layout in BENCHMARKS:
-        dataset = read_boxes_dataset(str(source), labels_only_wh_px)
+        dataset = read_boxes_dataset(str(source), split=split, labels_only_wh_px=labels_only_wh_px)
+    elif split is not None:
+        raise ConfigError("only box benchmarks have lists of a split", layout, remedy="import all, then `data split`")
     else:
         dataset = read_layout(layout, open_store(str(source)), labels_only_wh_px=labels_only_wh_px, videos=videos)
     card = save_dataset(dataset, open_store(str(destination)))

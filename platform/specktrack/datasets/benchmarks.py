@@ -97,9 +97,7 @@ class Benchmark:
         """Only the sequences of a split; ConfigError if no list of it lies there, or a sequence of it is missing."""
         if name not in self.splits:
             wanted = f"put the list of names beside the labels as dataset-split/{name}.txt"
-            raise ConfigError(
-                f"the protocol counts the {name} split, and no list of it is there", place=place, remedy=wanted
-            )
+            raise ConfigError("no list of that split is there", name, place, wanted)
         known = {sequence.name: sequence for sequence in self.sequences}
         if missing := [item for item in self.splits[name] if item not in known]:
             what = f"{len(missing)} of the {len(self.splits[name])} sequences of the {name} split are not there"

@@ -16,9 +16,19 @@ BENCHMARKS = ("otb", "lasot", "got10k", "trackingnet", "uav", "latot")
 """Names under which their layouts are imported; which of them it is follows from where the labels lie."""
 
 
-def read_boxes_dataset(place: str, labels_only_wh_px: tuple[int, int] | None = None) -> Dataset:
-    """The benchmark at ``place`` as a dataset. LabelError where pictures are missing, unless their size is given."""
+def read_boxes_dataset(
+    place: str, *, split: str | None = None, labels_only_wh_px: tuple[int, int] | None = None
+) -> Dataset:
+    """The benchmark at ``place``, or one of its splits, as a dataset.
+
+    LabelError where pictures are missing, unless their size is given; ConfigError for a split that is not listed there.
+    """
     benchmark: Benchmark = read_benchmark(place)
+    notes: tuple[str, ...] = ()
+    if split is not None:
+        benchmark, notes = benchmark.split(split, place), (f"only the {split} split",)
+    elif "test" in benchmark.splits:
+        notes = ("all sequences, those of the test split too",)
     with ThreadPoolExecutor(8) as pool:
         parts = list(pool.map(lambda sequence: _part(sequence, labels_only_wh_px), benchmark.sequences))
     return make_dataset(
@@ -27,6 +37,7 @@ def read_boxes_dataset(place: str, labels_only_wh_px: tuple[int, int] | None = N
         name=benchmark.name,
         layout=benchmark.layout,
         source=to_uri(place),
+        notes=notes,
     )
 
 

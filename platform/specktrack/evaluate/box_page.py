@@ -61,7 +61,7 @@ def report_page(report: BoxReport, sequences: Sequence[Mapping[str, Any]]) -> st
     """The whole evaluation as one HTML page; ``sequences`` are the rows per sequence."""
     counted = f"{report.sequences} sequences ({report.tiny} tiny by LaTOT's rule), {report.frames} labels"
     best = report.trackers[0]
-    headings = ("success_auc", "precision", "normalised_precision_auc")
+    headings = dict.fromkeys((report.ranked_by, "success_auc", "precision", "normalised_precision_auc"))
     headline = {_COLUMNS[key]: getattr(best, key) for key in headings}
     captions = {"success": "success", "precision": "precision", "normalised_precision": "normalised precision"}
     return page.document(

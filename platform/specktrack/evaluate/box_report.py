@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -18,7 +18,10 @@ from specktrack.box_metrics import (
 )
 from specktrack.config import Config
 from specktrack.datasets.benchmarks import Benchmark, BoxSequence
+from specktrack.errors import ConfigError, MediaError, StorageError
 from specktrack.evaluate.config import EvaluateConfig
+from specktrack.storage import stat
+from specktrack.video import probe
 
 log = telemetry.get_logger()
 
@@ -43,7 +46,7 @@ class BoxScores(Config):
     average_overlap: float
     """Mean IoU: GOT-10k's AO."""
     lost: float
-    """Share of frames whose box does not touch the label's."""
+    """Share of the frames that show the target in which the box does not touch the label's."""
     pointing: float | None
     """Share of frames, the first not counted, whose predicted centre lies in the label's box; None without frames."""
 
@@ -93,6 +96,10 @@ class BoxReport(BoxScores):
     layout: str
     tracker: str
     """The best by success (pointing: by hits)."""
+    ranked_by: Literal["success_auc", "pointing"]
+    """The score that decides which tracker is the best."""
+    pointing_by_size: tuple[PointingBucket, ...]
+    """The best tracker's hits by size of the label."""
     precision_px: int
     frames: int
     """Labels of all sequences."""
@@ -129,8 +136,7 @@ def box_report(
             log.warning(
                 "sequences without results count as lost", tracker=name, sequences=len(missing), first=missing[0]
             )
-    rank = "pointing" if config.protocol == "pointing" else "success_auc"
-    trackers.sort(key=lambda tracker: getattr(tracker, rank) or 0.0, reverse=True)
+    trackers.sort(key=lambda tracker: getattr(tracker, protocol.ranked_by) or 0.0, reverse=True)
     best = trackers[0]
     return BoxReport(
         **{name: getattr(best, name) for name in BoxScores.model_fields},
@@ -138,6 +144,8 @@ def box_report(
         data=config.data,
         layout=benchmark.layout,
         tracker=best.tracker,
+        ranked_by=protocol.ranked_by,
+        pointing_by_size=best.pointing_by_size,
         precision_px=protocol.precision_px,
         frames=sum(len(sequence.label_xywh) for sequence in benchmark.sequences),
         tiny=len(groups.get("tiny", ())),
@@ -166,9 +174,24 @@ def _attributes(benchmark: Benchmark) -> tuple[dict[str, set[str]], tuple[Attrib
             checks.append(
                 AttributeCheck(attribute=name, labelled=len(groups[name]), computed=len(found), differ=differ)
             )  # fmt: skip
-    if tiny := {sequence.name for sequence in everything if is_tiny(sequence.label_xywh, sequence.wh_px)}:
+    if tiny := {sequence.name for sequence in everything if _is_tiny(sequence)}:
         groups["tiny"] = tiny
     return {name: groups[name] for name in groups if groups[name]}, tuple(checks)
+
+
+def _is_tiny(sequence: BoxSequence) -> bool:
+    """By both halves of the rule; the picture's size is looked up only where the first half holds."""
+    if not is_tiny(sequence.label_xywh, sequence.wh_px):
+        return False
+    return sequence.wh_px is not None or is_tiny(sequence.label_xywh, _picture_wh_px(sequence.frames_uri))
+
+
+def _picture_wh_px(frames_uri: str) -> tuple[int, int] | None:
+    """Of the pictures in a folder; None where they are not there, or cannot be read."""
+    try:
+        return probe(stat(frames_uri)).size_wh_px
+    except (ConfigError, StorageError, MediaError):
+        return None
 
 
 def _seen(sequence: BoxSequence) -> np.ndarray:

@@ -6,9 +6,10 @@ from typing import Any, TypeVar
 import numpy as np
 import ray
 
+from specktrack.box_metrics import BoxProtocol
 from specktrack.cluster import connected
 from specktrack.datasets.benchmarks import BoxSequence
-from specktrack.evaluate.trackers import run_sequence
+from specktrack.evaluate.trackers import run_sequence, tracker_under
 
 _Result = TypeVar("_Result")
 
@@ -28,7 +29,7 @@ def score_on_ray(
 
 
 def follow_on_ray(
-    address: str, sequences: Sequence[BoxSequence], model_name: str, finder_name: str | None
+    address: str, sequences: Sequence[BoxSequence], protocol: BoxProtocol, *, model_name: str, finder_name: str | None
 ) -> tuple[str, dict[str, np.ndarray]]:
     """A model's name and its boxes by name of the sequence; one tracker per actor, one actor per core."""
     from specktrack.models.checkpoint import load_model
@@ -36,7 +37,7 @@ def follow_on_ray(
     with connected(address):
         model = load_model(model_name)
         finder = load_model(finder_name) if finder_name else None
-        shared, labels = ray.put((model, finder)), ray.put(list(sequences))
+        shared, labels = ray.put((protocol, model, finder)), ray.put(list(sequences))
         workers = max(1, min(len(sequences), int(ray.cluster_resources().get("CPU", 1))))
         rows = (
             ray.data.range(len(sequences), override_num_blocks=_blocks(len(sequences)))
@@ -52,11 +53,8 @@ class _Follower:
     def __init__(self, models: Any, sequences: Any) -> None:
         import torch
 
-        from specktrack.tracking import make_tracker
-
         torch.set_num_threads(1)  # one actor per core
-        model, finder = ray.get(models)
-        self._tracker, self._sequences = make_tracker(model, finder=finder), ray.get(sequences)
+        self._tracker, self._sequences = tracker_under(*ray.get(models)), ray.get(sequences)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         sequence = self._sequences[row["id"]]

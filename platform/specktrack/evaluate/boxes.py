@@ -12,7 +12,7 @@ from specktrack.box_metrics import BOX_PROTOCOLS, BoxProtocol, no_scores, score_
 from specktrack.datasets.benchmarks import Benchmark, BoxSequence, read_benchmark
 from specktrack.evaluate.box_report import BoxReport, Scored, box_report
 from specktrack.evaluate.config import EvaluateConfig
-from specktrack.evaluate.trackers import Results, as_text, find_results, run_sequence
+from specktrack.evaluate.trackers import Results, as_text, find_results, run_sequence, tracker_under
 from specktrack.storage import Store, open_store
 
 log = telemetry.get_logger()
@@ -40,10 +40,9 @@ def evaluate_boxes(config: EvaluateConfig) -> BoxReport:
 def _score_here(config: EvaluateConfig, benchmark: Benchmark, protocol: BoxProtocol) -> list[Scored]:
     if config.model is not None:
         from specktrack.models.checkpoint import load_model  # loads torch
-        from specktrack.tracking import make_tracker
 
         model = load_model(config.model)
-        tracker = make_tracker(model, finder=load_model(config.finder) if config.finder else None)
+        tracker = tracker_under(protocol, model, load_model(config.finder) if config.finder else None)
         boxes = {}
         for sequence in benchmark.sequences:
             boxes[sequence.name] = run_sequence(tracker, sequence)
@@ -65,7 +64,9 @@ def _score_on_ray(config: EvaluateConfig, benchmark: Benchmark, protocol: BoxPro
         return score_on_ray(config.address, benchmark.sequences, lambda item: _score(item, results, protocol))
     from specktrack.evaluate.box_tasks import follow_on_ray
 
-    name, boxes = follow_on_ray(config.address, benchmark.sequences, config.model, config.finder)
+    name, boxes = follow_on_ray(
+        config.address, benchmark.sequences, protocol, model_name=config.model, finder_name=config.finder
+    )
     for sequence, found in boxes.items():
         _keep(config, name, sequence, found)
     followed = [Results(name, {}, boxes)]

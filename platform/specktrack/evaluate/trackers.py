@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow.compute as pc
 
+from specktrack.box_metrics import BoxProtocol
 from specktrack.datasets.benchmarks import BoxSequence, read_boxes
 from specktrack.errors import ConfigError
 from specktrack.frames import Trajectory
@@ -19,6 +20,7 @@ from specktrack.storage import frame_names, open_store, stat, to_uri
 from specktrack.video.confined import probe, read_clip
 
 if TYPE_CHECKING:
+    from specktrack.models.checkpoint import Model
     from specktrack.tracking import Tracker
 
 _NOT_BOXES = re.compile(r"_(?:time|times|confidence|object_presence_scores|score|scores)$")
@@ -79,6 +81,15 @@ def find_results(place: str, sequences: Sequence[BoxSequence]) -> list[Results]:
     ]
 
 
+def tracker_under(protocol: BoxProtocol, model: "Model", finder: "Model | None") -> "Tracker":
+    """The tracker that a protocol judges, ready to follow."""
+    from specktrack.tracking import make_tracker  # which loads torch
+    from specktrack.tracking.global_search import Searching
+
+    searching = Searching(threshold=0.0) if protocol.best_point and model.config.family == "search" else None
+    return make_tracker(model, finder=finder, searching=searching)
+
+
 def run_sequence(tracker: "Tracker", sequence: BoxSequence) -> np.ndarray:
     """Follow a sequence's target from its first box; boxes float64 [N, 4], NaN where it is lost.
 
@@ -113,8 +124,11 @@ def boxes_of(parts: Sequence[Trajectory], n: int, *, offset: int = 0, origin_px:
 
 
 def as_text(boxes_xywh: np.ndarray) -> bytes:
-    """One ``x,y,w,h`` per line, as floats: whole numbers would cost a perfect tracker half its score at 4 px."""
-    return "".join(",".join(f"{value:.4f}" for value in box) + "\n" for box in boxes_xywh).encode()
+    """One ``x,y,w,h`` per line, as floats: whole numbers would cost a perfect tracker half its score at 4 px.
+
+    A frame without a box is four zeros: to every toolkit a box of no size is none, while pytracking's stops at NaN.
+    """
+    return "".join(",".join(f"{value:.4f}" for value in box) + "\n" for box in np.nan_to_num(boxes_xywh)).encode()
 
 
 def _from_rows(place: str, names: Mapping[str, BoxSequence]) -> Results:

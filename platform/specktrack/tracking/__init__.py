@@ -11,7 +11,7 @@ from specktrack.frames import FrameBatch, Trajectory, Viewport
 from specktrack.models.checkpoint import Model
 from specktrack.models.inference import Detector
 from specktrack.schema import Prompt
-from specktrack.tracking.global_search import Redetector, Searcher, SearchTracker
+from specktrack.tracking.global_search import Redetector, Searcher, Searching, SearchTracker
 from specktrack.tracking.redetecting import RedetectingTracker
 from specktrack.tracking.repair import Repair, RepairedTracker
 from specktrack.tracking.template import TemplateTracker
@@ -70,14 +70,15 @@ def make_tracker(
     windowing: Windowing | None = None,
     repair: Repair | None = None,
     finder: Model | None = None,
+    searching: Searching | None = None,
     through: Callable[[Detector], Detector] | None = None,
 ) -> Tracker:
     """The tracker of the model's family, on ``device`` or else on CUDA where there is one.
 
     ``windowing`` is how a windowed network's heatmaps become rows: overlap, decoding and choice. ``repair`` fills
-    gaps of the rows. ``finder`` is a search network that finds a template network's lost target again. ``through`` puts
-    something between the sessions of a windowed network and its detector: a server's queue, in which windows of many
-    sessions share a forward pass.
+    gaps of the rows. ``finder`` is a search network that finds a template network's lost target again; ``searching``
+    is what decides a search network's rows. ``through`` puts something between the sessions of a windowed network and
+    its detector: a server's queue, in which windows of many sessions share a forward pass.
 
     ConfigError for networks that follow nothing by themselves, such as those that repair trajectories.
     """
@@ -91,9 +92,11 @@ def make_tracker(
         local = TemplateTracker(model, device=place)
         tracker = local if finder is None else RedetectingTracker(local, Redetector(Searcher(finder, device=place)))
     elif model.config.family == "search":
-        tracker = SearchTracker(model, device=place)
+        tracker = SearchTracker(model, device=place, searching=searching)
     else:
         raise ConfigError(f"a {model.config.family} network follows nothing by itself", model.card.name)
+    if searching is not None and model.config.family != "search":
+        raise ConfigError("the least score of a match is of search networks", model.card.name)
     if finder is not None and model.config.family != "template":
         raise ConfigError("only a template network loses its target and can be helped", model.card.name)
     return tracker if repair is None else RepairedTracker(tracker, repair)

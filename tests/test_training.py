@@ -195,6 +195,15 @@ def test_the_family_of_a_recipes_network_decides_what_validates_it(name):
         recipe(name, stepz=1)
 
 
+@pytest.mark.parametrize("name", ["mkdnet", "mkdnet-released"])
+def test_mkdnet_is_told_its_start_and_its_teacher(name):
+    told = recipe(name, init="a.safetensors", **{"distill.teacher": "b.safetensors"})
+    assert told.models == ("a.safetensors", "b.safetensors")
+    assert told.distill.preset == ("released" if name == "mkdnet-released" else "paper")
+    with pytest.raises(ConfigError, match=r"this recipe needs distill\.teacher \(the same weights\)"):
+        recipe(name, init="a.safetensors", **{"distill.teacher": ""})
+
+
 def test_a_recipe_is_refused_without_what_it_needs():
     given = {"data": ["d"], "output": "o"}
     with pytest.raises(

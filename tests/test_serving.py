@@ -7,6 +7,7 @@ import json
 import pickle
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from PIL import Image
+from ray.serve._private.common import DeploymentID
+from ray.serve.config import AutoscalingConfig, AutoscalingContext
 from starlette.requests import Request
 
 from specktrack.errors import ConfigError, MediaError, StorageError
@@ -29,10 +32,11 @@ from specktrack.serving.config import Access, Limits, ServeConfig, ServerConfig,
 from specktrack.serving.fetch import check, fetch, is_allowed
 from specktrack.serving.places import allowed_place
 from specktrack.serving.problems import Refusal, problem_of
-from specktrack.serving.sessions import LiveSession
+from specktrack.serving.scaling import keep_sessions
+from specktrack.serving.sessions import LiveSession, Sessions
 from specktrack.serving.tracking import decode_limits
 from specktrack.storage import stat
-from specktrack.tracking import make_tracker
+from specktrack.tracking import Tracker, make_tracker
 from specktrack.video import write_video
 from specktrack.video.process import DecoderProcess
 
@@ -49,9 +53,14 @@ class TestSettings:
     def test_a_ray_serve_file_gives_the_settings_and_options_win(self) -> None:
         config, _ = parse("serve", ["--config", str(ROOT / "serve_config.yaml"), "--port", "8123"])
         assert isinstance(config, ServerConfig)
-        assert (config.host, config.port, config.models) == ("127.0.0.1", 8123, ("specknet",))
+        assert (config.host, config.port, config.models) == ("127.0.0.1", 8123, ("specknet", "speckdimp"))
         assert config.access.outputs == ("demo-output/batches",)
-        assert {deployment["name"] for deployment in config.deployments} == {"Gateway", "Windowed", "Batches"}
+        assert {deployment["name"] for deployment in config.deployments} == {
+            "Gateway",
+            "Windowed",
+            "Template",
+            "Batches",
+        }
 
     def test_an_unknown_key_in_the_args_is_named(self, tmp_path: Path) -> None:
         text = (ROOT / "serve_config.yaml").read_text().replace("models:", "modles:")
@@ -402,13 +411,94 @@ class TestDecoding:
             assert fault.value.reason == reason
         assert decoder.picture(png((8, 6)))[0] == (8, 6)
         tracker = make_tracker(load_model("specknet"), device="cpu")
-        live = LiveSession(tracker.open(), tracker, decoder, SMALL, fps=25)
+        live = LiveSession(tracker.open(), tracker, decoder, SMALL, model="specknet", fps=25)
         with pytest.raises(MediaError, match="another size than the first of its stream"):
             live.push([png((8, 6)), png((6, 8))], None)
 
     def test_a_picture_is_scaled_to_the_network(self, decoder: DecoderProcess) -> None:
         wh_px, pixels = decoder.picture(png((8, 6)), (4, 3))
         assert wh_px == (8, 6) and pixels.shape == (3, 4, 3) and (pixels == [200, 10, 10]).all()
+
+
+class TestSessions:
+    def sessions(self, **limits: Any) -> Sessions:
+        return Sessions("replica", decode_limits(SMALL), Limits(session_idle_s=0.2, **limits))
+
+    def test_one_that_idles_is_closed_and_says_so(self, tracker: Tracker) -> None:
+        sessions = self.sessions(sessions=1)
+        key = sessions.add(tracker.open(), tracker, model="specknet", fps=25)
+        with pytest.raises(Refusal, match="follows 1 streams and sessions"):
+            sessions.add(tracker.open(), tracker, model="specknet", fps=25)
+        assert sessions.sweep() == [] and (len(sessions), sessions.resting) == (1, 1)
+        time.sleep(0.25)
+        assert sessions.sweep() == [key] and len(sessions) == 0
+        with pytest.raises(Refusal, match=r"no such session.*idle for too long") as refusal:
+            sessions.get(key)
+        assert refusal.value.status == 404
+        sessions.remove(sessions.add(tracker.open(), tracker, model="specknet", fps=25))
+
+    def test_one_at_work_is_not_idle_however_long_it_takes(self, tracker: Tracker) -> None:
+        sessions = self.sessions()
+        key = sessions.add(tracker.open(), tracker, model="specknet", fps=25)
+
+        async def work(log: list[str]) -> None:
+            async with sessions.using(key) as live:
+                log.append("begun")
+                await asyncio.sleep(0.25)
+                assert sessions.sweep() == [] and sessions.resting == 0
+                assert len(await asyncio.to_thread(live.push, [png((8, 6))], None)) >= 0  # its decoder lives
+                log.append("done")
+
+        async def two() -> list[str]:
+            log: list[str] = []
+            await asyncio.gather(work(log), work(log))
+            assert sessions.sweep() == [], "the end of a call counts, not its beginning"
+            return log
+
+        assert asyncio.run(two()) == ["begun", "done"] * 2
+        time.sleep(0.25)
+        assert sessions.sweep() == [key]
+
+    def test_a_call_that_waited_for_one_that_ended_it_is_told(self, tracker: Tracker) -> None:
+        sessions = self.sessions()
+        key = sessions.add(tracker.open(), tracker, model="specknet", fps=25)
+
+        async def end() -> None:
+            async with sessions.using(key):
+                await asyncio.sleep(0.01)
+                sessions.remove(key)
+
+        async def both() -> list[BaseException | None]:
+            return await asyncio.gather(end(), end(), return_exceptions=True)
+
+        first, second = asyncio.run(both())
+        assert first is None and isinstance(second, Refusal) and second.status == 404
+
+
+def scaling(requests: float, sessions: list[int], resting: list[int], replicas: int) -> float:
+    """What the policy wants at a target of four."""
+    reported = {"sessions": dict(enumerate(sessions)), "resting": dict(enumerate(resting))}
+    context = AutoscalingContext(
+        deployment_id=DeploymentID("Template"), deployment_name="Template", app_name="specktrack",
+        current_num_replicas=replicas, target_num_replicas=replicas, running_replicas=[], total_num_requests=requests,
+        total_queued_requests=0.0, aggregated_metrics=reported, raw_metrics=None, capacity_adjusted_min_replicas=1,
+        capacity_adjusted_max_replicas=8, policy_state={}, last_scale_up_time=None, last_scale_down_time=None,
+        current_time=None, config=AutoscalingConfig(min_replicas=1, max_replicas=8, target_ongoing_requests=4),
+    )  # fmt: skip
+    return keep_sessions(context)[0]
+
+
+class TestScaling:
+    def test_sessions_are_work_and_no_replica_goes_as_long_as_one_lives(self) -> None:
+        assert scaling(8, [], [], 1) == 2 and scaling(1, [0, 0], [0, 0], 2) == 0.25  # Serve's own rule
+        assert scaling(2, [6, 4], [4, 4], 2) == 2.5
+        assert scaling(0, [1, 0, 0], [1, 0, 0], 3) == 3
+        assert scaling(1, [1, 0], [0, 0], 2) == 2
+
+
+@pytest.fixture(scope="module")
+def tracker() -> Tracker:
+    return make_tracker(load_model("specknet"), device="cpu")
 
 
 @pytest.fixture(scope="module")

@@ -17,10 +17,12 @@ from ray.serve.schema import ServeDeploySchema
 from specktrack.errors import ConfigError
 from specktrack.options import load, parse
 from specktrack.serving.config import ServerConfig, check_public_bind, is_public, parse_args
+from specktrack.serving.scaling import keep_sessions
 
 ROOT = Path(__file__).parents[1]
 DEPLOY = ROOT / "deploy"
 RAY = "2.60.0"
+OTHER_POLICY = {"policy_function": "ray.serve.autoscaling_policy:default_autoscaling_policy"}
 IMAGE = r"registry\.example\.org/specktrack:(cpu|cuda)"
 
 # The keys of Kubernetes' objects and of KubeRay's API ray.io/v1 that the manifests use, none besides: an API server
@@ -105,11 +107,15 @@ def check_serve(content: dict[str, Any]) -> None:
     )
     deployments = {deployment["name"]: deployment for deployment in application["deployments"]}
     assert deployments.keys() == {deployment.name for deployment in built.deployments}
+    assert "Template" in deployments, "a session needs a model that takes a box"
     for deployment in deployments.values():
         AutoscalingConfig.model_validate(deployment["autoscaling_config"])
         assert deployment["max_ongoing_requests"] > 0
     assert deployments["Batches"]["autoscaling_config"]["min_replicas"] == 0
-    assert deployments["Windowed"]["max_queued_requests"] > 0, "without a bound nothing is ever refused"
+    for name in ("Windowed", "Template"):
+        assert deployments[name]["max_queued_requests"] > 0, "without a bound nothing is ever refused"
+        policy = deployments[name]["autoscaling_config"]["policy"]["policy_function"]
+        assert load(policy) is keep_sessions, "without it sessions are lost when replicas go"
 
 
 def _handle(*_: Any) -> None:
@@ -202,7 +208,9 @@ def test_the_serve_file_is_accepted() -> None:
         (("applications", 0, "import_path"), "specktrack.serving:built"),
         (("http_options", "prot"), 8000),
         (("applications", 0, "deployments", 1, "ray_actor_options", "num_gpu"), 1),
+        (("applications", 0, "args", "models"), ["specknet"]),
         (("applications", 0, "args", "access", "hosts"), 7),
+        (("applications", 0, "deployments", 2, "autoscaling_config", "policy"), OTHER_POLICY),
         (("http_options", "host"), "0.0.0.0"),
         (("http_options", "port"), "x"),
     ],

@@ -20,6 +20,7 @@ from tests.ray.test_serve import KEY, encoded_pictures, folder, free_port
 
 from specktrack.ledger import read_annotations
 from specktrack.schema import Box
+from specktrack.serving.application import SCALING
 from specktrack.serving.client import Client, ServerError
 from specktrack.serving.config import Access, Limits, ServerConfig
 from specktrack.serving.server import deploy
@@ -34,15 +35,15 @@ def server(ray_local: None, folder: Path) -> Iterator[Callable[..., str]]:
     """Starts, or starts again, a server with settings of its own for a deployment; its URL."""
     port = free_port()
 
-    def start(**windowed: Any) -> str:
+    def start(name: str = "Windowed", **changed: Any) -> str:
         config = ServerConfig(
             port=port,
             models=(str(folder / "tiny.safetensors"), str(folder / "boxes.safetensors")),
-            limits=Limits(body_bytes=20_000_000, session_idle_s=5.0),
+            limits=Limits(body_bytes=20_000_000, session_idle_s=20.0),
             access=Access(
                 api_keys_file=str(folder / "keys"), sources=(str(folder / "videos"),), outputs=(str(folder / "out"),)
             ),
-            deployments=({"name": "Windowed", **windowed},) if windowed else (),
+            deployments=({"name": name, **changed},) if changed else (),
         )
         deploy(config)
         return f"http://127.0.0.1:{port}"
@@ -79,9 +80,9 @@ async def ask(url: str, count: int, *, tries: int = 1) -> list[tuple[int, float]
         return await asyncio.gather(*(one() for _ in range(count)))
 
 
-def replicas() -> int:
-    windowed = ray.serve.status().applications["specktrack"].deployments["Windowed"]
-    return windowed.replica_states.get("RUNNING", 0)
+def replicas(name: str = "Windowed") -> int:
+    deployment = ray.serve.status().applications["specktrack"].deployments[name]
+    return deployment.replica_states.get("RUNNING", 0)
 
 
 def until(condition: Callable[[], bool], timeout_s: float) -> None:
@@ -111,6 +112,40 @@ class TestLoad:
             seen = max(seen, replicas())
         assert seen == 2
         until(lambda: replicas() == 1, 120)
+
+
+class TestSessions:
+    def test_they_bring_replicas_spread_stay_where_they_are_and_keep_them(
+        self, server: Callable[..., str], folder: Path
+    ) -> None:
+        scaling = {
+            "min_replicas": 1, "max_replicas": 2, "target_ongoing_requests": 2, "upscale_delay_s": 1,
+            "downscale_delay_s": 3, "metrics_interval_s": 0.5, "look_back_period_s": 1,
+        }  # fmt: skip
+        box, pictures = Box(cx_px=12, cy_px=12, w_px=8, h_px=8), encoded_pictures(folder / "videos" / "v0.mp4")
+        with Client(server("Template", autoscaling_config={**SCALING, **scaling}), key=KEY, tries=1) as following:
+            first = [following.open_session(pictures[0], box) for _ in range(3)]
+            until(lambda: replicas("Template") == 2, 60)  # three that rest are more than two requests
+            time.sleep(2.5)  # what a replica holds is known after a second
+            other = following.open_session(pictures[0], box)
+            assert [home(each) for each in first] == [home(first[0])] * 3 and home(other) != home(first[0])
+            for each in first[1:]:
+                following.close_session(each.id)
+            rows: dict[str, list[Any]] = {first[0].id: [], other.id: []}
+            for picture in pictures[1:11]:  # two sessions, for which one replica would do
+                for key, followed in rows.items():
+                    followed += following.push_frames(key, [picture])
+                time.sleep(1)
+            assert replicas("Template") == 2 and rows[first[0].id] == rows[other.id]
+            assert [row.frame for row in rows[other.id]] == list(range(1, 11))
+            for key in rows:
+                following.close_session(key)
+            until(lambda: replicas("Template") == 1, 60)
+
+
+def home(session: Any) -> str:
+    """The replica that a session lives on."""
+    return session.id.split(".")[1]
 
 
 class TestDeaths:

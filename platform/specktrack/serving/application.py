@@ -13,7 +13,10 @@ from specktrack.serving.config import parse_args
 from specktrack.serving.gateway import Gateway
 from specktrack.serving.tracking import TrackingReplica
 
-ROUTER = RequestRouterConfig(request_router_class="specktrack.serving.routing:SessionRouter")
+ROUTER = RequestRouterConfig(
+    request_router_class="specktrack.serving.routing:SessionRouter", request_routing_stats_period_s=1
+)
+SCALING = {"policy": {"policy_function": "specktrack.serving.scaling:keep_sessions"}, "metrics_interval_s": 1}
 ONLINE = {
     "min_replicas": 1,
     "max_replicas": 8,
@@ -28,10 +31,11 @@ def build(args: dict[str, Any]) -> Application:
     config = parse_args(args)
     models = catalog(config)
     handles: dict[str, Any] = {}
-    for name, families in (("Windowed", ("windowed",)), ("Template", ("template", "search"))):
+    # Template asks for no core: on two of them Windowed and one actor of a batch's Ray Data run must find room.
+    for name, families, num_cpus in (("Windowed", ("windowed",), 1), ("Template", ("template", "search"), 0)):
         served = tuple(model for model in models if model.family in families)
         if served or name == "Windowed":
-            handles[name.lower()] = _tracking(name).bind(config, served)
+            handles[name.lower()] = _tracking(name, num_cpus=num_cpus).bind(config, served)
     if unserved := [model.name for model in models if model.family == "repair"]:
         raise ConfigError("a network that repairs trajectories follows nothing by itself", unserved[0], "models")
     paths = {model.name: model.path for model in models if model.family == "windowed"}
@@ -42,7 +46,7 @@ def build(args: dict[str, Any]) -> Application:
         # 1.2: one batch is one replica, also where the count wavers; two are two.
         autoscaling_config={"min_replicas": 0, "max_replicas": 4, "target_ongoing_requests": 1.2, "upscale_delay_s": 0},
         graceful_shutdown_timeout_s=5,  # a batch goes on elsewhere from its last record
-        ray_actor_options={"num_cpus": 0},  # on two cores a network and one actor of a Ray Data run must find room
+        ray_actor_options={"num_cpus": 0},
     ).bind(config, paths)
     ingress = serve.deployment(
         serve.ingress()(Gateway),
@@ -55,15 +59,15 @@ def build(args: dict[str, Any]) -> Application:
     return ingress.bind(config, models, **handles)
 
 
-def _tracking(name: str) -> Any:
+def _tracking(name: str, *, num_cpus: int) -> Any:
     return serve.deployment(
         TrackingReplica,
         name=name,
         max_ongoing_requests=16,
         max_queued_requests=32,
-        autoscaling_config=ONLINE,
+        autoscaling_config={**ONLINE, **SCALING},
         health_check_period_s=5,
         graceful_shutdown_timeout_s=30,
         request_router_config=ROUTER,
-        ray_actor_options={"num_cpus": 1},
+        ray_actor_options={"num_cpus": num_cpus},
     )

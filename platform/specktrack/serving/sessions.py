@@ -1,8 +1,10 @@
 """Streams and sessions that live on one replica: found by id, closed when nobody sends frames any more."""
 
+import asyncio
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from http import HTTPStatus
 
 import numpy as np
@@ -19,15 +21,19 @@ from specktrack.video.process import DecodeLimits, DecoderProcess
 class LiveSession:
     """One object followed through pictures that come one after another."""
 
-    def __init__(self, session: Session, tracker: Tracker, decoder: DecoderProcess, limits: Limits, fps: float) -> None:
-        self.frames, self._fps = 0, fps
+    def __init__(
+        self, session: Session, tracker: Tracker, decoder: DecoderProcess, limits: Limits, *, model: str, fps: float
+    ) -> None:
+        self.model, self.frames, self._fps = model, 0, fps
+        self.calls = 0
+        """At work on it or waiting for their turn."""
+        self.turn = asyncio.Lock()
         self.last_used_s = time.monotonic()
         self._session, self._tracker, self._decoder, self._limits = session, tracker, decoder, limits
         self._viewport: Viewport | None = None
 
     def push(self, pictures: list[bytes], pts_s: list[float] | None) -> Trajectory:
         """Follow through encoded pictures; the rows that are now final. Without times they come at the stated rate."""
-        self.last_used_s = time.monotonic()
         if self.frames + len(pictures) > self._limits.frames:
             raise MediaError(QuarantineReason.TOO_LARGE, f"a session takes {self._limits.frames:,} frames")
         if not pictures:
@@ -65,17 +71,20 @@ class Sessions:
     def __len__(self) -> int:
         return len(self._live)
 
-    def __iter__(self) -> Iterator[str]:
-        return iter(tuple(self._live))
+    @property
+    def resting(self) -> int:
+        """Sessions that nobody is at work on just now."""
+        return sum(not live.calls for live in self._live.values())
 
-    def add(self, session: Session, tracker: Tracker, fps: float) -> str:
+    def add(self, session: Session, tracker: Tracker, *, model: str, fps: float) -> str:
         """A new session's id; Refusal(503) where the replica has as many as it may."""
         self.sweep()
         if len(self._live) >= self._limits.sessions:
             what = f"this server follows {self._limits.sessions} streams and sessions at a time"
             raise Refusal(HTTPStatus.SERVICE_UNAVAILABLE, what, remedy="try again shortly")
         key = f"{self._replica}.{secrets.token_urlsafe(12)}"
-        self._live[key] = LiveSession(session, tracker, DecoderProcess(self._decode_limits), self._limits, fps)
+        decoder = DecoderProcess(self._decode_limits)
+        self._live[key] = LiveSession(session, tracker, decoder, self._limits, model=model, fps=fps)
         return key
 
     def get(self, key: str) -> LiveSession:
@@ -87,15 +96,32 @@ class Sessions:
             raise Refusal(HTTPStatus.GONE, what, remedy="open a new session from the object's present position")
         raise Refusal(HTTPStatus.NOT_FOUND, "no such session", key, remedy="it was closed, or idle for too long")
 
-    def remove(self, key: str) -> LiveSession:
-        """Forget a session and end its decoder."""
+    @asynccontextmanager
+    async def using(self, key: str) -> AsyncIterator[LiveSession]:
+        """The session, for one call at a time; as long as one works or waits it is not idle. Refusals as of ``get``."""
         live = self.get(key)
-        del self._live[key]
-        live.close()
-        return live
+        live.calls += 1
+        try:
+            async with live.turn:
+                self.get(key)  # the call before may have ended it
+                yield live
+        finally:
+            live.calls -= 1
+            live.last_used_s = time.monotonic()
 
-    def sweep(self) -> None:
-        """Close sessions that were idle for too long."""
-        for key, live in tuple(self._live.items()):
-            if time.monotonic() - live.last_used_s > self._limits.session_idle_s:
-                self.remove(key)
+    def remove(self, key: str) -> None:
+        """Forget a session, if it is there, and end its decoder."""
+        if (live := self._live.pop(key, None)) is not None:
+            live.close()
+
+    def sweep(self) -> list[str]:
+        """Close sessions that were idle for too long; their ids."""
+        now_s = time.monotonic()
+        idle = [
+            key
+            for key, live in self._live.items()
+            if not live.calls and now_s - live.last_used_s > self._limits.session_idle_s
+        ]
+        for key in idle:
+            self.remove(key)
+        return idle

@@ -85,7 +85,6 @@ class TrackingReplica:
         self._network_thread = ThreadPoolExecutor(1, "network")
         self._device = "cuda" if ray.get_gpu_ids() else "cpu"
         self._sessions = Sessions(serve.get_replica_context().replica_tag, self._decode_limits, config.limits)
-        self._locks: dict[str, asyncio.Lock] = {}
         self._metrics = TrackingMetrics()
         type(self).forward.set_max_batch_size(config.batch_windows)
 
@@ -124,42 +123,44 @@ class TrackingReplica:
         """A new session's id."""
         tracker = await self.tracker(name)
         session = tracker.open(prompt)
-        key = self._sessions.add(session, tracker, fps)
-        self._locks[key] = asyncio.Lock()
+        key = self._sessions.add(session, tracker, model=name, fps=fps)
         self._metrics.sessions.set(len(self._sessions))
         return key
 
     async def push(self, key: str, pictures: list[bytes], pts_s: list[float] | None) -> pa.Table:
         """Rows that are final after more pictures; a fault of one of them closes the session."""
-        live = self._sessions.get(key)
-        async with self._locks[key]:
+        async with self._sessions.using(key) as live:
             try:
                 trajectory = await self._in_thread(lambda: live.push(pictures, pts_s))
             except (MediaError, ConfigError):
                 self._forget(key)
                 raise
-        self._metrics.frames.inc(len(pictures), tags={"model": "live"})
+        self._metrics.frames.inc(len(pictures), tags={"model": live.model})
         return trajectory.to_rows("live")
 
     async def finish(self, key: str) -> pa.Table:
         """The remaining rows of a session, which is closed."""
-        live = self._sessions.get(key)
-        async with self._locks[key]:
+        async with self._sessions.using(key) as live:
             trajectory = await self._in_thread(live.finish)
-        self._forget(key)
+            self._forget(key)
         return trajectory.to_rows("live")
 
     async def drop(self, key: str) -> None:
         """Close a session whose rows nobody waits for."""
-        if key in self._sessions:
-            self._forget(key)
+        self._forget(key)
 
     def check_health(self) -> None:
         """Called by Serve now and then: closes idle sessions."""
         self._sessions.sweep()
-        for key in set(self._locks) - set(self._sessions):
-            del self._locks[key]
         self._metrics.sessions.set(len(self._sessions))
+
+    def record_autoscaling_stats(self) -> dict[str, float]:
+        """What ``scaling`` decides by."""
+        return {"sessions": len(self._sessions), "resting": self._sessions.resting}
+
+    def record_routing_stats(self) -> dict[str, int]:
+        """What ``routing`` chooses by."""
+        return {"sessions": len(self._sessions)}
 
     def _load(self, model: ServedModel, loop: asyncio.AbstractEventLoop) -> Tracker:
         def through(detector: Detector) -> Detector:
@@ -215,17 +216,22 @@ class TrackingReplica:
         return result.trajectory.to_rows(video), facts
 
     async def _in_thread(self, work: Callable[[], T], decoder: DecoderProcess | None = None) -> T:
-        """Run work in a thread; if the request is cancelled its decoder is ended, on which the thread ends."""
+        """Run work in a thread. A request that is cancelled ends its decoder, on which the thread ends soon.
+
+        It ends before the request does: a session is pushed by one thread at a time, and a replica at work is not idle.
+        """
+        running = asyncio.get_running_loop().run_in_executor(self._threads, work)
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+            return await asyncio.shield(running)
         except asyncio.CancelledError:
             if decoder is not None:
                 decoder.close()
+            await asyncio.wait({running})
+            running.cancelled() or running.exception()  # nobody waits for it
             raise
 
     def _forget(self, key: str) -> None:
         self._sessions.remove(key)
-        self._locks.pop(key, None)
         self._metrics.sessions.set(len(self._sessions))
 
 

@@ -1,10 +1,17 @@
 """A clip is complete or it is not: whatever dies, whoever else writes, on a folder and on S3 alike."""
 
 import io
+import itertools
 import json
+import os
+import resource
+import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -173,33 +180,93 @@ class Dying:
         return self.store.list(prefix)
 
 
+STARTS = (0, 3, 6)
+
+
+def job(store: Store) -> None:
+    """Do the clip again that was set aside, commit those without a record, seal."""
+    ledger = Ledger(store, "model", "config")
+    done = ledger.completed()
+    for record in list(done.values()):
+        if record.status is ClipStatus.QUARANTINED:
+            ledger.forget(done.pop(record.key).key)
+    keys = {start: f"{VIDEO.key}/{clip(start, start + 3).key}" for start in STARTS}
+    for start, key in keys.items():
+        if key not in done:
+            ledger.commit(clip(start, start + 3), rows(start, start + 3))
+    ledger.seal(list(keys.values()))
+
+
+def set_one_aside(uri: str) -> Store:
+    store = open_store(uri)
+    Ledger(store, "model", "config").quarantine(
+        VIDEO, 0, 3, reason=QuarantineReason.TIMEOUT, detail="x", table=rows(0, 1)
+    )
+    return store
+
+
+def check_a_death(uri: str) -> None:
+    """What a reader sees after a death are whole clips; the same job goes on to the whole; nothing else stays."""
+    store = open_store(uri)
+    if list(store.list("records/")):
+        whole = [(r.start, r.stop if r.status is ClipStatus.COMMITTED else 1) for r in read_records(uri)]
+        assert read_annotations(uri).equals(pa.concat_tables([rows(*each) for each in whole]).unify_dictionaries())
+    job(store)
+    assert read_annotations(uri).equals(rows(0, 9)) and store.exists("_SUCCESS")
+    collect_garbage(uri, older_than_s=-60)
+    assert len(list(store.list("data/"))) == len(list(store.list("records/"))) == len(STARTS)
+
+
+CHANGES = ("open", "os.mkdir", "os.rename", "os.link", "os.remove")
+
+
+def die_at_every_change(folder: str) -> None:
+    """One process after the other does the job in a folder of its own; the first dies before its first change of the
+    file system, the second before its second: of SIGKILL, or where a file is opened to be written, within its bytes."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+    for step in itertools.count(1):
+        store = set_one_aside(f"{folder}/{step}")
+        child = os.fork()
+        if child == 0:
+            left = iter(range(1, step))
+
+            def die(event: str, said: tuple[Any, ...], left: Iterator[int] = left) -> None:
+                reads = event == "open" and not said[2] & (os.O_WRONLY | os.O_RDWR)
+                if event in CHANGES and folder in str(said[0]) and not reads and next(left, None) is None:
+                    if event == "open":
+                        resource.setrlimit(resource.RLIMIT_FSIZE, (20, 20))
+                    else:
+                        os.kill(os.getpid(), signal.SIGKILL)
+
+            sys.addaudithook(die)
+            job(store)
+            os._exit(0)
+        if os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0:
+            return
+
+
 class TestCrashes:
     @pytest.mark.parametrize("after", [False, True])
-    @pytest.mark.parametrize("step", range(1, 10))
-    def test_a_death_at_any_step_loses_nothing_and_doubles_nothing(self, root: str, step: int, after: bool) -> None:
-        def job(store: Store) -> None:
-            ledger = Ledger(store, "model", "config")
-            done = ledger.completed()
-            for record in list(done.values()):
-                if record.status is ClipStatus.QUARANTINED:
-                    ledger.forget(done.pop(record.key).key)
-            for start in (0, 3, 6):
-                if clip(start, start + 3).key not in {key.rpartition("/")[2] for key in done}:
-                    ledger.commit(clip(start, start + 3), rows(start, start + 3))
-            ledger.seal([f"{VIDEO.key}/{clip(start, start + 3).key}" for start in (0, 3, 6)])
+    def test_a_death_at_any_step_loses_nothing_and_doubles_nothing(self, root: str, after: bool) -> None:
+        for step in itertools.count(1):
+            store = set_one_aside(f"{root}/{step}")
+            try:
+                job(Dying(store, step, after=after))
+            except KeyboardInterrupt:
+                check_a_death(store.uri)
+            else:
+                break
+        assert step > 9
 
-        store = open_store(root)
-        Ledger(store, "model", "config").quarantine(
-            VIDEO, 0, 3, reason=QuarantineReason.TIMEOUT, detail="x", table=rows(0, 1)
-        )
-        died = False
-        try:
-            job(Dying(store, step, after=after))
-        except KeyboardInterrupt:
-            died = True
-        assert died
-        job(store)
-        assert read_annotations(root).equals(rows(0, 9))
+    def test_a_process_killed_at_any_change_of_a_folder_loses_nothing_and_doubles_nothing(self, tmp_path: Path) -> None:
+        code = "import sys; from tests.test_ledger import *; die_at_every_change(sys.argv[1])"
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(["platform", "."])}
+        subprocess.run([sys.executable, "-c", code, str(tmp_path)], env=environment, timeout=120, check=True)
+        folders = sorted(tmp_path.iterdir(), key=lambda folder: int(folder.name))
+        assert len(folders) > 20 and 20 in {path.stat().st_size for path in tmp_path.rglob(".*.tmp")}
+        for folder in folders[:-1]:
+            assert not (folder / "_SUCCESS").exists() or len(list(folder.glob("records/*/*"))) == len(STARTS)
+            check_a_death(folder.as_uri())
 
     def test_a_put_whose_answer_was_lost_keeps_its_rows(self, ledger: Ledger, root: str) -> None:
         class Repeating(Dying):

@@ -1,4 +1,4 @@
-"""A proxy before an S3 server that misbehaves as S3 does: slow-downs, resets, bodies cut short, an outage."""
+"""A proxy before an S3 server that does what S3 does at times: slow-downs, resets, cut or changed bodies, an outage."""
 
 import http.client
 import random
@@ -26,6 +26,11 @@ class Flaky(BaseHTTPRequestHandler):
     seen: Counter[str]
     body_bytes_per_s = 0
     """How fast request bodies are taken; 0 is as fast as they come."""
+    corrupt = ""
+    """One byte of each body is changed that is read from a path with this in it."""
+    tries: Counter[str]
+    """Per request: how many in a row were answered badly, and the next one; those in the outage left out."""
+    failed: Counter[str]
 
     def _answer(self) -> None:
         length = int(self.headers.get("Content-Length", 0))
@@ -33,7 +38,11 @@ class Flaky(BaseHTTPRequestHandler):
         lot = self.draw.random()
         if self.outage[0] <= time.monotonic() < self.outage[1]:
             self._drop("outage")
-        elif lot < self.slow_down:
+            return
+        request = f"{self.command} {self.path} {self.headers.get('Range')}"
+        self.tries[request] = max(self.tries[request], self.failed[request] + 1)
+        self.failed[request] = self.failed[request] + 1 if lot < self.slow_down + self.reset + self.short else 0
+        if lot < self.slow_down:
             self.seen["slow_down"] += 1
             self._reply(503, {}, SLOW_DOWN)
         elif lot < self.slow_down + self.reset:
@@ -41,9 +50,16 @@ class Flaky(BaseHTTPRequestHandler):
         else:
             status, headers, answer = self._pass_on(body)
             cut = self.command == "GET" and len(answer) > 1 and lot < self.slow_down + self.reset + self.short
-            self._reply(status, headers, answer, cut=cut)
+            self._reply(status, headers, self._changed(answer), cut=cut)
 
     do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = _answer
+
+    def _changed(self, answer: bytes) -> bytes:
+        if not (self.corrupt and self.corrupt in self.path and self.command == "GET" and answer):
+            return answer
+        self.seen["corrupt"] += 1
+        at = self.draw.randrange(len(answer))
+        return answer[:at] + bytes([answer[at] ^ 1 << self.draw.randrange(8)]) + answer[at + 1 :]
 
     def _body(self, length: int) -> bytes:
         parts = []
@@ -99,7 +115,8 @@ class _Server(ThreadingHTTPServer):
 def flaky_s3(upstream: str, **faults: object) -> Iterator[tuple[str, Counter[str], type[Flaky]]]:
     """URL of a proxy with these faults, what it did so far, and its handler, whose faults may be changed."""
     seen: Counter[str] = Counter()
-    handler = type("Handler", (Flaky,), {"upstream": upstream, "seen": seen, "draw": random.Random(1), **faults})
+    own = {"upstream": upstream, "seen": seen, "draw": random.Random(1), "tries": Counter(), "failed": Counter()}
+    handler = type("Handler", (Flaky,), {**own, **faults})
     with _Server(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.05,))
         thread.start()

@@ -86,13 +86,20 @@ def test_the_cluster_scales_cpu_and_gpu_workers_and_asks_for_a_token(cluster: di
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
-    [({}, "there is no token"), ({"RAY_AUTH_MODE": "disabled"}, "RAY_AUTH_MODE is 'disabled'")],
+    ("settings", "options", "said"),
+    [
+        ({}, [], "there is no token"),
+        ({"RAY_AUTH_MODE": "disabled"}, [], "RAY_AUTH_MODE is 'disabled'"),
+        ({"RAY_AUTH_TOKEN": "t" * 40}, ["--dashboard-host=0.0.0.0"], "--dashboard-host=0.0.0.0 is given"),
+        ({"RAY_AUTH_TOKEN": "t" * 40}, ["--num-cpus=1", "--dashboard-host", "::"], "--dashboard-host is given"),
+    ],
 )
-def test_no_node_is_started_open(tmp_path: Path, settings: dict[str, str], said: str) -> None:
+def test_no_node_is_started_open(tmp_path: Path, settings: dict[str, str], options: list[str], said: str) -> None:
+    (tmp_path / "ray").write_text("#!/bin/sh\nexit 99\n")  # in the place of the real one, which must not be reached
+    (tmp_path / "ray").chmod(0o755)
     done = subprocess.run(
-        [ROOT / "deploy" / "start-node", "head"],
-        env={"HOME": str(tmp_path), "PATH": os.environ["PATH"], **settings},
+        [ROOT / "deploy" / "start-node", "head", *options],
+        env={"HOME": str(tmp_path), "PATH": f"{tmp_path}:{os.environ['PATH']}", **settings},
         capture_output=True, text=True, timeout=20, check=False,
     )  # fmt: skip
     assert done.returncode == 2 and said in done.stderr

@@ -17,16 +17,26 @@ import boto3
 import pytest
 import torch
 from packaging.requirements import Requirement
+from tests.annotating import run
+from tests.faults.conftest import driver
 
 from specktrack.annotate import annotate_here
 from specktrack.errors import CheckpointError, MediaError, StorageError
+from specktrack.ledger import collect_garbage, read_annotations
+from specktrack.models import build, network_config
 from specktrack.models.checkpoint import load_model
+from specktrack.models.importing import import_model
+from specktrack.schema import VideoRef
 from specktrack.storage import open_store, stat
+from specktrack.training import TrainConfig
+from specktrack.training.decoded import decoded
+from specktrack.training.state import TrainState
 from specktrack.video import forking, probe, write_video
 from specktrack.video.process import DecoderProcess
 from specktrack.video.system_calls import ARCHITECTURES, DENIED
 
 ROOT = Path(__file__).parents[1]
+TINY = {"name": "specknet", "frames_in": 4, "widths": [8, 8, 16, 16]}
 
 
 class _Payload:
@@ -52,13 +62,40 @@ def _disguises(payload: _Payload, folder: Path) -> Iterator[Path]:
         yield path
 
 
-def test_pickles_in_the_place_of_weights_are_refused_and_not_run(tmp_path):
+def _resume(path: Path) -> None:
+    folder = path.with_suffix(".folder")
+    folder.mkdir()
+    (folder / "state.safetensors").write_bytes(path.read_bytes())
+    config = TrainConfig.parse({"data": ["d"], "output": "o"}, environment={})
+    TrainState(build(network_config(TINY)), config, torch.device("cpu")).restore(folder)
+
+
+def _train_on(path: Path) -> None:
+    """Find it where a decoded video is expected."""
+    ref = VideoRef(uri=path.as_uri(), etag="1", size_bytes=1)
+    folder = path.with_suffix(".cache")
+    folder.mkdir()
+    (folder / f"{ref.key}-source.npy").write_bytes(path.read_bytes())
+    decoded(ref, folder)
+
+
+@pytest.mark.parametrize(
+    ("reader", "refusal"),
+    [
+        (load_model, CheckpointError),
+        (_resume, CheckpointError),
+        (lambda path: import_model(path, path.with_suffix(".made.safetensors")), CheckpointError),
+        (_train_on, StorageError),
+    ],
+    ids=["weights", "a training checkpoint", "public weights", "a decoded video"],
+)
+def test_pickles_in_the_place_of_weights_are_refused_and_not_run(reader, refusal, tmp_path):
     touched = tmp_path / "touched"
     disguises = list(_disguises(_Payload(touched), tmp_path))
     assert len(disguises) >= 20
     for path in disguises:
-        with pytest.raises(CheckpointError):
-            load_model(path)
+        with pytest.raises(refusal):
+            reader(path)
     assert not touched.exists()
 
 
@@ -70,7 +107,8 @@ def guarded(tmp_path_factory) -> Iterator[dict[str, str]]:
         port = free.getsockname()[1]
     url, calls_before_the_guard = f"http://127.0.0.1:{port}", 6
     server = subprocess.Popen(
-        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
+        [sys.executable, "-m", "tests.guarded_s3", str(port)],
+        cwd=ROOT,
         env={**os.environ, "INITIAL_NO_AUTH_ACTION_COUNT": str(calls_before_the_guard)},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -123,23 +161,42 @@ def least_privilege(guarded, monkeypatch) -> None:
 
 
 @pytest.mark.usefixtures("least_privilege")
-def test_the_policy_allows_what_a_run_does_and_nothing_beyond():
-    rows = annotate_here("s3://archive/videos/a.mp4", device="cpu")
+def test_the_policy_allows_what_a_run_does_and_nothing_beyond(tmp_path):
+    rows = annotate_here("s3://archive/videos", device="cpu")
     output = open_store("s3://archive/rows/run")
     output.put_if_absent("records/a.json", b"{}")
     output.put("data/a.parquet", b"rows")
     assert rows.num_rows == 12 and output.get("data/a.parquet") == b"rows"
     assert [info.key for info in output.list()] == ["data/a.parquet", "records/a.json"]
-    output.delete("records/a.json")
-    assert output.clear_unfinished(older_than_s=0) == 0
+    (tmp_path / "overlay.mp4").write_bytes(bytes(20 * 2**20))  # goes up in parts
+    output.put_file("overlays/a.mp4", tmp_path / "overlay.mp4")
+    for info in output.list():
+        output.delete(info.key)
+    assert output.clear_unfinished(older_than_s=0) == 0 and not output.exists("records/a.json")
     for forbidden in (
         lambda: open_store("s3://archive/videos").put("b.mp4", b"x"),
         lambda: open_store("s3://archive/videos").delete("a.mp4"),
+        lambda: open_store("s3://archive/videos").put_file("a.mp4", tmp_path / "overlay.mp4"),
         lambda: open_store("s3://archive/private").get("a.mp4"),
+        lambda: open_store("s3://archive/private").put("b.mp4", b"x"),
         lambda: probe(stat("s3://archive/private/a.mp4")),
+        lambda: list(open_store("s3://archive/private").list()),
+        lambda: list(open_store("s3://archive").list("priv")),
+        lambda: list(open_store("s3://archive/videos-of-others").list()),
     ):
-        with pytest.raises(StorageError, match="403"):
+        with pytest.raises(StorageError, match=r"403|AccessDenied"):
             forbidden()
+
+
+@pytest.mark.faults
+@pytest.mark.usefixtures("least_privilege")
+def test_a_whole_run_needs_no_more_than_the_policy():
+    config = run("specknet", "s3://archive/rows/whole", "s3://archive/videos", address="local", overlay=True)
+    process = driver(config)
+    _, err = process.output(timeout=300)
+    assert process.returncode == 0, err[-3000:]
+    assert read_annotations(config.output).num_rows == 12
+    assert open_store(config.output).exists("overlays/a.mp4") and collect_garbage(config.output, older_than_s=-60) == 0
 
 
 # --- the decoder process ----------------------------------------------------------------------------------------

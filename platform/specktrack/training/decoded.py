@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from specktrack import telemetry
-from specktrack.errors import MediaError, QuarantineReason
+from specktrack.errors import MediaError, QuarantineReason, StorageError
 from specktrack.frames import Viewport
 from specktrack.schema import Clip, VideoRef
 from specktrack.video import ClipReader
@@ -32,15 +32,19 @@ class Decoded:
 def decoded(ref: VideoRef, folder: Path, *, viewport: Viewport | None = None) -> Decoded:
     """The video at the viewport's network size, or at its own; decoded into ``folder`` unless it is there.
 
-    Raises MediaError if it is no video.
+    Raises MediaError if it is no video, StorageError if what was there is damaged.
     """
     size = "source" if viewport is None else "x".join(map(str, viewport.network_wh_px))
     path = folder / f"{ref.key}-{size}.npy"
     if not path.is_file():
         _decode(ref, viewport, path)
-    pixels = np.load(path, mmap_mode="c")  # copy on write: torch wants writable memory, the file stays as it is
     gaps = _gaps(path)
-    return Decoded(pixels, np.load(gaps) if gaps.is_file() else np.zeros(len(pixels), bool))
+    try:  # copy on write: torch wants writable memory, the file stays as it is
+        pixels = np.lib.format.open_memmap(path, mode="c")
+        missing = np.lib.format.open_memmap(gaps) if gaps.is_file() else np.zeros(len(pixels), bool)
+    except ValueError as error:  # of a file that holds objects, which would be unpickled, as well
+        raise StorageError(f"not a decoded video: {error}", place=str(path), remedy="remove it") from None
+    return Decoded(pixels, missing)
 
 
 def _gaps(path: Path) -> Path:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 
 from specktrack.errors import CheckpointError
 from specktrack.models.importing import inert_pickle
@@ -22,7 +23,10 @@ _NUMBERS: list[Any] = [
 ]  # fmt: skip
 """A best score noted as a NumPy number is harmless, and torch would refuse the file for it."""
 
-_DAMAGED = (pickle.UnpicklingError, RuntimeError, EOFError, OSError, LookupError, ValueError, TypeError, AttributeError)
+_DAMAGED = (
+    *(pickle.UnpicklingError, RuntimeError, EOFError, OSError, LookupError, ValueError, TypeError, AttributeError),
+    SafetensorError,  # torch reads a file of that suffix with that library
+)
 """What loading raises for a damaged or a hostile file, according to where it stops making sense."""
 
 

@@ -1,6 +1,8 @@
 """Formats of boxes by their own rules, and names that were made to break a file."""
 
+import csv
 import json
+import re
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -13,6 +15,7 @@ from specktrack.cli import main
 from specktrack.datasets import EXPORTS, export_rows
 from specktrack.errors import ConfigError
 from specktrack.frames import Trajectory
+from specktrack.rows import read_rows
 from specktrack.schema import Provenance
 
 GONE = (np.nan, np.nan)
@@ -163,6 +166,18 @@ def test_hostile_names_neither_break_a_file_nor_leave_the_folder(tmp_path: Path,
             ElementTree.parse(path)
         elif path.suffix == ".jsonl":
             assert {json.loads(line)["video"] for line in path.read_text().splitlines()} == {HOSTILE}
+
+
+@pytest.mark.parametrize(
+    "name", ["=cmd|' /C calc'!A0", "+1", "-1.mp4", "@SUM(A1)", "\t=1", "'quoted", "file:///a=b.mp4"]
+)
+def test_no_cell_of_a_csv_is_a_formula_and_names_come_back(tmp_path: Path, name: str) -> None:
+    export_rows(rows(name, BOXES), "csv", str(tmp_path / "rows.csv"))
+    with (tmp_path / "rows.csv").open(newline="") as file:
+        cells = [cell for line in csv.reader(file) for cell in line]
+    assert not any(re.match(r"[=+\-@\t\r](?!\d*\.?\d*$)", cell) for cell in cells)
+    export_rows(rows(name, BOXES), "jsonl", str(tmp_path / "rows.jsonl"))
+    assert read_rows(str(tmp_path / "rows.csv"))["video"].equals(read_rows(str(tmp_path / "rows.jsonl"))["video"])
 
 
 def test_export_and_its_options_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import boto3
+import numpy as np
 import pytest
 import torch
 from packaging.requirements import Requirement
@@ -21,7 +22,9 @@ from tests.annotating import run
 from tests.faults.conftest import driver
 
 from specktrack.annotate import annotate_here
-from specktrack.errors import CheckpointError, MediaError, StorageError
+from specktrack.errors import CheckpointError, ConfigError, MediaError, StorageError
+from specktrack.evaluate import EvaluateConfig
+from specktrack.evaluate.boxes import _keep
 from specktrack.ledger import collect_garbage, read_annotations
 from specktrack.models import build, network_config
 from specktrack.models.checkpoint import load_model
@@ -97,6 +100,14 @@ def test_pickles_in_the_place_of_weights_are_refused_and_not_run(reader, refusal
         with pytest.raises(refusal):
             reader(path)
     assert not touched.exists()
+
+
+@pytest.mark.parametrize("name", ["../../outside", "/outside", "a/../../outside", "..", "a\0b", ""])
+def test_the_name_in_a_models_card_leads_nowhere_outside_of_an_output(name, tmp_path):
+    config = EvaluateConfig(data="d", model="m", output=str(tmp_path / "deep" / "out"))
+    with pytest.raises(ConfigError, match="not a key below the store's root"):
+        _keep(config, name, "sequence", np.zeros((2, 4)))
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.fixture(scope="module")

@@ -25,7 +25,11 @@ def _read_csv(data: io.BytesIO) -> pa.Table:
     # One thread: Arrow's reading threads can outlive the read and abort the process while it exits.
     one_thread = pyarrow.csv.ReadOptions(use_threads=False)
     text = pyarrow.csv.ConvertOptions(column_types={"video": pa.string()})  # 00003 is a name
-    return pyarrow.csv.read_csv(data, one_thread, convert_options=text)
+    rows = pyarrow.csv.read_csv(data, one_thread, convert_options=text)
+    if "video" not in rows.column_names:
+        return rows
+    names = pc.replace_substring_regex(rows["video"], r"^'([=+\-@\t\r])", r"\1")  # see exports: no formula
+    return rows.set_column(rows.column_names.index("video"), "video", names)
 
 
 def _read_jsonl(data: io.BytesIO) -> pa.Table:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 
 from specktrack.datasets.boxes import write_coco, write_got10k, write_mot, write_otb
@@ -124,8 +125,11 @@ def _flat(rows: pa.Table) -> pa.Table:
 
 
 def _csv(rows: pa.Table) -> bytes:
-    sink = io.BytesIO()
-    pa_csv.write_csv(_flat(rows), sink, pa_csv.WriteOptions(quoting_style="needed"))
+    """A name that spreadsheets take for a formula gets an apostrophe before it; ``read_rows`` takes it away."""
+    sink, flat = io.BytesIO(), _flat(rows)
+    names = pc.replace_substring_regex(flat["video"], r"^([=+\-@\t\r])", r"'\1")
+    flat = flat.set_column(flat.schema.get_field_index("video"), flat.schema.field("video"), names)
+    pa_csv.write_csv(flat, sink, pa_csv.WriteOptions(quoting_style="needed"))
     return sink.getvalue()
 
 

@@ -168,7 +168,8 @@ def _costs(names: list[str], rounds: int = 5) -> dict[str, Any]:
         network = build(network_config(name).model_copy(update={"input_wh": (512, 288)})).eval()
         models[name] = {
             "parameters": sum(parameter.numel() for parameter in network.parameters()),
-            "gflop_per_frame": round(_gflop(network) / network.config.frames_out, 2),
+            "gflop_per_frame": round(_gflop(network, (512, 288)) / network.config.frames_out, 2),
+            **_at_own_size(name),
         }
         detectors[name] = Detector(network, device=torch.device("cpu"))
     seconds: dict[str, list[float]] = {name: [] for name in names}
@@ -183,10 +184,19 @@ def _costs(names: list[str], rounds: int = 5) -> dict[str, Any]:
     return {"models": models}
 
 
-def _gflop(network: Network) -> float:
-    """Of one forward pass at 512x288, counted on the meta device, which computes nothing."""
+def _at_own_size(name: str) -> dict[str, Any]:
+    config = network_config(name)
+    return {
+        "own_wh": config.input_wh,
+        "own_gflop_per_frame": round(_gflop(build(config).eval(), config.input_wh) / config.frames_out, 2),
+    }
+
+
+def _gflop(network: Network, wh: tuple[int, int]) -> float:
+    """Of one forward pass on pictures of a size, counted on the meta device, which computes nothing."""
+    pictures, (width, height) = network.config.pictures_in, wh
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
-        copy.deepcopy(network).to("meta")(torch.empty(1, network.config.pictures_in, 3, 288, 512, device="meta"))
+        copy.deepcopy(network).to("meta")(torch.empty(1, pictures, 3, height, width, device="meta"))
     return counter.get_total_flops() / 1e9
 
 

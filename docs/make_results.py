@@ -3,7 +3,9 @@
 With ``--check``, say whether the page is stale and exit 1. The JSON files come from ``benchmarks/compare_models.py``.
 """
 
+import functools
 import json
+import operator
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -31,104 +33,141 @@ def tables() -> str:
     """All tables: trained models, the comparison at an equal budget, costs, conditions and the papers."""
     runs = sorted(_runs(), key=lambda run: -run["f1"])
     trained, equal = [r for r in runs if "budget" not in r], [r for r in runs if "budget" in r]
+    costs = _read(RESULTS / "costs.json") if (RESULTS / "costs.json").exists() else {"models": {}}
     parts = [
         "### Trained models\nAs they come, over the five test rallies, in the windows that they are annotated with.",
-        _accuracy_table(trained),
+        _accuracy_table(trained, costs),
         "F1, accuracy, precision, recall and AP are at 4 px in 512x288, as the papers count; `source px` is 4 px in\n"
-        "the video. Errors are px at 512x288 where label and prediction are both present.",
+        "the video. Errors are px at 512x288 where label and prediction are both present. Parameters, GFLOP per frame\n"
+        "and frames/s are those of the costs below: the network alone, on one core.",
         UNDER,
         _condition_table(trained),
     ]
     if equal:
-        parts += ["### All networks at an equal budget", _what_was_equal(equal), _accuracy_table(equal)]
+        parts += ["### All networks at an equal budget", _what_was_equal(equal), _accuracy_table(equal, costs)]
         parts += [UNDER, _condition_table(equal)]
     parts += [
-        *_costs(),
+        *_costs(costs),
         "### Beside the papers\n"
-        "Per cent. An independent re-training of V1 to V5 for 30 epochs reached F1 75, 81, 84, 80 and 77 on the\n"
-        "shuttlecock test split (github.com/AnInsomniacy/tracknet-series-pytorch): the papers are hard to match.",
-        _table("model|ours: F1, accuracy|published: F1, accuracy|where|what explains the difference", _beside(equal)),
+        "Per cent: accuracy / precision / recall / F1; a dash where a paper prints none. Ours are those of the equal\n"
+        "budget above, so budget and footage are the first difference everywhere. An independent re-training of V1 to\n"
+        "V5 for 30 epochs reached F1 75, 81, 84, 80 and 77 on the shuttlecock test split\n"
+        "(github.com/AnInsomniacy/tracknet-series-pytorch): the papers are hard to match.",
+        _table("model|ours|published|where|what else explains the difference", _beside(equal)),
     ]
     return "\n\n".join(["", *parts, ""])
 
 
+def _read(path: Path) -> dict[str, Any]:
+    values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return values
+
+
 def _runs() -> Iterable[dict[str, Any]]:
     for path in sorted(RESULTS.glob("*.json")):
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = _read(path)
         if "f1" in values:
             yield values | {"label": path.stem.replace(".seed", ", seed ").replace(".trained", ", trained")}
 
 
 def _what_was_equal(runs: list[dict[str, Any]]) -> str:
-    run, budget = runs[0], runs[0]["budget"]
-    wall = sum(r["budget"]["wall_s"] for r in runs) / 60
-    (crop_w, crop_h), (width, height) = budget["crop_wh"], run["network"]["input_wh"]
-    footage = {"rallies": "broadcast rallies", "rendered": "rendered video"}[run["footage"]]
+    steps, batch_size, samples = (_shared(runs, "budget", name) for name in ("steps", "batch_size", "samples"))
+    (crop_w, crop_h), (width, height) = _shared(runs, "budget", "crop_wh"), _shared(runs, "network", "input_wh")
+    footage = {"rallies": "broadcast rallies", "rendered": "rendered video"}[_shared(runs, "footage")]
+    wall = sum(run["budget"]["wall_s"] for run in runs) / 60
+    dates = " to ".join(sorted({run["date"] for run in runs}))
     return (
-        f"Fresh weights, {footage}, recipe `fast` with pictures not varied: {budget['samples']:,} windows"
-        f" ({budget['steps']} steps of {budget['batch_size']}),\ncrops of {crop_w}x{crop_h} of pictures at"
-        f" {width}x{height}; then followed over {run['frames']} test frames with windows end to end.\n{wall:.0f}"
-        f" minutes of training in all on {run['machine']}, {run['date']}, beside other work. So short a\n"
+        f"Fresh weights, {footage}, recipe `fast` with pictures not varied: {samples:,} windows"
+        f" ({steps} steps of {batch_size}),\ncrops of {crop_w}x{crop_h} of pictures at"
+        f" {width}x{height}; then followed over {_shared(runs, 'frames')} test frames with windows end to end.\n"
+        f"{wall:.0f} minutes of training in all on {_shared(runs, 'machine')}, {dates}, beside other work. So short a\n"
         "training ranks how fast networks learn, not how good they become."
     )
 
 
-def _accuracy_table(runs: list[dict[str, Any]]) -> str:
-    head = "model|frames|F1|accuracy|precision|recall|F1, source px|accuracy, source px|AP|error p50|p90|p99"
-    return _table(head, [_accuracy_row(run) for run in runs])
+def _shared(runs: list[dict[str, Any]], *keys: str) -> Any:
+    """What all runs have there; ValueError names those that differ, which do not belong into one table."""
+    found = {run["label"]: functools.reduce(operator.getitem, keys, run) for run in runs}
+    first = next(iter(found.values()))
+    if any(value != first for value in found.values()):
+        raise ValueError(f"runs of one table differ in {'.'.join(keys)}: {found}")
+    return first
 
 
-def _accuracy_row(run: dict[str, Any]) -> Row:
-    paper, source, error = run["at"][PAPER], run["at"][SOURCE], run["error_512x288_px"]
-    ratios = [_three(paper[name]) for name in ("f1", "accuracy", "precision", "recall")]
-    average = run.get("average_precision")
+def _accuracy_table(runs: list[dict[str, Any]], costs: dict[str, Any]) -> str:
+    head = (
+        "model|frames|F1|accuracy|precision|recall|F1, source px|accuracy, source px|precision, source px|"
+        "recall, source px|AP|error p50|p90|p99|parameters|GFLOP|frames/s"
+    )
+    return _table(head, [_accuracy_row(run, costs["models"].get(run["model"])) for run in runs])
+
+
+def _accuracy_row(run: dict[str, Any], cost: dict[str, Any] | None) -> Row:
+    error, average = run["error_512x288_px"], run.get("average_precision")
+    names = ("f1", "accuracy", "precision", "recall")
+    ratios = [_three(run["at"][tolerance][name]) for tolerance in (PAPER, SOURCE) for name in names]
     return [
-        run["label"], run["frames"], *ratios, _three(source["f1"]), _three(source["accuracy"]),
+        run["label"], run["frames"], *ratios,
         "" if average is None else _three(average), *(_two(error[name]) for name in ("p50", "p90", "p99")),
+        *(_cost(cost) if cost else ["", "", ""]),
     ]  # fmt: skip
 
 
-def _costs() -> list[str]:
-    path = RESULTS / "costs.json"
-    if not path.exists():
+def _cost(cost: dict[str, Any]) -> Row:
+    return [f"{cost['parameters']:,}", f"{cost['gflop_per_frame']:.1f}", f"{cost['frames_per_s']:.1f}"]
+
+
+def _costs(costs: dict[str, Any]) -> list[str]:
+    if not costs["models"]:
         return []
-    costs = json.loads(path.read_text(encoding="utf-8"))
     reference = costs["models"]["specknet"]["frames_per_s"]
     rows = [
-        [name, f"{c['parameters']:,}", f"{c['gflop_per_frame']:.1f}", f"{c['frames_per_s'] / reference:.2f}"]
+        [
+            name, *_cost(c), f"{c['frames_per_s'] / reference:.2f}", "{}x{}".format(*c["own_wh"]),
+            f"{c['own_gflop_per_frame']:.1f}",
+        ]
         for name, c in sorted(costs["models"].items(), key=lambda item: -item[1]["frames_per_s"])
-    ]
+    ]  # fmt: skip
     head = (
         "### What they cost\n"
         "One window at 512x288 on one core, batch norm folded, bf16 where it pays, CPU time of one run"
-        f" ({costs['machine']},\n{costs['date']}); a multiply and an add are 2 FLOP. SpeckNet's rate was {reference:g}"
-        " frames/s."
+        f" ({costs['machine']},\n{costs['date']}); a multiply and an add are 2 FLOP. The last two columns are of each"
+        " network's own input size."
     )
-    return [head, _table("model|parameters|GFLOP per frame|frames/s, SpeckNet = 1", rows)]
+    columns = "model|parameters|GFLOP per frame|frames/s|SpeckNet = 1|own input|GFLOP per frame there"
+    return [head, _table(columns, rows)]
 
 
 def _condition_table(runs: list[dict[str, Any]]) -> str:
-    frames = {name: counts["total"] for run in runs for name, counts in run.get("conditions", {}).items()}
-    head = "model|" + "|".join(f"{name} ({total})" for name, total in frames.items())
-    rows = [
-        [run["label"], *(_three(run["conditions"][name]["accuracy"]) for name in frames)]
-        for run in runs if run.get("conditions")
-    ]  # fmt: skip
-    return _table(head, rows)
+    """Accuracy by condition; nothing where a run has no such frames, and all counts where runs differ in them."""
+    runs = [run for run in runs if run.get("conditions")]
+    totals: dict[str, set[int]] = {}
+    for run in runs:
+        for name, counts in run["conditions"].items():
+            totals.setdefault(name, set()).add(counts["total"])
+    head = ["model", *(f"{name} ({', '.join(map(str, sorted(frames)))})" for name, frames in totals.items())]
+    rows = [[run["label"], *(_accuracy(run["conditions"].get(name)) for name in totals)] for run in runs]
+    return _table("|".join(head), rows)
+
+
+def _accuracy(counts: dict[str, Any] | None) -> str:
+    return "" if counts is None else _three(counts["accuracy"])
 
 
 def _beside(runs: list[dict[str, Any]]) -> list[Row]:
-    mine = {run["label"]: run for run in runs if run["footage"] == "rallies"}
-    rows = []
+    mine = {run["label"]: run for run in runs}
+    rows: list[Row] = []
     for name, entry in yaml.safe_load(PUBLISHED.read_text(encoding="utf-8")).items():
-        theirs = ", ".join(str(entry["row"].get(key, "-")) for key in ("f1", "accuracy"))
-        ours = (
-            ", ".join(f"{100 * mine[name][key]:.1f}" for key in ("f1", "accuracy"))
-            if name in mine
-            else "no run on rallies"
-        )
-        rows.append([name, ours, theirs, entry["source"], entry["difference"]])
+        ours = f"{_four(mine[name], 100)} ({mine[name]['footage']})" if name in mine else "no run"
+        for number, row in enumerate(entry["rows"]):
+            first = number == 0
+            rows.append([name, ours if first else "", _four(row), row["where"], entry["difference"] if first else ""])
     return rows
+
+
+def _four(ratios: dict[str, Any], times: float = 1) -> str:
+    names = ("accuracy", "precision", "recall", "f1")
+    return " / ".join(f"{times * ratios[name]:.4g}" if name in ratios else "-" for name in names)
 
 
 def _three(value: float) -> str:

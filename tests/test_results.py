@@ -3,6 +3,9 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
+
+from specktrack.models import VARIANTS, ZOO
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -39,20 +42,65 @@ def counts(tp, fn):
     return {"tp": tp, "tn": 0, "fp1": 0, "fp2": 0, "fn": fn, "total": tp + fn, **ratios}
 
 
-def test_every_model_stands_in_every_table_best_first(results, tmp_path, monkeypatch):
-    budget = {"steps": 5, "batch_size": 2, "samples": 10, "crop_wh": [64, 48], "wall_s": 60}
-    equal = {"budget": budget, "footage": "rallies"}
-    for name, f1, extra in (("wasb", 0.4, equal), ("tracknet-v2", 0.6, equal),
-                            ("specknet.trained", 0.9, {})):  # fmt: skip
+@pytest.fixture
+def stored(results, tmp_path, monkeypatch):
+    """A function that stores a run, and the page's tables over what was stored."""
+    monkeypatch.setattr(results, "RESULTS", tmp_path)
+
+    def store(name, f1, **extra):
         error = {"p50": 1.0, "p90": 2.0, "p99": None}
         at = {key: counts(3, 1) for key in (results.PAPER, results.SOURCE)}
-        values = {"f1": f1, "accuracy": f1, "frames": 4, "at": at,
-                  "error_512x288_px": error, "conditions": {"slow": counts(1, 1)}, "network": {"input_wh": [256, 144]},
-                  "machine": "m", "date": "d", "average_precision": None, **extra}  # fmt: skip
+        values = {"model": name.partition(".")[0], "f1": f1, "accuracy": f1, "precision": f1, "recall": f1,
+                  "frames": 4, "at": at, "error_512x288_px": error, "conditions": {"slow": counts(1, 1)},
+                  "network": {"input_wh": [256, 144]}, "machine": "m", "date": "d", "average_precision": None,
+                  **extra}  # fmt: skip
         (tmp_path / f"{name}.json").write_text(json.dumps(values))
-    monkeypatch.setattr(results, "RESULTS", tmp_path)
+
+    return store
+
+
+def equal(steps=5):
+    budget = {"steps": steps, "batch_size": 2, "samples": 2 * steps, "crop_wh": [64, 48], "wall_s": 60}
+    return {"budget": budget, "footage": "rendered"}
+
+
+def test_every_model_stands_in_every_table_best_first(results, stored, tmp_path):
+    stored("wasb", 0.4, **equal())
+    stored("tracknet-v2", 0.6, **equal())
+    stored("specknet.trained", 0.9)
+    models = {"specknet": {"parameters": 1000, "gflop_per_frame": 2.0, "frames_per_s": 80.0, "own_wh": [512, 288],
+                           "own_gflop_per_frame": 2.0}}  # fmt: skip
+    (tmp_path / "costs.json").write_text(json.dumps({"models": models, "machine": "m", "date": "d"}))
     text = results.tables()
     assert "| specknet, trained | 4 | 0.500 | 0.750 |" in text and "10 windows (5 steps of 2)" in text
+    assert "| 1,000 | 2.0 | 80.0 |\n" in text, "costs stand beside the accuracy"
     assert text.index("| tracknet-v2 | 4 |") < text.index("| wasb | 4 |")
     assert "| model | slow (2) |" in text and "| wasb | 0.500 |" in text
-    assert "| tracknet-v2 | 60.0, 60.0 | 90.9, 85.2 |" in text and "| tracknet-v5 | no run on rallies |" in text
+    assert "| tracknet-v2 | 60 / 60 / 60 / 60 (rendered) | 85.2 / 97.2 / 85.4 / 90.9 |" in text
+    assert "|  | 96.3 / 97 / 98.7 / 97.8 | the same, training matches |" in text
+    assert "| tracknet-v5 | no run | 97.33 / 99.23 / 97.97 / 98.59 |" in text
+
+
+def test_runs_without_a_condition_leave_its_place_empty(results, stored):
+    stored("wasb", 0.4, **equal())
+    stored("tracknet-v2", 0.6, **equal(), conditions={"slow": counts(3, 1), "fast": counts(1, 1)})
+    text = results.tables()
+    assert "| model | slow (2, 4) | fast (2) |" in text
+    assert "| tracknet-v2 | 0.750 | 0.500 |" in text and "| wasb | 0.500 |  |" in text
+
+
+def test_runs_of_different_budgets_are_not_put_into_one_table(results, stored):
+    stored("wasb", 0.4, **equal())
+    stored("tracknet-v2", 0.6, **equal(steps=6))
+    with pytest.raises(ValueError, match=r"differ in budget.steps: \{'tracknet-v2': 6, 'wasb': 5\}"):
+        results.tables()
+
+
+def test_every_published_row_is_of_a_network_of_the_zoo(results):
+    published = yaml.safe_load(results.PUBLISHED.read_text(encoding="utf-8"))
+    assert set(published) <= {*ZOO, *VARIANTS}
+    for name, entry in published.items():
+        for row in entry["rows"]:
+            if {"precision", "recall", "f1"} <= set(row):
+                both = row["precision"] + row["recall"]
+                assert row["f1"] == pytest.approx(2 * row["precision"] * row["recall"] / both, abs=0.11), (name, row)

@@ -250,6 +250,32 @@ def test_a_probe_that_hangs_is_ended(video):
         assert caught.value.reason is QuarantineReason.TIMEOUT and decoder.pid is None
 
 
+SLOW = """
+import sys, time
+from specktrack.video import child
+damage = child._damage
+child._damage = lambda reader: time.sleep(0.5) or damage(reader)
+child.main(int(sys.argv[1]))
+"""
+
+
+def test_a_video_that_moves_on_and_is_too_slow_over_all_is_given_up(video, monkeypatch):
+    monkeypatch.setattr(forking, "COMMAND", ("-c", SLOW))
+    monkeypatch.setattr(forking, "_parent", None)
+    clip, viewport = whole(video)
+    read = 0
+    with DecoderProcess(DecodeLimits(stall_s=1.5)) as decoder:
+        info = decoder.probe(clip.video)
+        assert sum(map(len, decoder.read_clip(clip, info=info, viewport=viewport))) == FRAMES, "0.5 s for 32 frames"
+        monkeypatch.setattr(process, "SLOWEST_FRAMES_PER_S", 1000)
+        with pytest.raises(MediaError, match="too slow") as caught:
+            for batch in decoder.read_clip(clip, info=info, viewport=viewport):
+                read += len(batch)
+    assert caught.value.reason is QuarantineReason.TIMEOUT and read > 0
+    assert forking._parent is not None
+    forking._parent.end()
+
+
 def test_closing_from_another_thread_ends_what_waits_for_good(video):
     decoder = DecoderProcess()
     decoder.probe(stat(str(video)))

@@ -19,7 +19,7 @@ from specktrack.errors import ConfigError, MediaError, QuarantineReason, Storage
 from specktrack.frames import Viewport
 from specktrack.schema import Clip, VideoRef
 from specktrack.storage import stat
-from specktrack.video import VideoInfo, container, probe, read_clip, write_video
+from specktrack.video import VideoInfo, container, index, probe, read_clip, write_video
 
 
 def read(
@@ -438,6 +438,22 @@ def test_pictures_beyond_the_ceiling_are_refused_before_decoding(tmp_path: Path)
 def test_a_video_longer_than_the_ceiling_is_refused(tmp_path: Path) -> None:
     path = encode(tmp_path / "long.mkv", frames=3, pts_ms=[0, 1000, 7 * 3_600_000], bframes=0)
     with pytest.raises(MediaError, match="more than 21,600 seconds") as caught:
+        probe(stat(str(path)))
+    assert caught.value.reason is QuarantineReason.TOO_LARGE
+
+
+def test_more_frames_a_second_or_pixels_in_all_than_the_ceilings_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = encode(tmp_path / "fast.mp4", frames=40, pts_ms=list(range(40)), bframes=0)
+    assert probe(stat(str(path))).fps == pytest.approx(1000), "high-speed cameras are let in"
+    monkeypatch.setattr(index, "MAX_FPS", 999)
+    with pytest.raises(MediaError, match=r"more than 999 frames/s: 1000\.0") as caught:
+        probe(stat(str(path)))
+    assert caught.value.reason is QuarantineReason.TOO_LARGE
+    monkeypatch.undo()
+    monkeypatch.setattr(index, "MAX_DECODED_PIXELS", 40 * 160 * 96 - 1)
+    with pytest.raises(MediaError, match="more than 614,399 pixels in all: 614400") as caught:
         probe(stat(str(path)))
     assert caught.value.reason is QuarantineReason.TOO_LARGE
 

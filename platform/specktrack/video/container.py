@@ -17,7 +17,10 @@ MAX_SIDE_PX = 8192
 MAX_PIXELS = 36_000_000
 MAX_DURATION_S = 6 * 3600
 MAX_BYTES = 20_000_000_000
-"""Ceilings: 100 kB of black 8K frames are 6 GB of pixels, so the size in bytes alone says nothing."""
+MAX_FPS = 1000
+MAX_DECODED_PIXELS = 5 * 10**13
+"""Ceilings: 100 kB of black 8K frames are 6 GB of pixels, so the size in bytes alone says nothing. All pictures
+together may be what 6 h of 1080p have at 1000 frames/s, or of 8K at 60: three days of one core."""
 
 MAX_SAMPLE_BYTES = 100_000_000
 """A sample table that claims more is not trusted: its samples are looked for in the bytes."""

@@ -31,7 +31,9 @@ from specktrack.errors import MediaError, QuarantineReason
 from specktrack.schema import VideoRef
 from specktrack.video.container import (
     MAX_BYTES,
+    MAX_DECODED_PIXELS,
     MAX_DURATION_S,
+    MAX_FPS,
     MAX_SAMPLE_BYTES,
     Source,
     check_size,
@@ -134,6 +136,7 @@ def measure(ref: VideoRef) -> VideoInfo:
         times_s = _seconds(timeline["pts"], stream) if timeline is not None else None
         last_s = float(scan.duration * (stream.time_base or 0))
         rate = float(stream.guessed_rate or stream.average_rate or 0)
+        rate = rate if rate <= MAX_FPS else 0.0  # of one picture it is the time base's
         facts: dict[str, Any] = {
             "container": container.format.name.split(",")[0],
             "codec": stream.codec_context.name,
@@ -149,9 +152,15 @@ def measure(ref: VideoRef) -> VideoInfo:
         facts |= _rates(times_s, last_s, rate) | timeline["facts"]
     else:
         facts |= _rates(_count(ref, rate or 25.0), 0.0, rate) | {"counted": True}
-    if facts["duration_s"] > MAX_DURATION_S:
-        raise too_large("seconds", facts["duration_s"], MAX_DURATION_S, ref.uri)
-    return VideoInfo(**facts)
+    info = VideoInfo(**facts)
+    for unit, value, most in (
+        ("seconds", info.duration_s, MAX_DURATION_S),
+        ("frames/s", round(info.fps, 3), MAX_FPS),
+        ("pixels in all", info.frames * info.width_px * info.height_px, MAX_DECODED_PIXELS),
+    ):
+        if value > most:
+            raise too_large(unit, value, most, ref.uri)
+    return info
 
 
 def frame_times(ref: VideoRef) -> np.ndarray:

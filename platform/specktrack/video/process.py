@@ -17,6 +17,7 @@ says is checked, for it may have been taken over.
                                  <-        {"said": "..."}                  a few times, at any moment: is logged
 """
 
+import math
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -43,6 +44,8 @@ MOST_BYTES_AT_ONCE = 16 * 2**20
 MOST_OFFSET = 2**50
 SLOWEST_BYTES_PER_S = 10**6
 """A video that is measured more slowly than this is not: most are no slower to read, some are decoded for it."""
+SLOWEST_PIXELS_PER_S, SLOWEST_FRAMES_PER_S = 10**6, 10
+"""A clip is given up where it is decoded more slowly than both: a core decodes 100 times as fast, 8K included."""
 
 log = telemetry.get_logger()
 
@@ -59,7 +62,8 @@ class DecodeLimits(Config):
     cpu_s: int | None = None
     """CPU time in all."""
     stall_s: float = Field(default=120.0, gt=0)
-    """Waiting for one answer; the time for reading the bytes that it asks for does not count."""
+    """Waiting for one answer; the time for reading the bytes that it asks for does not count. What a clip's answers
+    take of it, they earn again by their pictures (SLOWEST_PIXELS_PER_S)."""
 
 
 class Answer(Config):
@@ -163,7 +167,6 @@ class DecoderProcess:
         asked = self._asked(request, clip.video.uri)
         with unchanged(clip.video), open_binary(clip.video) as source, asked as child:
             while True:
-                child.channel.patience_s = self.limits.stall_s
                 answer, pixels = self._answer(child, source, viewport.network_wh_px, min(most, len(left)))
                 if len(answer.pts_s) != len(pixels) or answer.frame != (left.start if len(pixels) else None):
                     raise _NonsenseError
@@ -172,6 +175,9 @@ class DecoderProcess:
                     return
                 yield FrameBatch(pixels, np.array(left[: len(pixels)]), np.array(answer.pts_s, np.float64), viewport)
                 left = left[len(pixels) :]
+                frame_s = max(math.prod(info.size_wh_px) / SLOWEST_PIXELS_PER_S, 1 / SLOWEST_FRAMES_PER_S)
+                child.channel.patience_s += len(pixels) * frame_s
+                child.channel.patience_s = min(child.channel.patience_s, self.limits.stall_s)
 
     def _probe(self, ref: VideoRef) -> VideoInfo:
         with open_binary(ref) as source, self._asked({"probe": ref.model_dump(mode="json")}, ref.uri) as child:
@@ -204,7 +210,7 @@ class DecoderProcess:
             what = "the decoder gave an answer that cannot be"
             raise MediaError(QuarantineReason.CRASHED, what, place=place) from None
         except TimeoutError:
-            what = f"decoding did not move on within {self.limits.stall_s:g} s"
+            what = f"decoding is too slow: it did not move on within {self.limits.stall_s:g} s"
             raise MediaError(QuarantineReason.TIMEOUT, what, place=place) from None
         finally:
             if not child.idle:

@@ -104,6 +104,21 @@ class TestCommit:
         assert [info.key for info in ledger.store.list("data/")] == [results[0].data_uri]
         assert read_annotations(root).num_rows == 4
 
+    def test_a_loser_whose_winner_is_forgotten_meanwhile_commits_after_all(self, ledger: Ledger, root: str) -> None:
+        class Forgetting(Dying):
+            def put_if_absent(self, key: str, data: bytes) -> None:
+                if self.left == 0:
+                    self.left = 1
+                    standing = ledger.commit(clip(0, 4), rows(0, 4))
+                    try:
+                        self.store.put_if_absent(key, data)
+                    finally:
+                        ledger.forget(standing.key)
+                self.store.put_if_absent(key, data)
+
+        record = Ledger(Forgetting(ledger.store, 0, after=False), "model", "config").commit(clip(0, 4), rows(0, 4))
+        assert read_records(root) == [record] and read_annotations(root).num_rows == 4
+
     def test_another_model_in_the_same_output_is_a_conflict(self, ledger: Ledger, root: str) -> None:
         ledger.commit(clip(0, 4), rows(0, 4))
         stranger = Ledger(open_store(root), "another", "config")

@@ -27,6 +27,7 @@ from specktrack.storage import (
     stat,
     to_uri,
 )
+from specktrack.storage import s3 as s3_module
 from specktrack.storage.s3 import PAUSES_S, _errors
 from specktrack.storage.store import RefusedError
 
@@ -285,7 +286,7 @@ class TestOpenBinary:
 
 
 class Faulty(BaseHTTPRequestHandler):
-    """An S3 server that answers GETs by a script of status codes; ``short`` breaks off in the middle of the body."""
+    """An S3 server that answers by a script of status codes; ``short`` breaks off in the middle of the body."""
 
     script: list[int | str]
     asked: int
@@ -300,6 +301,12 @@ class Faulty(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body[:4] if answer == "short" else body)
+
+    def do_PUT(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.do_GET()
+
+    do_POST = do_PUT
 
     def log_message(self, *_: object) -> None:
         pass
@@ -353,6 +360,38 @@ class TestS3Faults:
         with pytest.raises(StorageError, match=r"S3 cannot be used.*s3://bucket/a"):
             open_store("s3://bucket").get("a")
         assert faulty.asked == 2
+
+    @pytest.mark.parametrize("size_bytes", [10, s3_module.PART_BYTES + 1])
+    @pytest.mark.parametrize("answer", ["short", 503])
+    def test_a_file_is_sent_no_more_often_than_anything_else(
+        self, faulty: type[Faulty], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, size_bytes: int, answer: int | str
+    ) -> None:
+        (tmp_path / "a").write_bytes(bytes(size_bytes))
+        faulty.script = [answer]
+        monkeypatch.setenv("AWS_MAX_ATTEMPTS", "2")
+        monkeypatch.setattr(s3_module, "PAUSES_S", (0.0,) * 7)
+        with pytest.raises(StorageError):
+            open_store("s3://bucket").put_file("a", tmp_path / "a")
+        assert faulty.asked == 2
+
+    def test_a_file_in_parts_arrives_whole_and_a_failure_leaves_no_part(
+        self, s3: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        monkeypatch.setattr(s3_module, "PART_BYTES", 5 * 2**20)
+        (tmp_path / "a").write_bytes(os.urandom(11 * 2**20))
+        store, request = open_store(f"s3://{s3}"), s3_module._request
+        store.put_file("a", tmp_path / "a")
+        assert store.get("a") == (tmp_path / "a").read_bytes()
+
+        def failing(place: str, operation: str, **more: object) -> dict[str, object]:
+            if operation == "upload_part" and more["PartNumber"] == 3:
+                raise StorageError("no more")
+            return request(place, operation, **more)
+
+        with monkeypatch.context() as patch, pytest.raises(StorageError, match="no more"):
+            patch.setattr(s3_module, "_request", failing)
+            store.put_file("b", tmp_path / "a")
+        assert not store.exists("b") and store.clear_unfinished(older_than_s=-60) == 0
 
     def test_the_shortest_pauses_leave_three_tries_after_an_outage_of_30_s(self) -> None:
         assert 0.6 * sum(PAUSES_S[:-2]) > 30

@@ -56,9 +56,8 @@ class Ledger:
 
     def record(self, key: str) -> ClipRecord | None:
         """The record of one clip, if it has one."""
-        with suppress(MissingError):
-            return self._ours(_parse(self.store.get(_place(key)), _place(key)))
-        return None
+        record = self._read(key)
+        return None if record is None else self._ours(record)
 
     def commit(
         self, clip: Clip, table: pa.Table, *, decode_errors: int = 0, metadata: Mapping[str, str] | None = None
@@ -142,14 +141,24 @@ class Ledger:
             name = f"data/{record.video.key}/{uuid.uuid4().hex}.parquet"
             self.store.put(name, data)
             record = record.model_copy(update={"data_uri": name, "rows": table.num_rows, "sha256": sha256_hex(data)})
+        while (standing := self._put(record)) is None:
+            pass  # the winner's record was forgotten before it could be read: ours may stand
+        if record.data_uri is not None and standing.data_uri != record.data_uri:  # equal: our own repeated PUT
+            self.store.delete(record.data_uri)
+        return self._ours(standing)
+
+    def _put(self, record: ClipRecord) -> ClipRecord | None:
+        """Try to make it the clip's record; the one that stands, if it can be read."""
         try:
             self.store.put_if_absent(_place(record.key), record.model_dump_json(indent=1).encode())
         except Conflict:
-            standing = _parse(self.store.get(_place(record.key)), _place(record.key))
-            if record.data_uri is not None and standing.data_uri != record.data_uri:  # equal: our own repeated PUT
-                self.store.delete(record.data_uri)
-            return self._ours(standing)
+            return self._read(record.key)
         return record
+
+    def _read(self, key: str) -> ClipRecord | None:
+        with suppress(MissingError):
+            return _parse(self.store.get(_place(key)), _place(key))
+        return None
 
     def _ours(self, record: ClipRecord) -> ClipRecord:
         if (record.model_sha, record.config_sha) != (self.model_sha, self.config_sha):

@@ -120,6 +120,12 @@ class TestAnnotate:
         with pytest.raises(ConfigError, match=r"another model or configuration.*clip_s 1\.5 -> 3\.0.*--output"):
             annotate(changed)
         (tmp_path / "out" / "kept.txt").write_text("not ours")
+        note = (tmp_path / "out" / "run.json").read_text()
+        for damaged in (note[:-9], "[]", '{"made_by": 1}', "\0"):
+            (tmp_path / "out" / "run.json").write_text(damaged)
+            with pytest.raises(StorageError, match=r"not the note.*run\.json\); remove it"):
+                annotate(config)
+        (tmp_path / "out" / "run.json").write_text(note)
         report = annotate(changed.model_copy(update={"resume": False}))
         assert report.committed == 1 and (tmp_path / "out" / "kept.txt").exists()
         assert len(list((tmp_path / "out" / "data").rglob("*.parquet"))) == 1

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from specktrack.datasets.synthetic import SynthConfig, write_archive
-from specktrack.errors import ConfigError
+from specktrack.errors import ConfigError, StorageError
 from specktrack.models import build, network_config
 from specktrack.models.checkpoint import ModelCard, load_model, load_tensors, save_model
 from specktrack.training import TrainConfig, train
@@ -58,6 +58,9 @@ def test_two_workers_train_and_leave_a_model_metrics_and_tensorboard(archive, tm
     assert list((Path(run.output) / "tensorboard").glob("events.*"))
     with pytest.raises(ConfigError, match=r"the output holds a run of another configuration.*learning_rate"):
         train(config(archive, tmp_path, workers=2, learning_rate=0.5))
+    (Path(run.output) / "config.json").write_text('{"learning_ra')
+    with pytest.raises(StorageError, match=r"not the settings.*config\.json\); restore it"):
+        train(run)
 
 
 def parent(process):

@@ -9,7 +9,7 @@ from typing import Any
 from specktrack import __version__
 from specktrack.annotate.config import AnnotateConfig, AnnotateReport
 from specktrack.config import sha_of
-from specktrack.errors import ConfigError, Conflict
+from specktrack.errors import ConfigError, Conflict, StorageError
 from specktrack.ledger import clear
 from specktrack.models.checkpoint import Model
 from specktrack.schema import Prompt
@@ -71,6 +71,12 @@ def _check_same(store: Store, made_by: dict[str, Any]) -> None:
         earlier = _flat(json.loads(store.get(RUN))["made_by"])
     except MissingError:
         return
+    except (ValueError, LookupError, TypeError, AttributeError):
+        raise StorageError(
+            "not the note that a run leaves in its output",
+            place=store.uri_of(RUN),
+            remedy="remove it: the records themselves say by what they were made",
+        ) from None
     now = _flat(made_by)
     changed = [key for key in sorted(now | earlier) if now.get(key) != earlier.get(key)]
     if changed:

@@ -6,7 +6,8 @@ import random
 import re
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -29,9 +30,11 @@ from specktrack.storage.uris import split_s3, to_uri
 
 PAUSES_S = (0.5, 2.0, 8.0, 20.0, 20.0, 20.0, 20.0)
 """Before the second to the eighth try, each shortened by up to two fifths, so that clients do not come back together.
-After an outage of 30 s three tries are left; botocore's own pauses add up to four seconds."""
-PART_TRIES = 8
-"""By botocore, of one part of a large upload: one that fails would begin the upload anew."""
+After an outage of 30 s three tries are left."""
+PART_BYTES = 16 * 2**20
+PARTS_AT_ONCE = 4
+MOST_PARTS = 10_000
+"""Of one object on S3."""
 
 T = TypeVar("T")
 
@@ -69,8 +72,31 @@ class S3Store:
         _request(self.uri_of(key), "put_object", **self._at(key), Body=data, IfNoneMatch="*")
 
     def put_file(self, key: str, path: Path) -> None:
-        """See Store. Large files go up in parts; a failed upload leaves no parts behind."""
-        _insist(self.uri_of(key), lambda: _client(PART_TRIES).upload_file(str(path), *self._at(key).values()))
+        """See Store. Large files go up in parts, of which each is tried anew; a failed upload leaves none behind."""
+        size_bytes = path.stat().st_size
+        if size_bytes <= PART_BYTES:
+            return self.put(key, path.read_bytes())
+        place, at = self.uri_of(key), self._at(key)
+        part_bytes = max(PART_BYTES, -(-size_bytes // MOST_PARTS))
+        summed = _client().meta.config.request_checksum_calculation == "when_supported"
+        algorithm = {"ChecksumAlgorithm": "CRC32"} if summed else {}
+        upload = at | {"UploadId": _request(place, "create_multipart_upload", **at, **algorithm)["UploadId"]}
+
+        def send(number: int) -> dict[str, Any]:
+            with path.open("rb") as file:
+                file.seek((number - 1) * part_bytes)
+                body = file.read(part_bytes)
+            sent = _request(place, "upload_part", **upload, **algorithm, PartNumber=number, Body=body)
+            return {"PartNumber": number} | {name: sent[name] for name in ("ETag", "ChecksumCRC32") if name in sent}
+
+        try:
+            with ThreadPoolExecutor(PARTS_AT_ONCE) as pool:
+                parts = list(pool.map(send, range(1, -(-size_bytes // part_bytes) + 1)))
+            _request(place, "complete_multipart_upload", **upload, MultipartUpload={"Parts": parts})
+        except BaseException:
+            with suppress(StorageError):  # what went wrong is what the caller must hear
+                _request(place, "abort_multipart_upload", **upload)
+            raise
 
     def delete(self, key: str) -> None:
         """See Store."""
@@ -91,33 +117,34 @@ class S3Store:
 
     def clear_unfinished(self, *, older_than_s: float, uploads_below: str = "") -> int:
         """See Store: multipart uploads, whose parts are paid for and not listed."""
-        client, cleared, before_s = _client(PART_TRIES), 0, time.time() - older_than_s
-        prefix = self._prefix + uploads_below
-        with _errors(self.uri):
-            pages = client.get_paginator("list_multipart_uploads").paginate(Bucket=self._bucket, Prefix=prefix)
-            for page in pages:
-                for upload in page.get("Uploads", ()):
-                    if upload["Initiated"].timestamp() < before_s:
-                        client.abort_multipart_upload(
-                            Bucket=self._bucket, Key=upload["Key"], UploadId=upload["UploadId"]
-                        )
-                        cleared += 1
-        return cleared
+        cleared, before_s = 0, time.time() - older_than_s
+        onwards = {"Bucket": self._bucket, "Prefix": self._prefix + uploads_below}
+        while True:
+            page = _request(self.uri, "list_multipart_uploads", **onwards)
+            for upload in page.get("Uploads", ()):
+                if upload["Initiated"].timestamp() < before_s:
+                    named = {"Bucket": self._bucket, "Key": upload["Key"], "UploadId": upload["UploadId"]}
+                    _request(self.uri, "abort_multipart_upload", **named)
+                    cleared += 1
+            if not page.get("IsTruncated"):
+                return cleared
+            onwards |= {"KeyMarker": page["NextKeyMarker"], "UploadIdMarker": page["NextUploadIdMarker"]}
 
 
-def _client(tries: int = 1) -> Any:
+def _client() -> Any:
     """The S3 client for the AWS settings of this moment (one per process and setting; clients are thread-safe)."""
     settings = ((name, text) for name, text in os.environ.items() if name.startswith("AWS_"))
-    return _make_client(tries, tuple(sorted(settings)))
+    return _make_client(tuple(sorted(settings)))
 
 
 @functools.lru_cache(maxsize=4)
-def _make_client(tries: int, _: tuple[tuple[str, str], ...]) -> Any:
+def _make_client(_: tuple[tuple[str, str], ...]) -> Any:
     with _errors("AWS settings"):
         return boto3.session.Session().client(
             "s3",
             config=ClientConfig(
-                retries={"mode": "standard", "total_max_attempts": tries},
+                # trying again is done here: its own pauses add up to four seconds
+                retries={"mode": "standard", "total_max_attempts": 1},
                 connect_timeout=10,
                 read_timeout=60,
                 max_pool_connections=32,

@@ -13,7 +13,7 @@ from ray.train.torch import TorchTrainer
 from specktrack import storage
 from specktrack.cluster import connected
 from specktrack.datasets import load_dataset
-from specktrack.errors import ConfigError, SpecktrackError
+from specktrack.errors import ConfigError, SpecktrackError, StorageError
 from specktrack.models.checkpoint import model_path
 from specktrack.training.config import TrainConfig, TrainReport
 from specktrack.training.journal import MODEL
@@ -77,7 +77,11 @@ def claim(store: storage.Store, config: TrainConfig) -> None:
     if not store.exists("config.json"):
         store.put("config.json", json.dumps(values, indent=1).encode())
         return
-    earlier = json.loads(store.get("config.json"))
+    try:
+        earlier = dict(json.loads(store.get("config.json")))
+    except (ValueError, TypeError):
+        place, remedy = store.uri_of("config.json"), "restore it, or use another output"
+        raise StorageError("not the settings that a run notes in its output", place=place, remedy=remedy) from None
     changed = sorted(key for key in values | earlier if values.get(key) != earlier.get(key))
     if changed:
         differences = ", ".join(f"{key}: {earlier.get(key)!r} -> {values.get(key)!r}" for key in changed)

@@ -8,8 +8,9 @@
         rows = await client.annotate("clip.mp4")
         async for rows in client.stream(pictures): ...      # JPEG or PNG bytes in, rows out as they become final
 
-A busy server is asked again after the time that it names, and so is one whose connection broke while nothing but an
-answer was lost: annotating a clip changes nothing. Batches and sessions are asked for once.
+A busy server is asked again after the time that it names. So is one whose connection broke, or for which something on
+the way answered in its place, as Ray's proxy does when a replica died: annotating a clip changes nothing. Batches and
+sessions are asked for once.
 """
 
 import asyncio
@@ -18,6 +19,8 @@ import json
 import random
 import time
 from collections.abc import AsyncIterator, Generator, Iterable, Mapping, Sequence
+from contextlib import closing
+from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Self
@@ -63,8 +66,9 @@ def _annotate(clip: str | Path | bytes, model: str | None) -> Steps:
         answer = yield "POST", "/v1/annotate", {"content": clip, "headers": headers, **given}
     else:
         path = Path(clip)
-        files = {"clip": (path.name, path.read_bytes())}
-        answer = yield "POST", "/v1/annotate", {"files": files, "headers": headers, **given}
+        with path.open("rb") as file:  # httpx reads it as it sends, from its beginning each time
+            files = {"clip": (path.name, file)}
+            answer = yield "POST", "/v1/annotate", {"files": files, "headers": headers, **given}
     with pa.ipc.open_stream(io.BytesIO(answer.content)) as reader:
         return reader.read_all()
 
@@ -112,11 +116,21 @@ def _checked(answer: httpx.Response) -> httpx.Response:
     try:
         problem = answer.json()
         error = ServerError(answer.status_code, problem["detail"], problem.get("reason"))
+        said_here = True
     except (ValueError, KeyError, TypeError):
         error = ServerError(answer.status_code, answer.text[:500] or answer.reason_phrase)
-    if answer.status_code == HTTPStatus.SERVICE_UNAVAILABLE:
-        error.retry_after_s = float(answer.headers.get("Retry-After", 1))
+        said_here = False  # but by a proxy
+    if answer.status_code == HTTPStatus.SERVICE_UNAVAILABLE or (answer.is_server_error and not said_here):
+        error.retry_after_s = _retry_after_s(answer.headers.get("Retry-After", "1"))
     raise error
+
+
+def _retry_after_s(said: str) -> float:
+    """Seconds that a Retry-After header asks for, be it a number or a date; 1 where it is neither."""
+    try:
+        return float(said) if said.isdecimal() else max(0.0, parsedate_to_datetime(said).timestamp() - time.time())
+    except ValueError:
+        return 1.0
 
 
 class _Patience:
@@ -134,13 +148,21 @@ class _Patience:
         return max(first_s, min(first_s * 2 ** (self._failed - 1), MOST_PAUSE_S)) * random.uniform(0.5, 1.5)
 
 
+def _until_next_look_s(batch: Batch, started: float, timeout_s: float | None) -> float:
+    """How long to wait before a batch is looked at again; TimeoutError if its time is up."""
+    left_s = LOOK_EVERY_S if timeout_s is None else started + timeout_s - time.monotonic()
+    if left_s <= 0:
+        raise TimeoutError(f"batch {batch.id} is still {batch.state} after {timeout_s:g} s; it goes on by itself")
+    return min(LOOK_EVERY_S, left_s)
+
+
 def _client_arguments(url: str, key: str | None, timeout_s: float) -> dict[str, Any]:
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     return {"base_url": url, "headers": headers, "timeout": httpx.Timeout(timeout_s, connect=10.0)}
 
 
 class Client:
-    """Calls a server and waits for its answers; ServerError says what it refused."""
+    """Calls a server and waits for its answers; ServerError says what it refused. Live streams need an AsyncClient."""
 
     def __init__(self, url: str, *, key: str | None = None, timeout_s: float = 600.0, tries: int = TRIES) -> None:
         self._http, self._tries = httpx.Client(**_client_arguments(url, key, timeout_s)), tries
@@ -175,10 +197,11 @@ class Client:
         """Stop a batch."""
         return self._drive(_batch(key, "DELETE"))
 
-    def wait(self, key: str) -> Batch:
-        """Look at a batch until it has ended."""
+    def wait(self, key: str, *, timeout_s: float | None = None) -> Batch:
+        """Look at a batch until it has ended; TimeoutError if that takes longer, and the batch goes on."""
+        started = time.monotonic()
         while not (batch := self.batch(key)).state.is_final:
-            time.sleep(LOOK_EVERY_S)
+            time.sleep(_until_next_look_s(batch, started, timeout_s))
         return batch
 
     def open_session(self, frame: bytes, box: Box, *, model: str | None = None, fps: float = 30.0) -> OpenedSession:
@@ -195,9 +218,10 @@ class Client:
 
     def _drive(self, steps: Steps, *, tries: int | None = None) -> Any:
         try:
-            call = next(steps)
-            while True:
-                call = steps.send(self._answer(*call, _Patience(tries or self._tries)))
+            with closing(steps):
+                call = next(steps)
+                while True:
+                    call = steps.send(self._answer(*call, _Patience(tries or self._tries)))
         except StopIteration as end:
             return end.value
 
@@ -249,10 +273,11 @@ class AsyncClient:
         """See Client."""
         return await self._drive(_batch(key, "DELETE"))
 
-    async def wait(self, key: str) -> Batch:
+    async def wait(self, key: str, *, timeout_s: float | None = None) -> Batch:
         """See Client."""
+        started = time.monotonic()
         while not (batch := await self.batch(key)).state.is_final:
-            await asyncio.sleep(LOOK_EVERY_S)
+            await asyncio.sleep(_until_next_look_s(batch, started, timeout_s))
         return batch
 
     async def open_session(
@@ -292,9 +317,10 @@ class AsyncClient:
 
     async def _drive(self, steps: Steps, *, tries: int | None = None) -> Any:
         try:
-            call = next(steps)
-            while True:
-                call = steps.send(await self._answer(*call, _Patience(tries or self._tries)))
+            with closing(steps):
+                call = next(steps)
+                while True:
+                    call = steps.send(await self._answer(*call, _Patience(tries or self._tries)))
         except StopIteration as end:
             return end.value
 

@@ -1,0 +1,153 @@
+"""The client against a server that answers as told: what it asks again, for how long, and what it sends."""
+
+import asyncio
+import io
+import threading
+import time
+from collections.abc import Iterator
+from email.utils import formatdate
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from specktrack.serving import client as client_module
+from specktrack.serving.batch_records import Batch, BatchState
+from specktrack.serving.client import AsyncClient, Client, ServerError
+
+ROWS = pa.table({"frame": [0, 1]})
+PROBLEM = b'{"title": "t", "status": 0, "detail": "no luck"}'
+Answer = tuple[int, dict[str, str], bytes]
+
+
+def arrow() -> bytes:
+    sink = io.BytesIO()
+    with pa.ipc.new_stream(sink, ROWS.schema) as writer:
+        writer.write_table(ROWS)
+    return sink.getvalue()
+
+
+DONE: Answer = (200, {}, arrow())
+
+
+class Server(ThreadingHTTPServer):
+    """Gives one answer after another; the last for ever."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.answers: list[Answer] = []
+        self.bodies: list[bytes] = []
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Server
+
+    def do_POST(self) -> None:
+        self.server.bodies.append(self.rfile.read(int(self.headers["Content-Length"])))
+        self.do_GET()
+
+    def do_GET(self) -> None:
+        status, headers, body = self.server.answers.pop(0) if len(self.server.answers) > 1 else self.server.answers[0]
+        self.send_response(status)
+        for name, text in {"Content-Length": str(len(body)), **headers}.items():
+            self.send_header(name, text)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: Any) -> None:
+        """Nothing."""
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with Server() as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        (503, {"Retry-After": "0"}, PROBLEM),
+        (503, {"Retry-After": formatdate(time.time() - 5, usegmt=True)}, PROBLEM),
+        (500, {"Retry-After": "0"}, b"Internal Server Error"),  # Ray's proxy, when the ingress replica died
+        (502, {"Retry-After": "0"}, b"<html>Bad Gateway</html>"),
+        (504, {"Retry-After": "0"}, b""),
+    ],
+)
+def test_a_clip_is_sent_again_from_its_beginning(server: Server, tmp_path: Path, first: Answer) -> None:
+    (tmp_path / "clip.mp4").write_bytes(b"a clip's bytes" * 10_000)
+    server.answers = [first, DONE]
+    with Client(server.url) as client:
+        assert client.annotate(tmp_path / "clip.mp4").equals(ROWS)
+    assert len(server.bodies) == 2 and all(b"a clip's bytes" * 10_000 in body for body in server.bodies)
+
+
+@pytest.mark.parametrize("status", [404, 422, 500, 504])
+def test_what_the_server_itself_said_is_final(server: Server, status: int) -> None:
+    """Its own 504 is a clip that takes too long, and would again."""
+    server.answers = [(status, {}, PROBLEM)]
+    with Client(server.url) as client, pytest.raises(ServerError, match="no luck"):
+        client.annotate(b"clip")
+    assert len(server.bodies) == 1
+
+
+def test_a_batch_is_asked_for_once(server: Server) -> None:
+    server.answers = [(503, {"Retry-After": "0"}, PROBLEM)]
+    with Client(server.url) as client, pytest.raises(ServerError, match="no luck"):
+        client.start_batch(["videos"], "one")
+    assert len(server.bodies) == 1
+
+
+def test_a_file_is_not_read_whole(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "clip.mp4").write_bytes(bytes(1_000_000))
+    monkeypatch.setattr(Path, "read_bytes", None)
+    server.answers = [DONE]
+
+    async def annotate() -> pa.Table:
+        async with AsyncClient(server.url) as client:
+            return await client.annotate(tmp_path / "clip.mp4")
+
+    assert asyncio.run(annotate()).equals(ROWS)
+    assert len(server.bodies[0]) > 1_000_000
+
+
+@pytest.mark.parametrize("said", ["7", formatdate(time.time() + 7000, usegmt=True), "soon", "1e999"])
+def test_every_form_of_retry_after_is_read(said: str) -> None:
+    assert client_module._retry_after_s(said) == pytest.approx(
+        {"7": 7.0, "soon": 1.0, "1e999": 1.0}.get(said, 7000), abs=600
+    )
+
+
+def test_waiting_for_a_batch_ends(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client_module, "LOOK_EVERY_S", 0.01)
+    batch = Batch(id="b", state=BatchState.RUNNING, sources=("v",), output="o", model="m", created_s=0, heartbeat_s=0)
+    running: Answer = (200, {}, batch.model_dump_json().encode())
+    done: Answer = (200, {}, batch.model_copy(update={"state": BatchState.DONE}).model_dump_json().encode())
+    server.answers = [running, running, done]
+    with Client(server.url) as client:
+        assert client.wait("b", timeout_s=20).state == "done"
+        server.answers = [running]
+        with pytest.raises(TimeoutError, match=r"b is still running after 0\.1 s"):
+            client.wait("b", timeout_s=0.1)
+
+    async def wait() -> None:
+        async with AsyncClient(server.url) as client:
+            await client.wait("b", timeout_s=0.1)
+
+    with pytest.raises(TimeoutError, match="still running"):
+        asyncio.run(wait())
+
+
+def test_the_package_says_that_it_is_typed() -> None:
+    assert resources.files("specktrack").joinpath("py.typed").is_file()

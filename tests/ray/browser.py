@@ -16,6 +16,16 @@ CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", 
 DRIVER = shutil.which("chromedriver")
 _ELEMENT = "element-6066-11e4-a52e-4f735466cecf"  # the key of an element's reference in the WebDriver protocol
 
+_DROP = """
+const [selector, name, text] = arguments, data = new DataTransfer();
+data.items.add(new File([Uint8Array.from(atob(text), (c) => c.charCodeAt(0))], name));
+return ["dragover", "drop"].map((kind) => {
+  const event = new DragEvent(kind, { dataTransfer: data, bubbles: true, cancelable: true });
+  document.querySelector(selector).dispatchEvent(event);
+  return event.defaultPrevented;
+});
+"""
+
 
 class Browser:
     """One window."""
@@ -44,6 +54,11 @@ class Browser:
     def type(self, selector: str, text: str) -> None:
         """Type into a field, or choose a file."""
         self._call("POST", f"element/{self._find(selector)}/value", {"text": text})
+
+    def drop(self, selector: str, file: Path) -> None:
+        """Drop a file onto an element, as by a hand; the page must take it, or the browser would leave for it."""
+        taken = self.run(_DROP, selector, file.name, base64.b64encode(file.read_bytes()).decode())
+        assert taken == [True, True], taken
 
     def screenshot(self, path: Path) -> None:
         path.write_bytes(base64.b64decode(self._call("GET", "screenshot")))

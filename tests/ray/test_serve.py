@@ -7,10 +7,13 @@ import socket
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import av
 import httpx
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
@@ -21,7 +24,7 @@ import torch
 import websockets
 from PIL import Image
 from tests.annotating import WH, make_video
-from tests.ray.browser import CHROMIUM, DRIVER, browser
+from tests.ray.browser import CHROMIUM, DRIVER, Browser, browser
 from tests.ray.fuzzing import fuzz
 from tests.test_template_tracking import tiny as tiny_template_model
 from websockets.sync.client import connect
@@ -374,33 +377,90 @@ class TestPlayground:
     ) -> None:
         downloads = tmp_path / "downloads"
         downloads.mkdir()
-        with browser(tmp_path / "profile", downloads=downloads) as page:
-            page.go(server)
-            page.wait("document.getElementById('key-dialog').open")
-            page.type("#key", KEY)
-            page.click("#key-dialog [value=save]")
-            page.wait("document.getElementById('model').options.length === 3")
+        with playground(server, tmp_path / "profile", downloads) as page:
             page.type("#file", str(folder / "videos" / "v0.mp4"))
             page.wait("document.body.dataset.state === 'done'")
             page.wait("document.getElementById('video').readyState >= 2")
             page.run("const s = document.getElementById('scrub'); s.value = 20; s.oninput()")
             page.wait(f"{PAINTED}('overlay') > 100 && {PAINTED}('plot') > 100 && {PAINTED}('strip') > 100")
             page.wait(f"{PAINTED}('loupe') > 100 && document.getElementById('clock').value.endsWith('20')")
+            near = page.run("return document.getElementById('loupe').toDataURL()")
+            page.type("#zoom", RIGHT * 4)
+            assert page.run("return document.getElementById('zoom-text').textContent") == "12×"
+            assert page.run("return document.getElementById('loupe').toDataURL()") != near
             for kind in ("csv", "json", "parquet"):
                 page.click(f"#get-{kind}")
-            deadline = time.monotonic() + 60
-            while {path.suffix for path in downloads.iterdir()} != {".csv", ".json", ".parquet"}:
-                assert time.monotonic() < deadline, list(downloads.iterdir())
-                time.sleep(0.1)
+            wait_for_files(downloads, {"v0.csv", "v0.json", "v0.parquet"})
             expected = expected_rows(folder, "v0.mp4")
             assert json.loads((downloads / "v0.json").read_text())["rows"] == expected
             assert pq.read_table(downloads / "v0.parquet").drop_columns("video").to_pylist() == expected
+            assert [said for said in page.errors() if "401" not in said] == []
+
+    def test_clips_are_dropped_anywhere_and_the_last_one_counts(
+        self, server: str, folder: Path, tmp_path: Path
+    ) -> None:
+        downloads = tmp_path / "downloads"
+        downloads.mkdir()
+        with playground(server, tmp_path / "profile", downloads) as page:
+            page.type("#model", "other")
+            page.drop("header", folder / "videos" / "v0.mp4")
+            page.drop("#stage", folder / "videos" / "v1.mp4")
+            page.wait(f"/ of 47 frames .* by other /.test({SUMMARY})")
+            page.type("#model", "tiny")
+            page.click("#get-parquet")  # of the rows that are shown, whatever is chosen by now
+            wait_for_files(downloads, {"v1.parquet"})
+            rows = pq.read_table(downloads / "v1.parquet").drop_columns("video").to_pylist()
+            assert rows == expected_rows(folder, "v1.mp4", "other")
+
+            page.drop("#stage", film(tmp_path / "old.avi", 30))
+            page.wait("/cannot play this clip/.test(document.getElementById('message').textContent)")
+            page.wait(f"/ of 30 frames /.test({SUMMARY}) && {PAINTED}('overlay') > 100")
+
             page.click("#again")
             page.click("#live")
-            page.wait("/[1-9][0-9]* frames followed/.test(document.getElementById('summary').textContent)")
+            page.wait(f"/[1-9][0-9]* frames followed/.test({SUMMARY})")
+            page.drop("#stage", folder / "videos" / "v0.mp4")  # which ends the live stream
+            page.wait(f"/ of 40 frames .* by tiny /.test({SUMMARY})")
+            page.click("#again")
+            page.click("#sample")
+            page.wait(f"/ of 120 frames /.test({SUMMARY})")
             assert [said for said in page.errors() if "401" not in said] == []
 
 
+def film(path: Path, frames: int) -> Path:
+    """A video that no browser plays."""
+    with av.open(str(path), "w", format="avi") as container:
+        stream = container.add_stream("mpeg4", rate=30)
+        stream.width, stream.height, stream.pix_fmt = *WH, "yuv420p"
+        noise = np.random.default_rng(0).integers(0, 255, (WH[1], WH[0], 3), dtype=np.uint8)
+        for _ in range(frames):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(noise)))
+        container.mux(stream.encode())
+    return path
+
+
+@contextmanager
+def playground(server: str, profile: Path, downloads: Path) -> Iterator[Browser]:
+    """The page after its question for a key."""
+    with browser(profile, downloads=downloads) as page:
+        page.go(server)
+        page.wait("document.getElementById('key-dialog').open")
+        page.type("#key", KEY)
+        page.click("#key-dialog [value=save]")
+        page.wait("document.getElementById('model').options.length === 3")
+        yield page
+
+
+def wait_for_files(folder: Path, names: set[str]) -> None:
+    deadline = time.monotonic() + 60
+    while {path.name for path in folder.iterdir()} != names:
+        assert time.monotonic() < deadline, list(folder.iterdir())
+        time.sleep(0.1)
+
+
+RIGHT = "\ue014"
+"""The right arrow in the WebDriver protocol."""
+SUMMARY = "document.getElementById('summary').textContent"
 PAINTED = (
     "((id) => { const c = document.getElementById(id);"
     "return c.getContext('2d').getImageData(0, 0, c.width, c.height).data.filter((v, i) => i % 4 === 3 && v).length; })"

@@ -10,6 +10,7 @@ let answer = null;    // {width, height, fps, rows}
 let current = 0;      // index into answer.rows
 let request = null;   // AbortController of the answer that is waited for
 let camera = null;    // {stream, socket}
+let turn = 0;         // counts what was opened: whoever waited meanwhile finds another number, and leaves all as it is
 
 // ---- talking to the server
 
@@ -52,22 +53,24 @@ async function loadModels() {
 // ---- a clip
 
 async function open(blob, name) {
-  stopCamera();
+  const mine = begin();
   clip = { blob, name };
-  answer = null;
   state("working");
-  video.srcObject = null;
+  URL.revokeObjectURL(video.src);
   video.src = URL.createObjectURL(blob);
   const started = performance.now();
   const timer = setInterval(() => {
     $("working-text").textContent = `Following the object, ${((performance.now() - started) / 1000).toFixed(0)} s`;
   }, 500);
   try {
-    answer = await (await annotate("application/json")).json();
-    answer.seconds = (performance.now() - started) / 1000;
+    const reply = await annotate("application/json", $("model").value);
+    const said = await reply.json();
+    if (mine !== turn) return;
+    answer = { ...said, seconds: (performance.now() - started) / 1000 };
     state("done");
     show();
   } catch (error) {
+    if (mine !== turn) return;
     state("empty");
     if (error.name !== "AbortError") complain(error.message);
   } finally {
@@ -75,12 +78,20 @@ async function open(blob, name) {
   }
 }
 
-function annotate(accept) {
+function begin() {  // nothing of what was open before goes on
+  if (request) request.abort();
+  stopCamera();
+  answer = clip = null;
+  turn += 1;
+  return turn;
+}
+
+function annotate(accept, model) {
   const form = new FormData();
   form.append("clip", clip.blob, clip.name);
   request = new AbortController();
-  const model = $("model").value ? `?model=${encodeURIComponent($("model").value)}` : "";
-  return api(`/v1/annotate${model}`, {
+  const query = model ? `?model=${encodeURIComponent(model)}` : "";
+  return api(`/v1/annotate${query}`, {
     method: "POST", body: form, headers: { Accept: accept }, signal: request.signal,
   });
 }
@@ -91,10 +102,17 @@ function show() {
   $("summary").replaceChildren(
     bold(found.length), ` of ${answer.rows.length} frames with the object, mean score `, bold(score.toFixed(2)),
     `, by ${answer.model} in `, bold(`${answer.seconds.toFixed(1)} s`));
+  video.style.aspectRatio = `${answer.width} / ${answer.height}`;  // also where this browser cannot play the clip
+  tellIfUnplayable();
   $("scrub").max = answer.rows.length - 1;
   current = Math.max(0, answer.rows.findIndex((row) => row.x !== null));
   resize();
   seek(current);
+}
+
+function tellIfUnplayable() {
+  $("play").disabled = Boolean(video.error);
+  if (video.error && answer) complain("This browser cannot play this clip, so its trajectory is drawn on black.");
 }
 
 function bold(text) {
@@ -287,12 +305,13 @@ function download(content, type, suffix) {
 }
 
 async function downloadParquet() {
+  const mine = turn;
   $("get-parquet").disabled = true;
   try {
-    const reply = await annotate("application/vnd.apache.parquet");
-    download(await reply.arrayBuffer(), "application/vnd.apache.parquet", "parquet");
+    const reply = await annotate("application/vnd.apache.parquet", answer.model);  // that of the rows on this page
+    if (mine === turn) download(await reply.arrayBuffer(), "application/vnd.apache.parquet", "parquet");
   } catch (error) {
-    complain(error.message);
+    if (mine === turn) complain(error.message);
   } finally {
     $("get-parquet").disabled = false;
   }
@@ -301,18 +320,22 @@ async function downloadParquet() {
 // ---- the camera
 
 async function startCamera() {
+  const mine = begin();
   complain("");
   let stream;
   try {
     stream = await navigator.mediaDevices.getUserMedia({ video: { width: { ideal: 1280 }, frameRate: { ideal: 30 } } });
   } catch (error) {
-    complain(`No camera: ${error.message}`);
+    if (mine === turn) complain(`No camera: ${error.message}`);
     return;
   }
+  const leave = () => stream.getTracks().forEach((track) => track.stop());
+  if (mine !== turn) { leave(); return; }
   state("live");
-  video.src = "";
+  video.style.aspectRatio = "";
   video.srcObject = stream;
-  await video.play();
+  await video.play().catch(() => {});  // what is opened meanwhile interrupts it
+  if (mine !== turn) { leave(); video.srcObject = null; return; }
   const query = $("model").value ? `?model=${encodeURIComponent($("model").value)}` : "";
   const url = `${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/v1/stream${query}`;
   const socket = new WebSocket(url, key() ? [`bearer.${key()}`] : []);
@@ -321,20 +344,20 @@ async function startCamera() {
   clip = { name: "camera.mp4", blob: null };
   resize();
   socket.onmessage = ({ data }) => hear(JSON.parse(data));
-  socket.onclose = ({ code }) => { if (camera && code !== 1000) { complain("The stream ended."); stopCamera(); } };
-  socket.onopen = () => sendFrame(document.createElement("canvas"));
+  socket.onclose = ({ code }) => { if (code !== 1000) { complain("The stream ended."); stopCamera(); } };
+  socket.onopen = () => sendFrame(document.createElement("canvas"), camera);
 }
 
-function sendFrame(canvas) {
-  if (!camera) return;
-  const again = () => (video.requestVideoFrameCallback ? video.requestVideoFrameCallback.bind(video) : requestAnimationFrame)(() => sendFrame(canvas));
-  if (camera.sent - camera.taken > 12) { setTimeout(() => sendFrame(canvas), 15); return; }  // never far ahead of the server
+function sendFrame(canvas, own) {
+  if (camera !== own) return;
+  const again = () => (video.requestVideoFrameCallback ? video.requestVideoFrameCallback.bind(video) : requestAnimationFrame)(() => sendFrame(canvas, own));
+  if (own.sent - own.taken > 12) { setTimeout(() => sendFrame(canvas, own), 15); return; }  // never far ahead of the server
   canvas.width = answer.width;
   canvas.height = answer.height;
   canvas.getContext("2d").drawImage(video, 0, 0);
-  camera.sent += 1;
+  own.sent += 1;
   canvas.toBlob((blob) => {
-    if (camera && blob && camera.socket.readyState === WebSocket.OPEN) camera.socket.send(blob);
+    if (blob && own.socket.readyState === WebSocket.OPEN) own.socket.send(blob);
     again();
   }, "image/jpeg", 0.85);
 }
@@ -355,6 +378,7 @@ function hear(said) {
 function stopCamera() {
   if (!camera) return;
   camera.stream.getTracks().forEach((track) => track.stop());
+  camera.socket.onmessage = camera.socket.onclose = null;  // what is still on its way
   camera.socket.close(1000);
   camera = null;
   video.srcObject = null;
@@ -381,16 +405,16 @@ function complain(text) {
   $("message").hidden = !text;
 }
 
-function toggle() { if (video.paused) video.play(); else video.pause(); }
+function toggle() { if (video.paused) video.play().catch(() => {}); else video.pause(); }
 
 $("choose").onclick = () => $("file").click();
 $("file").onchange = () => { const [file] = $("file").files; if (file) open(file, file.name); $("file").value = ""; };
 $("sample").onclick = async () => {
-  try { open(await (await fetch("/playground/sample.mp4")).blob(), "sample.mp4"); } catch (error) { complain(error.message); }
+  try { await open(await (await fetch("/playground/sample.mp4")).blob(), "sample.mp4"); } catch (error) { complain(error.message); }
 };
 $("live").onclick = startCamera;
 $("stop").onclick = () => request && request.abort();
-$("again").onclick = () => { video.pause(); stopCamera(); state("empty"); };
+$("again").onclick = () => { video.pause(); begin(); state("empty"); };
 $("play").onclick = toggle;
 $("back").onclick = () => { video.pause(); seek(current - 1); };
 $("forward").onclick = () => { video.pause(); seek(current + 1); };
@@ -408,10 +432,13 @@ $("key-button").onclick = async () => { if (await askForKey()) loadModels().catc
 video.onplay = () => { $("play").textContent = "Pause"; };
 video.onpause = () => { $("play").textContent = "Play"; };
 video.onseeked = video.onloadeddata = () => answer && !camera && draw();
-for (const kind of ["dragover", "dragenter"]) $("stage").addEventListener(kind, (event) => { event.preventDefault(); $("stage").classList.add("over"); });
-for (const kind of ["dragleave", "drop"]) $("stage").addEventListener(kind, () => $("stage").classList.remove("over"));
-$("stage").addEventListener("drop", (event) => {
+video.onerror = tellIfUnplayable;
+// The whole window takes a drop: beside the stage the browser would leave this page for the file.
+addEventListener("dragover", (event) => { event.preventDefault(); $("stage").classList.add("over"); });
+addEventListener("dragleave", (event) => { if (!event.relatedTarget) $("stage").classList.remove("over"); });
+addEventListener("drop", (event) => {
   event.preventDefault();
+  $("stage").classList.remove("over");
   const [file] = event.dataTransfer.files;
   if (file) open(file, file.name);
 });

@@ -89,7 +89,7 @@ def trained(teacher: Model, arm: str, seed: int, given: argparse.Namespace) -> t
     """The teacher's weights after some steps on degraded pictures, and how often the distillation's gates were open."""
     data = given.work / "patches"
     if not (data / "dataset.json").is_file():
-        write_patches(PatchesConfig(sequences=160, frames=12, seed=1, size_px=(6, 64)), str(data))
+        write_patches(PatchesConfig(sequences=160, frames=13, seed=1, size_px=(6, 64)), str(data))
     features, scores, boxes = ARMS[arm]
     tiny_px = 16 / 352 * teacher.config.input_wh[0]  # the paper's share of the picture
     config = TemplateTrainConfig(

@@ -439,6 +439,25 @@ def test_the_report_ranks_trackers_and_groups_by_attribute(latot: tuple[str, str
         assert len(drawing.findall(".//{*}polyline")) == 2
 
 
+def test_each_of_latots_twelve_attributes_has_its_scores(tmp_path: Path) -> None:
+    """Sequence i has attribute i alone; the tracker is off by i px, so every attribute has a score of its own."""
+    tracks = {f"s{i}": path_of_boxes(side=20) for i in range(12)}
+    files = {f"annos/{name}.txt": lines(boxes) for name, boxes in tracks.items()}
+    files |= {f"annos/attr/s{i}.txt": ",".join("1" if j == i else "0" for j in range(12)) for i in range(12)}
+    results = {f"s{i}.txt": lines(shifted(tracks[f"s{i}"], i)) for i in range(12)}
+    config = EvaluateConfig(
+        data=write(tmp_path / "d", files), predictions=write(tmp_path / "r", results), protocol="latot-all"
+    )
+    report = evaluate(config)
+    assert isinstance(report, BoxReport)
+    names = ["SV", "FM", "OV", "IV", "CM", "MB", "BC", "SO", "PO", "FO", "AM", "LI"]  # the paper's table II
+    scores = [report.trackers[0].by_attribute[name] for name in names]
+    assert [score.sequences for score in scores] == [1] * 12
+    assert [score.average_overlap for score in scores] == sorted((s.average_overlap for s in scores), reverse=True)
+    assert len({score.average_overlap for score in scores}) == 12
+    assert [score.precision for score in scores[:6]] == [1.0] * 6 and scores[6].precision < 0.1
+
+
 def test_the_test_split_counts_its_sequences_only(latot: tuple[str, str]) -> None:
     data, results = latot
     report = evaluate(EvaluateConfig(data=data, predictions=results, protocol="latot-test"))

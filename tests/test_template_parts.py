@@ -1,5 +1,6 @@
 """The parts of the template trackers against reference numbers and hand-computed cases."""
 
+import itertools
 import math
 
 import numpy as np
@@ -8,6 +9,7 @@ import torch
 
 from specktrack.models import box_regression
 from specktrack.models.backbone import ResNet
+from specktrack.models.conjugate_gradient import gauss_newton
 from specktrack.models.roi import precise_roi_pool
 from specktrack.models.target_model import (
     GaussNewton,
@@ -122,6 +124,12 @@ class TestTargetModel:
         centre = tensor(z["center_yx"]).flip(-1)
         code = distance_bins(centre[:1], (23, 23), bins=100, bin_cells=0.1)[0]
         np.testing.assert_allclose(code, z["distance_map0"], atol=1e-4)
+        optimizer = GaussNewton(TargetModelConfig(), stride=16, sigma_cells=0.25 / 6 * 22)
+        codes = distance_bins(centre, (23, 23), bins=100, bin_cells=0.1)
+        with torch.no_grad():
+            label, mask = optimizer.label_map_predictor(codes)[:, 0], optimizer.target_mask_predictor(codes)[:, 0]
+        np.testing.assert_allclose(label, z["label_map"], atol=1e-4)
+        np.testing.assert_allclose(mask, z["target_mask"], atol=1e-4)
 
     @pytest.mark.real
     def test_labels_and_losses_agree_with_the_published_code(self, reference):
@@ -169,6 +177,30 @@ class TestTargetModel:
         with torch.no_grad():
             filters, _ = optimizer(w, features, boxes, iterations=1)
         torch.testing.assert_close(filters[1].flatten(), -step * g)
+
+
+class TestConjugateGradient:
+    def test_as_many_inner_steps_as_unknowns_solve_a_linear_problem(self):
+        torch.manual_seed(0)
+        a, b = torch.randn(9, 5, dtype=torch.float64), torch.randn(9, dtype=torch.float64)
+        start = (torch.randn(2, dtype=torch.float64), torch.randn(3, dtype=torch.float64))
+
+        def residual(one, other):
+            return a @ torch.cat([one, other]) - b
+
+        wanted = torch.linalg.lstsq(a, b[:, None]).solution[:, 0]
+        torch.testing.assert_close(torch.cat(gauss_newton(residual, start, outer=1, inner=5)), wanted)
+        few = [residual(*gauss_newton(residual, start, outer=1, inner=n)).square().sum() for n in range(6)]
+        assert all(later < earlier for earlier, later in itertools.pairwise(few))
+
+    def test_linearising_again_follows_a_curve(self):
+        def residual(x):  # zero at (1, 1) alone
+            return torch.stack([3 * (x[1] - x[0] ** 2), 1 - x[0]])
+
+        start = (torch.tensor([-0.5, 1.0], dtype=torch.float64),)
+        once, often = (gauss_newton(residual, start, outer=n, inner=2)[0] for n in (1, 3))
+        assert (once - 1).abs().max() > 0.1
+        torch.testing.assert_close(often, torch.ones(2, dtype=torch.float64))
 
 
 class TestBoxRegression:

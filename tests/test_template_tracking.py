@@ -1,8 +1,12 @@
 """Following from a prompt: decisions, memory and boxes by hand; sessions on tiny random networks."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from specktrack.box_metrics import BOX_PROTOCOLS, box_iou, score_sequence
 from specktrack.datasets.benchmarks import read_benchmark
@@ -13,11 +17,13 @@ from specktrack.models import build, network_config
 from specktrack.models.checkpoint import Model, ModelCard, load_model
 from specktrack.models.template_entries import BackboneConfig, OnlineConfig
 from specktrack.schema import Box, Prompt
+from specktrack.storage import frame_names
 from specktrack.tracking import make_tracker, open_session
+from specktrack.tracking.boxes import refine_box
 from specktrack.tracking.localise import State, localise
 from specktrack.tracking.region import Region
 from specktrack.tracking.samples import SampleMemory, prompt_samples, variations
-from specktrack.tracking.template import _grown
+from specktrack.tracking.template import TemplateSession, _grown
 
 ONLINE = OnlineConfig()
 
@@ -140,6 +146,99 @@ def test_of_a_weak_box_head_only_a_share_of_the_growth_is_believed():
     assert _grown(coarse, coarse + 5, 0.1)[2] / _grown(coarse, coarse + 5, 0.1)[3] == pytest.approx(2)
 
 
+class Slope:
+    """A box head whose score rises with the centre's x and with the area's logarithm."""
+
+    def __call__(self, search, modulation, boxes):
+        return boxes[..., 0] + boxes[..., 2] / 2 + boxes[..., 2].log() + boxes[..., 3].log()
+
+
+class TestBoxes:
+    BOX = torch.tensor([20.0, 30.0, 8.0, 4.0])
+
+    def refined(self, head=None, box=BOX, **values):
+        config = ONLINE.model_copy(update={"boxes": 1, "box_steps": 1, "box_step": 0.01, **values})
+        return refine_box(head or Slope(), None, None, box, config, torch.Generator().manual_seed(0))
+
+    def test_relative_boxes_climb_by_centre_and_logarithm_of_the_size(self):
+        """d/d(cx / w0) = w0 = 8 moves the centre by 0.01 * 8 * 8; d/d(log w) = 1 grows a side by exp(0.01)."""
+        x, y, w, h = self.refined(box_space="relative").tolist()
+        assert (w, h) == pytest.approx((8 * np.exp(0.01), 4 * np.exp(0.01)), rel=1e-5)
+        assert (x + w / 2, y + h / 2) == pytest.approx((24 + 0.64, 32), rel=1e-5)
+
+    def test_px_climb_by_corner_and_size_each_step_as_long_as_the_side(self):
+        """d/dx = 1, d/dw = 1/2 + 1/8, d/dh = 1/4; the steps are times w, h, w, h."""
+        found = self.refined(box_space="pixel").tolist()
+        assert found == pytest.approx([20 + 0.08, 30, 8 + 0.01 * 0.625 * 8, 4 + 0.01 * 0.25 * 4], rel=1e-5)
+
+    def test_boxes_that_grow_too_long_are_dropped(self):
+        long = torch.tensor([20.0, 30.0, 12.0, 2.0])
+        assert self.refined(box=long, box_steps=0) is None and self.refined(box=long.roll(1), box_steps=0) is not None
+        assert self.refined(box=long, box_steps=0, most_aspect=6.1) is not None
+        tall = torch.tensor([20.0, 30.0, 2.0, 12.0])
+        assert self.refined(box=tall, box_steps=0) is None
+
+    def test_the_best_three_make_the_result(self):
+        seen = []
+
+        def head(search, modulation, boxes):
+            seen.append(boxes[0])
+            return -(boxes[..., 0] - 19.5).abs()
+
+        found = self.refined(head, boxes=10, box_steps=0)
+        boxes = seen[-1]
+        assert torch.equal(boxes[0], self.BOX) and len(boxes) == 10
+        nearest = (boxes[:, 0] - 19.5).abs().argsort()[:3]
+        torch.testing.assert_close(found, boxes[nearest].mean(dim=0))
+
+
+class Notes:
+    """A memory and a target model that write down what they are told."""
+
+    def __init__(self):
+        self.told = []
+
+    def add(self, features, box, *, learning_rate):
+        self.told.append(("add", learning_rate))
+
+    def samples(self):
+        return ()
+
+    def learn(self, *, iterations):
+        self.told.append(("learn", iterations))
+
+
+class TestLearning:
+    def told(self, state, frames_since):
+        session = TemplateSession(tiny().network, PROMPT, device=torch.device("cpu"))
+        session._online, notes = ONLINE, Notes()
+        session._memory = session._target_model = notes
+        region = Region.around((30, 36), 40, (W, H), 64, border="replicate", most_shrink=1.0)
+        session._learn(torch.zeros(16, 16, 16), region, state, frames_since)
+        return notes.told
+
+    def test_every_20_frames_two_steps_are_learned_and_every_frame_is_remembered(self):
+        told = [self.told(State.NORMAL, frame) for frame in range(1, 41)]
+        assert [frame for frame, each in enumerate(told, start=1) if ("learn", 2) in each] == [20, 40]
+        assert all(each[0] == ("add", 0.01) for each in told)
+
+    def test_a_distractor_is_learned_at_once_in_one_step_and_weighs_twice(self):
+        assert self.told(State.DISTRACTOR, 7) == self.told(State.DISTRACTOR, 20) == [("add", 0.02), ("learn", 1)]
+
+    def test_nothing_is_learned_of_an_uncertain_place(self):
+        assert self.told(State.UNCERTAIN, 20) == []
+
+    def test_a_lost_target_leaves_the_memory_and_the_box_alone(self, video):
+        model = tiny(online={"lost_below": 100.0, "memory": 24, "first_iterations": 2, "box_steps": 0})
+        session = open_session(model, prompt=PROMPT, device="cpu")
+        at = Viewport((W, H), (W, H))
+        session.push(FrameBatch(video[:4], np.arange(4), np.arange(4) / 30, at))
+        before, box = session._memory.weights.clone(), session._box
+        later = session.push(FrameBatch(video[4:], np.arange(4, FRAMES), np.arange(4, FRAMES) / 30, at))
+        assert session.lost and not later.present.any() and session._box == box
+        assert torch.equal(session._memory.weights, before)
+
+
 FRAMES, W, H = 30, 96, 72
 PROMPT = Prompt(frame=3, box=Box(cx_px=30, cy_px=36, w_px=10, h_px=8))
 
@@ -205,10 +304,25 @@ def test_a_template_tracker_sees_source_px_and_needs_all_frames_since_its_prompt
     assert tracker.lead is None and tracker.stride == 1 and tracker.config.first_iterations == 6
 
 
+def shrunk(sequence, times, folder):
+    """A sequence of OTB with blocks of pixels averaged, so that its target is tiny."""
+    if times == 1:
+        return sequence
+    for name in frame_names(sequence.frames_uri)[: len(sequence.label_xywh)]:
+        picture = Image.open(Path(sequence.frames_uri.removeprefix("file://")) / name).convert("RGB")
+        picture.reduce(times).save((folder / name).with_suffix(".png"))
+    label = sequence.label_xywh / times
+    label[:, :2] -= sequence.origin_px / times
+    return replace(sequence, label_xywh=label, frames_uri=f"{folder.as_uri()}/", origin_px=0)
+
+
 @pytest.mark.real
-def test_the_shipped_weights_follow_real_sequences_to_the_last_frame(real_data):
+@pytest.mark.parametrize("times", [1, pytest.param(3, marks=pytest.mark.slow)])
+def test_the_shipped_weights_follow_real_sequences_to_the_last_frame(real_data, tmp_path, times):
     tracker = make_tracker(load_model("speckdimp"), device="cpu")
-    for sequence in read_benchmark(str(real_data / "tracking" / "otb")).sequences:
+    for original in read_benchmark(str(real_data / "tracking" / "otb")).sequences:
+        (tmp_path / original.name).mkdir()
+        sequence = shrunk(original, times, tmp_path / original.name)
         found = run_sequence(tracker, sequence)
         scores = score_sequence(found, sequence.label_xywh, BOX_PROTOCOLS["otb"])
         assert box_iou(found[-1:], sequence.label_xywh[-1:])[0] > 0.3

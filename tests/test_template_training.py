@@ -1,6 +1,7 @@
 """Training template trackers: pairs, synthetic sequences, MKDNet's distillation, and going on after a stop."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from tests.test_template_tracking import tiny
 from specktrack.datasets import import_dataset, load_dataset
 from specktrack.datasets.patches import PatchesConfig, load_scenes, render_patches, write_patches
 from specktrack.errors import ConfigError
-from specktrack.models import build
+from specktrack.models import build, network_config
 from specktrack.models.checkpoint import save_model
 from specktrack.models.dimp import Outputs, Pairs, Proposals
 from specktrack.training.box_tracks import load_tracks
@@ -78,8 +79,28 @@ class TestPairs:
                 torch.testing.assert_close(parts[rank][step], whole[step][:, rank::2])
 
     def test_sequences_too_short_for_a_sample_are_refused(self):
-        with pytest.raises(ConfigError, match="no sequence has the 6 frames with a box"):
-            PairSampler([track(frames=5)], seed=0, config=PairConfig())
+        with pytest.raises(ConfigError, match="no sequence has more than 12 frames with a box"):
+            PairSampler([track(frames=12)], seed=0, config=PairConfig())
+        assert PairSampler([track(frames=12), track(frames=13)], seed=0, config=PairConfig()).sample(0).track == 1
+
+    def test_a_small_dataset_is_drawn_from_as_often_as_a_large_one(self):
+        tracks = [replace(track(), dataset=name) for name in "aaaaaaaab"]
+        sampler = PairSampler(tracks, seed=0, config=PairConfig())
+        drawn = [sampler.sample(number).track for number in range(400)]
+        assert 160 < drawn.count(8) < 240 and {*drawn} == {*range(9)}
+
+    @pytest.mark.parametrize(("name", "centre"), [("super-dimp", 5.5), ("dimp50", 4.5), ("speckdimp", 3.5)])
+    def test_search_regions_hold_the_targets_centre_and_reach_nearly_to_their_edge(self, name, centre):
+        config, network = PairConfig(grey=0, brightness=0, templates=1, searches=8), network_config(name)
+        network = network.model_copy(update={"input_wh": (60, 60)})
+        boxes = np.tile([400.0, 300.0, 8.0, 8.0], (30, 1))  # far from every edge
+        still = BoxTrack("t", np.zeros((30, 600, 800, 3), np.uint8), boxes)
+        sampler, offsets = PairSampler([still], seed=0, config=config), []
+        for number in range(12):
+            _, found = cut_sample(still, sampler.sample(number), network, config, sampler.generator(number))
+            offsets += ((found[1:, :2] + found[1:, 2:] / 2 - 30).abs() / 60 * network.search_area).flatten().tolist()
+        assert 0.4 * centre < max(offsets) < 0.5 * centre + 0.2  # regions are of whole px
+        assert max(offsets) < network.search_area / 2
 
 
 class TestPatches:
@@ -138,7 +159,7 @@ def test_benchmarks_of_tracking_are_training_data(layout, tmp_path):
     import_dataset(layout, str(tmp_path / "in"), str(tmp_path / "out"))
     tracks = load_tracks((str(tmp_path / "out"),), folder=tmp_path / "cache")
     assert [track.boxes.shape for track in tracks] == [(8, 4)]
-    sampler = PairSampler(tracks, seed=0, config=STILL)
+    sampler = PairSampler(tracks, seed=0, config=STILL.model_copy(update={"templates": 1, "searches": 2}))
     batch = PairBatches(tracks, sampler, NETWORK, batch_size=4, steps=range(1), rank=0, world_size=1).batch(0)
     for picture, box in zip(batch.search_nSCHW.flatten(0, 1), batch.search_boxes_nS4.flatten(0, 1), strict=True):
         x, y, w, h = box.tolist()

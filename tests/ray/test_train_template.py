@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.usefixtures("ray_lo
 @pytest.fixture(scope="module")
 def sequences(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sequences")
-    write_patches(PatchesConfig(sequences=3, frames=8, width_px=96, height_px=64), str(folder))
+    write_patches(PatchesConfig(sequences=3, frames=9, width_px=96, height_px=64), str(folder))
     return folder
 
 

@@ -2,6 +2,7 @@
 
 import os
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +36,7 @@ def load_tracks(uris: tuple[str, ...], *, folder: Path) -> list[BoxTrack]:
                 pool.submit(_track, video, dataset, folder) for video in dataset.card.videos if not video.labels_only
             ]
             loaded = [item.result() for item in loading]
-        found = [track for track, _ in loaded if track is not None]
+        found = [replace(track, dataset=uri) for track, _ in loaded if track is not None]
         if not found:
             raise ConfigError(
                 "the dataset has no boxes", uri, remedy="template trackers learn from labels with w and h"

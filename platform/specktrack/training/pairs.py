@@ -1,12 +1,15 @@
 """Templates and search regions for training: which frames of which sequence, how they are jittered, and their pixels.
 
-As published for DiMP: templates lie before a base frame and search regions after it, at most ``max_gap`` frames away.
-Sample number i is a function of (seed, i), so ranks take slices of one list and resuming is an offset into it.
+As published for DiMP: every dataset is drawn from as often as any other, and in it every sequence that has more than
+twice the labelled frames of a sample (published are at least 20 frames, too). Templates lie before a base frame and
+search regions after it, at most ``max_gap`` frames away. Sample number i is a function of (seed, i), so ranks take
+slices of one list and resuming is an offset into it.
 """
 
 # n pictures, S sequences, H W network px
 
 import math
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
@@ -41,6 +44,8 @@ class BoxTrack:
     pictures: Pictures
     boxes: np.ndarray
     """float64 [N, 4]: cx, cy, w, h in source px; NaN where the target is absent or not labelled."""
+    dataset: str = ""
+    """Where it is from."""
 
 
 @dataclass(frozen=True)
@@ -58,12 +63,14 @@ class PairSampler:
     def __init__(self, tracks: Sequence[BoxTrack], *, seed: int, config: PairConfig) -> None:
         self.seed, self.config = seed, config
         self._visible = [np.flatnonzero(np.isfinite(track.boxes).all(axis=1)) for track in tracks]
-        needed = config.templates + config.searches
-        self._usable = [i for i, visible in enumerate(self._visible) if len(visible) >= needed]
-        if not self._usable:
-            raise ConfigError(
-                f"no sequence has the {needed} frames with a box that one sample takes", place="training data"
-            )
+        taken, by_dataset = config.templates + config.searches, defaultdict[str, list[int]](list)
+        for i, (track, visible) in enumerate(zip(tracks, self._visible, strict=True)):
+            if len(visible) > 2 * taken:
+                by_dataset[track.dataset].append(i)
+        if not by_dataset:
+            what = f"no sequence has more than {2 * taken} frames with a box, twice what one sample takes"
+            raise ConfigError(what, place="training data", remedy="lower pairs.templates and pairs.searches")
+        self._usable = list(by_dataset.values())
 
     def generator(self, number: int) -> np.random.Generator:
         """The generator for what is still drawn at random for a sample."""
@@ -72,7 +79,8 @@ class PairSampler:
     def sample(self, number: int, *, attempt: int = 0) -> Sample:
         """A sequence, a base frame, and frames before and after it; the gap grows until there are enough."""
         random, config = np.random.default_rng([self.seed, 0, number, *range(attempt)]), self.config
-        track = self._usable[random.integers(len(self._usable))]
+        sequences = self._usable[random.integers(len(self._usable))]
+        track = sequences[random.integers(len(sequences))]
         visible = self._visible[track]
         base = int(random.integers(config.templates - 1, len(visible) - config.searches))
         gap = config.max_gap
@@ -92,8 +100,9 @@ def cut_sample(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Pictures float32 [templates + searches, 3, H, W] in [0, 1] and boxes x, y, w, h [.., 4] in network px."""
     grey = random.random() < config.grey
+    search_jitter = config.search_jitter or (network.search_area - 0.5, 0.5)
     kinds = [(frame, config.template_jitter) for frame in sample.templates]
-    kinds += [(frame, config.search_jitter) for frame in sample.searches]
+    kinds += [(frame, search_jitter) for frame in sample.searches]
     pictures, boxes = [], []
     for frame, (centre_jitter, size_jitter) in kinds:
         cx, cy, w, h = track.boxes[frame]

@@ -20,12 +20,13 @@ class PairConfig(Config):
     """Frames between the base frame and any other."""
     template_jitter: tuple[float, float] = (3.0, 0.25)
     """Of templates: range of the centre in target sizes, and standard deviation of the log size."""
-    search_jitter: tuple[float, float] = (5.5, 0.5)
-    """Of search regions: the same."""
+    search_jitter: tuple[float, float] | None = None
+    """Of search regions: the same. None lets centres reach half a target size less far than the region does, which is
+    5.5 for Super-DiMP and 4.5 for DiMP as published, and 0.5."""
     grey: float = Field(default=0.05, ge=0, le=1)
     """Share of samples without colour."""
     mirrored: float = Field(default=0.5, ge=0, le=1)
-    """Share of pictures that are mirrored, each by itself."""
+    """Share of pictures that are mirrored, each by itself; a sample's common mirror, as published, adds nothing."""
     brightness: float = Field(default=0.2, ge=0, lt=1)
     """Largest relative change of a picture's light."""
 

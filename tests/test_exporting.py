@@ -104,11 +104,14 @@ def test_a_wrong_suffix_a_missing_package_and_a_missing_model_are_told(tiny, tmp
         load_model("wasb")
 
 
-def test_the_verb_exports_inpaintnet_and_prints_the_parity(tmp_path, capsys):
+@pytest.mark.parametrize("kind", FILES)
+def test_the_verb_exports_inpaintnet_and_prints_the_parity(kind, tmp_path, capsys):
+    needs_extra(kind)
+    torch.manual_seed(0)
     config = network_config("inpaintnet")
     save_model(tmp_path / "m.safetensors", build(config), ModelCard(name="inpaintnet", network=config))
-    arguments = ["models", "export", str(tmp_path / "m.safetensors"), str(tmp_path / "m.pt2")]
-    assert main([*arguments, "--format", "torch-export", "--json"]) == 0
+    arguments = ["models", "export", str(tmp_path / "m.safetensors"), str(tmp_path / FILES[kind])]
+    assert main([*arguments, "--format", kind, "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert report["positions"] == 32 and report["largest_distance_px"] < 1e-2 and report["bytes"] > 0
 

@@ -54,7 +54,19 @@ def test_golden_first_loss(name):
     assert float(results["loss"].detach()) == pytest.approx(GOLDEN[name], rel=2e-3)
 
 
+def test_golden_first_loss_of_inpaintnet():
+    torch.manual_seed(0)
+    network = build(network_config("inpaintnet"))
+    truth = torch.linspace(0.2, 0.8, 16)[None, :, None].expand(1, 16, 2).clone()
+    truth[:, 9] = torch.nan
+    hidden = torch.arange(16)[None] % 3 == 0
+    results = network.loss(truth + 0.01, truth, hidden)
+    assert set(results) == {"loss", "error_px"}
+    assert float(results["loss"].detach()) == pytest.approx(GOLDEN["inpaintnet"], rel=2e-3)
+
+
 GOLDEN = {
+    "inpaintnet": 0.0154309,
     "tracknet-v1": 0.427611,
     "tracknet-v2": 0.0137965,
     "tracknet-v3": 0.0181464,

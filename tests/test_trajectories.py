@@ -10,6 +10,7 @@ from specktrack.datasets import make_dataset, save_dataset
 from specktrack.datasets.dataset import DatasetVideo
 from specktrack.errors import ConfigError
 from specktrack.frames import Trajectory
+from specktrack.models import build, network_config
 from specktrack.models.checkpoint import load_model
 from specktrack.schema import VideoRef, Visibility
 from specktrack.storage import open_store
@@ -62,6 +63,21 @@ def test_ranks_share_a_step() -> None:
     halves = [mine.batch(range(rank, 8, 2), CPU) for rank in (0, 1)]
     for whole, *parts in zip(mine.batch(range(8), CPU), *halves, strict=True):
         assert torch.equal(torch.stack(parts, dim=1).flatten(0, 1), whole)
+
+
+def test_the_gradient_is_the_same_on_another_number_of_workers() -> None:
+    """So a repair run goes on alike: samples have numbers, no layer has batch statistics, workers average gradients."""
+    torch.manual_seed(0)
+    network, mine = build(network_config("inpaintnet")), windows(track(), runs=0.5, mirror=0.5)
+
+    def gradient(workers: int) -> torch.Tensor:
+        network.zero_grad()
+        for rank in range(workers):
+            (network.loss(*mine.batch(range(rank, 8, workers), CPU))["loss"] / workers).backward()
+        return torch.cat([parameter.grad.flatten() for parameter in network.parameters()])
+
+    torch.testing.assert_close(gradient(1), gradient(2), rtol=1e-4, atol=1e-8)
+    torch.testing.assert_close(gradient(1), gradient(4), rtol=1e-4, atol=1e-8)
 
 
 def dataset(folder: Path) -> str:

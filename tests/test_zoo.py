@@ -110,3 +110,23 @@ def test_every_network_overfits_16_real_frames_to_under_one_px(name, rally):
         if results["recall"] == 1 and results["error_px"] < 0.9:
             break
     assert results["recall"] == 1 and results["error_px"] < 1
+
+
+@pytest.mark.real
+def test_inpaintnet_overfits_16_real_frames_to_under_one_px(rally):
+    """One window of a rally, of which every second run of three frames is hidden."""
+    torch.manual_seed(0)
+    config = network_config("inpaintnet")
+    truth = (rally[1][-config.frames_in :] / torch.tensor(config.input_wh))[None]
+    hidden = (torch.arange(config.frames_in)[None] // 3 % 2).bool()
+    settings = TrainConfig.parse(
+        {"data": ["d"], "output": "o", "network": "inpaintnet", "steps": 800, "warmup_steps": 5, "weight_decay": 0},
+        environment={},
+    )  # fmt: skip
+    state = TrainState(build(config).train(), settings, torch.device("cpu"))
+    for _ in range(400):
+        results = state.network.loss(truth, truth, hidden)
+        state.update(results["loss"])
+        if results["error_px"] < 0.9:
+            break
+    assert results["error_px"] < 1

@@ -365,7 +365,8 @@ def test_b10_a_video_that_kills_every_decoder_is_the_only_one_set_aside(archive,
     report = AnnotateReport.model_validate_json(out.splitlines()[-1], extra="ignore")
     bad = {record.video.uri for record in read_records(config.output) if record.reason is not None}
     print(f"{len(killed)} decoders died, {report.committed} clips committed, set aside: {report.quarantined}")
-    assert len(bad) == 1 and bad.pop().endswith("/00.mp4")
+    assert bad == {(archive / "00.mp4").as_uri()}
+    assert report.quarantined == {"crashed": 5} and report.committed == CLIPS - 5 and report.exit_code == 5
     rows = read_annotations(config.output)
     assert _without(rows, "/00.mp4").equals(_without(undisturbed, "/00.mp4"))
 

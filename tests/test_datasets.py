@@ -103,6 +103,22 @@ def test_shuttlecock_may_lie_flat_and_carry_a_byte_order_mark(tmp_path: Path) ->
     np.testing.assert_allclose(positions(load_dataset(str(tmp_path))), XY)
 
 
+@pytest.mark.parametrize("name", ["Badminton100K", "Tennis50K", "Squash30K"])
+def test_sets_of_matches_at_1080p_are_read_in_the_shuttlecock_layout(tmp_path: Path, name: str) -> None:
+    for part, match in (("train", "match1"), ("test", "match2")):
+        folder = tmp_path / name / part / match
+        path = folder / "video" / "1_00_01.mp4"
+        path.parent.mkdir(parents=True)
+        write_video(path, [np.full((1080, 1920, 3), 40 * i, np.uint8) for i in range(2)], fps=30, wh=(1920, 1080))
+        write(folder / "csv" / "1_00_01_ball.csv", "Frame,Visibility,X,Y", "0,1,1900,1070", "1,0,0,0")
+    card = import_dataset("auto", str(tmp_path / name), str(tmp_path / "set"))
+    assert card.format == "shuttlecock"
+    assert [(video.width_px, video.height_px, video.frames) for video in card.videos] == [(1920, 1080, 2)] * 2
+    dataset = load_dataset(str(tmp_path / "set"))
+    for video in card.videos:
+        np.testing.assert_array_equal(dataset.track(video).xy_px, [[1900, 1070], [np.nan, np.nan]])
+
+
 def test_corrected_labels_and_dropped_frames_are_honoured(tmp_path: Path) -> None:
     shuttlecock(tmp_path)
     lines = ("0,1,10,20", "1,1,50,40", "2,0,0,0", "3,1,30,5")

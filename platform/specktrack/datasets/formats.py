@@ -11,9 +11,10 @@
     cvat             NAME.xml, NAME/annotations.xml     CVAT for video 1.1
     label-studio     *.json                             Label Studio's JSON with VideoRectangle
 
-A video may be a file or a folder of frames in all of them. Badminton100K, Tennis50K and Squash30K come as matches in
-the shuttlecock layout at 1080p. A format is data: how its files are found, how a label file finds its video, and one
-function that reads a file. Problems are sentences that name file and line, gathered so that all are seen at once.
+A video may be a file or a folder of frames in all of them. No layout of Badminton100K, Tennis50K and Squash30K is
+published; they are assumed to come as matches in the shuttlecock layout, at 1080p. A format is data: how its files are
+found, how a label file finds its video, and one function that reads a file. Problems are sentences that name file and
+line, gathered so that all are seen at once.
 """
 
 import csv

@@ -121,7 +121,10 @@ class _Scan:
     """Of the last packet, ticks."""
     timeless: bool = False
     """A packet without pts was met."""
-    head: list[av.VideoFrame] = field(default_factory=list)
+    first: av.VideoFrame | None = None
+    """The first picture; of those after it the time alone is kept, for 16 pictures of 8K are 800 MB."""
+    head: list[int | None] = field(default_factory=list)
+    """pts of the first pictures."""
     errors: int = 0
 
 
@@ -129,9 +132,9 @@ def measure(ref: VideoRef) -> VideoInfo:
     """Measure one video object; MediaError says why it cannot be used."""
     with open_container(ref) as (container, stream, source):
         scan = _scan(container, stream, source)
-        if not scan.head:
+        if scan.first is None:
             raise MediaError(QuarantineReason.NO_FRAMES, "no picture can be decoded from the video stream", ref.uri)
-        first = scan.head[0]
+        first = scan.first
         timeline = _timeline(scan) if _is_timed(scan, stream.codec_context.name) else None
         times_s = _seconds(timeline["pts"], stream) if timeline is not None else None
         last_s = float(scan.duration * (stream.time_base or 0))
@@ -190,7 +193,9 @@ def _scan(container: InputContainer, stream: VideoStream, source: Source) -> _Sc
             scan.errors += 1
             continue
         if len(scan.head) < HEAD_FRAMES:
-            scan.head += _decoded(packet, stream, scan)
+            for picture in _decoded(packet, stream, scan):
+                scan.first = scan.first or picture
+                scan.head.append(picture.pts)
             source.hollow = complete and len(scan.head) >= HEAD_FRAMES
         if packet.size == 0:
             continue
@@ -217,7 +222,7 @@ def _decoded(packet: av.Packet, stream: VideoStream, scan: _Scan) -> list[av.Vid
 
 def _is_timed(scan: _Scan, codec: str) -> bool:
     """Whether ranks of pts identify pictures: every packet one picture, shown in the order of its time."""
-    head = [frame.pts for frame in scan.head if frame.pts is not None]
+    head = [pts for pts in scan.head if pts is not None]
     if codec in HIDING_CODECS or scan.timeless or len(head) < len(scan.head) or len(set(scan.pts)) != len(scan.pts):
         return False
     if any(b <= a for a, b in pairwise(head)) or any(b < a for a, b in pairwise(scan.dts)):
@@ -230,7 +235,7 @@ def _timeline(scan: _Scan) -> dict[str, Any]:
     """pts of all frames in presentation order (int64 ticks) and the fields of VideoInfo that follow from them."""
     pts, key = np.array(scan.pts, np.int64), np.frombuffer(bytes(scan.key), bool)
     shown = np.frombuffer(bytes(scan.shown), bool)
-    first = scan.head[0].pts or 0
+    first = scan.head[0] or 0
     frames = np.sort(pts[shown & (pts >= first)])
     before = np.maximum.accumulate(np.concatenate([[np.iinfo(np.int64).min], pts[:-1]]))
     points = np.flatnonzero(key & (before < pts))  # all that is stored earlier is also shown earlier

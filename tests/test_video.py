@@ -13,7 +13,7 @@ import boto3
 import numpy as np
 import pytest
 from PIL import Image
-from tests.videos import FRAMES, GOP, WH, audio_only, encode, number_of, picture
+from tests.videos import FRAMES, GOP, WH, audio_only, cut, encode, number_of, picture
 
 from specktrack.errors import ConfigError, MediaError, QuarantineReason, StorageError
 from specktrack.frames import Viewport
@@ -174,21 +174,6 @@ def test_rotation_metadata_makes_pictures_upright(tmp_path: Path, turn: int, mir
     upright = upright[:, ::-1] if mirror else upright
     assert probe(stat(str(turned))).size_wh_px == upright.shape[1::-1]
     assert (read(turned)[2][1] == upright).all()
-
-
-def cut(source: Path, target: Path, *, from_s: float) -> Path:
-    """What ``ffmpeg -ss from_s -i source -c copy target`` does: packets from the keyframe before, hidden by an edit."""
-    with av.open(str(source)) as given, av.open(str(target), "w") as taken:
-        stream = given.streams.video[0]
-        copy = taken.add_stream_from_template(stream)
-        offset = round(from_s / stream.time_base)
-        given.seek(offset, stream=stream)
-        for packet in given.demux(stream):
-            if packet.size:
-                packet.pts, packet.dts = packet.pts - offset, packet.dts - offset
-                packet.stream = copy
-                taken.mux(packet)
-    return target
 
 
 def test_an_edit_list_hides_pictures_and_the_rest_is_numbered_from_nought(videos: Path, tmp_path: Path) -> None:

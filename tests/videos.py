@@ -62,3 +62,18 @@ def audio_only(path: Path) -> Path:
         container.mux(stream.encode(frame))
         container.mux(stream.encode())
     return path
+
+
+def cut(source: Path, target: Path, *, from_s: float) -> Path:
+    """What ``ffmpeg -ss from_s -i source -c copy target`` does: packets from the keyframe before, hidden by an edit."""
+    with av.open(str(source)) as given, av.open(str(target), "w") as taken:
+        stream = given.streams.video[0]
+        copy = taken.add_stream_from_template(stream)
+        offset = round(from_s / stream.time_base)
+        given.seek(offset, stream=stream)
+        for packet in given.demux(stream):
+            if packet.size:
+                packet.pts, packet.dts = packet.pts - offset, packet.dts - offset
+                packet.stream = copy
+                taken.mux(packet)
+    return target

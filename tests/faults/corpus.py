@@ -1,15 +1,17 @@
-"""The bad videos: each is made by a function, and ends as rows or as a quarantine with one of the named reasons."""
+"""The bad videos: each is made by a function, and ends as rows or as a quarantine with the named reason."""
 
 import os
 import random
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
-from tests.videos import FRAMES, GOP, audio_only, encode, picture
+from tests.videos import FRAMES, GOP, audio_only, cut, encode, picture
 
 from specktrack.errors import QuarantineReason as Reason
 
@@ -20,13 +22,18 @@ class Bad:
 
     name: str
     make: Callable[[Path], object]
-    reasons: frozenset[Reason] = frozenset()
-    """Reasons that are right; none where the video is odd but must give all its rows."""
+    reason: Reason | None = None
+    """None where the video is odd but must give all its rows."""
     suffix: str = ".mp4"
+    rows: int = 0
+    """Rows that are left at least."""
+    damaged: bool = False
+    """Decode errors must be counted."""
 
 
-def _bad(name: str, make: Callable[[Path], object], *reasons: Reason, suffix: str = ".mp4") -> Bad:
-    return Bad(name, make, frozenset(reasons), suffix)
+def _bad(name: str, make: Callable[[Path], object], reason: Reason | None = None, **more: Any) -> Bad:
+    rows = more.pop("rows", 0 if reason else FRAMES)
+    return Bad(name, make, reason, rows=rows, **more)
 
 
 def _whole(path: Path, **options: object) -> bytes:
@@ -61,6 +68,11 @@ def _without_index(path: Path) -> None:
     path.write_bytes(content[: content.index(b"moov") - 4])
 
 
+def _without_frames(path: Path) -> None:
+    content = encode(path, container_options={"movflags": "frag_keyframe+empty_moov"}).read_bytes()
+    path.write_bytes(content[: content.index(b"moof") - 4])
+
+
 def _patched(path: Path, box: bytes, offset: int, value: bytes) -> None:
     """An MP4 whose header says something else: ``value`` at ``offset`` behind every box of that name."""
     content = bytearray(encode(path).read_bytes())
@@ -89,27 +101,53 @@ def _claims_16384_pixels(path: Path) -> None:
 
 
 def _black_8k(path: Path) -> None:
+    """60 black frames: two are encoded, and their packets repeated."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=30, options={"preset": "ultrafast", "tune": "zerolatency"})
         stream.width, stream.height, stream.pix_fmt = 7680, 4320, "yuv420p"
         frame = av.VideoFrame.from_ndarray(np.full((4320 * 3 // 2, 7680), 128, np.uint8), format="yuv420p")
-        for number in range(8):
+        encoded = []
+        for number in range(2):
             frame.pts = number
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())
+            encoded += [(bytes(packet), packet.is_keyframe) for packet in stream.encode(frame)]
+        for number in range(FRAMES_8K):
+            content, is_key = encoded[number % len(encoded)]
+            packet = av.Packet(content)
+            packet.stream, packet.time_base, packet.is_keyframe = stream, Fraction(1, 30), is_key
+            packet.pts = packet.dts = number
+            container.mux(packet)
 
 
 def _many_streams(path: Path) -> None:
-    """A transport stream whose tables announce hundreds of programmes and carry one picture stream."""
-    once = encode(path).read_bytes()
-    path.write_bytes(once)
-    with av.open(str(path)) as source, av.open(str(path.with_suffix(".mkv")), "w") as target:
-        streams = [target.add_stream_from_template(source.streams.video[0]) for _ in range(100)]
-        for packet in source.demux(video=0):
-            if packet.dts is not None:
-                packet.stream = streams[0]
-                target.mux(packet)
-    path.with_suffix(".mkv").replace(path)
+    """A thousand picture streams are announced, and one has pictures."""
+    _remuxed(path, streams=1000)
+
+
+def _remuxed(path: Path, *, streams: int = 1, order: Sequence[int] = (0,), attached: bytes = b"") -> None:
+    """The packets of a video in another container, with their times exchanged within groups as ``order`` says."""
+    whole = encode(path.with_name("whole.mkv"), bframes=0)
+    with av.open(str(whole)) as source, av.open(str(path), "w") as target:
+        added = [target.add_stream_from_template(source.streams.video[0]) for _ in range(streams)]
+        if attached:
+            target.add_attachment("font.ttf", "application/x-truetype-font", attached)
+        packets = [packet for packet in source.demux(video=0) if packet.size]
+        times = [packet.pts for packet in packets]
+        for number, packet in enumerate(packets):
+            packet.pts = times[min(number - number % len(order) + order[number % len(order)], len(times) - 1)]
+            packet.dts = times[number] - DELAY_MS  # of decoding; it may not be later than the picture's time
+            packet.stream = added[0]
+            target.mux(packet)
+    whole.unlink()
+
+
+def _begins_before_nought(path: Path) -> None:
+    """Times from -1 s on, as transport streams that were cut have them."""
+    encode(path, pts_ms=[33 * number - 1000 for number in range(FRAMES)], bframes=0)
+
+
+def _edited(path: Path) -> None:
+    cut(encode(path.with_name("whole.mp4")), path, from_s=25 / 30)
+    path.with_name("whole.mp4").unlink()
 
 
 def _much_metadata(path: Path) -> None:
@@ -131,33 +169,28 @@ def _of_two_shapes(path: Path) -> None:
     second.unlink()
 
 
-def _av1(path: Path) -> None:
+def _av1(path: Path, pixel_format: str = "yuv420p") -> None:
     """Run by root, the encoder makes its caller a real-time thread, and everything else on the machine waits."""
     before = os.sched_getscheduler(0), os.sched_getparam(0)
     try:
-        encode(path, codec="libsvtav1", codec_options={"preset": "12", "svtav1-params": "lp=1"}, bframes=0)
+        options = {"preset": "12", "svtav1-params": "lp=1"}
+        encode(path, codec="libsvtav1", codec_options=options, bframes=0, pixel_format=pixel_format)
     finally:
         os.sched_setscheduler(0, *before)
 
 
 def _noise_in_a_header(path: Path) -> None:
-    content = bytearray(encode(path, container_options={"movflags": "faststart"}).read_bytes())
-    draw = random.Random(3)
-    for _ in range(60):
-        content[draw.randrange(64, content.index(b"mdat"))] = draw.randrange(256)
+    """The tables of samples are noise; the boxes around them are as they were."""
+    content = bytearray(encode(path).read_bytes())
+    for box in (b"stts", b"stss", b"ctts", b"stsc", b"stsz", b"stco"):
+        at = content.index(box)
+        size = int.from_bytes(content[at - 4 : at])
+        content[at + 4 : at - 4 + size] = random.Random(3).randbytes(size - 8)
     path.write_bytes(content)
 
 
-_HEADER_DAMAGE = (
-    Reason.NOT_A_VIDEO,
-    Reason.TRUNCATED,
-    Reason.NO_VIDEO_STREAM,
-    Reason.NO_FRAMES,
-    Reason.DAMAGED,
-    Reason.UNSUPPORTED_CODEC,
-    Reason.TOO_LARGE,
-    Reason.SIZE_CHANGED,
-)
+FRAMES_8K = 60
+DELAY_MS = 100
 _10_BIT = {"pixel_format": "yuv420p10le"}
 _HEVC = {"codec": "libx265", "codec_options": {"x265-params": f"log-level=none:keyint={GOP}"}}
 _IRREGULAR_MS = np.cumsum(np.random.default_rng(1).integers(12, 90, FRAMES)).tolist()
@@ -168,30 +201,37 @@ CORPUS: tuple[Bad, ...] = (
     _bad("noise", _made_of(random.Random(3).randbytes(60_000)), Reason.NOT_A_VIDEO),
     _bad("playlist", _made_of(b"#EXTM3U\n#EXTINF:5,\n/etc/passwd\n#EXT-X-ENDLIST\n"), Reason.NOT_A_VIDEO),
     _bad("ffconcat", _made_of(b"ffconcat version 1.0\nfile '/etc/passwd'\n"), Reason.NOT_A_VIDEO),
-    _bad("cut at 30 percent", _cut(0.3), Reason.TRUNCATED),
-    _bad("cut at 60 percent", _cut(0.6), Reason.TRUNCATED),
-    _bad("cut at 90 percent", _cut(0.9), Reason.TRUNCATED),
+    _bad("cut at 30 percent", _cut(0.3), Reason.TRUNCATED, rows=11),
+    _bad("cut at 60 percent", _cut(0.6), Reason.TRUNCATED, rows=32),
+    _bad("cut at 90 percent", _cut(0.9), Reason.TRUNCATED, rows=54),
     _bad("without index", _without_index, Reason.TRUNCATED),
-    _bad("300 bits flipped", _flipped, Reason.DAMAGED),
-    _bad("noise in the header", _noise_in_a_header, *_HEADER_DAMAGE),
+    _bad("300 bits flipped", _flipped, Reason.DAMAGED, rows=FRAMES, damaged=True),
+    _bad("noise in the header", _noise_in_a_header, Reason.TRUNCATED),
     _bad("audio alone", audio_only, Reason.NO_VIDEO_STREAM),
-    _bad("one frame", lambda path: encode(path, frames=1)),
+    _bad("one frame", lambda path: encode(path, frames=1), rows=1),
+    _bad("no frame", _without_frames, Reason.NO_FRAMES),
+    _bad("times before nought", _begins_before_nought, suffix=".mkv"),
+    _bad("times in disorder", lambda path: _remuxed(path, order=(0, 2, 1)), suffix=".mkv"),
+    _bad("edit list", _edited, rows=FRAMES - 25),
+    _bad("attachment", lambda path: _remuxed(path, attached=b"\0" * 5_000_000), suffix=".mkv"),
     _bad("variable rate", lambda path: encode(path, pts_ms=_IRREGULAR_MS)),
     _bad("b-frames", lambda path: encode(path, bframes=4)),
     _bad("turned", lambda path: encode(path, turn=(90, False))),
     _bad("10 bit hevc", lambda path: encode(path, **_HEVC, **_10_BIT)),
     _bad("av1", _av1),
+    _bad("10 bit av1", lambda path: _av1(path, "yuv420p10le")),
     _bad("prores", lambda path: encode(path, codec="prores_ks", pixel_format="yuv422p10le", bframes=0), suffix=".mov"),
     _bad("interlaced", lambda path: encode(path, codec_options={"flags": "+ilme+ildct"})),
     _bad("321x181", lambda path: encode(path, wh=(321, 181), pixel_format="yuv444p")),
     _bad("1x1", lambda path: encode(path, wh=(1, 1), codec="rawvideo", pixel_format="rgb24", bframes=0), suffix=".avi"),
     _bad("header says 16384x16384", _claims_16384_pixels),
+    _bad("coded 16384x64", lambda path: encode(path, wh=(16384, 64), frames=2), Reason.TOO_LARGE, suffix=".h264"),
     _bad("shape changes", _of_two_shapes, Reason.SIZE_CHANGED, suffix=".h264"),
-    _bad("header says 1e9 frames", _claims_a_billion_frames, *_HEADER_DAMAGE),
+    _bad("header says 1e9 frames", _claims_a_billion_frames, Reason.TRUNCATED),
     _bad("header says 512 MB a sample", _claims_samples_of_512_mb, Reason.NO_FRAMES),
     _bad("header says 10 hours", _claims_ten_hours),
-    _bad("black 8K", _black_8k),
-    _bad("100 streams", _many_streams, suffix=".mkv"),
+    _bad("black 8K", _black_8k, rows=FRAMES_8K),
+    _bad("1000 streams", _many_streams, suffix=".mkv"),
     _bad("10 MB of metadata", _much_metadata),
     _bad("naïve 観客 🏸", encode),
     _bad("new\nline", encode),

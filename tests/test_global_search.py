@@ -170,13 +170,21 @@ def test_sprites_differ_and_a_recoloured_one_keeps_its_shape() -> None:
 
 
 def test_labelled_objects_of_the_videos_are_targets_too() -> None:
-    draw = sampler(own_objects=1.0, labelled=True)
-    for number in range(4):
+    """Squares of 5 px, shown as large as the bucket's turn asks for, up to three times larger or smaller."""
+    sizes = np.array([3, 5, 8, 14])
+    draw, found = sampler(own_objects=1.0, labelled=True, sizes_net=tuple(sizes)), []
+    for number in range(30):
         sample = draw.sample(number)
         for picture, box in ((sample.template, sample.template_box), (sample.picture, sample.box)):
             x, y = np.round(box[:2]).astype(int)
-            assert (picture[y, x] == 255).all()
-            assert box[2:].tolist() == [5, 5]
+            assert picture[y, x].min() > 200
+            assert box[2] == pytest.approx(box[3], rel=0.05)
+        assert sample.template.shape == (48, 48, 3) and sample.picture.shape == (64, 96, 3)
+        assert sample.box[2] == pytest.approx(sample.template_box[2], rel=0.05)
+        found.append(sample.template_box[2])
+    assert np.histogram(found, sizes * [0.95, 1, 1, 1.05])[0] == pytest.approx([10, 10, 10], abs=1)
+    far = sampler(own_objects=1.0, labelled=True, sizes_net=(60, 70)).sample(0)
+    assert far.template_box[2] == pytest.approx(15, rel=0.05)
 
 
 def test_ranks_share_a_batch() -> None:

@@ -8,12 +8,16 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from PIL import Image
 
 from specktrack.models.global_search import SearchBatch
 from specktrack.training.frame_cache import CachedVideo
 from specktrack.training.prefetch import prefetched
 from specktrack.training.search_config import SearchSamplingConfig
 from specktrack.training.sprites import Sprite, cut_sprite, draw_sprite, place, recoloured
+
+MOST_ZOOM = 3.0
+"""Of a video's own object on the way to the size whose turn it is: farther, it shows its pixels or its frame's rim."""
 
 
 @dataclass(frozen=True)
@@ -40,20 +44,41 @@ class SearchSampler:
         """Sample ``number`` of the run."""
         random = np.random.default_rng([self.seed, number])
         if self._owned and random.random() < self.config.own_objects:
-            return self._own(random)
+            return self._own(random, number)
         return self._drawn(random, number)
 
-    def _own(self, random: np.random.Generator) -> SearchSample:
-        """A labelled object of a video, in two of its frames."""
+    def _size(self, random: np.random.Generator, number: int) -> float:
+        """Side of the target, network px: the buckets take turns."""
+        bucket = number % (len(self.config.sizes_net) - 1)
+        return float(np.exp(random.uniform(*np.log(self.config.sizes_net[bucket : bucket + 2]))))
+
+    def _own(self, random: np.random.Generator, number: int) -> SearchSample:
+        """A labelled object of a video, in two of its frames, zoomed to the size whose turn it is."""
         chosen = self._owned[random.integers(len(self._owned))]
         boxes = self._boxes[chosen]
         seen = np.flatnonzero(~np.isnan(boxes).any(axis=1))
         first = random.choice(seen)
         near = seen[np.abs(seen - first) <= self.config.most_gap]
         second = random.choice(near)
-        template, corner = self._cut(chosen, first, _corner(random, boxes[first], (self._template_px,) * 2, 0.15))
-        picture, at = self._cut(chosen, second, _corner(random, boxes[second], self.config.crop_wh, 0.8), searched=True)
-        return SearchSample(template, _moved(boxes[first], corner), picture, _moved(boxes[second], at))
+        zoom = self._size(random, number) / float(np.sqrt(boxes[first][2:].prod()))
+        zoom = float(np.clip(zoom, 1 / MOST_ZOOM, MOST_ZOOM))
+        side = self._template_px
+        template, template_box = self._around(random, chosen, first, (side, side), zoom, spread=0.15)
+        picture, box = self._around(random, chosen, second, self.config.crop_wh, zoom, spread=0.8)
+        return SearchSample(template, template_box, picture, box)
+
+    def _around(
+        self, random: np.random.Generator, video: int, frame: int, wh: tuple[int, int], zoom: float, *, spread: float
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """A crop of ``wh`` that shows the frame's labelled object ``zoom`` times as large, and the box in it."""
+        box = self._boxes[video][frame]
+        width, height = (max(1, round(side / zoom)) for side in wh)
+        corner = _corner(random, box, (width, height), spread)
+        pixels = self._cut(video, frame, corner, (width, height))
+        scale = np.array(wh) / (width, height)
+        if (width, height) != wh:
+            pixels = np.asarray(Image.fromarray(pixels).resize(wh, Image.Resampling.BILINEAR))
+        return pixels, np.concatenate([(box[:2] - corner + 0.5) * scale - 0.5, box[2:] * scale]).astype(np.float32)
 
     def _drawn(self, random: np.random.Generator, number: int) -> SearchSample:
         """A sprite set down in two frames of a video, among others."""
@@ -63,10 +88,9 @@ class SearchSampler:
         first = int(random.integers(frames))
         second = int(np.clip(first + random.integers(-config.most_gap, config.most_gap + 1), 0, frames - 1))
         side = self._template_px
-        template, _ = self._cut(video, first, self._anywhere(random, video, (side, side)))
-        picture, _ = self._cut(video, second, self._anywhere(random, video, config.crop_wh), searched=True)
-        bucket = number % (len(config.sizes_net) - 1)
-        size = float(np.exp(random.uniform(*np.log(config.sizes_net[bucket : bucket + 2]))))
+        template = self._cut(video, first, self._anywhere(random, video, (side, side)), (side, side))
+        picture = self._cut(video, second, self._anywhere(random, video, config.crop_wh), config.crop_wh)
+        size = self._size(random, number)
         target, turn = self._sprite(random), random.uniform(-180, 180)
         middle = (side - 1) / 2 + random.uniform(-2, 2, 2)
         for _ in range(random.integers(0, 3)):  # beside the target
@@ -114,15 +138,12 @@ class SearchSampler:
         height, width = self._videos[video].pixels.shape[1:3]
         return int(random.integers(0, max(1, width - wh[0] + 1))), int(random.integers(0, max(1, height - wh[1] + 1)))
 
-    def _cut(
-        self, video: int, frame: int, corner: tuple[int, int], *, searched: bool = False
-    ) -> tuple[np.ndarray, tuple[int, int]]:
-        """A copy of part of a frame and its corner; beyond the frame's edge its rim is repeated."""
-        width, height = self.config.crop_wh if searched else (self._template_px,) * 2
+    def _cut(self, video: int, frame: int, corner: tuple[int, int], wh: tuple[int, int]) -> np.ndarray:
+        """A copy of part of a frame; beyond the frame's edge its rim is repeated."""
         pixels = np.asarray(self._videos[video].pixels[frame])
-        columns = np.clip(np.arange(corner[0], corner[0] + width), 0, pixels.shape[1] - 1)
-        rows = np.clip(np.arange(corner[1], corner[1] + height), 0, pixels.shape[0] - 1)
-        return pixels[rows[:, None], columns], corner
+        columns = np.clip(np.arange(corner[0], corner[0] + wh[0]), 0, pixels.shape[1] - 1)
+        rows = np.clip(np.arange(corner[1], corner[1] + wh[1]), 0, pixels.shape[0] - 1)
+        return pixels[rows[:, None], columns]
 
 
 class SearchBatches:
@@ -172,7 +193,3 @@ def _corner(random: np.random.Generator, box: np.ndarray, wh: tuple[int, int], s
     shift = random.uniform(-spread, spread, 2) * np.array(wh) / 2
     x, y = np.round(box[:2] - np.array(wh) / 2 + shift).astype(int)
     return int(x), int(y)
-
-
-def _moved(box: np.ndarray, corner: tuple[int, int]) -> np.ndarray:
-    return box - np.array([*corner, 0, 0], np.float32)

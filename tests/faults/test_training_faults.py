@@ -158,7 +158,7 @@ def test_t7_the_rank_that_decodes_is_killed_while_the_other_waits_for_it(cluster
     thread.start()
     train(torn)
     print(f"whole run in {time.monotonic() - began:.0f} s")
-    assert killed and time.monotonic() - began < 120
+    assert killed and time.monotonic() - began < 180
     assert_same_run(torn, calm)
 
 

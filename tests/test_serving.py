@@ -9,31 +9,37 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 from PIL import Image
 from ray.serve._private.common import DeploymentID
 from ray.serve.config import AutoscalingConfig, AutoscalingContext
 from starlette.requests import Request
+from tests.annotating import WH, tiny_model
 
 from specktrack.errors import ConfigError, MediaError, StorageError
 from specktrack.frames import Trajectory
 from specktrack.models.checkpoint import load_model
+from specktrack.models.inference import Detector
 from specktrack.options import parse
-from specktrack.serving import formats, uploads
-from specktrack.serving.access import Keys
+from specktrack.serving import batch_records, formats, uploads
+from specktrack.serving.access import Keys, is_of_this_machine
 from specktrack.serving.batch_records import BatchRecords, BatchState
 from specktrack.serving.batches import BatchReplica
 from specktrack.serving.config import Access, Limits, ServeConfig, ServerConfig, check_public_bind, is_public
 from specktrack.serving.fetch import check, fetch, is_allowed
+from specktrack.serving.passes import Pulse, Window, forward
 from specktrack.serving.places import allowed_place
 from specktrack.serving.problems import Refusal, problem_of
 from specktrack.serving.scaling import keep_sessions
 from specktrack.serving.sessions import LiveSession, Sessions
+from specktrack.serving.streams import MOST_WAITING, MOST_WAITING_BYTES, Arrivals
 from specktrack.serving.tracking import decode_limits
 from specktrack.storage import stat
 from specktrack.tracking import Tracker, make_tracker
@@ -99,6 +105,18 @@ class TestKeys:
         with pytest.raises(ConfigError, match="at least 16 characters"):
             Keys.read(str(tmp_path / "keys"))
         Keys.read(None).check(None)
+
+
+class TestHosts:
+    @pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.1:8000", "localhost:1", "[::1]:8000", "[::1]"])
+    def test_names_of_this_machine(self, host: str) -> None:
+        assert is_of_this_machine(host)
+
+    @pytest.mark.parametrize(
+        "host", ["", "evil.example:8000", "localhost.evil.example", "[fe80::1]", "10.0.0.1:80", "x]"]
+    )
+    def test_names_that_may_be_another_site_s(self, host: str) -> None:
+        assert not is_of_this_machine(host)
 
 
 class TestFormats:
@@ -174,6 +192,18 @@ class TestUploads:
         with pytest.raises(Refusal, match="too slowly") as refusal:
             self.receive([b"--B\r\n"], "multipart/form-data; boundary=B", tmp_path, pause_s=0.6)
         assert refusal.value.status == 408
+
+    def test_what_is_too_large_names_the_ceiling_that_it_met(self, tmp_path: Path) -> None:
+        async def receive() -> dict[str, Any]:
+            return {"type": "http.request", "body": b"x" * 1_000_001, "more_body": False}
+
+        with pytest.raises(Refusal, match="a JSON body of more than 1,000,000 bytes") as refusal:
+            asyncio.run(uploads.receive_json(Request({"type": "http", "headers": []}, receive), SMALL))
+        assert refusal.value.status == 413
+        with pytest.raises(Refusal, match="a clip of more than 1,000 bytes"):
+            self.receive([PART + b"x" * 2000], "multipart/form-data; boundary=B", tmp_path)
+        with pytest.raises(Refusal, match="too long a name"):
+            self.receive([b"--B\r\n" + b"x" * 300 + b": y\r\n"], "multipart/form-data; boundary=B", tmp_path)
 
     @pytest.mark.parametrize("text", ["NaN", '{"uri": Infinity}', "{", "[" * 100_000])
     def test_json_is_json(self, text: str) -> None:
@@ -372,14 +402,32 @@ class TestPlaces:
 
 
 class TestRecords:
-    def test_a_batch_is_found_again_until_it_is_done(self, tmp_path: Path) -> None:
+    def test_a_batch_is_found_again_until_it_is_done(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         records = BatchRecords([str(tmp_path / "a"), str(tmp_path / "b")])
         batch = records.create(["file:///v.mp4"], (tmp_path / "b" / "x").as_uri(), "tiny")
         again = BatchRecords([str(tmp_path / "a"), str(tmp_path / "b")])
-        assert again.get(batch.id) == batch and list(again.forsaken()) == [batch.id]
-        again.save(batch.model_copy(update={"state": BatchState.DONE}))
+        assert again.get(batch.id) == batch and list(again.forsaken()) == [], "who took it in waits for it"
+        monkeypatch.setattr(batch_records, "LOST_AFTER_S", 0.1)
+        time.sleep(0.1)
+        assert list(again.forsaken()) == [batch.id]
+        again.wait_for(batch.id)
         assert list(records.forsaken()) == []
+        again.save(batch.model_copy(update={"state": BatchState.DONE}))
+        again.wait_for(batch.id)
+        assert list((tmp_path / "b" / "_batches" / "open").iterdir()) == []
         assert records.get("../../x") is None and records.get("0" * 16) is None
+
+    def test_one_of_many_begins_a_run_and_a_dead_one_keeps_nobody_out(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        batch = BatchRecords([str(tmp_path)]).create(["file:///v.mp4"], (tmp_path / "x").as_uri(), "tiny")
+        with ThreadPoolExecutor(8) as pool:
+            begun = list(pool.map(lambda _: BatchRecords([str(tmp_path)]).begin(batch), range(8)))
+        (running,) = [each for each in begun if each is not None]
+        assert (running.runs, running.state) == (1, BatchState.RUNNING)
+        monkeypatch.setattr(batch_records, "LOST_AFTER_S", 0.0)  # it died before its record said that it began
+        second = BatchRecords([str(tmp_path)]).begin(batch)
+        assert second is not None and second.runs == 2
 
     def test_a_batch_cancelled_before_its_first_clip_is_not_run(self, tmp_path: Path) -> None:
         config = ServeConfig(access=Access(outputs=(str(tmp_path),)))
@@ -429,13 +477,15 @@ class TestSessions:
         key = sessions.add(tracker.open(), tracker, model="specknet", fps=25)
         with pytest.raises(Refusal, match="follows 1 streams and sessions"):
             sessions.add(tracker.open(), tracker, model="specknet", fps=25)
-        assert sessions.sweep() == [] and (len(sessions), sessions.resting) == (1, 1)
+        assert sessions.idle() == [] and (len(sessions), sessions.resting) == (1, 1)
         time.sleep(0.25)
-        assert sessions.sweep() == [key] and len(sessions) == 0
+        assert sessions.idle() == [key]
+        other = sessions.add(tracker.open(), tracker, model="specknet", fps=25)  # it made room
+        assert len(sessions) == 1
+        sessions.remove(other)
         with pytest.raises(Refusal, match=r"no such session.*idle for too long") as refusal:
             sessions.get(key)
         assert refusal.value.status == 404
-        sessions.remove(sessions.add(tracker.open(), tracker, model="specknet", fps=25))
 
     def test_one_at_work_is_not_idle_however_long_it_takes(self, tracker: Tracker) -> None:
         sessions = self.sessions()
@@ -445,19 +495,19 @@ class TestSessions:
             async with sessions.using(key) as live:
                 log.append("begun")
                 await asyncio.sleep(0.25)
-                assert sessions.sweep() == [] and sessions.resting == 0
+                assert sessions.idle() == [] and sessions.resting == 0
                 assert len(await asyncio.to_thread(live.push, [png((8, 6))], None)) >= 0  # its decoder lives
                 log.append("done")
 
         async def two() -> list[str]:
             log: list[str] = []
             await asyncio.gather(work(log), work(log))
-            assert sessions.sweep() == [], "the end of a call counts, not its beginning"
+            assert sessions.idle() == [], "the end of a call counts, not its beginning"
             return log
 
         assert asyncio.run(two()) == ["begun", "done"] * 2
         time.sleep(0.25)
-        assert sessions.sweep() == [key]
+        assert sessions.idle() == [key]
 
     def test_a_call_that_waited_for_one_that_ended_it_is_told(self, tracker: Tracker) -> None:
         sessions = self.sessions()
@@ -486,6 +536,60 @@ def scaling(requests: float, sessions: list[int], resting: list[int], replicas: 
         current_time=None, config=AutoscalingConfig(min_replicas=1, max_replicas=8, target_ongoing_requests=4),
     )  # fmt: skip
     return keep_sessions(context)[0]
+
+
+class TestArrivals:
+    def test_they_are_bounded_in_bytes_and_in_pictures(self) -> None:
+        arrivals = Arrivals(MOST_WAITING)
+        large = bytes(MOST_WAITING_BYTES // 3)
+        for _ in range(4):
+            assert not arrivals.full()
+            arrivals.put_nowait((0.0, large))
+        assert arrivals.full() and arrivals.qsize() == 4
+        arrivals.get_nowait()
+        arrivals.get_nowait()
+        assert not arrivals.full()
+        for _ in range(MOST_WAITING - 2):
+            arrivals.put_nowait((0.0, b""))
+        assert arrivals.full() and arrivals.waiting_bytes == 2 * len(large)
+
+
+class TestPulse:
+    def test_a_thread_that_stands_still_or_is_gone_is_noticed(self) -> None:
+        release = threading.Event()
+        with ThreadPoolExecutor(1) as network:
+            pulse = Pulse(network, most_s=0.1)
+            network.submit(time.sleep, 0.01)
+            pulse.check()
+            time.sleep(0.15)
+            pulse.check()
+            network.submit(release.wait)
+            time.sleep(0.01)
+            pulse.check()
+            time.sleep(0.15)
+            with pytest.raises(RuntimeError, match="has been at one thing for"):
+                pulse.check()
+            release.set()
+        with pytest.raises(RuntimeError):
+            pulse.check()
+
+
+class TestPasses:
+    @pytest.mark.parametrize(("most", "expected"), [(8, [4]), (3, [3, 1]), (1, [1, 1, 1, 1])])
+    def test_windows_of_two_clips_share_a_pass_and_get_their_own_heatmaps(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int, expected: list[int]
+    ) -> None:
+        network = load_model(tiny_model(tmp_path / "tiny.safetensors")).network
+        detector = Detector(network, device=torch.device("cpu"))
+        shape = (4, detector.config.frames_in, WH[1], WH[0], 3)
+        pixels = torch.randint(0, 255, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+        alone = [detector.heatmaps(frames[None])[0] for frames in pixels]
+        passes: list[tuple[str, int]] = []
+        monkeypatch.setattr("specktrack.serving.passes.windows_per_pass", lambda _: most)
+        heatmaps = forward([Window(detector, "tiny", each) for each in pixels], lambda *seen: passes.append(seen))
+        assert passes == [("tiny", count) for count in expected]
+        assert all(torch.allclose(one, two, atol=1e-3) for one, two in zip(heatmaps, alone, strict=True))
+        assert not torch.allclose(alone[0], alone[1], atol=1e-3)
 
 
 class TestScaling:

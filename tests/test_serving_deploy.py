@@ -112,8 +112,9 @@ def check_serve(content: dict[str, Any]) -> None:
         AutoscalingConfig.model_validate(deployment["autoscaling_config"])
         assert deployment["max_ongoing_requests"] > 0
     assert deployments["Batches"]["autoscaling_config"]["min_replicas"] == 0
+    for deployment in deployments.values():
+        assert deployment["max_queued_requests"] > 0, "without a bound nothing is ever refused"
     for name in ("Windowed", "Template"):
-        assert deployments[name]["max_queued_requests"] > 0, "without a bound nothing is ever refused"
         policy = deployments[name]["autoscaling_config"]["policy"]["policy_function"]
         assert load(policy) is keep_sessions, "without it sessions are lost when replicas go"
 

@@ -339,6 +339,7 @@ class TestBatches:
             ({"sources": ["v0.mp4"], "output": "../x"}, 403),
             ({"sources": [], "output": "x"}, 422),
             ({"sources": ["v0.mp4"], "output": "x", "model": "nobody"}, 404),
+            ({"sources": ["v0.mp4"], "output": "x", "model": "boxes"}, 422),
         ):
             assert http.post("/v1/batches", json=asked).status_code == status, asked
         assert http.get("/v1/batches/0123456789abcdef").status_code == 404
@@ -466,6 +467,43 @@ PAINTED = (
     "return c.getContext('2d').getImageData(0, 0, c.width, c.height).data.filter((v, i) => i % 4 === 3 && v).length; })"
 )
 """JavaScript: how many pixels of a canvas are not transparent."""
+
+
+class TestLogs:
+    def test_a_request_s_id_is_in_its_problem_and_in_the_lines_of_every_deployment(
+        self, server: str, http: httpx.Client, folder: Path
+    ) -> None:
+        def ask(route: str, name: str, **sent: Any) -> httpx.Response:
+            return http.post(route, headers={**http.headers, "X-Request-ID": name}, **sent)
+
+        assert ask("/v1/annotate", "id-of-a-clip", json={"uri": "v0.mp4"}).status_code == 200
+        bad = ask("/v1/annotate", "id-of-a-bad-clip", files={"clip": ("bad.mp4", b"no video")})
+        assert bad.json()["request_id"] == "id-of-a-bad-clip" and bad.status_code == 422
+        assert ask("/v1/nothing", "id-of-nothing").json()["request_id"] == "id-of-nothing"
+        assert http.get("/v1/models", params={"x": "y"}, headers={"Authorization": ""}).json()["request_id"]
+        with connect(stream_url(server, fps=30)) as socket_:
+            socket_.send(b"no picture")
+            name = json.loads(socket_.recv(timeout=30))["problem"]["request_id"]
+        said = {
+            "id-of-a-clip": {"event": "clip ended", "clip": "v0.mp4", "model": "tiny", "frames": 40},
+            "id-of-a-bad-clip": {"event": "clip ended", "clip": "bad.mp4", "model": "tiny", "reason": "not_a_video"},
+            name: {"event": "session ended", "model": "tiny", "frames": 0, "reason": "damaged"},
+        }
+        deadline = time.monotonic() + 20
+        while not all(any(line.items() >= wanted.items() for line in logged(key)) for key, wanted in said.items()):
+            assert time.monotonic() < deadline, {key: logged(key) for key in said}
+            time.sleep(0.5)
+
+
+def logged(request: str) -> list[dict[str, Any]]:
+    """Our lines about a request in the logs of this Ray."""
+    lines = []
+    for path in Path(ray._private.worker._global_node.get_logs_dir_path()).rglob("*"):
+        if path.is_file():
+            for line in path.read_text(errors="replace").splitlines():
+                if f'"request": "{request}"' in line:
+                    lines.append(json.loads(line[line.index("{") :]))
+    return lines
 
 
 class TestServer:

@@ -148,6 +148,41 @@ def home(session: Any) -> str:
     return session.id.split(".")[1]
 
 
+class TestBatches:
+    def test_it_tells_how_far_it_is_stops_when_told_and_goes_on_and_its_replica_comes_and_goes(
+        self, server: Callable[..., str], folder: Path
+    ) -> None:
+        for i in range(3):
+            make_video(folder / "videos" / "long" / f"l{i}.mp4", 3000, seed=i)
+        asked = {"sources": ["long"], "output": "stopped"}
+        scaling = {
+            "min_replicas": 0, "max_replicas": 1, "target_ongoing_requests": 1.2, "upscale_delay_s": 0,
+            "downscale_delay_s": 3, "metrics_interval_s": 0.5, "look_back_period_s": 1,
+        }  # fmt: skip
+        with client(server("Batches", autoscaling_config=scaling)) as http:
+            assert replicas("Batches") == 0
+            key = http.post("/v1/batches", json=asked).json()["id"]
+            seen: list[dict[str, Any]] = []
+
+            def now() -> dict[str, Any]:
+                seen.append(http.get(f"/v1/batches/{key}").json())
+                return seen[-1]
+
+            until(lambda: now()["done"] > 0, 120)
+            assert replicas("Batches") == 1
+            clips = seen[-1]["clips"]
+            assert seen[-1]["done"] < clips and seen[-1]["inside"] and 0 < seen[-1]["frames"] < 9000
+            assert http.delete(f"/v1/batches/{key}").status_code == 202
+            until(lambda: now()["state"] == "cancelled", 60)
+            stopped = seen[-1]
+            assert stopped["done"] < clips and stopped["error"] is None
+            key = http.post("/v1/batches", json=asked).json()["id"]
+            until(lambda: now()["state"] == "done", 200)
+            assert (seen[-1]["done"], seen[-1]["rows"]) == (clips, 9000)
+            assert 0 < seen[-1]["frames"] <= 9000 - stopped["frames"], "what was done before is not done again"
+            until(lambda: replicas("Batches") == 0, 60)
+
+
 class TestDeaths:
     def test_clips_are_answered_although_replicas_are_killed(self, server: Callable[..., str]) -> None:
         url = server(num_replicas=2, autoscaling_config=None, max_queued_requests=-1)
@@ -172,7 +207,8 @@ class TestDeaths:
         url = server()
         with client(url) as http:
             until(lambda: http.get(f"/v1/batches/{asked['id']}").json()["state"] == "done", 300)
-            assert http.get(f"/v1/batches/{asked['id']}").json()["rows"] == 12 * 60
+            said = http.get(f"/v1/batches/{asked['id']}").json()
+            assert (said["rows"], said["runs"], said["inside"]) == (12 * 60, 2, False)
             assert read_annotations(str(folder / "out" / "many")).num_rows == 12 * 60
             other = http.post("/v1/batches", json={"sources": ["many"], "output": "never"}).json()
             assert http.delete(f"/v1/batches/{other['id']}").status_code == 202

@@ -7,6 +7,7 @@ from http import HTTPStatus
 from pathlib import Path
 
 from specktrack.errors import ConfigError
+from specktrack.serving.config import is_public
 from specktrack.serving.problems import Refusal
 
 FEWEST_KEY_CHARACTERS = 16
@@ -52,6 +53,15 @@ class Keys:
                 return offered
         self.check(authorization)
         return None
+
+
+def is_of_this_machine(host: str) -> bool:
+    """Whether a ``Host`` header names this machine as only programs on it do.
+
+    A page of another site can have its own name resolve to 127.0.0.1; then it is of one origin with a server there.
+    """
+    name = host.rsplit("]", 1)[0].lstrip("[") if host.startswith("[") else host.partition(":")[0]
+    return not is_public(name)
 
 
 def _digest(key: str) -> bytes:

@@ -23,13 +23,16 @@ from specktrack import __version__, telemetry
 from specktrack.config import explain
 from specktrack.schema import Prompt
 from specktrack.serving import formats, problems, uploads
+from specktrack.serving.access import is_of_this_machine
 from specktrack.serving.answers import AnnotateUri, Annotation, BoxField, Health, OpenedSession, Rows
 from specktrack.serving.batch_records import Batch, BatchRequest
 from specktrack.serving.catalog import ModelInfo
 from specktrack.serving.gateway import Gateway
-from specktrack.serving.problems import Problem, Refusal
+from specktrack.serving.problems import Problem, Refusal, problem_of, request_id
 from specktrack.serving.streams import stream
 
+MOST_PICTURES_BYTES = 64_000_000
+"""Of all pictures of one request: they are held in memory."""
 PLAYGROUND = Path(__file__).parent / "playground"
 _CSP = (
     "default-src 'self'; img-src 'self' blob: data:; media-src 'self' blob: mediastream:; connect-src 'self' ws: wss:"
@@ -283,7 +286,7 @@ async def _pictures(request: Request, folder: Path, gateway: Gateway) -> uploads
     """The pictures of a request, from a multipart body or as the body itself."""
     limits, kind = gateway.config.limits, uploads.media_type_of(request)
     if kind == uploads.MULTIPART:
-        most_bytes = limits.picture_bytes * uploads.MOST_PARTS
+        most_bytes = max(limits.picture_bytes, MOST_PICTURES_BYTES)
         form = await uploads.receive_form(request, folder, limits, most_bytes=most_bytes)
     elif kind in uploads.PICTURES:
         form = await uploads.receive_file(request, folder, limits, most_bytes=limits.picture_bytes)
@@ -366,16 +369,13 @@ class _Api(FastAPI):
 
 async def _http_problem(_: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    return _answer(
-        Problem(title=HTTPStatus(error.status_code).phrase, status=error.status_code, detail=error.detail),
-        error.headers,
-    )
+    return _answer(problem_of(Refusal(error.status_code, error.detail)), error.headers)
 
 
 async def _invalid(_: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     said = "; ".join(f"{'.'.join(map(str, each['loc'][1:]))}: {each['msg']}" for each in error.errors())
-    return _answer(Problem(title="Unprocessable Content", status=422, detail=said), None)
+    return _answer(problem_of(Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, said)), None)
 
 
 def _answer(problem: Problem, headers: Any) -> JSONResponse:
@@ -390,11 +390,13 @@ class _Outermost:
         self._app, self._gateway = app, gateway
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket" and not self._is_meant(scope):
+            await send({"type": "websocket.close", "code": 1008})
+            return
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         started, status = time.perf_counter(), 0
-        request_id = dict(scope["headers"]).get(b"x-request-id", b"").decode("latin-1")[:100]
 
         async def counted(message: Message) -> None:
             nonlocal status
@@ -404,23 +406,31 @@ class _Outermost:
             await send(message)
 
         try:
+            if not self._is_meant(scope):
+                what, remedy = "not a name of this machine", "use 127.0.0.1 or localhost, or set access.api_keys_file"
+                raise Refusal(HTTPStatus.MISDIRECTED_REQUEST, what, remedy=remedy)
             await self._app(scope, receive, counted)
         except Exception as error:  # at the HTTP boundary: every error is an answer
             if status:
                 raise
-            problem = problems.problem_of(error).model_copy(update={"request_id": request_id or None})
+            problem = problem_of(error)
             if problem.status == HTTPStatus.INTERNAL_SERVER_ERROR:
-                log.exception("request failed", request=request_id, path=scope["path"])
+                log.exception("request failed", request=request_id(), path=scope["path"])
             await _answer(problem, None)(scope, receive, counted)
         finally:
-            self._count(scope, status, time.perf_counter() - started, request_id)
+            self._count(scope, status, time.perf_counter() - started)
 
-    def _count(self, scope: Scope, status: int, seconds: float, request_id: str) -> None:
+    def _is_meant(self, scope: Scope) -> bool:
+        """Without keys only programs of this machine may call, and a browser sends them other sites' pages too."""
+        host = dict(scope["headers"]).get(b"host", b"").decode("latin-1")
+        return not self._gateway.local_only or is_of_this_machine(host)
+
+    def _count(self, scope: Scope, status: int, seconds: float) -> None:
         route = getattr(scope.get("route"), "path", "other")
         self._gateway.metrics.requests.inc(tags={"route": route, "status": str(status or "aborted")})
         self._gateway.metrics.seconds.observe(seconds, tags={"route": route})
         if route.startswith("/v1"):
-            log.info("answered", request=request_id, route=route, status=status, seconds=round(seconds, 4))
+            log.info("answered", request=request_id(), route=route, status=status, seconds=round(seconds, 4))
 
 
 def _harden(scope: Scope, message: Message) -> None:

@@ -43,8 +43,15 @@ def build(args: dict[str, Any]) -> Application:
         BatchReplica,
         name="Batches",
         max_ongoing_requests=1,
+        max_queued_requests=64,  # what finds no place is asked for again: its record lies in the output
         # 1.2: one batch is one replica, also where the count wavers; two are two.
-        autoscaling_config={"min_replicas": 0, "max_replicas": 4, "target_ongoing_requests": 1.2, "upscale_delay_s": 0},
+        autoscaling_config={
+            "min_replicas": 0,
+            "max_replicas": 4,
+            "target_ongoing_requests": 1.2,
+            "upscale_delay_s": 0,
+            "downscale_delay_s": 60,
+        },
         graceful_shutdown_timeout_s=5,  # a batch goes on elsewhere from its last record
         ray_actor_options={"num_cpus": 0},
     ).bind(config, paths)
@@ -52,6 +59,7 @@ def build(args: dict[str, Any]) -> Application:
         serve.ingress()(Gateway),
         name="Gateway",
         max_ongoing_requests=256,
+        max_queued_requests=256,
         autoscaling_config={**ONLINE, "target_ongoing_requests": 64},
         graceful_shutdown_timeout_s=30,
         ray_actor_options={"num_cpus": 0},

@@ -1,12 +1,14 @@
 """The durable records of batches.
 
     ROOT/_batches/<id>.json      the record: what was asked for, how far it is, how it ended
-    ROOT/_batches/open/<id>      there as long as the batch is not done; a server that starts looks here
+    ROOT/_batches/open/<id>      there as long as the batch is not done; when an ingress last waited for its run
+    ROOT/_batches/runs/<id>.<n>  whose put-if-absent succeeded begins the n-th run
     ROOT/_batches/cancel/<id>    somebody asked to stop
 
 ROOT is the one of ``access.outputs`` that the batch writes below.
 """
 
+import itertools
 import secrets
 import time
 from collections.abc import Iterator, Sequence
@@ -16,7 +18,7 @@ from enum import StrEnum
 from pydantic import Field, ValidationError
 
 from specktrack.config import Config
-from specktrack.errors import StorageError
+from specktrack.errors import Conflict, StorageError
 from specktrack.serving.config import ServeConfig
 from specktrack.serving.places import allowed_place, is_below
 from specktrack.storage import MissingError, Store, open_store
@@ -66,6 +68,8 @@ class Batch(Config):
     """When somebody last was at work on it."""
     runs: int = 0
     """Replicas that began it."""
+    inside: bool | None = None
+    """Whether the last of them does the work itself, and not actors of a Ray Data run."""
     clips: int = 0
     """Known once the videos are measured."""
     done: int = 0
@@ -91,9 +95,28 @@ class BatchRecords:
             id=key, sources=tuple(sources), output=output, model=model, created_s=now, heartbeat_s=now - LOST_AFTER_S
         )
         store = self._store_of(output)
-        store.put(f"open/{key}", b"")
+        store.put(f"open/{key}", _now())
         self.save(batch)
         return batch
+
+    def begin(self, batch: Batch) -> Batch | None:
+        """The batch, running, for the one caller that may run it; None for all others."""
+        store = self._store_of(batch.output)
+        for number in itertools.count(batch.runs + 1):
+            try:
+                store.put_if_absent(f"runs/{batch.id}.{number}", _now())
+            except Conflict:
+                if _since(store.get(f"runs/{batch.id}.{number}")) < LOST_AFTER_S:
+                    return None
+                continue  # who was first died before the record said so
+            return batch.model_copy(update={"runs": number, "state": BatchState.RUNNING, "heartbeat_s": time.time()})
+        raise AssertionError  # count() has no end
+
+    def wait_for(self, key: str) -> None:
+        """Say that the caller waits for the batch's run: nobody else has to ask for one."""
+        for _, store in self._stores:
+            if store.exists(f"open/{key}"):
+                store.put(f"open/{key}", _now())
 
     def get(self, key: str) -> Batch | None:
         """A record by id."""
@@ -112,8 +135,8 @@ class BatchRecords:
         store = self._store_of(batch.output)
         store.put(f"{batch.id}.json", batch.model_dump_json(indent=1).encode())
         if batch.state.is_final:
-            store.delete(f"open/{batch.id}")
-            store.delete(f"cancel/{batch.id}")
+            for mark in ("open", "cancel"):
+                store.delete(f"{mark}/{batch.id}")
 
     def ask_to_stop(self, batch: Batch) -> None:
         """Leave the mark that whoever is at work on the batch looks for."""
@@ -124,15 +147,27 @@ class BatchRecords:
         return self._store_of(batch.output).exists(f"cancel/{batch.id}")
 
     def forsaken(self) -> Iterator[str]:
-        """Ids of batches that are not done and that nobody is at work on."""
+        """Ids of batches that are not done, and that nobody is at work on or waits for."""
         for _, store in self._stores:
             for info in store.list("open/"):
-                batch = self.get(info.key.removeprefix("open/"))
-                if batch is not None and not batch.state.is_final and is_forsaken(batch):
-                    yield batch.id
+                with suppress(MissingError):  # it ended just now
+                    batch, waited_s = self.get(info.key.removeprefix("open/")), _since(store.get(info.key))
+                    if batch is not None and batch.state.is_final:
+                        store.delete(info.key)  # of one who waited when it ended
+                    elif batch is not None and is_forsaken(batch) and waited_s >= LOST_AFTER_S:
+                        yield batch.id
 
     def _store_of(self, output: str) -> Store:
         return next(store for root, store in self._stores if is_below(output, root))
+
+
+def _now() -> bytes:
+    return str(time.time()).encode()
+
+
+def _since(mark: bytes) -> float:
+    """Seconds since a mark was made."""
+    return time.time() - float(mark or 0)
 
 
 def is_forsaken(batch: Batch) -> bool:

@@ -17,6 +17,7 @@ from specktrack.annotate.job import Seen, annotate
 from specktrack.errors import ConfigError, SpecktrackError, StorageError
 from specktrack.serving.batch_records import Batch, BatchRecords, BatchState, is_forsaken
 from specktrack.serving.config import ServeConfig
+from specktrack.serving.metrics import FollowMetrics
 from specktrack.serving.places import is_below
 from specktrack.storage import expand_sources
 
@@ -38,20 +39,29 @@ class BatchReplica:
     def __init__(self, config: ServeConfig, paths: dict[str, str]) -> None:
         self._config, self._paths = config, paths
         self._records = BatchRecords(config.access.outputs)
+        self._metrics = FollowMetrics()
 
     async def run(self, key: str) -> None:
         """Bring a batch to its end; returns at once if it is there, or somebody else is at work on it."""
-        await asyncio.to_thread(self._run, key, str(serve.get_replica_context().replica_tag))
+        replica = str(serve.get_replica_context().replica_tag)
+        running = asyncio.ensure_future(asyncio.to_thread(self._run, key, replica))
+        try:
+            await asyncio.shield(running)
+        except asyncio.CancelledError:  # the ingress that asked is gone; the work goes on, and this replica is not idle
+            await asyncio.wait({running})
+            raise
 
     def _run(self, key: str, replica: str) -> None:
         batch = self._records.get(key)
         if batch is None or batch.state.is_final or not is_forsaken(batch):
             return
-        batch = batch.model_copy(update={"runs": batch.runs + 1, "state": BatchState.RUNNING})
-        with _Heart(self._records, batch) as heart:
+        begun = self._records.begin(batch)
+        if begun is None:
+            return
+        with _Heart(self._records, begun, self._metrics) as heart:
             try:
                 heart.look()  # after the record says "running": a client that saw "queued" left its mark before
-                heart.update(**self._annotate(batch, heart), state=BatchState.DONE)
+                heart.update(**self._annotate(begun, heart), state=BatchState.DONE)
             except _StopRun:
                 heart.update(state=BatchState.CANCELLED)
             except SpecktrackError as error:
@@ -72,6 +82,8 @@ class BatchReplica:
                 raise ConfigError("a source leads out of the server's sources", video.uri)
         # A video that kills this process would kill it again: from the second run on actors take the blow.
         inside = batch.runs == 1 and len(videos) <= self._config.small_batch_videos
+        heart.update(inside=inside)
+        log.info("batch begun", batch=batch.id, run=batch.runs, videos=len(videos), inside=inside)
         asked = AnnotateConfig(
             sources=batch.sources,
             output=batch.output,
@@ -79,6 +91,8 @@ class BatchReplica:
             repair=self._config.repair,
         )
         report = annotate(asked, watch=heart.saw, inside=inside)
+        for reason, clips in report.quarantined.items():
+            self._metrics.quarantined.inc(clips, tags={"reason": reason})
         return {
             "clips": report.clips, "done": report.clips, "frames": report.frames, "rows": report.rows,
             "quarantined": report.quarantined,
@@ -88,10 +102,10 @@ class BatchReplica:
 class _Heart:
     """Keeps a running batch's record alive, and looks whether it is to stop."""
 
-    def __init__(self, records: BatchRecords, batch: Batch) -> None:
-        self.batch, self._records = batch, records
+    def __init__(self, records: BatchRecords, batch: Batch, metrics: FollowMetrics) -> None:
+        self.batch, self._records, self._metrics = batch, records, metrics
         self._lock, self._ended = threading.Lock(), threading.Event()
-        self._to_stop = False
+        self._to_stop, self._frames = False, 0
         self._thread = threading.Thread(target=self._beat, name="batch heartbeat", daemon=True)
 
     def __enter__(self) -> "_Heart":
@@ -111,6 +125,9 @@ class _Heart:
 
     def saw(self, seen: Seen) -> None:
         """Called by the run after every clip."""
+        if (frames := seen.frames - self._frames) > 0:
+            self._metrics.frames.inc(frames, tags={"model": self.batch.model})
+            self._frames = seen.frames
         self.update(clips=seen.clips, done=seen.done, frames=seen.frames)
         self._stop_if_asked()
 

@@ -142,12 +142,12 @@ def _save(answer: http.client.HTTPResponse, path: Path, limits: Limits, deadline
     """Write the body; a length that is announced beyond the limit is refused before it is read."""
     total, announced = 0, answer.getheader("Content-Length") or "0"
     if announced.isdigit() and int(announced) > limits.body_bytes:
-        raise too_large(limits)
+        raise too_large(limits.body_bytes)
     with path.open("wb") as file:
         while chunk := answer.read1(CHUNK_BYTES):
             total += len(chunk)
             if total > limits.body_bytes:
-                raise too_large(limits)
+                raise too_large(limits.body_bytes)
             if time.monotonic() > deadline:
                 raise Refusal(HTTPStatus.GATEWAY_TIMEOUT, f"the clip did not come within {limits.upload_s:g} s")
             file.write(chunk)
@@ -155,7 +155,7 @@ def _save(answer: http.client.HTTPResponse, path: Path, limits: Limits, deadline
         raise StorageError("the clip broke off", f"{total} of {announced} bytes", remedy="try again")
 
 
-def too_large(limits: Limits) -> Refusal:
-    """The refusal of a body beyond the ceiling."""
-    what = f"a clip of more than {limits.body_bytes:,} bytes"
-    return Refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, what, remedy="cut it, or make it a batch")
+def too_large(most_bytes: int, what: str = "a clip", remedy: str = "cut it, or make it a batch") -> Refusal:
+    """The refusal of what is larger than may be."""
+    said = f"{what} of more than {most_bytes:,} bytes"
+    return Refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, said, remedy=remedy)

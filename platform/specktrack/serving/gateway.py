@@ -7,6 +7,7 @@ import time
 import urllib.request
 from collections.abc import AsyncIterator
 from http import HTTPStatus
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ from specktrack.storage import open_binary, stat
 
 APPLICATION = "specktrack"
 CHUNK_BYTES = 1 << 20
-LOOK_FOR_BATCHES_S = 30.0
+LOOK_FOR_BATCHES_S = 10.0
 STATUS_AGE_S = 1.0
 
 log = telemetry.get_logger()
@@ -51,6 +52,7 @@ class Gateway:
         self.boxed = tuple(model.name for model in models if model.family in ("template", "search"))
         self.keys = Keys.read(config.access.api_keys_file)
         self.metrics = RequestMetrics()
+        self.local_only = config.access.api_keys_file is None and not config.trusted
         self._handles = handles
         self._records = BatchRecords(config.access.outputs)
         self._dispatched: dict[str, asyncio.Task[None]] = {}
@@ -138,6 +140,9 @@ class Gateway:
     async def start_batch(self, request: BatchRequest) -> Batch:
         """Record a batch and have it begun."""
         model = self.model(request.model)
+        if model.family != "windowed":
+            what, remedy = "a batch needs a model that takes no box", "name one of the windowed family"
+            raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, what, model.name, remedy=remedy)
         sources, output = await asyncio.to_thread(checked_request, request, self.config)
         batch = await asyncio.to_thread(self._records.create, sources, output, model.name)
         log.info("batch accepted", batch=batch.id, sources=len(sources), output=output)
@@ -184,7 +189,7 @@ class Gateway:
     def _copy(self, uri: str, path: Path) -> None:
         ref = stat(uri)
         if ref.size_bytes > self.config.limits.body_bytes:
-            raise too_large(self.config.limits)
+            raise too_large(self.config.limits.body_bytes)
         with open_binary(ref) as source, path.open("wb") as target:
             while chunk := source.read(CHUNK_BYTES):
                 target.write(chunk)
@@ -205,7 +210,10 @@ class Gateway:
     async def _take_up_batches(self) -> None:
         while True:
             try:
+                for key in tuple(self._dispatched):
+                    await asyncio.to_thread(self._records.wait_for, key)
                 for key in await asyncio.to_thread(lambda: list(self._records.forsaken())):
+                    await asyncio.to_thread(self._records.wait_for, key)
                     self._dispatch(key)
             except SpecktrackError as error:
                 log.warning("cannot look for batches", error=str(error))
@@ -262,6 +270,9 @@ def _pages() -> list[str]:
     for node in ray.nodes():
         if node["Alive"]:
             url = f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics"
-            with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=2) as page:
+            with (
+                contextlib.suppress(OSError, HTTPException, UnicodeDecodeError),
+                urllib.request.urlopen(url, timeout=2) as page,
+            ):
                 pages.append(page.read().decode())
     return pages

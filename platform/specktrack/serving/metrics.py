@@ -20,11 +20,19 @@ class RequestMetrics:
         self.seconds = Histogram("specktrack_request_seconds", "From request to answer.", LATENCY_S, ("route",))
 
 
-class TrackingMetrics:
-    """Of a deployment with networks."""
+class FollowMetrics:
+    """Of every deployment that follows: clips, streams, sessions and batches."""
 
     def __init__(self) -> None:
         self.frames = Counter("specktrack_frames", "Frames followed.", ("model",))
+        self.quarantined = Counter("specktrack_quarantined", "Clips and pictures that could not be used.", ("reason",))
+
+
+class TrackingMetrics(FollowMetrics):
+    """Of a deployment with networks."""
+
+    def __init__(self) -> None:
+        super().__init__()
         self.clip_seconds = Histogram(
             "specktrack_clip_seconds", "From a clip's bytes to its rows.", LATENCY_S, ("model",)
         )
@@ -32,7 +40,6 @@ class TrackingMetrics:
             "specktrack_batch_windows", "Windows in one forward pass.", [1, 2, 4, 8, 16, 32], ("model",)
         )
         self.decode_errors = Counter("specktrack_decode_errors", "Errors that decoders logged or raised.")
-        self.quarantined = Counter("specktrack_quarantined", "Clips that could not be used.", ("reason",))
         self.sessions = Gauge("specktrack_sessions", "Streams and sessions that are open.")
 
 

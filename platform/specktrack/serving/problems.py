@@ -5,6 +5,7 @@ from http import HTTPStatus
 from typing import Any
 
 from ray.exceptions import RayActorError, RayTaskError
+from ray.serve.context import _get_serve_request_context
 from ray.serve.exceptions import RequestCancelledError
 
 from specktrack.config import Config
@@ -45,6 +46,11 @@ class Refusal(SpecktrackError):
         self.status = status
 
 
+def request_id() -> str:
+    """The id of the request at work, the same in the ingress and in every replica that it calls; empty outside one."""
+    return _get_serve_request_context().request_id[:100]
+
+
 def cause_of(error: BaseException) -> BaseException:
     """The error that a replica raised, out of what Ray wrapped it in."""
     while isinstance(error, RayTaskError) and isinstance(error.cause, BaseException) and error.cause is not error:
@@ -65,7 +71,8 @@ def problem_of(error: BaseException) -> Problem:
         detail = "the clip took longer than the server allows; send a shorter one, or make it a batch"
     elif status == HTTPStatus.INTERNAL_SERVER_ERROR:
         detail = "something went wrong in the server; its log has the details under the request's id"
-    return Problem(title=HTTPStatus(status).phrase, status=status, detail=detail, reason=reason)
+    phrase = HTTPStatus(status).phrase
+    return Problem(title=phrase, status=status, detail=detail, reason=reason, request_id=request_id() or None)
 
 
 def headers_of(problem: Problem) -> Mapping[str, str]:

@@ -28,7 +28,7 @@ class LiveSession:
         self.calls = 0
         """At work on it or waiting for their turn."""
         self.turn = asyncio.Lock()
-        self.last_used_s = time.monotonic()
+        self.opened_s = self.last_used_s = time.monotonic()
         self._session, self._tracker, self._decoder, self._limits = session, tracker, decoder, limits
         self._viewport: Viewport | None = None
 
@@ -78,7 +78,8 @@ class Sessions:
 
     def add(self, session: Session, tracker: Tracker, *, model: str, fps: float) -> str:
         """A new session's id; Refusal(503) where the replica has as many as it may."""
-        self.sweep()
+        for idle in self.idle():
+            self.remove(idle)
         if len(self._live) >= self._limits.sessions:
             what = f"this server follows {self._limits.sessions} streams and sessions at a time"
             raise Refusal(HTTPStatus.SERVICE_UNAVAILABLE, what, remedy="try again shortly")
@@ -109,19 +110,13 @@ class Sessions:
             live.calls -= 1
             live.last_used_s = time.monotonic()
 
-    def remove(self, key: str) -> None:
+    def remove(self, key: str) -> LiveSession | None:
         """Forget a session, if it is there, and end its decoder."""
         if (live := self._live.pop(key, None)) is not None:
             live.close()
+        return live
 
-    def sweep(self) -> list[str]:
-        """Close sessions that were idle for too long; their ids."""
-        now_s = time.monotonic()
-        idle = [
-            key
-            for key, live in self._live.items()
-            if not live.calls and now_s - live.last_used_s > self._limits.session_idle_s
-        ]
-        for key in idle:
-            self.remove(key)
-        return idle
+    def idle(self) -> list[str]:
+        """Ids of sessions that were idle for too long."""
+        since_s = time.monotonic() - self._limits.session_idle_s
+        return [key for key, live in self._live.items() if not live.calls and live.last_used_s < since_s]

@@ -27,6 +27,7 @@ from specktrack.serving.problems import Refusal, problem_of
 
 MOST_WAITING = 64
 """Pictures that came and are not followed yet; a client that is so far ahead is not read from for a while."""
+MOST_WAITING_BYTES = 32_000_000
 MOST_AT_ONCE = 16
 _CLOSE_CODES = {
     HTTPStatus.SERVICE_UNAVAILABLE: 1013,
@@ -34,7 +35,27 @@ _CLOSE_CODES = {
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: 1009,
 }
 
-Arrivals = asyncio.Queue["tuple[float, bytes] | None"]
+Arrival = tuple[float, bytes] | None
+"""When a picture came, and its bytes; None is the end."""
+
+
+class Arrivals(asyncio.Queue[Arrival]):
+    """What waits for its turn, bounded in pictures and in bytes."""
+
+    waiting_bytes = 0
+
+    def full(self) -> bool:
+        """Whether the client is not read from for a while."""
+        return super().full() or self.waiting_bytes >= MOST_WAITING_BYTES
+
+    def _put(self, item: Arrival) -> None:
+        self.waiting_bytes += len(item[1]) if item else 0
+        super()._put(item)
+
+    def _get(self) -> Arrival:
+        item: Arrival = super()._get()
+        self.waiting_bytes -= len(item[1]) if item else 0
+        return item
 
 
 async def stream(gateway: Gateway, socket: WebSocket, model: str | None, fps: float | None) -> None:
@@ -73,7 +94,7 @@ async def stream(gateway: Gateway, socket: WebSocket, model: str | None, fps: fl
 
 
 async def _follow(gateway: Gateway, socket: WebSocket, key: str, *, timed: bool) -> None:
-    arrivals: Arrivals = asyncio.Queue(MOST_WAITING)
+    arrivals = Arrivals(MOST_WAITING)
     reader = asyncio.create_task(_read(gateway, socket, arrivals))
     frames, first_s = 0, 0.0
     try:
@@ -93,7 +114,7 @@ async def _follow(gateway: Gateway, socket: WebSocket, key: str, *, timed: bool)
         reader.cancel()
 
 
-async def _next(arrivals: Arrivals, reader: "asyncio.Task[None]") -> list[tuple[float, bytes] | None]:
+async def _next(arrivals: Arrivals, reader: "asyncio.Task[None]") -> list[Arrival]:
     """What came since the last call, at least one thing; raises what ended the reader."""
     waiting = asyncio.ensure_future(arrivals.get())
     await asyncio.wait({waiting, reader}, return_when=asyncio.FIRST_COMPLETED)

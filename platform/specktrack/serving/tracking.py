@@ -22,13 +22,15 @@ from ray import serve
 
 from specktrack import telemetry
 from specktrack.annotate.clips import annotate_clip
-from specktrack.errors import CheckpointError, ConfigError, MediaError
+from specktrack.errors import CheckpointError, ConfigError, MediaError, QuarantineReason
 from specktrack.models.checkpoint import load_model
 from specktrack.models.inference import Detector
 from specktrack.schema import Clip, Prompt
 from specktrack.serving.catalog import ServedModel
 from specktrack.serving.config import Limits, ServeConfig
 from specktrack.serving.metrics import TrackingMetrics
+from specktrack.serving.passes import Pulse, QueuedDetector, Window, forward
+from specktrack.serving.problems import request_id
 from specktrack.serving.sessions import Sessions
 from specktrack.storage import stat
 from specktrack.tracking import Tracker, make_tracker
@@ -37,42 +39,13 @@ from specktrack.video.process import DecodeLimits, DecoderProcess
 
 MODELS_PER_REPLICA = 4
 """Loaded at a time; the one that was not used for longest makes room."""
-MOST_WINDOWS = 64
-CPU_PASS_PX = 8 * 128 * 64
+STUCK_AFTER_S = 120.0
+"""The largest batch of windows takes seconds on the slowest machine."""
 THREADS = 64
 """Clips and sessions at work at a time; most of them wait for the network."""
 
 log = telemetry.get_logger()
 T = TypeVar("T")
-
-
-class Window:
-    """One window of one clip or stream, waiting for its forward pass."""
-
-    def __init__(self, detector: Detector, model: str, frames_THWC: torch.Tensor) -> None:
-        self.detector, self.model, self.frames_THWC = detector, model, frames_THWC
-
-
-class QueuedDetector(Detector):
-    """A detector whose windows go through a queue that sessions share."""
-
-    def __init__(
-        self, detector: Detector, submit: Callable[[torch.Tensor], Future[torch.Tensor]], *, windows_at_once: int
-    ) -> None:
-        vars(self).update(vars(detector))
-        self.windows_at_once, self._submit = windows_at_once, submit
-
-    def heatmaps(self, windows_BTHWC: torch.Tensor) -> torch.Tensor:
-        """As Detector.heatmaps; called in a session's thread."""
-        return torch.stack([waiting.result() for waiting in [self._submit(window) for window in windows_BTHWC]])
-
-
-def _windows_per_pass(detector: Detector) -> int:
-    """On a CPU only small pictures gain by it (1.7x at 128x64; 512x288 loses), and fp32 may differ by 6e-8 there."""
-    if detector.device.type != "cpu":
-        return MOST_WINDOWS
-    width, height = detector.config.input_wh
-    return 1 if detector.dtype == torch.float32 else max(1, CPU_PASS_PX // (width * height))
 
 
 class TrackingReplica:
@@ -83,6 +56,7 @@ class TrackingReplica:
         self._decode_limits = decode_limits(config.limits)
         self._threads = ThreadPoolExecutor(THREADS, "clip")
         self._network_thread = ThreadPoolExecutor(1, "network")
+        self._pulse = Pulse(self._network_thread, most_s=STUCK_AFTER_S)
         self._device = "cuda" if ray.get_gpu_ids() else "cpu"
         self._sessions = Sessions(serve.get_replica_context().replica_tag, self._decode_limits, config.limits)
         self._metrics = TrackingMetrics()
@@ -99,7 +73,9 @@ class TrackingReplica:
     @serve.batch(max_batch_size=8, batch_wait_timeout_s=0)  # a batch is what came during the pass before
     async def forward(self, windows: list[Window]) -> list[torch.Tensor]:
         """Heatmaps of windows that waited together; those of one model and size share a forward pass."""
-        return await asyncio.get_running_loop().run_in_executor(self._network_thread, self._forward, windows)
+        return await asyncio.get_running_loop().run_in_executor(
+            self._network_thread, forward, windows, self._count_pass
+        )
 
     async def warm(self, name: str) -> None:
         """Load a model before somebody asks for it."""
@@ -108,14 +84,19 @@ class TrackingReplica:
     async def annotate(self, clip: np.ndarray | bytes, name: str, video: str) -> tuple[pa.Table, dict[str, Any]]:
         """Rows of a whole clip, and what is known of it; MediaError if it cannot be used to its end."""
         tracker, decoder = await self.tracker(name), DecoderProcess(self._decode_limits)
-        started = time.perf_counter()
+        started, ended = time.perf_counter(), {"reason": "interrupted"}
         try:
             async with asyncio.timeout(self._config.limits.request_s):
                 rows, facts = await self._in_thread(lambda: self._follow(tracker, clip, video, decoder), decoder)
+            ended = {"frames": rows.num_rows, "decode_errors": facts["decode_errors"]}
         except MediaError as error:
             self._metrics.quarantined.inc(tags={"reason": str(error.reason)})
+            ended = {"reason": str(error.reason)}
             raise
-        self._metrics.clip_seconds.observe(time.perf_counter() - started, tags={"model": name})
+        finally:
+            seconds = time.perf_counter() - started
+            log.info("clip ended", request=request_id(), clip=video, model=name, seconds=round(seconds, 4), **ended)
+        self._metrics.clip_seconds.observe(seconds, tags={"model": name})
         self._metrics.frames.inc(rows.num_rows, tags={"model": name})
         return rows, {**facts, "model": name, "model_sha256": self._models[name].sha256}
 
@@ -124,6 +105,7 @@ class TrackingReplica:
         tracker = await self.tracker(name)
         session = tracker.open(prompt)
         key = self._sessions.add(session, tracker, model=name, fps=fps)
+        log.info("session opened", request=request_id(), session=key, model=name)
         self._metrics.sessions.set(len(self._sessions))
         return key
 
@@ -132,8 +114,14 @@ class TrackingReplica:
         async with self._sessions.using(key) as live:
             try:
                 trajectory = await self._in_thread(lambda: live.push(pictures, pts_s))
-            except (MediaError, ConfigError):
-                self._forget(key)
+            except (MediaError, ConfigError) as error:
+                reason = str(error.reason) if isinstance(error, MediaError) else "refused"
+                if isinstance(error, MediaError):
+                    self._metrics.quarantined.inc(tags={"reason": reason})
+                    self._metrics.decode_errors.inc(
+                        error.reason in (QuarantineReason.DAMAGED, QuarantineReason.CRASHED)
+                    )
+                self._forget(key, reason)
                 raise
         self._metrics.frames.inc(len(pictures), tags={"model": live.model})
         return trajectory.to_rows("live")
@@ -142,17 +130,19 @@ class TrackingReplica:
         """The remaining rows of a session, which is closed."""
         async with self._sessions.using(key) as live:
             trajectory = await self._in_thread(live.finish)
-            self._forget(key)
+            self._forget(key, "finished")
         return trajectory.to_rows("live")
 
     async def drop(self, key: str) -> None:
         """Close a session whose rows nobody waits for."""
-        self._forget(key)
+        self._forget(key, "dropped")
 
     def check_health(self) -> None:
-        """Called by Serve now and then: closes idle sessions."""
-        self._sessions.sweep()
+        """Called by Serve now and then: closes idle sessions. Raises, and is replaced, if the network stands still."""
+        for key in self._sessions.idle():
+            self._forget(key, "idle")
         self._metrics.sessions.set(len(self._sessions))
+        self._pulse.check()
 
     def record_autoscaling_stats(self) -> dict[str, float]:
         """What ``scaling`` decides by."""
@@ -175,23 +165,6 @@ class TrackingReplica:
         log.info("model loaded", model=model.name, device=self._device)
         return make_tracker(loaded, device=self._device, repair=make_repair(self._config.repair), through=through)
 
-    def _forward(self, windows: list[Window]) -> list[torch.Tensor]:
-        """In the network's thread."""
-        together: dict[tuple[int, torch.Size], list[int]] = {}
-        for i, window in enumerate(windows):
-            together.setdefault((id(window.detector), window.frames_THWC.shape), []).append(i)
-        heatmaps: list[torch.Tensor] = [torch.empty(0)] * len(windows)
-        for members in together.values():
-            first = windows[members[0]]
-            stacked = torch.stack([windows[i].frames_THWC for i in members])
-            passes = stacked.split(_windows_per_pass(first.detector))
-            parts = [first.detector.heatmaps(part) for part in passes]
-            batch = torch.cat(parts)
-            self._metrics.batch_windows.observe(len(members), tags={"model": first.model})
-            for i, heatmap in zip(members, batch, strict=True):
-                heatmaps[i] = heatmap
-        return heatmaps
-
     def _follow(
         self, tracker: Tracker, data: np.ndarray | bytes, video: str, decoder: DecoderProcess
     ) -> tuple[pa.Table, dict[str, Any]]:
@@ -203,12 +176,12 @@ class TrackingReplica:
             try:
                 info = decoder.probe(ref)
                 result = annotate_clip(tracker, Clip(video=ref, start=0, stop=info.frames), info, decoder)
+                if result.decode_errors:
+                    self._metrics.decode_errors.inc(result.decode_errors)
                 if result.error is not None:
                     raise result.error
             except MediaError as fault:  # a path of ours is nobody's business
                 raise MediaError(fault.reason, fault.what, place=video, remedy=fault.remedy) from None
-        if result.decode_errors:
-            self._metrics.decode_errors.inc(result.decode_errors)
         facts = {
             "fps": info.fps, "width": info.width_px, "height": info.height_px, "frames": info.frames,
             "decode_errors": result.decode_errors,
@@ -230,9 +203,15 @@ class TrackingReplica:
             running.cancelled() or running.exception()  # nobody waits for it
             raise
 
-    def _forget(self, key: str) -> None:
-        self._sessions.remove(key)
+    def _forget(self, key: str, reason: str) -> None:
+        if (live := self._sessions.remove(key)) is not None:
+            seconds = round(time.monotonic() - live.opened_s, 4)
+            facts = {"model": live.model, "frames": live.frames, "seconds": seconds, "reason": reason}
+            log.info("session ended", request=request_id(), session=key, **facts)
         self._metrics.sessions.set(len(self._sessions))
+
+    def _count_pass(self, model: str, windows: int) -> None:
+        self._metrics.batch_windows.observe(windows, tags={"model": model})
 
 
 def decode_limits(limits: Limits) -> DecodeLimits:

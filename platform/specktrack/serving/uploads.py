@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 
 MULTIPART = "multipart/form-data"
 MOST_FIELD_BYTES = 16_384
+MOST_JSON_BYTES = 1_000_000
 MOST_PARTS = 64
+MOST_HEADER_BYTES = 256
 RAW = ("application/octet-stream", "video/")
 PICTURES = ("image/jpeg", "image/png")
 
@@ -45,7 +47,9 @@ def media_type_of(request: Request) -> str:
 async def receive_json(request: Request, limits: Limits) -> Any:
     """A JSON body; Refusal(400) if it is not JSON, or holds NaN or infinities, which JSON has not."""
     data = bytearray()
-    async for chunk in body(request, min(limits.body_bytes, 1_000_000), limits):
+    async for chunk in body(
+        request, MOST_JSON_BYTES, limits, what="a JSON body", remedy="send fewer sources at a time"
+    ):
         data += chunk
     try:
         return json.loads(data, parse_constant=_no_constant)
@@ -83,11 +87,11 @@ async def receive_form(request: Request, folder: Path, limits: Limits, *, most_b
     return parts.form
 
 
-async def body(request: Request, most_bytes: int, limits: Limits) -> AsyncIterator[bytes]:
+async def body(request: Request, most_bytes: int, limits: Limits, **said: str) -> AsyncIterator[bytes]:
     """The body's chunks; Refusal(413) beyond ``most_bytes``, before the first byte where its length says so."""
     announced = request.headers.get("content-length", "0")
     if announced.isdigit() and int(announced) > most_bytes:
-        raise too_large(limits)
+        raise too_large(most_bytes, **said)
     total, deadline = 0, time.monotonic() + limits.upload_s
     chunks = request.stream().__aiter__()
     while True:
@@ -102,7 +106,7 @@ async def body(request: Request, most_bytes: int, limits: Limits) -> AsyncIterat
             raise Refusal(HTTPStatus.BAD_REQUEST, "the body broke off") from None
         total += len(chunk)
         if total > most_bytes:
-            raise too_large(limits)
+            raise too_large(most_bytes, **said)
         yield chunk
 
 
@@ -152,6 +156,8 @@ class _Parts:
 
     def _on_header_field(self, data: bytes, start: int, end: int) -> None:
         self._header_name += data[start:end]
+        if len(self._header_name) > MOST_HEADER_BYTES:
+            raise Refusal(HTTPStatus.BAD_REQUEST, "a part's header has too long a name")
 
     def _on_header_value(self, data: bytes, start: int, end: int) -> None:
         self._header_value += data[start:end]

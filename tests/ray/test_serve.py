@@ -481,7 +481,7 @@ class TestLogs:
         assert bad.json()["request_id"] == "id-of-a-bad-clip" and bad.status_code == 422
         assert ask("/v1/nothing", "id-of-nothing").json()["request_id"] == "id-of-nothing"
         assert http.get("/v1/models", params={"x": "y"}, headers={"Authorization": ""}).json()["request_id"]
-        with connect(stream_url(server, fps=30)) as socket_:
+        with connect(stream_url(server, fps=30), additional_headers={"Authorization": f"Bearer {KEY}"}) as socket_:
             socket_.send(b"no picture")
             name = json.loads(socket_.recv(timeout=30))["problem"]["request_id"]
         said = {

@@ -17,6 +17,7 @@ from typing import Any
 import httpx
 import pyarrow.csv
 import pytest
+from PIL import Image
 from tests.ray.conftest import RAY_ENVIRONMENT
 from tests.ray.test_serve import free_port
 
@@ -107,21 +108,27 @@ def test_it_is_ready_after_its_start_and_the_printed_lines_work(
     process, place = server
     wait_until_ready(process, place)
     lines = [*printed_lines("README.md"), *printed_lines("docs/serving.md")]
-    assert len(lines) >= 6
-    batches = set()
+    assert len(lines) >= 8
+    for name in ("picture", "next"):
+        Image.effect_noise((320, 180), 60).convert("RGB").save(folder / f"{name}.png")
+    batches, session = set(), ""
     for line in lines:
-        said = shell(line.replace("/ID", f"/{next(iter(batches), '')}"), place, folder)
+        key = session if "/sessions/" in line else next(iter(batches), "")
+        said = shell(line.replace("/ID", f"/{key}"), place, folder)
         if "text/csv" in line:
             assert pyarrow.csv.read_csv(io.BytesIO(said.encode())).num_rows == 40
             continue
         answer: dict[str, Any] = json.loads(said)
         if "/v1/annotate" in line:
             assert answer["model"] == "specknet" and len(answer["rows"]) == answer["frames"] == 40, line
+        elif "/v1/sessions" in line:
+            assert len(answer["rows"]) == 1, line
+            session = answer.get("id", session)
         elif "/v1/batches" in line:
             assert answer["state"] in ("queued", "running", "done"), answer
             batches.add(answer["id"])
             wait_for(place, answer["id"])
-    assert batches
+    assert batches and session
 
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does
     check_end(process)

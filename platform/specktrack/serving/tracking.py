@@ -118,9 +118,8 @@ class TrackingReplica:
                 reason = str(error.reason) if isinstance(error, MediaError) else "refused"
                 if isinstance(error, MediaError):
                     self._metrics.quarantined.inc(tags={"reason": reason})
-                    self._metrics.decode_errors.inc(
-                        error.reason in (QuarantineReason.DAMAGED, QuarantineReason.CRASHED)
-                    )
+                    if error.reason in (QuarantineReason.DAMAGED, QuarantineReason.CRASHED):
+                        self._metrics.decode_errors.inc()
                 self._forget(key, reason)
                 raise
         self._metrics.frames.inc(len(pictures), tags={"model": live.model})

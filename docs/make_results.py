@@ -48,6 +48,7 @@ def tables() -> str:
         parts += [UNDER, _condition_table(equal)]
     parts += [
         *_costs(costs),
+        *_repairs(),
         "### Beside the papers\n"
         "Per cent: accuracy / precision / recall / F1; a dash where a paper prints none. Ours are those of the equal\n"
         "budget above, so budget and footage are the first difference everywhere. An independent re-training of V1 to\n"
@@ -136,6 +137,23 @@ def _costs(costs: dict[str, Any]) -> list[str]:
     )
     columns = "model|parameters|GFLOP per frame|frames/s|SpeckNet = 1|own input|GFLOP per frame there"
     return [head, _table(columns, rows)]
+
+
+def _repairs() -> list[str]:
+    path = RESULTS / "repair.json"
+    if not path.exists():
+        return []
+    stored = _read(path)
+    counted, ratios = ("tp", "tn", "fp1", "fp2", "fn"), ("f1", "precision", "recall", "accuracy")
+    rows = [
+        [name, *(at[key] for key in counted), *(_three(at[key]) for key in ratios)]
+        for name, at in stored["repairs"].items()
+    ]
+    head = (
+        f"### Repair of gaps\nRows of {stored['model']} on the test rallies after each repair: {stored['frames']:,}"
+        f" frames, {stored['tolerance']}, {stored['date']}.\nWithout `--repair` nothing is filled."
+    )
+    return [head, _table("|".join(["repair", *map(str.upper, counted), "F1", *ratios[1:]]), rows)]
 
 
 def _condition_table(runs: list[dict[str, Any]]) -> str:

@@ -89,6 +89,16 @@ def test_runs_without_a_condition_leave_its_place_empty(results, stored):
     assert "| tracknet-v2 | 0.750 | 0.500 |" in text and "| wasb | 0.500 |  |" in text
 
 
+def test_repairs_stand_side_by_side(results, stored, tmp_path):
+    stored("wasb", 0.4, **equal())
+    repairs = {"none": counts(3, 1), "ballistic": counts(4, 0)}
+    values = {"model": "m", "frames": 4, "tolerance": "t", "date": "d", "repairs": repairs}
+    (tmp_path / "repair.json").write_text(json.dumps(values))
+    text = results.tables()
+    assert "| repair | TP | TN | FP1 | FP2 | FN | F1 | precision | recall | accuracy |" in text
+    assert "| none | 3 | 0 | 0 | 0 | 1 | 0.500 | 0.500 | 0.500 | 0.750 |" in text
+
+
 def test_runs_of_different_budgets_are_not_put_into_one_table(results, stored):
     stored("wasb", 0.4, **equal())
     stored("tracknet-v2", 0.6, **equal(steps=6))

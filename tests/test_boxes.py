@@ -482,11 +482,17 @@ def test_the_size_of_the_pictures_decides_too_what_is_tiny(latot: tuple[str, str
     assert report.tiny == 1  # a1's ten px are more than 1 % of its pictures
 
 
-def test_under_pointing_the_hits_stand_first(latot: tuple[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_under_pointing_the_hits_stand_first(
+    latot: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     data, results = latot
-    assert main(["evaluate", "--predictions", results, "--data", data, "--protocol", "pointing"]) == 0
+    out = tmp_path / "out"
+    given = ["--predictions", results, "--data", data, "--protocol", "pointing", "--output", str(out)]
+    assert main(["evaluate", *given]) == 0
     shown = capsys.readouterr().out
     assert "hits / frames" in shown and "39 / 39" in shown
+    page = (out / "report.html").read_text()
+    assert page.index("pointing</") < page.index("success AUC</")
 
 
 def test_lasot_drops_zero_curves_but_not_missing_sequences(latot: tuple[str, str]) -> None:

@@ -341,6 +341,7 @@ def test_learning_rates_go_by_the_longest_name_and_others_stay_as_they_are(tmp_p
 
 @pytest.mark.parametrize(("options", "message"), [
     ({"batch_size": 7, "workers": 2}, "batch_size 7 must be a multiple of workers 2"),
+    ({"batch_size": 2, "workers": 2}, "batch_size 2: the box head's norms need two sequences on every worker"),
     ({"network": "specknet"}, "network"),
     ({"network": "atom", "distill": {"teacher": "t"}}, "ATOM's target model is not trained"),
     ({"pairs": {"template": 2}}, "unknown key 'pairs.template'; did you mean 'templates'"),

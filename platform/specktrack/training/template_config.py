@@ -82,6 +82,8 @@ class TemplateTrainConfig(TrainConfig):
     def _possible(self) -> Self:
         if not self.learning_rates:
             raise ValueError("learning_rates names no parameter; '' stands for all")
+        if self.batch_size < 2 * (self.workers or 1):
+            raise ValueError(f"batch_size {self.batch_size}: the box head's norms need two sequences on every worker")
         if self.distill is not None and self.network.target_model.optimizer == "conjugate-gradient":
             raise ValueError("no scores to distil: ATOM's target model is not trained")
         return self

@@ -18,7 +18,7 @@ from specktrack.serving.config import ServerConfig
 from specktrack.serving.server import deploy, quietly_connected
 
 PICTURE = Path(__file__).with_name("playground.png")
-FRAME = 60
+FRAME = 78
 
 
 def main() -> None:
@@ -26,7 +26,7 @@ def main() -> None:
     config = ServerConfig(port=free_port(), address="local")
     with tempfile.TemporaryDirectory() as folder, quietly_connected(config.address):
         deploy(config)
-        with browser(Path(folder), downloads=Path(folder), size=(1440, 1074)) as page:
+        with browser(Path(folder), downloads=Path(folder), size=(1440, 1130)) as page:
             page.go(f"http://127.0.0.1:{config.port}")
             page.wait("document.getElementById('model').options.length")
             for _ in range(2):  # the first one warms the network up

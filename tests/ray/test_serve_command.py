@@ -1,5 +1,6 @@
 """``specktrack serve`` as a person starts it: a process of its own, and the lines that the README prints."""
 
+import asyncio
 import io
 import json
 import os
@@ -38,6 +39,8 @@ def folder() -> Iterator[Path]:
     shutil.copy(ROOT / "serve_config.yaml", folder)
     clips = SynthConfig(videos=2, frames=40, width_px=320, height_px=180, cuts_per_minute=0)
     write_archive(clips, str(folder / "demo-output" / "archive"))
+    for name in ("picture.png", "next.png", "third.png"):
+        Image.effect_noise((640, 360), 40).convert("RGB").save(folder / name)
     yield folder
     shutil.rmtree(folder, ignore_errors=True)
 
@@ -62,6 +65,12 @@ def server(folder: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
 def printed_lines(page: str) -> list[str]:
     """The curl commands of a page."""
     return re.findall(r"^curl .*$", (ROOT / page).read_text(), re.MULTILINE)
+
+
+def live_example() -> str:
+    """The Python code that follows a live stream."""
+    (found,) = re.findall(r"```python\n([^`]*client\.stream[^`]*)```", (ROOT / "docs/serving.md").read_text())
+    return found
 
 
 def wait_until_ready(process: subprocess.Popen[str], place: str) -> None:
@@ -109,26 +118,29 @@ def test_it_is_ready_after_its_start_and_the_printed_lines_work(
     wait_until_ready(process, place)
     lines = [*printed_lines("README.md"), *printed_lines("docs/serving.md")]
     assert len(lines) >= 8
-    for name in ("picture", "next"):
-        Image.effect_noise((320, 180), 60).convert("RGB").save(folder / f"{name}.png")
-    batches, session = set(), ""
+    known, rows = "", []
     for line in lines:
-        key = session if "/sessions/" in line else next(iter(batches), "")
-        said = shell(line.replace("/ID", f"/{key}"), place, folder)
+        said = shell(line.replace("/ID", f"/{known}"), place, folder)
         if "text/csv" in line:
             assert pyarrow.csv.read_csv(io.BytesIO(said.encode())).num_rows == 40
             continue
         answer: dict[str, Any] = json.loads(said)
         if "/v1/annotate" in line:
             assert answer["model"] == "specknet" and len(answer["rows"]) == answer["frames"] == 40, line
-        elif "/v1/sessions" in line:
-            assert len(answer["rows"]) == 1, line
-            session = answer.get("id", session)
-        elif "/v1/batches" in line:
+            continue
+        known = answer.get("id", known)  # which the next lines name
+        if "/v1/batches" in line:
             assert answer["state"] in ("queued", "running", "done"), answer
-            batches.add(answer["id"])
-            wait_for(place, answer["id"])
-    assert batches and session
+            wait_for(place, known)
+        else:
+            rows.append([row["frame"] for row in answer["rows"]])
+    assert rows == [[0], [1, 2], []], "a session's"
+
+    names: dict[str, Any] = {}
+    exec(live_example().replace("localhost:8000", place), names)
+    found: list[Any] = []
+    asyncio.run(names["live"]([path.read_bytes() for path in folder.glob("*.png")], found))
+    assert [row.frame for row in found] == [0, 1, 2]
 
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does
     check_end(process)

@@ -3,6 +3,7 @@
 import asyncio
 import io
 import json
+import re
 import socket
 import time
 from collections.abc import Iterator
@@ -534,8 +535,37 @@ class TestServer:
             assert time.monotonic() < deadline, f"{alone} of {passes} forward passes had one window"
             time.sleep(0.5)
 
+    def test_the_dashboard_asks_for_metrics_and_labels_that_are_exported(
+        self, http: httpx.Client, folder: Path
+    ) -> None:
+        for clip, status in (((folder / "videos" / "v0.mp4").read_bytes(), 200), (b"no video", 422)):
+            assert http.post("/v1/annotate", files={"clip": ("v.mp4", clip)}).status_code == status
+        asked = dashboard_metrics()
+        assert {"ray_serve_deployment_queued_queries", "ray_serve_deployment_replica_healthy"} <= asked.keys()
+        del asked["ray_specktrack_decode_errors_total"]  # comes with the first one
+        deadline = time.monotonic() + 30  # Ray collects metrics every ten seconds
+        while missing := {name for name, labels in asked.items() if not is_exported(http, name, labels)}:
+            assert time.monotonic() < deadline, missing
+            time.sleep(0.5)
+
 
 def total(page: str, name: str, label: str = "") -> float:
     """Sum of a metric over its labels."""
     lines = [line for line in page.splitlines() if line.startswith(f"{name}{{") and label in line]
     return sum(float(line.rpartition(" ")[2]) for line in lines)
+
+
+def dashboard_metrics() -> dict[str, set[str]]:
+    """The labels that the Grafana dashboard groups each metric by."""
+    board = json.loads((Path(__file__).parents[2] / "deploy" / "grafana" / "specktrack.json").read_text())
+    found: dict[str, set[str]] = {}
+    for expression in (target["expr"] for panel in board["panels"] for target in panel["targets"]):
+        (name,) = re.findall(r"\bray_\w+", expression)
+        for labels in re.findall(r"by \(([^)]*)\)", expression) or [""]:
+            found.setdefault(name, set()).update(filter(None, re.split(r",\s*", labels)))
+    return found
+
+
+def is_exported(http: httpx.Client, name: str, labels: set[str]) -> bool:
+    lines = [line for line in http.get("/metrics").text.splitlines() if line.startswith(f"{name}{{")]
+    return any(all(f'{label}="' in line for label in labels) for line in lines)

@@ -355,6 +355,45 @@ class TestReaders:
         with pytest.raises(StorageError, match=r"not a record.*000000000-000000003\.json"):
             read_records(root)
 
+    def test_every_flipped_bit_is_noticed(self, tmp_path: Path) -> None:
+        ledger = Ledger(open_store(str(tmp_path)), "model", "config")
+        record = ledger.quarantine(VIDEO, 0, 3, reason=QuarantineReason.DAMAGED, detail="x", table=rows(0, 3))
+        for key in (f"records/{record.key}.json", record.data_uri or ""):
+            data = ledger.store.get(key)
+            for bit in np.random.default_rng(0).choice(8 * len(data), 400, replace=False):
+                flipped = bytearray(data)
+                flipped[bit // 8] ^= 1 << bit % 8
+                (tmp_path / key).write_bytes(flipped)
+                with pytest.raises(StorageError, match=r"\.json|\.parquet"):
+                    read_annotations(str(tmp_path))
+            (tmp_path / key).write_bytes(data)
+        assert read_annotations(str(tmp_path)).num_rows == 3
+
+    def test_a_record_that_is_lost_or_replaced_after_the_end_is_noticed(self, ledger: Ledger, root: str) -> None:
+        records = [ledger.commit(clip(start, start + 3), rows(start, start + 3)) for start in (0, 3)]
+        place = f"records/{records[0].key}.json"
+        standing = ledger.store.get(place)
+        ledger.seal([])
+        ledger.store.delete(place)
+        for read in (read_records, read_annotations, scan_annotations):
+            with pytest.raises(StorageError, match=r"lost or changed.*: 1 .*run the same command again"):
+                read(root)
+        assert read_annotations(root, video=VIDEO).num_rows == 3
+        ledger.commit(clip(0, 3), rows(0, 3), metadata={"other": "bytes"})
+        with pytest.raises(StorageError, match="lost or changed"):
+            read_records(root)
+        ledger.store.put(place, standing)
+        ledger.commit(clip(6, 9), rows(6, 9))  # a run at work adds to it
+        assert len(read_records(root)) == 3
+        ledger.store.put("_SUCCESS", b"{}")
+        with pytest.raises(StorageError, match=r"not what a finished run leaves.*_SUCCESS"):
+            read_records(root)
+
+    def test_records_without_a_checksum_are_read(self, ledger: Ledger, root: str) -> None:
+        record = ledger.commit(clip(0, 3), rows(0, 3))
+        ledger.store.put(f"records/{record.key}.json", record.model_dump_json().encode())
+        assert read_records(root) == [record]
+
     def test_a_place_without_annotations_is_named(self, root: str) -> None:
         with pytest.raises(StorageError, match=r"no annotations.*give the --output of an annotate run"):
             read_annotations(root)

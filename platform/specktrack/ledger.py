@@ -8,7 +8,9 @@ A commit writes the rows, then the record. Whoever dies in between leaves rows t
 sees and which are removed once they are old. Two writers of one clip both write rows; one record wins, and the loser
 takes its own rows back. There is no rename, and no listing of data is ever taken for the truth.
 
-The output may lie in a folder that holds other things: only objects with names as above are read or removed.
+Rows are checked against their record, a record against the checksum it ends with, and the records of a finished run
+against ``_SUCCESS``. The output may lie in a folder that holds other things: only objects with names as above are read
+or removed.
 """
 
 import io
@@ -20,6 +22,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -105,7 +108,8 @@ class Ledger:
         record = self.record(key)
         if record is None:
             return
-        self.store.delete(_place(key))  # the record first: it must never name rows that are gone
+        self.store.delete(SUCCESS)  # which vouches for this record
+        self.store.delete(_place(key))  # before its rows: it must never name what is gone
         if record.data_uri is not None:
             self.store.delete(record.data_uri)
 
@@ -121,7 +125,7 @@ class Ledger:
                 "run the same command again",
             )
         _remove_orphans(self.store, ORPHAN_AGE_S)
-        ordered = [records[key] for key in sorted(records)]
+        ordered = list(records.values())
         content = {
             "version": __version__,
             "model_sha": self.model_sha,
@@ -130,7 +134,7 @@ class Ledger:
             "reasons": dict(sorted(Counter(str(record.reason) for record in ordered if record.reason).items())),
             "videos": len({record.video.key for record in ordered}),
             "rows": sum(record.rows for record in ordered),
-            "records_sha256": sha_of([[r.key, r.status, r.rows, r.sha256, r.reason] for r in ordered]),
+            "records_sha256": _sha_of_all(ordered),
         }
         self.store.put(SUCCESS, json.dumps(content, indent=2).encode())
         return content
@@ -150,7 +154,7 @@ class Ledger:
     def _put(self, record: ClipRecord) -> ClipRecord | None:
         """Try to make it the clip's record; the one that stands, if it can be read."""
         try:
-            self.store.put_if_absent(_place(record.key), record.model_dump_json(indent=1).encode())
+            self.store.put_if_absent(_place(record.key), _to_json(record))
         except Conflict:
             return self._read(record.key)
         return record
@@ -207,11 +211,18 @@ def _remove_orphans(store: Store, older_than_s: float) -> int:
 
 
 def read_records(uri: str, *, video: VideoRef | None = None) -> list[ClipRecord]:
-    """The records of an output, or of one video in it, ordered by video URI and start; StorageError if it has none."""
+    """The records of an output, or of one video in it, ordered by video URI and start.
+
+    StorageError if it has none, if one is damaged, and if those of a finished run are not all there.
+    """
     store = open_store(uri)
+    sealed = _sealed(store)
     records = _records(store, f"records/{video.key}/" if video else "records/")
-    if not records and not store.exists(SUCCESS):
+    if not records and sealed is None:
         raise StorageError("no annotations", store.uri, remedy="give the --output of an annotate run")
+    if sealed is not None and video is None and not _vouches(sealed, records) and _sealed(store) == sealed:
+        what = "records were lost or changed since the run that wrote them was finished"
+        raise StorageError(what, len(records), store.uri, "run the same command again")
     return sorted(records, key=lambda record: (record.video.uri, record.start, record.key))
 
 
@@ -234,6 +245,34 @@ def read_annotations(uri: str, *, video: VideoRef | None = None) -> pa.Table:
     return rows.sort_by([("video", "ascending"), ("object", "ascending"), ("frame", "ascending")])
 
 
+def _sha_of_all(records: Collection[ClipRecord]) -> str:
+    ordered = sorted(records, key=lambda record: record.key)
+    return sha_of([[r.key, r.status, r.rows, r.sha256, r.reason] for r in ordered])
+
+
+class _Sealed(NamedTuple):
+    """What ``_SUCCESS`` says of the records."""
+
+    records: int
+    sha256: str
+
+
+def _sealed(store: Store) -> _Sealed | None:
+    try:
+        content = json.loads(store.get(SUCCESS))
+        return _Sealed(sum(content["clips"].values()), content["records_sha256"])
+    except MissingError:
+        return None
+    except (ValueError, LookupError, TypeError, AttributeError):
+        place, remedy = store.uri_of(SUCCESS), "run the same command again"
+        raise StorageError("not what a finished run leaves", place=place, remedy=remedy) from None
+
+
+def _vouches(sealed: _Sealed, records: Collection[ClipRecord]) -> bool:
+    """Whether they are the records of then; more of them are those of a run at work."""
+    return len(records) > sealed.records or (len(records), _sha_of_all(records)) == sealed
+
+
 def _place(key: str) -> str:
     return f"records/{key}.json"
 
@@ -249,7 +288,21 @@ def _records(store: Store, prefix: str = "records/") -> list[ClipRecord]:
         return [record for record in pool.map(read, places) if record is not None]
 
 
+_CHECKSUM = b',\n "checksum": "'
+
+
+def _to_json(record: ClipRecord) -> bytes:
+    """The record, and last in it the SHA-256 of the text without that: every flipped bit is noticed."""
+    text = record.model_dump_json(indent=1).encode()
+    return text.removesuffix(b"\n}") + _CHECKSUM + sha256_hex(text).encode() + b'"\n}'
+
+
 def _parse(data: bytes, place: str) -> ClipRecord:
+    head, mark, checksum = data.rpartition(_CHECKSUM)  # the first records had none
+    if mark:
+        data = head + b"\n}"
+        if checksum != sha256_hex(data).encode() + b'"\n}':
+            raise StorageError("a damaged record", place=place, remedy="remove it to do the clip again")
     try:
         record = ClipRecord.model_validate_json(data)
     except ValidationError as error:

@@ -12,10 +12,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import pyarrow.csv
 import pytest
 from PIL import Image
@@ -23,6 +25,7 @@ from tests.ray.conftest import RAY_ENVIRONMENT
 from tests.ray.test_serve import free_port
 
 from specktrack.datasets.synthetic import SynthConfig, write_archive
+from specktrack.video import write_video
 
 ROOT = Path(__file__).parents[2]
 COMMAND = [sys.executable, "-m", "specktrack.cli", "serve"]
@@ -147,11 +150,32 @@ def test_it_is_ready_after_its_start_and_the_printed_lines_work(
 
 
 @pytest.mark.slow
-def test_it_ends_as_well_when_a_container_is_stopped(server: tuple[subprocess.Popen[str], str]) -> None:
+def test_what_it_took_in_is_answered_when_a_container_is_stopped(
+    server: tuple[subprocess.Popen[str], str], folder: Path
+) -> None:
     process, place = server
+    write_video(folder / "long.mp4", [np.zeros((96, 128, 3), np.uint8)] * 300, fps=30, wh=(128, 96))
     wait_until_ready(process, place)
-    process.send_signal(signal.SIGTERM)  # to the first process alone
+    assert annotate(place, folder / "demo-output" / "archive" / "videos" / "0000.mp4").status_code == 200
+    rebound = {"Host": "rebound.example", "Origin": "http://rebound.example"}  # there are no keys
+    refused = httpx.get(f"http://{place}/v1/models", headers=rebound, timeout=10)
+    assert refused.status_code == 421 and "not a name of this machine" in refused.json()["detail"]
+    upgrade = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13"}
+    key = {"Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ=="}
+    assert httpx.get(f"http://{place}/v1/stream", headers={**rebound, **upgrade, **key}, timeout=10).status_code == 403
+    with ThreadPoolExecutor(1) as pool:
+        under_way = pool.submit(annotate, place, folder / "long.mp4")
+        time.sleep(3)
+        assert not under_way.done()
+        process.send_signal(signal.SIGTERM)  # to the first process alone
+        answer = under_way.result(120)
+    assert answer.status_code == 200 and len(answer.json()["rows"]) == 300, answer.text
     check_end(process)
+
+
+def annotate(place: str, clip: Path) -> httpx.Response:
+    with clip.open("rb") as file:
+        return httpx.post(f"http://{place}/v1/annotate", files={"clip": file}, timeout=120)
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::"])

@@ -1,12 +1,17 @@
 """Serving on Ray Serve: clips over HTTP, live streams, template sessions and batches.
 
     config       ServeConfig, the ``args:`` of the application in serve_config.yaml; ServerConfig, the verb
-    application  build(config) -> Application: which deployments there are and how they scale
+    catalog      the models that requests may name
+    application  build(config) -> Application: which deployments there are
+    scaling      how many replicas there are; routing: which of them a request goes to
     server       serve(config): the verb
-    gateway      the ingress deployment; api: its routes; problems, formats, uploads, fetch, access: what they need
-    tracking     the deployments with networks: clips and sessions, windows of all of them in one forward pass
-    batches      the batch deployment and its durable records
-    decoding     videos and pictures decoded in a child process under limits; sandbox: those limits
+    gateway      the ingress deployment
+    api          its HTTP routes, which take bodies in by uploads and fetch, check callers by access and places, and
+                 answer as answers, formats and problems say; streams: its WebSocket
+    tracking     the deployments with networks: clips, and live sessions, kept by sessions; passes: their windows share
+                 forward passes
+    batches      the batch deployment; batch_records: its durable records
+    metrics      what Prometheus is told
     client       the typed client, for programs that call the server
     playground/  one static page
 

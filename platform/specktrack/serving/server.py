@@ -50,6 +50,7 @@ def serve(config: ServerConfig) -> ServerReport:
                 time.sleep(1)
         except KeyboardInterrupt:
             log.info("stopping", url=url)
+            ray_serve.delete(APPLICATION)  # what was taken in is answered: a shutdown alone ends proxies at once
         finally:
             ray_serve.shutdown()
     return ServerReport(url=url, seconds=round(time.monotonic() - started, 1))

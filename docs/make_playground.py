@@ -18,7 +18,7 @@ from specktrack.serving.config import ServerConfig
 from specktrack.serving.server import deploy, quietly_connected
 
 PICTURE = Path(__file__).with_name("playground.png")
-FRAME = 78
+FRAME = 73
 
 
 def main() -> None:

@@ -80,9 +80,12 @@ def _read_file(uri: str, place: str) -> pa.Table:
     data = io.BytesIO(store.get(key))
     kind, read = _FILES[uri.rpartition(".")[2].lower()]
     try:
-        return read(data)
-    except (pa.ArrowInvalid, OSError) as error:  # Arrow reports damaged pages as OSError
+        table = read(data)
+        table.validate(full=True)  # that its text is UTF-8
+        table.rename_columns(table.column_names)  # the names as well
+    except (pa.ArrowInvalid, UnicodeDecodeError, OSError) as error:  # Arrow reports damaged pages as OSError
         raise ConfigError(f"not a {kind} file: {error}", place=place) from None
+    return table
 
 
 def store_of(uri: str) -> tuple[Store, str]:

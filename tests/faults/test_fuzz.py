@@ -3,6 +3,7 @@
 import os
 import random
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,8 @@ from specktrack.video.process import DecoderProcess
 
 ROUNDS = int(os.environ.get("SPECKTRACK_FUZZ_ROUNDS", "150"))
 """Mutations per seed in `make test`; `make faults` runs more."""
+
+HEADER_BYTES = 1200
 
 CVAT = b"""<?xml version="1.0"?><annotations><meta><task><original_size><width>64</width><height>48</height>
 </original_size></task></meta><track id="0" label="ball"><points frame="0" outside="0" occluded="0" keyframe="1"
@@ -108,10 +111,13 @@ def test_weights(tmp_path):
 
 @pytest.mark.parametrize("suffix", ["mp4", "mkv", "ts", "avi"])
 def test_videos(suffix, tmp_path):
-    whole = encode(tmp_path / f"seed.{suffix}", frames=24).read_bytes()
+    first = {"container_options": {"movflags": "faststart"}} if suffix == "mp4" else {}
+    whole = encode(tmp_path / f"seed.{suffix}", frames=24, **first).read_bytes()
+    anywhere = mutations(whole, ROUNDS // 10, len(suffix))
+    in_the_header = (data + whole[HEADER_BYTES:] for data in mutations(whole[:HEADER_BYTES], ROUNDS // 10, len(suffix)))
     path, outcomes = tmp_path / f"mutated.{suffix}", []
     with DecoderProcess() as decoder:
-        for data in mutations(whole, ROUNDS // 5, len(suffix)):
+        for data in chain(anywhere, in_the_header):
             path.write_bytes(data)
             ref = stat(str(path))
             try:
@@ -123,4 +129,4 @@ def test_videos(suffix, tmp_path):
             except SpecktrackError as error:
                 assert "exit code" not in str(error), "native code may crash; this is a bug of ours"
                 outcomes.append(str(getattr(error, "reason", error)))
-    assert len(outcomes) == ROUNDS // 5
+    assert len(outcomes) == ROUNDS // 10 * 2

@@ -9,10 +9,10 @@ A video is named by its URI, its path or its file name.
 
 import csv
 import io
-import json
 from collections.abc import Mapping, Sequence
 
 from pydantic import ValidationError
+from pydantic_core import from_json
 
 from specktrack.errors import ConfigError
 from specktrack.rows import store_of
@@ -76,7 +76,7 @@ def _read(place: str) -> dict[str, Prompt]:
     try:
         text = store.get(key).decode("utf-8-sig")
         if place.lower().endswith(".json"):
-            lines = json.loads(text)
+            lines = from_json(text)
         else:
             lines = list(csv.DictReader(io.StringIO(text), skipinitialspace=True))
     except (UnicodeDecodeError, ValueError, csv.Error) as error:

@@ -165,7 +165,7 @@ class _Folder:
         text = self.text(*keys)
         if text is None:
             return np.zeros(n, bool)
-        flags = np.array([float(word) != 0 for word in re.findall(r"[\d.]+", text)])
+        flags = np.array([float(word) != 0 for word in re.findall(r"\d+(?:\.\d+)?", text)])
         if len(flags) != n:
             raise LabelError(f"{len(flags)} flags for {n} boxes", place=self.store.uri_of(next(iter(keys))))
         return flags
@@ -221,7 +221,7 @@ def _got10k(folder: _Folder, match: re.Match[str]) -> BoxSequence:
 
 def _resolution(folder: _Folder, base: str) -> tuple[int, int] | None:
     """From ``resolution = (1920, 1080)`` in GOT-10k's meta_info.ini."""
-    found = re.search(r"^resolution\D+(\d+)\D+(\d+)", folder.text(f"{base}/meta_info.ini") or "", re.M)
+    found = re.search(r"^resolution\D+(\d{1,6})\D+(\d{1,6})", folder.text(f"{base}/meta_info.ini") or "", re.M)
     return (int(found[1]), int(found[2])) if found else None
 
 
@@ -234,8 +234,12 @@ def _uav(folder: _Folder, match: re.Match[str]) -> BoxSequence:
     line = re.search(rf"'name','{re.escape(match['name'])}',[^)]*", folder.text(*folder.settings) or "")
     if line:  # struct('name','bird1_2','path','..\\UAV123\\bird1\\','startFrame',775,'endFrame',1477,'nz',6,'ext','jpg'
         of = dict(re.findall(r"'(path|startFrame|nz|ext)',\s*'?([^',]+)", line[0]))
+        number = re.fullmatch(r"(\d{1,9}) (\d)", f"{of.get('startFrame')} {of.get('nz')}")
+        if number is None or not {"path", "ext"} <= of.keys():
+            what = "a sequence needs path, startFrame, nz and ext"
+            raise LabelError(what, match["name"], folder.store.uri_of(folder.settings[0]))
         pictures = re.split(r"[\\/]", of["path"].rstrip("\\/"))[-1]
-        first = f"{int(of['startFrame']):0{of['nz']}d}.{of['ext']}"
+        first = f"{int(number[1]):0{number[2]}d}.{of['ext']}"
     return folder.sequence(match["name"], folder.boxes(match[0]), f"data_seq/UAV123/{pictures}", first_picture=first)
 
 

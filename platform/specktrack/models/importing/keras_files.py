@@ -26,6 +26,8 @@ _LEAVES = {
 MOST_BYTES = 2 * 10**9
 """Of all arrays of a file, as they are declared, and of what a .keras file, a zip archive, unfolds to: the largest
 network here has a hundredth of it."""
+_DAMAGED = (OSError, LookupError, RuntimeError, ValueError, TypeError, ArithmeticError, MemoryError, zipfile.BadZipFile)
+"""What h5py raises for a damaged file, according to where it stops making sense."""
 _WEIGHTS = "model.weights.h5"
 _KINDS = {"conv2d": "conv", "batch_normalization": "norm", "motion_prompt_layer": "prompt"}
 _LAYER = re.compile(rf"({'|'.join(_KINDS)})(?:_(\d+))?")
@@ -43,7 +45,7 @@ def read_keras(path: Path) -> Public:
     try:
         with h5py.File(_hdf5(path)) as file:
             found = [(name, np.array(item)) for name, item in _datasets(file, path)]
-    except (OSError, KeyError, RuntimeError, ValueError, zipfile.BadZipFile) as error:  # what h5py raises
+    except _DAMAGED as error:
         raise CheckpointError(f"not a readable Keras file: {error}", str(path)) from None
     layers: dict[str, dict[int, dict[str, np.ndarray]]] = defaultdict(lambda: defaultdict(dict))
     for name, values in found:

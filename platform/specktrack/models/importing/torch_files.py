@@ -1,6 +1,7 @@
 """Reading public PyTorch checkpoints: tensors, numbers and words only, whatever else is in the file."""
 
 import pickle
+import struct
 import warnings
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ _NUMBERS: list[Any] = [
 
 _DAMAGED = (
     *(pickle.UnpicklingError, RuntimeError, EOFError, OSError, LookupError, ValueError, TypeError, AttributeError),
+    *(OverflowError, MemoryError, AssertionError, struct.error),
     SafetensorError,  # torch reads a file of that suffix with that library
 )
 """What loading raises for a damaged or a hostile file, according to where it stops making sense."""

@@ -341,3 +341,17 @@ def test_impossible_settings_are_refused(options, message):
 def test_the_resolved_configuration_survives_json():
     whole = config(seed=3)
     assert TrainConfig.read(json.loads(whole.model_dump_json())) == whole
+
+
+def test_a_run_sets_the_momentum_of_batch_norm_or_leaves_it_to_the_network():
+    own, set_to = (
+        {
+            module.momentum
+            for module in TrainState(
+                build(network_config("tracknet-v2")), config(norm_momentum=momentum), torch.device("cpu")
+            ).network.modules()
+            if isinstance(module, torch.nn.BatchNorm2d)
+        }
+        for momentum in (None, 0.2)
+    )
+    assert (own, set_to) == ({0.01}, {0.2})

@@ -63,6 +63,9 @@ class TrainConfig(VerbConfig):
     """Longest gradient, by its Euclidean norm; 0 leaves gradients as they are."""
     average: float = Field(default=0.999, ge=0, lt=1)
     """Decay of the moving average of the weights; the average is what is saved and measured."""
+    norm_momentum: float | None = Field(default=None, gt=0, le=1)
+    """Share of a step in batch norm's running statistics; the network's own without it. A run of a few hundred steps
+    wants 0.1 where a network's own is 0.01: its statistics would lag behind its weights."""
 
     workers: int = Field(default=1, ge=0)
     """Ray Train workers: gloo on CPUs, nccl on GPUs. 0 trains in this process, without a cluster or checkpoints."""

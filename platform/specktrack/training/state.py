@@ -38,6 +38,10 @@ class TrainState(Generic[AnyNetwork]):
         """Without an ``optimizer``, that of a configuration with one rate, over all parameters."""
         self.config = config
         self.network = channels_last(network.to(device))
+        if config.norm_momentum is not None:
+            for module in self.network.modules():
+                if isinstance(module, nn.BatchNorm2d):
+                    module.momentum = config.norm_momentum
         self.extra = (extra or nn.Module()).to(device)
         """Trained with the network, but no part of the model: what distillation lays between student and teacher."""
         self.average = copy.deepcopy(self.network).eval().requires_grad_(False)

@@ -2,8 +2,10 @@
 
 import json
 import os
+import resource
 import zipfile
 from collections import OrderedDict
+from io import BytesIO
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,7 @@ from specktrack.cli import main
 from specktrack.errors import CheckpointError, ConfigError
 from specktrack.models import build, network_config
 from specktrack.models.checkpoint import load_model, load_weights
-from specktrack.models.importing import import_model, keras_files
+from specktrack.models.importing import import_model, inert_pickle, keras_files
 from specktrack.training.start import start_from
 
 VGG = [(64, 2), (128, 2), (256, 3), (512, 3), (256, 3), (128, 2), (64, 2)]
@@ -560,3 +562,18 @@ def test_column_norm_is_keras_batch_norm_over_the_last_axis():
     torch.testing.assert_close(layer(x), wanted)
     with pytest.raises(ConfigError, match="hold for one width alone: 8"):
         layer(torch.rand(1, 3, 4, 8))
+
+
+@pytest.mark.parametrize(
+    ("claim", "is_read"),
+    [(b"\x80\x02}r\xff\xff\xff\x7f.", True), (b"\x80\x05\x96" + (2**34).to_bytes(8, "little") + b".", False)],
+    ids=["a number in the memo", "a length"],
+)
+def test_what_a_pickle_claims_takes_no_memory(claim: bytes, is_read: bool) -> None:
+    before_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    if is_read:
+        assert inert_pickle.load(BytesIO(claim)) == {}
+    else:
+        with pytest.raises(LookupError):
+            inert_pickle.load(BytesIO(claim))
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before_kb < 2**19

@@ -54,8 +54,17 @@ _KNOWN: dict[tuple[str, str], type] = {
 }
 
 
-class Unpickler(pickle.Unpickler):
-    """Storages are found by torch, which looks their types up in a table, before it asks here."""
+_ALLOCATES = {pickle.BYTEARRAY8[0], pickle.NEXT_BUFFER[0], pickle.READONLY_BUFFER[0]}
+
+
+class Unpickler(pickle._Unpickler):
+    """Storages are found by torch, which looks their types up in a table, before it asks here.
+
+    The one in Python, whose memo is a dictionary: that in C makes an array as long as the highest number that a file
+    names, 16 GB for five bytes. What makes room for a length that is only claimed is left out for the same reason.
+    """
+
+    dispatch = {code: read for code, read in pickle._Unpickler.dispatch.items() if code not in _ALLOCATES}
 
     def find_class(self, module_name: str, global_name: str, /) -> type:
         """The known class, else the stand-in."""

@@ -267,7 +267,8 @@ def test_a_video_that_moves_on_and_is_too_slow_over_all_is_given_up(video, monke
     with DecoderProcess(DecodeLimits(stall_s=1.5)) as decoder:
         info = decoder.probe(clip.video)
         assert sum(map(len, decoder.read_clip(clip, info=info, viewport=viewport))) == FRAMES, "0.5 s for 32 frames"
-        monkeypatch.setattr(process, "SLOWEST_FRAMES_PER_S", 1000)
+        monkeypatch.setattr(process, "SLOWEST_FRAMES_PER_S", 10_000)
+        monkeypatch.setattr(process, "SLOWEST_PIXELS_PER_S", 10**9)
         with pytest.raises(MediaError, match="too slow") as caught:
             for batch in decoder.read_clip(clip, info=info, viewport=viewport):
                 read += len(batch)

@@ -155,7 +155,7 @@ def test_every_setting_is_known_as_a_place_or_as_none() -> None:
     """A new setting with a path in it that stayed relative would be read in the wrong folder."""
     no_place = {
         "access.hosts", "access.networks", "address", "by", "command", "description", "format", "host",
-        "learning_rates", "licence", "name", "network", "protocol", "sport", "submission_id", "to",
+        "learning_rates", "licence", "name", "network", "protocol", "split", "sport", "submission_id", "to",
     }  # fmt: skip
     texts = {
         key

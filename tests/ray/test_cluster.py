@@ -77,4 +77,4 @@ def test_a_node_that_deploy_starts_takes_jobs_only_with_the_token() -> None:
             assert own_address.startswith("127.") or answer(url.replace("127.0.0.1", own_address), token=token) == 0
         finally:
             node.terminate()
-            node.wait(30)
+            node.wait(60)  # Ray gives a node half a minute to drain

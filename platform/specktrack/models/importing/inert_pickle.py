@@ -33,14 +33,14 @@ class Inert:
 class _Tensor:
     """A class and no function, since a pickle may set the attributes of functions."""
 
-    def __new__(cls, storage: Any, offset: int, size: Any, stride: Any, *_: object) -> torch.Tensor:  # type: ignore[misc]
+    def __new__(cls, storage: Any, offset: int, size: Any, stride: Any, *_: object) -> Any:  # a torch.Tensor
         return torch._utils._rebuild_tensor_v2(storage, offset, size, stride, requires_grad=False, backward_hooks=None)
 
     def __setstate__(self, state: object) -> None: ...
 
 
 class _Parameter:
-    def __new__(cls, data: Any, *_: object) -> torch.Tensor:  # type: ignore[misc]
+    def __new__(cls, data: Any, *_: object) -> Any:  # a torch.Tensor
         return data
 
     def __setstate__(self, state: object) -> None: ...

@@ -35,10 +35,10 @@ def server(ray_local: None, folder: Path) -> Iterator[Callable[..., str]]:
     """Starts, or starts again, a server with settings of its own for a deployment; its URL."""
     port = free_port()
 
-    def start(name: str = "Windowed", **changed: Any) -> str:
+    def start(name: str = "Windowed", *, models: tuple[str, ...] = ("tiny", "boxes"), **changed: Any) -> str:
         config = ServerConfig(
             port=port,
-            models=(str(folder / "tiny.safetensors"), str(folder / "boxes.safetensors")),
+            models=tuple(str(folder / f"{model}.safetensors") for model in models),
             limits=Limits(body_bytes=20_000_000, session_idle_s=20.0),
             access=Access(
                 api_keys_file=str(folder / "keys"), sources=(str(folder / "videos"),), outputs=(str(folder / "out"),)
@@ -254,6 +254,14 @@ class TestDeaths:
                 asyncio.run(asyncio.wait_for(ask(url, 1), 3))
         ((status, seconds),) = asyncio.run(ask(url, 1))
         assert status == 200 and seconds < 10
+
+
+def test_an_application_that_replaces_another_has_replaced_it_when_it_is_said_to_be_ready(
+    server: Callable[..., str],
+) -> None:
+    server()
+    with client(server(models=("tiny",))) as http:
+        assert [[model["name"] for model in http.get("/v1/models").json()] for _ in range(10)] == [["tiny"]] * 10
 
 
 def test_2000_requests_are_no_server_error(server: Callable[..., str]) -> None:

@@ -4,7 +4,7 @@ import asyncio
 import json
 import tempfile
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from http import HTTPStatus
 from pathlib import Path
 from typing import Annotated, Any
@@ -41,6 +41,14 @@ _DOCS_CSP = "default-src 'self' 'unsafe-inline' https://cdn.jsdelivr.net https:/
 _FILE = {"type": "string", "format": "binary"}
 _FPS = {"type": "number", "exclusiveMinimum": 0, "maximum": 1000}
 
+
+async def _own_folder() -> AsyncIterator[Path]:
+    """A folder for what a request brings, removed once it is answered: that takes a millisecond."""
+    with tempfile.TemporaryDirectory(prefix="specktrack-") as folder:
+        yield Path(folder)
+
+
+OwnFolder = Annotated[Path, Depends(_own_folder)]
 ModelName = Annotated[
     str | None, Query(max_length=200, description="A name from GET /v1/models; the first by default.")
 ]
@@ -135,17 +143,15 @@ def _clip_routes(gateway: Gateway) -> APIRouter:
             }
         },
     )
-    async def annotate(request: Request, model: ModelName = None) -> Response:
+    async def annotate(request: Request, folder: OwnFolder, model: ModelName = None) -> Response:
         """One clip in, one row per frame out.
 
         The clip is the body itself, the ``clip`` part of a multipart body, or ``{"uri": ...}``. Accept chooses JSON,
         CSV, Parquet or an Arrow stream.
         """
         kind = formats.choose(request.headers.get("accept"))
-        with tempfile.TemporaryDirectory(prefix="specktrack-") as folder:
-            path, video, named = await _clip(request, Path(folder), gateway)
-            served = gateway.model(model or named)
-            rows, facts = await gateway.annotate(path, served, video)
+        path, video, named = await _clip(request, folder, gateway)
+        rows, facts = await gateway.annotate(path, gateway.model(model or named), video)
         answer = await asyncio.to_thread(formats.FORMATS[kind], rows, {"video": video, **facts})
         return Response(answer, media_type=kind)
 
@@ -177,18 +183,17 @@ def _session_routes(gateway: Gateway) -> APIRouter:
             ["frame", "box"],
         ),
     )
-    async def open_session(request: Request) -> OpenedSession:
+    async def open_session(request: Request, folder: OwnFolder) -> OpenedSession:
         """Begin to follow what a box in a first picture holds.
 
         ``frame``: a JPEG or PNG picture; ``box``: JSON with cx_px, cy_px, w_px, h_px, no larger than the frame;
         ``model``: one of the template or search family, the first of them by default; ``fps``: the rate that gives
         rows their times, 30 by default.
         """
-        with tempfile.TemporaryDirectory(prefix="specktrack-") as folder:
-            form = await _pictures(request, Path(folder), gateway)
-            if len(form.files) != 1:
-                raise Refusal(HTTPStatus.BAD_REQUEST, "a session begins with one 'frame'", len(form.files))
-            picture = form.files[0][2].read_bytes()
+        form = await _pictures(request, folder, gateway)
+        if len(form.files) != 1:
+            raise Refusal(HTTPStatus.BAD_REQUEST, "a session begins with one 'frame'", len(form.files))
+        picture = form.files[0][2].read_bytes()
         model = gateway.boxed_model(form.fields.get("model"))
         prompt = Prompt(frame=0, box=_parsed(BoxField, form.fields.get("box"), "box"))
         key = await gateway.open(model, prompt, _fps(form.fields.get("fps")))
@@ -207,11 +212,10 @@ def _session_routes(gateway: Gateway) -> APIRouter:
         responses=problems.responses(400, 401, 404, 408, 410, 413, 415, 422, 503),
         openapi_extra=_form({"frame": frames}, ["frame"]),
     )
-    async def push_frames(session_id: str, request: Request) -> Rows:
+    async def push_frames(session_id: str, request: Request, folder: OwnFolder) -> Rows:
         """The next pictures, in order; the rows that are now final."""
-        with tempfile.TemporaryDirectory(prefix="specktrack-") as folder:
-            form = await _pictures(request, Path(folder), gateway)
-            pictures = [path.read_bytes() for _, _, path in form.files]
+        form = await _pictures(request, folder, gateway)
+        pictures = [path.read_bytes() for _, _, path in form.files]
         if not pictures:
             raise Refusal(HTTPStatus.BAD_REQUEST, "no 'frame' in the body")
         return Rows.model_validate({"rows": formats.plain_rows(await gateway.push(session_id, pictures))})

@@ -71,10 +71,14 @@ def deploy(config: ServerConfig) -> None:
     client = serve_start(http_options={"host": config.host, "port": config.port}, proxy_location="EveryNode")
     client.deploy_apps(schema, _blocking=False)
     deadline = time.monotonic() + START_TIMEOUT_S
-    while not _is_ready(config.host, config.port):
+    while True:
         status = ray_serve.status().applications.get(APPLICATION)
         if status is not None and status.status == ApplicationStatus.DEPLOY_FAILED:
             raise ConfigError(f"the application could not be deployed: {_why(status)}")
+        # Both: replicas of an application that this one replaces are ready, too.
+        running = status is not None and status.status == ApplicationStatus.RUNNING
+        if running and _is_ready(config.host, config.port):
+            return
         if time.monotonic() > deadline:
             raise ConfigError(f"the server is not ready after {START_TIMEOUT_S:g} s", place=str(status))
         time.sleep(0.25)

@@ -54,7 +54,8 @@ def main(number: int) -> None:
                 _be_child(Channel(data), json.loads(rights))
             data.close()
             children[lifeline] = pid
-            lifeline.send(str(pid).encode())
+            with suppress(OSError):  # the owner may have gone meanwhile: the loop finds that out
+                lifeline.send(str(pid).encode())
 
 
 def _bury(lifeline: socket.socket, pid: int) -> None:

@@ -10,6 +10,7 @@ from specktrack.models.repair_entries import InpaintNetConfig
 from specktrack.models.windowed_entries import SpeckNetConfig
 
 HEATMAP_NETWORKS = [name for name, entry in models.ZOO.items() if entry.family == "windowed"]
+V5_ROWS = ["tracknet-v2-by-v5", "tracknet-v4-by-v5", "tracknet-v5-no-refinement", "tracknet-v5-no-motion"]
 TINY = SpeckNetConfig(widths=(8, 8, 16, 16), frames_in=4)
 
 
@@ -43,7 +44,7 @@ def test_every_network_draws_one_heatmap_per_output_frame_at_any_size(name):
     assert heatmaps.mean() < 0.2, "a fresh network starts near 'absent'"
 
 
-@pytest.mark.parametrize("name", HEATMAP_NETWORKS)
+@pytest.mark.parametrize("name", [*HEATMAP_NETWORKS, *V5_ROWS])
 def test_golden_first_loss(name):
     torch.manual_seed(0)
     config = network_config(name)
@@ -72,6 +73,10 @@ GOLDEN = {
     "tracknet-v3": 0.0181464,
     "tracknet-v4": 0.0128639,
     "tracknet-v5": 0.0143239,
+    "tracknet-v2-by-v5": 0.234217,
+    "tracknet-v4-by-v5": 0.233236,
+    "tracknet-v5-no-refinement": 0.204633,
+    "tracknet-v5-no-motion": 0.0129173,
     "wasb": 0.0141785,
     "monotrack": 0.0304915,
     "restracknet-v2": 0.0134744,

@@ -5,10 +5,12 @@ import pytest
 import torch
 
 from specktrack.errors import ConfigError
-from specktrack.models import build, network_config
+from specktrack.models import VARIANTS, build, network_config
 from specktrack.models.motion_prompt import MotionPrompt, brightness_steps
 from specktrack.models.tracknet_v3 import with_background
 from specktrack.models.tracknet_v4 import attention_per_frame
+
+V5_ROWS = [name for name, values in VARIANTS.items() if {"motion", "refinement"} & set(values)]
 
 
 @pytest.mark.parametrize(("name", "parameters"), [
@@ -21,6 +23,10 @@ from specktrack.models.tracknet_v4 import attention_per_frame
     ("tracknet-v4", 11_334_147 + 2),
     ("tracknet-v4-on-v3", 11_341_000 + 2),
     ("tracknet-v5", 14_771_458),
+    ("tracknet-v2-by-v5", 11_330_307 - 3),  # V3's V2, without the last layer's bias
+    ("tracknet-v4-by-v5", 11_330_304 + 2),
+    ("tracknet-v5-no-refinement", 11_330_304 + 2 + 4 * 64 * 9),  # four channels more in the first layer
+    ("tracknet-v5-no-motion", 14_771_458 - 2 - 4 * 64 * 9),
 ])  # fmt: skip
 def test_parameter_counts_are_the_published_ones(name, parameters):
     with torch.device("meta"):
@@ -134,6 +140,23 @@ def test_v5_sees_what_became_brighter_and_what_became_darker():
     torch.testing.assert_close(seen[0][0, 5:8], frames[0, 1])
 
 
+@pytest.mark.parametrize("name", V5_ROWS)
+def test_the_rows_of_v5s_paper_weigh_what_moved_and_nothing_else(name):
+    """Where nothing moves, attention leaves of a draft nothing (signed) or half of it (absolute)."""
+    torch.manual_seed(0)
+    config = network_config(name)
+    network = build(config).eval()
+    drafts = []
+    network.draft.register_forward_hook(lambda _, _inputs, output: drafts.append(output))
+    with torch.inference_mode():
+        logits = network(torch.rand(1, 1, 3, 32, 48).expand(1, 3, 3, 32, 48))
+    draft = drafts[0]
+    assert logits.shape == draft.shape == (1, 3, 32, 48)
+    kept = {"none": 1.0, "absolute": 0.5, "signed": float(torch.sigmoid(torch.tensor(-56.3 * 0.0893)))}[config.motion]
+    weighed = torch.cat([draft[:, :1], draft[:, 1:] * kept], dim=1)
+    assert torch.allclose(logits, weighed, atol=1e-4) == (not config.refinement)
+
+
 def test_v5_refines_at_other_sizes_than_it_learned():
     network = build(network_config("tracknet-v5")).eval()
     with torch.inference_mode():
@@ -146,7 +169,7 @@ def test_a_background_needs_the_base_that_has_one():
         network_config({"name": "tracknet-v4", "background": "concat"})
 
 
-@pytest.mark.parametrize("name", ["tracknet-v1", "tracknet-v2", "tracknet-v3", "tracknet-v4", "tracknet-v5"])
+@pytest.mark.parametrize("name", ["tracknet-v1", "tracknet-v2", "tracknet-v3", "tracknet-v4", "tracknet-v5", *V5_ROWS])
 def test_every_parameter_gets_a_gradient(name):
     """Distributed training waits for all of them."""
     torch.manual_seed(0)
@@ -155,5 +178,5 @@ def test_every_parameter_gets_a_gradient(name):
     xy = torch.full((2, config.frames_in, 2), 10.0)
     network.loss(torch.rand(2, config.pictures_in, 3, 32, 32), xy)["loss"].backward()
     assert [key for key, p in network.named_parameters() if p.grad is None] == []
-    if name in ("tracknet-v4", "tracknet-v5"):
+    if getattr(network, "prompt", None) is not None:
         assert network.prompt.a.grad != 0 and network.prompt.b.grad != 0

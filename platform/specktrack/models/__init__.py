@@ -77,6 +77,11 @@ VARIANTS: dict[str, dict[str, object]] = {
     "tracknet-v4-on-v3": {"name": "tracknet-v4", "base": "tracknet-v3", "frames_in": 8, "background": "concat"},
     # 30 px at 1280x720, the paper's region of interest; the public code's other label is the disk.
     "tracknet-v5-roi": {"name": "tracknet-v5", "target": {"kind": "disk", "radius_px": 12.0}},
+    # The rows of V5's paper: its V2 and V4, then V2 with its motion and V2 with its head.
+    "tracknet-v2-by-v5": {"name": "tracknet-v5", "motion": "none", "refinement": False},
+    "tracknet-v4-by-v5": {"name": "tracknet-v5", "motion": "absolute", "refinement": False},
+    "tracknet-v5-no-refinement": {"name": "tracknet-v5", "refinement": False},
+    "tracknet-v5-no-motion": {"name": "tracknet-v5", "motion": "none"},
     "cmu-net-siso": {"name": "cmu-net", "frames_in": 1},
     **TEMPLATE_VARIANTS,
 }

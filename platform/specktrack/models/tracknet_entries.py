@@ -121,3 +121,8 @@ class TrackNetV5Config(WindowedConfig):
     frames_in: int = Field(default=3, ge=2)
     target: HeatmapTarget = DISK
     loss: Loss = "wbce"
+    motion: Literal["signed", "absolute", "none"] = "signed"
+    """Brightness changes: by their sign, as input and as attention; without it, as attention only, as in TrackNetV4; or
+    not at all."""
+    refinement: bool = True
+    """Whether a transformer corrects the drafts."""

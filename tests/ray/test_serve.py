@@ -428,6 +428,14 @@ class TestPlayground:
             page.wait(f"/ of 120 frames /.test({SUMMARY})")
             assert [said for said in page.errors() if "401" not in said] == []
 
+    def test_the_api_s_page_needs_no_other_server(self, server: str, tmp_path: Path) -> None:
+        with browser(tmp_path / "profile", downloads=tmp_path) as page:
+            page.go(f"{server}/docs")
+            page.wait("document.querySelectorAll('.opblock').length >= 10", timeout_s=20)
+            assert page.run("return document.querySelector('.title').textContent").startswith("specktrack")
+            fetched = page.run("return performance.getEntriesByType('resource').map((each) => each.name)")
+            assert fetched and all(name.startswith(server) for name in fetched) and page.errors() == []
+
 
 def film(path: Path, frames: int) -> Path:
     """A video that no browser plays."""

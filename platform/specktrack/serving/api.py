@@ -11,7 +11,8 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response, WebSocket
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import FileResponse, JSONResponse
+from fastapi.openapi.docs import get_swagger_ui_html
+from fastapi.responses import FileResponse, HTMLResponse, JSONResponse
 from fastapi.routing import APIRoute
 from fastapi.security import HTTPBearer
 from fastapi.staticfiles import StaticFiles
@@ -37,7 +38,7 @@ PLAYGROUND = Path(__file__).parent / "playground"
 _CSP = (
     "default-src 'self'; img-src 'self' blob: data:; media-src 'self' blob: mediastream:; connect-src 'self' ws: wss:"
 )
-_DOCS_CSP = "default-src 'self' 'unsafe-inline' https://cdn.jsdelivr.net https://fastapi.tiangolo.com data:"
+_DOCS_CSP = "default-src 'self' 'unsafe-inline'; img-src 'self' data:"
 _FILE = {"type": "string", "format": "binary"}
 _FPS = {"type": "number", "exclusiveMinimum": 0, "maximum": 1000}
 
@@ -62,12 +63,15 @@ def create_app(gateway: Gateway) -> FastAPI:
         version=__version__,
         summary="Rows that say where a tiny, fast object is in every frame of a video.",
         lifespan=gateway.lifespan,
+        docs_url=None,  # FastAPI's own pages fetch their scripts from the internet
+        redoc_url=None,
         exception_handlers={HTTPException: _http_problem, RequestValidationError: _invalid},
         openapi_tags=[{"name": "clips"}, {"name": "sessions"}, {"name": "batches"}, {"name": "server"}],
     )
     for routes in (_server_routes, _clip_routes, _stream_routes, _session_routes, _batch_routes):
         app.include_router(routes(gateway))
     app.mount("/playground", StaticFiles(directory=PLAYGROUND), name="playground")
+    app.mount("/swagger-ui", StaticFiles(packages=[("fastapi_offline", "static")]), name="swagger-ui")
     app.add_middleware(_Outermost, gateway=gateway)
     return app
 
@@ -78,6 +82,16 @@ def _server_routes(gateway: Gateway) -> APIRouter:
     @routes.get("/", include_in_schema=False)
     async def playground() -> FileResponse:
         return FileResponse(PLAYGROUND / "index.html", headers={"Content-Security-Policy": _CSP})
+
+    @routes.get("/docs", include_in_schema=False)
+    async def docs() -> HTMLResponse:
+        return get_swagger_ui_html(
+            openapi_url="/openapi.json",
+            title="specktrack API",
+            swagger_js_url="/swagger-ui/swagger-ui-bundle.js",
+            swagger_css_url="/swagger-ui/swagger-ui.css",
+            swagger_favicon_url="/playground/icon.svg",
+        )
 
     @routes.get("/healthz", response_model=Health)
     async def healthz() -> Health:
@@ -440,7 +454,7 @@ class _Outermost:
 def _harden(scope: Scope, message: Message) -> None:
     """Headers for browsers: no guessing of types, no framing; scripts from here only."""
     names = {name.lower() for name, _ in message["headers"]}
-    policy = _DOCS_CSP if scope["path"] in ("/docs", "/redoc") else _CSP
+    policy = _DOCS_CSP if scope["path"] == "/docs" else _CSP
     for name, value in (
         (b"content-security-policy", policy.encode()),
         (b"x-content-type-options", b"nosniff"),

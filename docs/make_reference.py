@@ -4,10 +4,11 @@ import sys
 from pathlib import Path
 
 from specktrack.errors import QuarantineReason
+from specktrack.models import without_weights
 from specktrack.options import VERBS, flag_of, load, sections_of
 from specktrack.schema import ROWS
 from specktrack.usage import default_of, title_of
-from specktrack.verbs import ModelsListConfig, models_list
+from specktrack.verbs import ModelsListConfig, ZooEntry, models_list
 
 FOLDER = Path(__file__).parent / "reference"
 
@@ -54,10 +55,16 @@ def models_page() -> str:
     """The zoo."""
     rows = [
         f"{entry.name}|{entry.family}|{entry.parameters:,}|{entry.frames_in} in, {entry.frames_out} out|"
-        f"{entry.input_wh[0]}x{entry.input_wh[1]}|{'in the package' if entry.weights else 'train it'}"
+        f"{entry.input_wh[0]}x{entry.input_wh[1]}|{_weights(entry)}"
         for entry in models_list(ModelsListConfig())
     ]
     return "# Models\n\n" + table("name|family|parameters|frames|input|weights", rows) + "\n"
+
+
+def _weights(entry: ZooEntry) -> str:
+    if entry.weights:
+        return "in the package"
+    return "import or train" if "models import" in without_weights(entry.name) else "train it"
 
 
 def rows_page() -> str:

@@ -418,8 +418,8 @@ class Forgetful:
 
     config = SearchSamplingConfig()
 
-    def __init__(self, at: np.ndarray) -> None:
-        self.at, self.lost, self.looked = at, False, []
+    def __init__(self, at: np.ndarray, guess: tuple[float, float] = (np.nan, np.nan)) -> None:
+        self.at, self.lost, self.looked, self.guess = at, False, [], guess
 
     def viewport(self, source_wh_px: tuple[int, int]) -> Viewport:
         return Viewport(source_wh_px, source_wh_px)
@@ -435,7 +435,7 @@ class Forgetful:
         self.lost = max(abs(x - self.box.cx_px), abs(y - self.box.cy_px)) > 20
         if not self.lost:
             self.box = Box(cx_px=x, cy_px=y, w_px=7, h_px=7)
-        xy = np.array([[np.nan] * 2 if self.lost else [x, y]], np.float32)
+        xy = np.array([self.guess if self.lost else [x, y]], np.float32)
         size = np.where(np.isnan(xy), np.nan, 7).astype(np.float32)
         return Trajectory(batch.frame, batch.pts_s, xy, np.ones(1, np.float32), wh_px=size)
 
@@ -466,6 +466,16 @@ def test_a_lost_target_is_found_again(learned: Model) -> None:
     assert local.looked[0].w_px == 7
     assert tracker.viewport(wh) == Viewport(wh, wh)
     assert tracker.config.model_dump()["local"] == Forgetful.config.model_dump()  # it enters an output's identity
+
+
+def test_a_place_told_while_the_target_is_lost_is_no_part_of_its_path(learned: Model) -> None:
+    at = np.array([[60.0, 60]] * 3 + [[230, 130]] * 6)
+    pixels = np.full((9, 192, 320, 3), 110, np.uint8)
+    batch = FrameBatch(pixels, np.arange(9), np.arange(9) / 30, Viewport((320, 192), (320, 192)))
+    local = Forgetful(at, guess=(5.0, 5.0))  # as under the pointing game
+    session = RedetectingTracker(local, Redetector(Searcher(learned, device=CPU))).open(prompt_of(at, 0))
+    assert session.push(batch).xy_px[3:].tolist() == [[5, 5]] * 6
+    assert session._places == [(60.0, 60.0)] * 3
 
 
 def test_only_template_networks_are_helped(learned: Model) -> None:

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 
 from specktrack.cli import main
 from specktrack.errors import CheckpointError, ConfigError
-from specktrack.models import build, network_config
+from specktrack.models import IMPORTABLE, build, network_config
 from specktrack.models.checkpoint import load_model, load_weights
 from specktrack.models.importing import import_model, inert_pickle, keras_files
 from specktrack.training.start import start_from
@@ -210,6 +210,17 @@ def pytracking(layers, *, features=512, newton=False, trained_filter=True):
     return shapes | conv(f"classifier.feature_extractor.{int(layers == 18)}", coarse, features, bias=False)
 
 
+def mkdnet():
+    """The student under pytracking's keys, its teacher under the same with ``_t``, and two discriminators."""
+    student = pytracking(50)
+    teacher = {key.replace(".", "_t.", 1): shape for key, shape in student.items()}
+    judges = {}
+    for name, inputs in (("feat_D1", 256 * 25), ("feat_D2", 256 * 9)):
+        for place, (i, o) in enumerate([(inputs, 256), (256, 256), (256, 1)]):
+            judges |= {f"{name}.model.{2 * place}.weight": (o, i), f"{name}.model.{2 * place}.bias": (o,)}
+    return teacher | student | judges
+
+
 def thin(shapes):
     """Tensors of these shapes that take no room: one number each, a different one for every key."""
     numbered = enumerate(shapes.items(), start=1)
@@ -230,7 +241,7 @@ def random(shapes):
     return tensors
 
 
-@pytest.mark.parametrize(("shapes", "network", "fields"), [
+PUBLIC = [
     (tracknet_v3(), "tracknet-v3", {"frames_in": 8, "background": "concat"}),
     (tracknet_v3(frames=3, inputs=9), "tracknet-v3", {"frames_in": 3, "background": "none"}),
     (inpaintnet(), "inpaintnet", {"frames_in": 16}),
@@ -244,7 +255,11 @@ def random(shapes):
     (pytracking(18, features=256), "dimp50", dict(network_config("dimp18"))),
     (pytracking(50, newton=True), "prdimp50", {}),
     (pytracking(50), "super-dimp", {}),
-])  # fmt: skip
+]  # fmt: skip
+"""Keys and shapes, and the network that they are, with what says so."""
+
+
+@pytest.mark.parametrize(("shapes", "network", "fields"), PUBLIC)
 def test_public_layouts_are_recognised_and_every_tensor_finds_its_place(shapes, network, fields, tmp_path):
     public = thin(shapes)
     torch.save(public, tmp_path / "public.pt")
@@ -254,6 +269,25 @@ def test_public_layouts_are_recognised_and_every_tensor_finds_its_place(shapes, 
     ours = load_model(tmp_path / "ours.safetensors").network.state_dict()
     numbers = sorted(round(float(t.flatten()[0])) for t in ours.values())
     assert numbers == sorted(round(float(t.flatten()[0])) for t in public.values()), "each tensor once"
+
+
+def test_the_hint_to_import_is_given_for_every_network_that_can_be():
+    variants = {"dimp18", "mkdnet-released"}
+    assert {network for _, network, _ in PUBLIC} | {"mkdnet", "tracknet-v4"} == IMPORTABLE - variants
+
+
+def test_of_mkdnets_release_the_student_is_taken(tmp_path):
+    public = thin(mkdnet())
+    torch.save({"net": OrderedDict(public), "net_type": "DiMPnet"}, tmp_path / "p.pth.tar")
+    card = import_model(tmp_path / "p.pth.tar", tmp_path / "m.safetensors", network="mkdnet-released")
+    assert card.network.name == "mkdnet" and card.network.online.first_iterations == 25
+    _, weights = load_weights(tmp_path / "m.safetensors")
+    assert set(weights) == set(pytracking(50))
+    assert all(torch.equal(tensor, public[name]) for name, tensor in weights.items())
+    public["feature_extractor_s.conv1.weight"] = torch.zeros(1)
+    torch.save(public, tmp_path / "p.pth.tar")
+    with pytest.raises(CheckpointError, match=r"mkdnet does not have: 'feature_extractor_s"):
+        import_model(tmp_path / "p.pth.tar", tmp_path / "m.safetensors")
 
 
 def reference(public, frames, *, key, upsampled_first, norm_last):

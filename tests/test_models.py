@@ -3,7 +3,7 @@ import torch
 
 from specktrack import models
 from specktrack.errors import CheckpointError, ConfigError
-from specktrack.models import build, network_config
+from specktrack.models import build, network_config, without_weights
 from specktrack.models.checkpoint import Model, ModelCard, load_model, save_model
 from specktrack.models.inference import fold_batch_norm
 from specktrack.models.repair_entries import InpaintNetConfig
@@ -139,5 +139,13 @@ def test_unknown_names_are_answered_with_the_known_ones():
 
 
 def test_a_zoo_entry_without_weights_says_so():
-    with pytest.raises(CheckpointError, match="it is in the zoo, but has no shipped weights; train it"):
-        load_model("tracknet-v2")
+    with pytest.raises(
+        CheckpointError, match="it is in the zoo, but has no shipped weights; train it: specktrack train"
+    ):
+        load_model("cmu-net")
+    for name in ("super-dimp", "mkdnet-released", "dimp18", "tracknet-v2"):
+        with pytest.raises(
+            CheckpointError, match=rf"models import FILE {name}\.safetensors --network {name}; then give"
+        ):
+            load_model(name)
+    assert "import" not in without_weights("cmu-net")  # nobody published any

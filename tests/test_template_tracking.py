@@ -11,7 +11,7 @@ from PIL import Image
 from specktrack.box_metrics import BOX_PROTOCOLS, box_iou, score_sequence
 from specktrack.datasets.benchmarks import read_benchmark
 from specktrack.errors import ConfigError
-from specktrack.evaluate.trackers import run_sequence
+from specktrack.evaluate.trackers import run_sequence, tracker_under
 from specktrack.frames import FrameBatch, Viewport, concat
 from specktrack.models import build, network_config
 from specktrack.models.checkpoint import Model, ModelCard, load_model
@@ -237,6 +237,20 @@ class TestLearning:
         later = session.push(FrameBatch(video[4:], np.arange(4, FRAMES), np.arange(4, FRAMES) / 30, at))
         assert session.lost and not later.present.any() and session._box == box
         assert torch.equal(session._memory.weights, before)
+
+    def test_the_pointing_game_is_told_the_best_point_of_a_lost_target_too_and_nothing_else_changes(self, video):
+        model = tiny(online={"lost_below": 100.0, "memory": 24, "first_iterations": 30, "box_steps": 0, "dropouts": 1})
+        judged = {name: tracker_under(BOX_PROTOCOLS[name], model, None).open(PROMPT) for name in ("pointing", "otb")}
+        at = Viewport((W, H), (W, H))
+        batch = FrameBatch(video[:6], np.arange(6), np.arange(6) / 30, at)
+        found = {name: session.push(batch) for name, session in judged.items()}
+        assert found["otb"].present.tolist() == [False] * 3 + [True] + [False] * 2
+        assert found["pointing"].present.tolist() == [False] * 3 + [True] * 3
+        np.testing.assert_array_equal(found["pointing"].score, found["otb"].score)
+        truth = np.stack([19 + 2 * np.arange(6) + 4.5, np.full(6, 35.5)], axis=1)
+        assert np.abs(found["pointing"].xy_px - truth)[3:].max() < 7  # a cell is 4.4 px
+        assert judged["pointing"].lost and judged["pointing"]._box == judged["otb"]._box == PROMPT.box
+        assert torch.equal(judged["pointing"]._memory.weights, judged["otb"]._memory.weights)
 
 
 FRAMES, W, H = 30, 96, 72

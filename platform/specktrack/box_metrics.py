@@ -60,7 +60,7 @@ class BoxProtocol:
     ranked_by: Literal["success_auc", "pointing"] = "success_auc"
     """The score that is told first."""
     best_point: bool = False
-    """A search network says its best point in every frame, however low its score."""
+    """A model that is run says its best point in every frame, however low its score."""
 
 
 _LASOT = BoxProtocol(

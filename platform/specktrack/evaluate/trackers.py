@@ -84,10 +84,8 @@ def find_results(place: str, sequences: Sequence[BoxSequence]) -> list[Results]:
 def tracker_under(protocol: BoxProtocol, model: "Model", finder: "Model | None") -> "Tracker":
     """The tracker that a protocol judges, ready to follow."""
     from specktrack.tracking import make_tracker  # which loads torch
-    from specktrack.tracking.global_search import Searching
 
-    searching = Searching(threshold=0.0) if protocol.best_point and model.config.family == "search" else None
-    return make_tracker(model, finder=finder, searching=searching)
+    return make_tracker(model, finder=finder, best_point=protocol.best_point)
 
 
 def run_sequence(tracker: "Tracker", sequence: BoxSequence) -> np.ndarray:

@@ -88,6 +88,23 @@ VARIANTS: dict[str, dict[str, object]] = {
 """Published settings other than a network's defaults, by the name that a recipe or ``models show`` uses."""
 
 
+IMPORTABLE = frozenset({
+    "tracknet-v1", "tracknet-v2", "tracknet-v3", "tracknet-v4", "wasb", "monotrack", "restracknet-v2", "inpaintnet",
+    "atom", "dimp18", "dimp50", "prdimp50", "super-dimp", "mkdnet", "mkdnet-released",
+})  # fmt: skip
+"""Networks and variants for which a public program's weights can be imported."""
+
+
+def without_weights(name: str) -> str:
+    """How to come by weights of a network or variant that has none in the package; empty for any other name."""
+    if name not in ZOO and name not in VARIANTS:
+        return ""
+    remedy = f"train it: specktrack train --network {name} --data DATASET --output RUN"
+    if name in IMPORTABLE:
+        remedy += f"; or import public weights: specktrack models import FILE {name}.safetensors --network {name}"
+    return f"it is in the zoo, but has no shipped weights; {remedy}; then give the path of the result"
+
+
 def network_config(values: dict[str, object] | str) -> NetworkConfig:
     """A network's configuration from its name, a variant's name, or a mapping with ``name``; ConfigError if unknown."""
     mapping = VARIANTS.get(values, {"name": values}) if isinstance(values, str) else values

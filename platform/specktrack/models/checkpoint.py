@@ -17,7 +17,7 @@ from safetensors.torch import save
 from specktrack import __version__
 from specktrack.config import Config, explain
 from specktrack.errors import CheckpointError, ConfigError
-from specktrack.models import WEIGHTS, ZOO, build, network_config
+from specktrack.models import WEIGHTS, build, network_config, without_weights
 from specktrack.models.entry import NetworkConfig
 from specktrack.models.network import Network
 
@@ -121,8 +121,7 @@ def model_path(name_or_path: str | Path) -> Path:
         path = path / "model.safetensors"
     if not path.is_file():
         names = sorted(file.stem for file in WEIGHTS.glob("*.safetensors"))
-        hint = "it is in the zoo, but has no shipped weights; train it" if str(name_or_path) in ZOO else ""
-        remedy = hint or f"give the path of a checkpoint or one of: {', '.join(names)}"
+        remedy = without_weights(str(name_or_path)) or f"give the path of a checkpoint or one of: {', '.join(names)}"
         raise CheckpointError("no such model", str(name_or_path), remedy=remedy)
     return path
 

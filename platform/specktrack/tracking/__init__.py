@@ -70,14 +70,15 @@ def make_tracker(
     windowing: Windowing | None = None,
     repair: Repair | None = None,
     finder: Model | None = None,
-    searching: Searching | None = None,
+    best_point: bool = False,
     through: Callable[[Detector], Detector] | None = None,
 ) -> Tracker:
     """The tracker of the model's family, on ``device`` or else on CUDA where there is one.
 
     ``windowing`` is how a windowed network's heatmaps become rows: overlap, decoding and choice. ``repair`` fills
-    gaps of the rows. ``finder`` is a search network that finds a template network's lost target again; ``searching``
-    is what decides a search network's rows. ``through`` puts something between the sessions of a windowed network and
+    gaps of the rows. ``finder`` is a search network that finds a template network's lost target again. With
+    ``best_point`` the rows of search and template networks say the highest score's place where they would say that the
+    target is lost. ``through`` puts something between the sessions of a windowed network and
     its detector: a server's queue, in which windows of many sessions share a forward pass.
 
     ConfigError for networks that follow nothing by themselves, such as those that repair trajectories.
@@ -89,14 +90,12 @@ def make_tracker(
     elif windowing not in (None, Windowing()):
         raise ConfigError("overlap, ensemble and decoding are of heatmap networks", model.card.name)
     elif model.config.family == "template":
-        local = TemplateTracker(model, device=place)
+        local = TemplateTracker(model, device=place, best_point=best_point)
         tracker = local if finder is None else RedetectingTracker(local, Redetector(Searcher(finder, device=place)))
     elif model.config.family == "search":
-        tracker = SearchTracker(model, device=place, searching=searching)
+        tracker = SearchTracker(model, device=place, searching=Searching(threshold=0.0) if best_point else None)
     else:
         raise ConfigError(f"a {model.config.family} network follows nothing by itself", model.card.name)
-    if searching is not None and model.config.family != "search":
-        raise ConfigError("the least score of a match is of search networks", model.card.name)
     if finder is not None and model.config.family != "template":
         raise ConfigError("only a template network loses its target and can be helped", model.card.name)
     return tracker if repair is None else RepairedTracker(tracker, repair)

@@ -122,7 +122,7 @@ class RedetectingSession:
         frame = int(one.frame[0])
         if frame == self._prompt.frame:
             self._finder.learn(one.pixels[0], self._prompt.box)
-        for i in np.flatnonzero(rows.present):
+        for i in np.flatnonzero(rows.present & (not self._session.lost)):  # a doubtful place is no part of its path
             self._remember(int(rows.frame[i]), rows.xy_px[i], rows.wh_px[i])
         self._lost_frames = self._lost_frames + 1 if self._session.lost and frame > self._prompt.frame else 0
         if self._lost_frames >= self._config.after_frames:

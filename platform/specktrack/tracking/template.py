@@ -39,8 +39,9 @@ class TemplateTracker:
     """Rows depend on all frames since the prompt."""
     wants_background = False
 
-    def __init__(self, model: Model, *, device: torch.device) -> None:
+    def __init__(self, model: Model, *, device: torch.device, best_point: bool = False) -> None:
         assert isinstance(model.network, Dimp)
+        self._best_point = best_point
         self.model = model
         self._network = model.network.eval().to(device).requires_grad_(requires_grad=False)
         self._device = device
@@ -61,15 +62,15 @@ class TemplateTracker:
                 "this model follows what a prompt shows", self.model.card.name,
                 remedy="give a frame and a box: --prompt frame,cx,cy,w,h",
             )  # fmt: skip
-        return TemplateSession(self._network, prompt, device=self._device)
+        return TemplateSession(self._network, prompt, device=self._device, best_point=self._best_point)
 
 
 class TemplateSession:
-    """Live state of following one target."""
+    """Live state of following one target; with ``best_point`` rows of a lost target hold the highest score's place."""
 
-    def __init__(self, network: Dimp, prompt: Prompt, *, device: torch.device) -> None:
+    def __init__(self, network: Dimp, prompt: Prompt, *, device: torch.device, best_point: bool = False) -> None:
         self._network, self._config, self._device = network, network.config, device
-        self._prompt, self._box = prompt, prompt.box
+        self._prompt, self._box, self._best_point = prompt, prompt.box, best_point
         self._viewport: Viewport | None = None
         self._next: int | None = None
         self._modulation: Features | None = None
@@ -151,7 +152,7 @@ class TemplateSession:
             peak = self._peak(seen, region)
         self.lost = peak.state is State.LOST
         if self.lost:
-            return None, _unit(peak.score)
+            return self._doubtful(peak, region, pixels) if self._best_point else None, _unit(peak.score)
         with self._timed("box"):
             self._box = self._placed(peak, region, features, frame, pixels)
         with self._timed("learn"):
@@ -193,12 +194,20 @@ class TemplateSession:
             scores.float().cpu().numpy(), target_wh_cells=(w, h), previous_xy_cells=previous, config=self._online
         )
 
-    def _placed(self, peak: Peak, region: Region, features: Features, frame: int, pixels: np.ndarray) -> Box:
-        """The box at a peak, refined by the box head."""
+    def _coarse(self, peak: Peak, region: Region) -> torch.Tensor:
+        """The last box moved to a peak: x, y, w, h in network px."""
         offset = (self._config.target_model.filter_size % 2) / 2
         cx, cy = ((cell + offset) * self._config.stride for cell in peak.xy_cells)
         w, h = self._box.w_px / region.scale, self._box.h_px / region.scale
-        coarse = torch.tensor([cx - w / 2, cy - h / 2, w, h], device=self._device)
+        return torch.tensor([cx - w / 2, cy - h / 2, w, h], device=self._device)
+
+    def _doubtful(self, peak: Peak, region: Region, pixels: np.ndarray) -> Box:
+        """What the row says, and nothing goes on with."""
+        return _kept_inside(region.box_px(*self._coarse(peak, region).tolist()), (pixels.shape[1], pixels.shape[0]))
+
+    def _placed(self, peak: Peak, region: Region, features: Features, frame: int, pixels: np.ndarray) -> Box:
+        """The box at a peak, refined by the box head."""
+        coarse = self._coarse(peak, region)
         refined = None
         if self._online.box_steps:
             assert self._modulation is not None

@@ -63,7 +63,7 @@ def load_public(public: Public, layout: Layout, config: NetworkConfig, place: st
     Beyond the layout's part, its weights are fresh.
     """
     module = build(config).eval()
-    left = dict(public.tensors)
+    left = {key: tensor for key, tensor in public.tensors.items() if not key.startswith(layout.beside)}
     found = {}
     for name, wanted in module.state_dict().items():
         if not name.startswith(layout.part):

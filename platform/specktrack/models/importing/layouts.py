@@ -36,6 +36,8 @@ class Layout:
     """Makes up for differences that are no names, on tensors by our names."""
     part: str = ""
     """How the names of our tensors begin that such a file has; all, if empty."""
+    beside: tuple[str, ...] = ()
+    """How the keys of other networks begin that lie in the same file; they are left there."""
 
 
 BLOCKS = {"down1": 2, "down2": 2, "down3": 3, "bottom": 3, "up3": 3, "up2": 2, "up1": 2}

@@ -1,5 +1,5 @@
 """Public PyTorch layouts: TrackNetV1 to V3, InpaintNet, WASB and the networks that WASB's program compares; ImageNet's
-residual networks and pytracking's trackers.
+residual networks, pytracking's trackers and MKDNet's student beside its teacher.
 
 Keys are facts read from the public programs; their code is not used.
 """
@@ -156,7 +156,7 @@ _BOTTLENECK = "layer1.0.conv3.weight"
 
 
 def _pytracking(public: Public) -> dict[str, object]:
-    """By the parts that there are. DiMP50, Super-DiMP and MKDNet's student are of one shape: they have to be named."""
+    """By the parts that there are. DiMP50 and Super-DiMP are of one shape: the former has to be named."""
     tensors = public.tensors
     if not any(key.startswith("classifier.") for key in tensors):
         return {"name": "atom"}
@@ -187,6 +187,8 @@ TORCH_LAYOUTS = (
     Layout("TrackNetV1 (yastrebksv/TrackNet)", "conv1.block.0.weight",
            lambda public: _frames(public, "conv1.block.0.weight", "", name="tracknet-v1", pixels="unit"),
            _numbered("conv{}.block", ("0", "", "2"), "conv18.block"), _epsilon(1e-5, 1e-3)),
+    Layout("MKDNet (ZYB0726/MKDNet)", "bb_regressor_t.conv3_1r.0.weight", lambda public: {"name": "mkdnet"}, str,
+           beside=("feature_extractor_t.", "classifier_t.", "bb_regressor_t.", "feat_D1.", "feat_D2.")),
     Layout("ATOM, DiMP, PrDiMP or Super-DiMP (visionml/pytracking)", "bb_regressor.conv3_1r.0.weight",
            _pytracking, str),
     Layout("ResNet-18 or ResNet-50 (ImageNet, torchvision)", "layer4.1.conv2.weight",

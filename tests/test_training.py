@@ -12,7 +12,7 @@ from specktrack.errors import CheckpointError, ConfigError
 from specktrack.models import build, network_config
 from specktrack.models.checkpoint import load_model
 from specktrack.models.windowed_entries import SpeckNetConfig
-from specktrack.training import train
+from specktrack.training import train, windowed_loop
 from specktrack.training.batches import Batches
 from specktrack.training.config import RECIPES, TrainConfig, recipe_path
 from specktrack.training.frame_cache import load_videos
@@ -117,7 +117,8 @@ RECIPE_NAMES = sorted(path.stem for path in RECIPES.glob("*.yaml"))
 
 
 def recipe(name, **options):
-    needed = dict.fromkeys(read_yaml(recipe_path(name)).get("needs", {}), "a-model")
+    needs = read_yaml(recipe_path(name)).get("needs", {})
+    needed = {key: ["a-dataset"] if key == "validation" else "a-model" for key in needs}
     options = {"data": ["d"], "output": "o", **needed, **options}
     return TrainConfig.parse(options, yaml_file=recipe_path(name), environment={})
 
@@ -152,6 +153,58 @@ def test_training_in_this_process_needs_no_cluster(rendered, tmp_path):
     report = train(run)
     assert report.steps == 3 and "f1" in report.validation and ray.is_initialized() == began
     assert load_model(run.output).card.recipe["workers"] == 0
+
+
+def test_the_weights_that_were_best_in_validation_become_the_model(rendered, tmp_path, monkeypatch):
+    """TrackNetV3's choice. What is measured is told here, so that the middle of three measurements is the best."""
+    measured, weights = iter([0.5, 0.75, 0.25]), []
+
+    def told(network, *_):
+        weights.append({name: tensor.clone() for name, tensor in network.state_dict().items()})
+        return {"accuracy": next(measured), "f1": len(weights)}
+
+    monkeypatch.setattr(windowed_loop, "validate", told)
+    run = TrainConfig.parse(
+        {"data": [str(rendered)], "output": str(tmp_path / "run"), "network": {**TINY, "input_wh": [128, 80]},
+         "cache": str(tmp_path), "sampling.crop_wh": [64, 48], "steps": 6, "batch_size": 2, "workers": 0,
+         "validation": [str(rendered)], "validate_every": 2, "keep": "accuracy"},
+        environment={},
+    )  # fmt: skip
+    assert train(run).validation == {"accuracy": 0.75, "f1": 2}
+    kept = load_model(run.output)
+    assert kept.card.metrics == {"accuracy": 0.75, "f1": 2}
+    ours = kept.network.state_dict()
+    assert all(torch.equal(ours[name], tensor) for name, tensor in weights[1].items())
+    assert any(not torch.equal(ours[name], tensor) for name, tensor in weights[2].items())
+
+
+def test_the_best_weights_outlive_a_restart(tmp_path):
+    def choosing():
+        return TrainState(build(SpeckNetConfig(**TINY)).train(), config(steps=8), CPU, best_by="f1")
+
+    first, again = choosing(), choosing()
+    steps(first, range(2))
+    first.best.offer(first.average, {"f1": 0.5})
+    best = {name: tensor.clone() for name, tensor in first.average.state_dict().items()}
+    steps(first, range(2, 3))
+    first.save(tmp_path)
+    again.restore(tmp_path)
+    again.best.offer(again.average, {"f1": 0.4})
+    assert again.best.figures == {"f1": 0.5}
+    assert all(torch.equal(again.best.network.state_dict()[name], tensor) for name, tensor in best.items())
+    again.best.offer(again.average, {"f1": 0.5})  # of equals the later
+    ours, latest = (network.state_dict() for network in (again.best.network, again.average))
+    assert all(torch.equal(ours[name], tensor) for name, tensor in latest.items())
+
+
+def test_a_choice_without_a_video_to_measure_on_is_refused(rendered, tmp_path):
+    run = TrainConfig.parse(
+        {"data": [str(rendered)], "output": str(tmp_path / "run"), "network": {**TINY, "input_wh": [128, 80]},
+         "cache": str(tmp_path), "sampling.crop_wh": [64, 48], "workers": 0, "hold_out_every": 5, "keep": "f1"},
+        environment={},
+    )  # fmt: skip
+    with pytest.raises(ConfigError, match="keep=f1 has no video to measure on: 5"):
+        train(run)
 
 
 def test_a_network_starts_from_the_weights_of_its_base():
@@ -214,6 +267,8 @@ def test_a_recipe_is_refused_without_what_it_needs():
         TrainConfig.parse(given, yaml_file=recipe_path("tracknet-v4-finetune"), environment={})
     with pytest.raises(ConfigError, match=r"needs distill\.teacher \(the heatmap model that teaches\) "):
         TrainConfig.parse(given, yaml_file=recipe_path("specknet-distilled"), environment={})
+    with pytest.raises(ConfigError, match=r"needs validation \(the last rally of every training match, .*'train'"):
+        TrainConfig.parse(given, yaml_file=recipe_path("tracknet-v3"), environment={})
     mined = recipe("wasb-mined", init="a.safetensors")
     assert (mined.init, mined.mining.model) == ("a.safetensors", "a-model")
     assert TrainConfig.read(mined.model_dump(mode="json")) == mined
@@ -231,6 +286,8 @@ def test_settings_of_another_family_are_refused():
 def test_epochs_are_counted_in_windows():
     assert config(epochs=2.5, batch_size=4).with_steps(windows=100).steps == 62
     assert config(steps=7).with_steps(windows=100).steps == 7
+    once_per_epoch = config(epochs=3, batch_size=10, validate_every=0).with_steps(windows=104)
+    assert (once_per_epoch.steps, once_per_epoch.validate_every) == (31, 10)
 
 
 @pytest.mark.parametrize(("options", "rates"), [
@@ -331,6 +388,7 @@ def test_an_unknown_recipe_is_answered_with_the_shipped_ones():
     ({"sampling.crop_wh": "[100, 96]"}, "must be multiples of 16"),
     ({"learning_rat": 1}, "unknown key 'learning_rat'; did you mean 'learning_rate'"),
     ({"network": {"name": "nosuch"}}, "no such network"),
+    ({"keep": "f1"}, "keep=f1 chooses by measuring: give validation or hold_out_every"),
     ({"network": {"name": "specknet", "width": 1}}, "unknown key 'width'"),
 ])  # fmt: skip
 def test_impossible_settings_are_refused(options, message):

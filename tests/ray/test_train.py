@@ -46,7 +46,7 @@ def lines(output):
 
 
 def test_two_workers_train_and_leave_a_model_metrics_and_tensorboard(archive, tmp_path):
-    run = config(archive, tmp_path, workers=2, hold_out_every=2, validate_every=3)
+    run = config(archive, tmp_path, workers=2, hold_out_every=2, validate_every=3, keep="f1")
     report = train(run)
     assert report.exit_code == 0 and set(report.validation) >= {"f1", "precision", "recall", "accuracy"}
     model = load_model(run.output)

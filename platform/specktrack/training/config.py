@@ -180,8 +180,8 @@ class MeasuredConfig(OneRateConfig):
 
     validation: tuple[str, ...] = ()
     """Datasets to measure on while training; never trained on."""
-    validate_every: int = Field(default=500, ge=1)
-    """Steps between measurements on the validation videos."""
+    validate_every: int = Field(default=500, ge=0)
+    """Steps between measurements on the validation videos; 0 measures after every pass over all windows."""
     epochs: float = Field(default=0, ge=0)
     """Passes over all windows; where given, ``steps`` follows from it."""
 
@@ -191,10 +191,11 @@ class MeasuredConfig(OneRateConfig):
         return (*self.data, *self.validation)
 
     def with_steps(self, *, windows: int) -> Self:
-        """With the ``steps`` that ``epochs`` over so many windows are."""
-        if not self.epochs:
-            return self
-        return self.model_copy(update={"steps": max(1, round(self.epochs * windows / self.batch_size))})
+        """With the ``steps`` that ``epochs`` over so many windows are, and those between measurements."""
+        epoch = windows / self.batch_size
+        steps = max(1, round(self.epochs * epoch)) if self.epochs else self.steps
+        every = self.validate_every or max(1, round(epoch))
+        return self.model_copy(update={"steps": steps, "validate_every": every})
 
 
 class TrainReport(Config):

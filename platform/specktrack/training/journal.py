@@ -31,7 +31,7 @@ class Journal:
         self._folder = local or Path(tempfile.mkdtemp(prefix="specktrack-journal-"))
         self._remote = local is None
         self.latest: dict[str, float] = {}
-        """The newest value of every metric."""
+        """The newest value of every metric; those of the validation are of the weights that would be saved."""
 
     def __enter__(self) -> Self:
         if self._enabled:
@@ -54,7 +54,7 @@ class Journal:
         if not self._enabled:
             return
         numbers = {name: float(value) for name, value in values.items()}
-        self.latest |= {f"{kind}/{name}": number for name, number in numbers.items() if math.isfinite(number)}
+        self.note(kind, numbers)
         elapsed_s = time.monotonic() - self._started
         rate = (step - self._first_step) / max(elapsed_s, 1e-9)
         left_s = (self._config.steps - step) / max(rate, 1e-9)
@@ -64,6 +64,10 @@ class Journal:
         for name, number in numbers.items():
             self._board.add_scalar(f"{kind}/{name}", number, step)
         log.info(kind, **line, steps_per_s=round(rate, 2), left_s=round(left_s))
+
+    def note(self, kind: str, numbers: dict[str, float]) -> None:
+        """Make ``numbers`` the newest values of their metrics."""
+        self.latest |= {f"{kind}/{name}": number for name, number in numbers.items() if math.isfinite(number)}
 
     def save_model(self, network: Network) -> None:
         """Write the finished weights with their card."""

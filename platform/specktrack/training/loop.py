@@ -42,8 +42,12 @@ def train_steps(
                 mean_over_workers(list(results.values()))
                 journal.write(state.step, "train", {**results, **state.figures()})
             if measure and rank == 0 and (state.step % measure_every == 0 or last):
-                journal.write(state.step, "validation", measure())
+                figures = measure()
+                journal.write(state.step, "validation", figures)
+                if state.best:
+                    state.best.offer(state.average, figures)
+                    journal.note("validation", state.best.figures)
             if state.step % config.checkpoint_every == 0 or last:
                 checkpoint(state, journal, rank, kept=config.workers > 0)
         if rank == 0:
-            journal.save_model(state.average)
+            journal.save_model(state.best.network if state.best else state.average)

@@ -14,6 +14,7 @@ from specktrack import telemetry
 from specktrack.errors import CheckpointError, ConfigError
 from specktrack.models.checkpoint import load_tensors, save_tensors, tensors_sha256
 from specktrack.models.inference import AnyNetwork, channels_last
+from specktrack.training.best import Best
 from specktrack.training.config import OneRateConfig, TrainConfig
 from specktrack.training.optimiser import make_optimiser
 from specktrack.training.shards import StepBuffers
@@ -34,8 +35,12 @@ class TrainState(Generic[AnyNetwork]):
         *,
         extra: nn.Module | None = None,
         optimizer: torch.optim.Optimizer | None = None,
+        best_by: str = "",
     ) -> None:
-        """Without an ``optimizer``, that of a configuration with one rate, over all parameters."""
+        """Without an ``optimizer``, that of a configuration with one rate, over all parameters.
+
+        ``best_by`` names the figure of the validation whose best weights become the model; without it the last do.
+        """
         self.config = config
         self.network = channels_last(network.to(device))
         if config.norm_momentum is not None:
@@ -52,6 +57,9 @@ class TrainState(Generic[AnyNetwork]):
         self._peaks = [float(group["lr"]) for group in optimizer.param_groups]
         self.parts: dict[str, nn.Module] = {"network": self.network, "average": self.average, "extra": self.extra}
         """All that is written down, by the beginning of its names."""
+        self.best = Best(self.average, by=best_by) if best_by else None
+        if self.best:
+            self.parts["best"] = self.best.network
         self.optimizers = {"optimizer": self.optimizer}
         self.buffers = StepBuffers(self.network)
         self.step = 0
@@ -122,7 +130,8 @@ class TrainState(Generic[AnyNetwork]):
             for index, values in optimizer.state_dict()["state"].items():
                 tensors |= {f"{part}/{index}/{name}": value for name, value in values.items()}
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-        progress = json.dumps({"step": self.step, "skipped": self.skipped})
+        best = self.best.figures if self.best else {}
+        progress = json.dumps({"step": self.step, "skipped": self.skipped, "best": best})
         save_tensors(Path(folder) / _FILE, tensors, {"progress": progress, "sha256": _sha256(tensors, progress)})
 
     def restore(self, folder: str | Path) -> None:
@@ -144,6 +153,8 @@ class TrainState(Generic[AnyNetwork]):
             optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
         progress = json.loads(metadata["progress"])
         self.step, self.skipped = progress["step"], progress["skipped"]
+        if self.best:
+            self.best.figures = progress["best"]
         self.buffers.begin()
 
 

@@ -8,6 +8,7 @@ import ray.train.torch
 import torch
 from torch import nn
 
+from specktrack.errors import ConfigError
 from specktrack.models.checkpoint import Model, load_model
 from specktrack.models.heatmap_network import HeatmapNetwork
 from specktrack.models.windowed_entries import WindowedConfig
@@ -67,6 +68,10 @@ def _videos(
     if every := config.hold_out_every:
         held_out = held_out + training[every - 1 :: every]
         training = [video for index, video in enumerate(training) if (index + 1) % every]
+    if config.keep != "last" and not held_out:
+        raise ConfigError(
+            f"keep={config.keep} has no video to measure on", every, "hold_out_every", "give a smaller one"
+        )
     return [video.to(device) for video in training], held_out
 
 
@@ -83,7 +88,8 @@ def _state(config: WindowedTrainConfig, device: torch.device, teacher: Model | N
     distillation = None
     if teacher and config.distill:
         distillation = Distillation(network.to(device), teacher, config.distill, device)
-    state = TrainState(network, config, device, extra=distillation)
+    best_by = "" if config.keep == "last" else config.keep
+    state = TrainState(network, config, device, extra=distillation, best_by=best_by)
     restore(state)
     return state
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -30,6 +30,7 @@ from specktrack.models.inference import Detector
 from specktrack.options import parse
 from specktrack.serving import batch_records, formats, uploads
 from specktrack.serving.access import Keys, is_of_this_machine
+from specktrack.serving.api import _session_routes
 from specktrack.serving.batch_records import BatchRecords, BatchState
 from specktrack.serving.batches import BatchReplica
 from specktrack.serving.config import Access, Limits, ServeConfig, ServerConfig, check_public_bind, is_public
@@ -129,11 +130,19 @@ class TestFormats:
             ("text/csv", "text/csv"),
             ("text/*;q=0.5, application/vnd.apache.parquet;q=0.9", "application/vnd.apache.parquet"),
             ("application/json;q=0, text/csv;q=0.1", "text/csv"),
+            ("*/*, application/json;q=0", "text/csv"),
+            ("*/*, text/csv", "text/csv"),
+            ("application/*;q=0.1, application/vnd.apache.parquet;q=0, text/csv;q=0.05", "application/json"),
             ("text/csv;q=nan, application/vnd.apache.arrow.stream", "application/vnd.apache.arrow.stream"),
         ],
     )
     def test_the_client_chooses(self, accept: str | None, kind: str) -> None:
         assert formats.choose(accept) == kind
+
+    @pytest.mark.parametrize("accept", ["*/*;q=0", "text/csv;q=0", "text/csv;q=soon", ",", "application/json;q=-1"])
+    def test_who_wants_nothing_gets_406(self, accept: str) -> None:
+        with pytest.raises(Refusal, match="accept one of"):
+            formats.choose(accept)
 
     def test_what_nobody_makes_is_406(self) -> None:
         with pytest.raises(Refusal, match=r"image/png.*accept one of") as refusal:
@@ -523,6 +532,49 @@ class TestSessions:
 
         first, second = asyncio.run(both())
         assert first is None and isinstance(second, Refusal) and second.status == 404
+
+
+    def test_one_whose_caller_left_before_he_knew_its_id_is_dropped(self, tmp_path: Path) -> None:
+        dropped, begun = [], asyncio.Event()
+
+        class Held:
+            """An ingress whose replica never answers about the first picture."""
+
+            config, boxed = ServeConfig(), ("boxes",)
+
+            def boxed_model(self, _: str | None) -> Any:
+                return None
+
+            async def open(self, *_: Any) -> str:
+                return "t.home.key"
+
+            async def push(self, *_: Any) -> pa.Table:
+                begun.set()
+                return await asyncio.Event().wait()
+
+            async def drop(self, key: str) -> None:
+                await asyncio.sleep(0)
+                dropped.append(key)
+
+        body = (
+            b'--B\r\nContent-Disposition: form-data; name="box"\r\n\r\n{"cx_px":1,"cy_px":1,"w_px":1,"h_px":1}\r\n'
+            b'--B\r\nContent-Disposition: form-data; name="frame"; filename="f"\r\n\r\npicture\r\n--B--\r\n'
+        )
+
+        async def receive() -> dict[str, Any]:
+            return {"type": "http.request", "body": body, "more_body": False}
+
+        async def leave() -> None:
+            scope = {"type": "http", "headers": [(b"content-type", b"multipart/form-data; boundary=B")]}
+            (post, *_) = _session_routes(cast(Any, Held())).routes
+            asking = asyncio.create_task(cast(Any, post).endpoint(request=Request(scope, receive), folder=tmp_path))
+            await asyncio.wait_for(begun.wait(), 5)
+            asking.cancel()  # as Serve does when the caller is gone
+            await asyncio.wait({asking})
+            assert asking.cancelled()
+
+        asyncio.run(leave())
+        assert dropped == ["t.home.key"]
 
 
 def scaling(requests: float, sessions: list[int], resting: list[int], replicas: int) -> float:

@@ -5,10 +5,12 @@ import io
 import json
 import re
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +76,41 @@ def free_port() -> int:
 
 
 @pytest.fixture(scope="module")
-def server(ray_local: None, folder: Path) -> Iterator[str]:
+def slow_host() -> Iterator["SlowHost"]:
+    """A host whose clip comes a byte at a time."""
+    with SlowHost() as host:
+        thread = threading.Thread(target=host.serve_forever, args=(0.05,))
+        thread.start()
+        yield host
+        host.released.set()
+        host.shutdown()
+        thread.join()
+
+
+class SlowHost(ThreadingHTTPServer):
+    """Counts who came."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), SlowAnswer)
+        self.came, self.released = threading.Semaphore(0), threading.Event()
+
+
+class SlowAnswer(BaseHTTPRequestHandler):
+    server: SlowHost
+
+    def do_GET(self) -> None:
+        self.server.came.release()
+        self.send_response(200)
+        self.end_headers()
+        while not self.server.released.wait(0.3):
+            self.wfile.write(b"x")
+
+    def log_message(self, *_: Any) -> None:
+        """Nothing."""
+
+
+@pytest.fixture(scope="module")
+def server(ray_local: None, folder: Path, slow_host: SlowHost) -> Iterator[str]:
     """URL of a server with four models."""
     config = ServerConfig(
         port=free_port(),
@@ -84,6 +120,9 @@ def server(ray_local: None, folder: Path) -> Iterator[str]:
             api_keys_file=str(folder / "keys"),
             sources=(str(folder / "videos"),),
             outputs=(str(folder / "out"),),
+            hosts=(f"127.0.0.1:{slow_host.server_port}",),
+            schemes=("https", "http"),
+            networks=("127.0.0.0/8",),
         ),
     )
     deploy(config)
@@ -173,6 +212,16 @@ class TestClips:
         for uri in ("../keys", "/etc/passwd", "file:///etc/passwd", "http://169.254.169.254/", "https://example.org/a"):
             answer = http.post("/v1/annotate", json={"uri": uri})
             assert answer.status_code == 403 and answer.headers["content-type"] == "application/problem+json"
+
+    def test_slow_hosts_of_clips_keep_nobody_else_waiting(self, http: httpx.Client, slow_host: SlowHost) -> None:
+        uri = f"http://127.0.0.1:{slow_host.server_port}/clip.mp4"
+        with ThreadPoolExecutor(8) as pool:
+            slow = [pool.submit(http.post, "/v1/annotate", json={"uri": uri}) for _ in range(8)]
+            assert all(slow_host.came.acquire(timeout=10) for _ in slow), "all are fetched at once"
+            assert http.post("/v1/annotate", json={"uri": "v0.mp4"}).status_code == 200
+            assert not any(each.done() for each in slow)
+            slow_host.released.set()
+            assert {each.result().status_code for each in slow} == {422}  # what came is no video
 
     def test_clips_of_two_models_at_once_share_forward_passes_and_keep_their_rows(
         self, http: httpx.Client, folder: Path

@@ -99,6 +99,11 @@ class TestLoad:
         assert statuses.keys() == {200, 503} and statuses[200] >= 6 and statuses[503] >= 30
         assert {status for status, _ in asyncio.run(ask(url, 3, tries=20))} == {200}
 
+    def test_what_finds_no_place_in_the_ingress_is_told_when_to_come_again(self, server: Callable[..., str]) -> None:
+        url = server("Gateway", max_ongoing_requests=1, max_queued_requests=1, num_replicas=1, autoscaling_config=None)
+        statuses = Counter(status for status, _ in asyncio.run(ask(url, 30)))  # which looks at Retry-After
+        assert statuses.keys() == {200, 503}
+
     def test_replicas_come_under_load_and_go_after_it(self, server: Callable[..., str]) -> None:
         scaling = {
             "min_replicas": 1, "max_replicas": 2, "target_ongoing_requests": 2, "upscale_delay_s": 1,

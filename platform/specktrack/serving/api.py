@@ -213,7 +213,7 @@ def _session_routes(gateway: Gateway) -> APIRouter:
         key = await gateway.open(model, prompt, _fps(form.fields.get("fps")))
         try:
             rows = await gateway.push(key, [picture])
-        except Exception:  # whatever it was: nobody knows the id of this session
+        except BaseException:  # whatever it was, also that the caller left: nobody knows the id of this session
             await gateway.drop(key)
             raise
         plain = formats.plain_rows(rows)

@@ -4,13 +4,14 @@ from typing import Any
 
 from ray import serve
 from ray.serve import Application
-from ray.serve.config import RequestRouterConfig
+from ray.serve.config import BackpressureConfig, RequestRouterConfig
 
 from specktrack.errors import ConfigError
 from specktrack.serving.batches import BatchReplica
 from specktrack.serving.catalog import catalog
 from specktrack.serving.config import parse_args
 from specktrack.serving.gateway import Gateway
+from specktrack.serving.problems import RETRY_AFTER_S
 from specktrack.serving.tracking import TrackingReplica
 
 ROUTER = RequestRouterConfig(
@@ -60,6 +61,7 @@ def build(args: dict[str, Any]) -> Application:
         name="Gateway",
         max_ongoing_requests=256,
         max_queued_requests=256,
+        backpressure_config=BackpressureConfig(retry_after_s=RETRY_AFTER_S),
         autoscaling_config={**ONLINE, "target_ongoing_requests": 64},
         graceful_shutdown_timeout_s=30,
         ray_actor_options={"num_cpus": 0},

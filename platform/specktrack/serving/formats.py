@@ -56,16 +56,18 @@ FORMATS: Mapping[str, Callable[[pa.Table, Mapping[str, Any]], bytes]] = {
 
 def choose(accept: str | None) -> str:
     """The media type of FORMATS that an ``Accept`` header wants most; Refusal(406) if it wants none of them."""
-    best, best_quality = None, 0.0
-    for quality, pattern in _wishes(accept or "*/*"):
-        for media_type in FORMATS:
-            if quality > best_quality and _matches(pattern, media_type):
-                best, best_quality = media_type, quality
-    if best is None:
+    wishes, ranked = _wishes(accept or "*/*"), []
+    for media_type in FORMATS:
+        said = [(stars, place, q) for place, (stars, pattern, q) in enumerate(wishes) if _matches(pattern, media_type)]
+        if said:
+            stars, place, quality = min(said)  # of several ranges the most specific one counts: RFC 9110, 12.5.1
+            ranked.append((-quality, stars, place, media_type))
+    wanted = [rank for rank in ranked if rank[0] < 0]
+    if not wanted:
         raise Refusal(
             HTTPStatus.NOT_ACCEPTABLE, "no such format", accept, remedy=f"accept one of: {', '.join(FORMATS)}"
         )
-    return best
+    return min(wanted, key=lambda rank: rank[:3])[3]
 
 
 def plain_rows(rows: pa.Table) -> list[dict[str, Any]]:
@@ -73,8 +75,8 @@ def plain_rows(rows: pa.Table) -> list[dict[str, Any]]:
     return rows.drop_columns("video").to_pylist()
 
 
-def _wishes(accept: str) -> list[tuple[float, str]]:
-    """(quality, pattern) of an Accept header, most specific first; what cannot be read is left out."""
+def _wishes(accept: str) -> list[tuple[int, str, float]]:
+    """(stars, pattern, quality) of each range in an Accept header; what cannot be read is left out."""
     wishes = []
     for part in accept.split(","):
         pattern, *parameters = (piece.strip().lower() for piece in part.split(";"))
@@ -84,10 +86,10 @@ def _wishes(accept: str) -> list[tuple[float, str]]:
                 try:
                     quality = float(parameter[2:])
                 except ValueError:
-                    quality = 0.0
-        if math.isfinite(quality) and quality > 0:
-            wishes.append((min(quality, 1.0), pattern))
-    return sorted(wishes, key=lambda wish: (-wish[0], wish[1].count("*")))
+                    quality = math.nan
+        if math.isfinite(quality):
+            wishes.append((pattern.count("*"), pattern, min(max(quality, 0.0), 1.0)))
+    return wishes
 
 
 def _matches(pattern: str, media_type: str) -> bool:

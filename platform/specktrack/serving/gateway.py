@@ -6,6 +6,8 @@ import mmap
 import time
 import urllib.request
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from http import HTTPStatus
 from http.client import HTTPException
 from pathlib import Path
@@ -37,6 +39,8 @@ from specktrack.storage import open_binary, stat
 
 APPLICATION = "specktrack"
 CHUNK_BYTES = 1 << 20
+FETCHES = 64
+"""Clips fetched at a time, in threads of their own: Serve gives a replica five, which a slow host would hold."""
 LOOK_FOR_BATCHES_S = 10.0
 STATUS_AGE_S = 1.0
 
@@ -54,6 +58,7 @@ class Gateway:
         self.metrics = RequestMetrics()
         self.local_only = config.access.api_keys_file is None and not config.trusted
         self._handles = handles
+        self._fetches = ThreadPoolExecutor(FETCHES, "fetch")
         self._records = BatchRecords(config.access.outputs)
         self._dispatched: dict[str, asyncio.Task[None]] = {}
         self._warm: BaseException | None = RuntimeError("the models are being loaded")
@@ -111,9 +116,10 @@ class Gateway:
     async def fetch_clip(self, uri: str, path: Path) -> None:
         """Bring the clip behind a URI that a caller names to this node's disk."""
         if uri.startswith(("s3://", "file://")) or "://" not in uri:
-            await asyncio.to_thread(self._copy, allowed_place(uri, self.config.access.sources, "sources"), path)
+            work = partial(self._copy, allowed_place(uri, self.config.access.sources, "sources"), path)
         else:
-            await asyncio.to_thread(fetch, uri, path, self.config.access, self.config.limits)
+            work = partial(fetch, uri, path, self.config.access, self.config.limits)
+        await asyncio.get_running_loop().run_in_executor(self._fetches, work)
 
     async def open(self, model: ServedModel, prompt: Prompt | None, fps: float) -> str:
         """A new session's id."""

@@ -13,6 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from websockets.sync.server import ServerConnection, serve
 
 from specktrack.serving import client as client_module
 from specktrack.serving.batch_records import Batch, BatchState
@@ -146,6 +147,26 @@ def test_waiting_for_a_batch_ends(server: Server, monkeypatch: pytest.MonkeyPatc
 
     with pytest.raises(TimeoutError, match="still running"):
         asyncio.run(wait())
+
+
+def test_a_stream_that_breaks_off_is_not_taken_for_a_whole_one() -> None:
+    def leave(socket: ServerConnection) -> None:
+        socket.recv()
+        socket.send('{"frames": 1, "rows": []}')
+        socket.close(1001)  # as a server that goes away
+
+    async def follow(url: str) -> None:
+        async with AsyncClient(url) as client:
+            async for rows in client.stream([b"picture"]):
+                assert rows == []
+
+    with serve(leave, "127.0.0.1", 0) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        with pytest.raises(ServerError, match="before the stream's end"):
+            asyncio.run(follow(f"http://127.0.0.1:{server.socket.getsockname()[1]}"))
+        server.shutdown()
+        thread.join()
 
 
 def test_the_package_says_that_it_is_typed() -> None:

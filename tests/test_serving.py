@@ -533,7 +533,6 @@ class TestSessions:
         first, second = asyncio.run(both())
         assert first is None and isinstance(second, Refusal) and second.status == 404
 
-
     def test_one_whose_caller_left_before_he_knew_its_id_is_dropped(self, tmp_path: Path) -> None:
         dropped, begun = [], asyncio.Event()
 

@@ -7,7 +7,7 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -419,6 +419,26 @@ class TestClient:
                 return [row.model_dump() async for some in client.stream(pictures, fps=30) for row in some]
 
         assert asyncio.run(rows()) == expected_rows(folder, "v0.mp4")
+
+    def test_what_ends_a_stream_is_raised(self, server: str, folder: Path) -> None:
+        (picture, *_) = encoded_pictures(folder / "videos" / "v0.mp4")
+
+        async def unplugged() -> AsyncIterator[bytes]:
+            yield picture
+            raise OSError("the camera is gone")
+
+        async def stream(key: str, pictures: Any) -> None:
+            async with AsyncClient(server, key=key) as client:
+                async for _ in client.stream(pictures):
+                    pass
+
+        with pytest.raises(OSError, match="the camera is gone"):
+            asyncio.run(stream(KEY, unplugged()))
+        with pytest.raises(ServerError, match="look at the key") as refused:
+            asyncio.run(stream("another key", [picture]))
+        assert refused.value.status == 403
+        with pytest.raises(ServerError, match="not a readable picture"):
+            asyncio.run(stream(KEY, [picture, b"no picture", *[picture] * 100]))
 
 
 @pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="needs chromium and chromedriver")

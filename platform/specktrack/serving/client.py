@@ -19,7 +19,7 @@ import json
 import random
 import time
 from collections.abc import AsyncIterator, Generator, Iterable, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from pathlib import Path
@@ -297,20 +297,28 @@ class AsyncClient:
     async def stream(
         self, pictures: Iterable[bytes] | AsyncIterator[bytes], *, model: str | None = None, fps: float | None = None
     ) -> AsyncIterator[list[Row]]:
-        """Rows of a live stream as they become final, for pictures encoded as JPEG or PNG."""
+        """Rows of a live stream as they become final, for pictures encoded as JPEG or PNG.
+
+        What ``pictures`` raises ends the stream and is raised here; so is a ServerError where it ends before its end.
+        """
         from websockets.asyncio.client import connect  # comes with ray[serve]; only streams need it
+        from websockets.exceptions import InvalidStatus
 
         query = httpx.QueryParams({key: value for key, value in (("model", model), ("fps", fps)) if value is not None})
         url = f"ws{self._url.removeprefix('http').rstrip('/')}/v1/stream?{query}"
         headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
-        async with connect(url, additional_headers=headers, max_size=None) as socket:
+        try:
+            socket = await connect(url, additional_headers=headers, max_size=None)
+        except InvalidStatus as error:
+            status = error.response.status_code
+            raise ServerError(status, "the server takes no stream from here; look at the key and the URL") from None
+        async with socket:
             sender = asyncio.create_task(_send_all(socket, pictures))
             try:
-                async for message in socket:
-                    said = json.loads(message)
-                    if "problem" in said:
-                        problem = said["problem"]
-                        raise ServerError(problem["status"], problem["detail"], problem.get("reason"))
+                ended = False
+                while not ended:
+                    said = await _next_message(socket, sender)
+                    ended = said.get("done", False)
                     yield _rows(said)
             finally:
                 sender.cancel()
@@ -335,10 +343,34 @@ class AsyncClient:
 
 
 async def _send_all(socket: Any, pictures: Iterable[bytes] | AsyncIterator[bytes]) -> None:
-    if isinstance(pictures, AsyncIterator):
-        async for picture in pictures:
-            await socket.send(picture)
-    else:
-        for picture in pictures:
-            await socket.send(picture)
-    await socket.send('{"end": true}')
+    from websockets.exceptions import ConnectionClosed
+
+    with suppress(ConnectionClosed):  # who reads the messages is told why
+        if isinstance(pictures, AsyncIterator):
+            async for picture in pictures:
+                await socket.send(picture)
+        else:
+            for picture in pictures:
+                await socket.send(picture)
+        await socket.send('{"end": true}')
+
+
+async def _next_message(socket: Any, sender: "asyncio.Task[None]") -> dict[str, Any]:
+    """What a stream's server says next; raises its problem, or what ended the pictures."""
+    from websockets.exceptions import ConnectionClosed
+
+    receiving = asyncio.ensure_future(socket.recv())
+    try:
+        if not sender.done():
+            await asyncio.wait({receiving, sender}, return_when=asyncio.FIRST_COMPLETED)
+        if sender.done() and not receiving.done():
+            sender.result()
+        said: dict[str, Any] = json.loads(await receiving)
+    except ConnectionClosed:
+        what = "the connection broke before the stream's end; open another one"
+        raise ServerError(HTTPStatus.SERVICE_UNAVAILABLE, what) from None
+    finally:
+        receiving.cancel()
+    if problem := said.get("problem"):
+        raise ServerError(problem["status"], problem["detail"], problem.get("reason"))
+    return said

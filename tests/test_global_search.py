@@ -468,6 +468,54 @@ def test_a_lost_target_is_found_again(learned: Model) -> None:
     assert tracker.config.model_dump()["local"] == Forgetful.config.model_dump()  # it enters an output's identity
 
 
+def passing(*, upper: bool) -> tuple[FrameBatch, np.ndarray]:
+    """A thing goes right and another one like it left; both are hidden in frames 8 to 13, and the target is either."""
+    n, wh, frame = 20, (320, 192), np.arange(20)
+    pixels = np.full((n, wh[1], wh[0], 3), 110, np.uint8)
+    pixels += np.random.default_rng(0).integers(0, 12, pixels.shape, dtype=np.uint8)
+    ways = [np.stack([40 + 4 * frame, 0 * frame + 60], axis=1), np.stack([280 - 4 * frame, 0 * frame + 140], axis=1)]
+    at, other = ways if upper else ways[::-1]
+    for i in frame:
+        for x, y in ([at[i]] if i < 8 else [at[i], other[i]] if i > 13 else []):
+            pixels[i, y - 3 : y + 4, x - 3 : x + 4] = (230, 30, 30)
+    return FrameBatch(pixels, frame, frame / 30, Viewport(wh, wh)), at.astype(float)
+
+
+def test_a_template_trackers_path_says_which_of_two_things_alike_was_lost(
+    learned: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The shipped tracker: alone it does not return, with the search but no prior it may follow the wrong one."""
+    local = load_model("speckdimp")
+
+    def followed(finder: Model | None) -> list[float]:
+        """For either target, the share of frames after its return in which it is followed."""
+        shares = []
+        for upper in (True, False):
+            batch, at = passing(upper=upper)
+            rows = make_tracker(local, device="cpu", finder=finder).open(prompt_of(at, 0)).push(batch)
+            right = np.abs(rows.xy_px - at).max(axis=1) < 4
+            assert right[:8].all() and not rows.present[8:14].any()
+            shares.append(float(right[16:].mean()))
+        return shares
+
+    assert followed(None) == [0, 0]
+    assert followed(learned) == [1, 1]
+    monkeypatch.setattr(TrajectoryPrior, "of", lambda *_, **__: None)
+    assert sorted(followed(learned)) == [0, 1]
+
+
+def test_a_prior_narrows_the_search_to_a_part_at_full_resolution(learned: Model) -> None:
+    """In a frame four times as large as the network's input the target is under two network px."""
+    pixels = 110 + np.random.default_rng(0).integers(0, 12, (384, 640, 3), dtype=np.uint8)
+    finder, box = Redetector(Searcher(learned, device=CPU)), Box(cx_px=500, cy_px=300, w_px=7, h_px=7)
+    pixels[297:304, 497:504] = (230, 30, 30)
+    finder.learn(pixels, box)
+    prior = TrajectoryPrior(np.array([490.0, 305.0]), 10.0)
+    near, whole = finder.candidates(pixels, prior), finder.candidates(pixels)
+    assert near.score[0] > 0.5 > whole.score[0]
+    assert np.abs(near.xy_px[0] - (500, 300)).max() < 4 < np.abs(whole.xy_px[0] - (500, 300)).max()
+
+
 def test_a_place_told_while_the_target_is_lost_is_no_part_of_its_path(learned: Model) -> None:
     at = np.array([[60.0, 60]] * 3 + [[230, 130]] * 6)
     pixels = np.full((9, 192, 320, 3), 110, np.uint8)

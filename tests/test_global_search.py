@@ -476,7 +476,7 @@ def passing(*, upper: bool) -> tuple[FrameBatch, np.ndarray]:
     ways = [np.stack([40 + 4 * frame, 0 * frame + 60], axis=1), np.stack([280 - 4 * frame, 0 * frame + 140], axis=1)]
     at, other = ways if upper else ways[::-1]
     for i in frame:
-        for x, y in ([at[i]] if i < 8 else [at[i], other[i]] if i > 13 else []):
+        for x, y in [at[i]] if i < 8 else [at[i], other[i]] if i > 13 else []:
             pixels[i, y - 3 : y + 4, x - 3 : x + 4] = (230, 30, 30)
     return FrameBatch(pixels, frame, frame / 30, Viewport(wh, wh)), at.astype(float)
 

@@ -21,7 +21,7 @@ from specktrack.training.box_tracks import load_tracks
 from specktrack.training.mkdnet import Discriminator, degrade, distillation, own_loss, teach
 from specktrack.training.pairs import BoxTrack, PairBatches, PairSampler, cut_sample
 from specktrack.training.template_config import MkdNetConfig, PairConfig, TemplateTrainConfig
-from specktrack.training.template_loop import Lesson
+from specktrack.training.template_loop import Lesson, load_teacher
 from specktrack.training.template_state import TemplateState
 
 CPU = torch.device("cpu")
@@ -343,12 +343,24 @@ def test_learning_rates_go_by_the_longest_name_and_others_stay_as_they_are(tmp_p
     ({"batch_size": 7, "workers": 2}, "batch_size 7 must be a multiple of workers 2"),
     ({"batch_size": 2, "workers": 2}, "batch_size 2: the box head's norms need two sequences on every worker"),
     ({"network": "specknet"}, "network"),
-    ({"network": "atom", "distill": {"teacher": "t"}}, "ATOM's target model is not trained"),
+    ({"network": "atom", "init": "i", "distill": {"teacher": "t"}}, "ATOM's target model is not trained"),
+    ({"network": "super-dimp"}, "first stages are frozen and would stay random: give init weights"),
     ({"pairs": {"template": 2}}, "unknown key 'pairs.template'; did you mean 'templates'"),
 ])  # fmt: skip
 def test_impossible_settings_are_refused(options, message):
     with pytest.raises(ConfigError, match=message):
         TemplateTrainConfig.parse({"data": ["d"], "output": "o", **options}, environment={})
+
+
+@pytest.mark.parametrize(("teacher", "student", "message"), [
+    ("specknet", "speckdimp", r"learns from a template network only: 'specknet'"),
+    ("speckdimp", "mkdnet", r"the teacher's input_wh is not the student's, \(352, 352\): '\(144, 144\)'"),
+    ("speckdimp", {"name": "speckdimp", "target_model": {"features": 96, "iterations": 3}}, "teacher's target_model"),
+])  # fmt: skip
+def test_a_teacher_that_cannot_teach_is_refused(teacher, student, message):
+    with pytest.raises(ConfigError, match=message):
+        load_teacher(teacher, network_config(student))
+    assert load_teacher("speckdimp", network_config("speckdimp")).config.name == "speckdimp"
 
 
 def test_pairs_go_to_a_device():

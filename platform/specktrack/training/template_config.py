@@ -84,6 +84,11 @@ class TemplateTrainConfig(TrainConfig):
             raise ValueError("learning_rates names no parameter; '' stands for all")
         if self.batch_size < 2 * (self.workers or 1):
             raise ValueError(f"batch_size {self.batch_size}: the box head's norms need two sequences on every worker")
+        if self.network.backbone.frozen_stages and not self.init:
+            raise ValueError(
+                "the backbone's first stages are frozen and would stay random: give init weights to start from, or "
+                "train them too by network.backbone.frozen_stages=0"
+            )
         if self.distill is not None and self.network.target_model.optimizer == "conjugate-gradient":
             raise ValueError("no scores to distil: ATOM's target model is not trained")
         return self

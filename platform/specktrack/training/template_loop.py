@@ -6,9 +6,11 @@ import ray.train
 import ray.train.torch
 import torch
 
+from specktrack.errors import ConfigError
 from specktrack.models.checkpoint import load_model
 from specktrack.models.dimp import Dimp, Pairs, Proposals
 from specktrack.models.inference import fast_dtype
+from specktrack.models.template_entries import TemplateConfig
 from specktrack.training.box_tracks import load_tracks
 from specktrack.training.checkpoints import restore
 from specktrack.training.loop import train_steps
@@ -45,8 +47,7 @@ class Lesson:
         self._config, self._state, self._dtype = config, state, fast_dtype(device)
         self._teacher: Dimp | None = None
         if config.distill is not None:
-            teacher = load_model(config.distill.teacher).network
-            assert isinstance(teacher, Dimp)
+            teacher = load_teacher(config.distill.teacher, config.network)
             self._teacher = teacher.to(device).eval().requires_grad_(requires_grad=False)
 
     def __call__(self, pairs: Pairs, rank: int) -> dict[str, torch.Tensor]:
@@ -72,3 +73,26 @@ class Lesson:
             extra["discriminator"] = state.discriminator.loss(outputs.pooled, taught.pooled)
             state.update_discriminator(extra["discriminator"])
         return {name: value.detach() for name, value in (results | extra).items()}
+
+
+def load_teacher(name_or_path: str, student: TemplateConfig) -> Dimp:
+    """The network that teaches; ConfigError if what it says cannot be laid beside what the student says."""
+    teacher, place = load_model(name_or_path).network, f"distill.teacher {name_or_path}"
+    if not isinstance(teacher, Dimp):
+        raise ConfigError("a template network learns from a template network only", teacher.config.name, place)
+    for (what, theirs), ours in zip(_shared(teacher.config).items(), _shared(student).values(), strict=True):
+        if theirs != ours:
+            raise ConfigError(f"the teacher's {what} is not the student's, {ours}", str(theirs), place)
+    return teacher
+
+
+def _shared(network: TemplateConfig) -> dict[str, object]:
+    """What teacher and student see alike, and what is compared between them: MKDNet's are one network twice."""
+    head = network.box_head
+    return {
+        "input_wh": network.input_wh,
+        "stride": network.stride,
+        "target_model": network.target_model,
+        "box_head.prediction": head.prediction,
+        "box_head.loss": head.loss,
+    }

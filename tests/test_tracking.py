@@ -1,16 +1,20 @@
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 
 from specktrack.errors import ConfigError
 from specktrack.frames import FrameBatch, Viewport, concat
+from specktrack.heatmap.decoding import decode_published
 from specktrack.models import build, network_config
 from specktrack.models.checkpoint import Model, ModelCard
 from specktrack.models.tracknet_entries import TrackNetV2Config
 from specktrack.models.windowed_entries import HeatmapReading, SpeckNetConfig
 from specktrack.schema import Box, Prompt
 from specktrack.tracking import make_tracker, open_session
-from specktrack.tracking.ensemble import Overlapping
+from specktrack.tracking.ensemble import Overlapping, joined
 from specktrack.tracking.motion import Choice, choose
 from specktrack.tracking.windowed import WindowedTracker, Windowing
 
@@ -155,10 +159,10 @@ def test_nothing_below_the_floor_is_taken():
 
 def means(kind, frames=6, outputs=3, stride=1):
     """Window s draws s, s + 1/10, s + 2/10 for its three frames; the last windows end with the video."""
-    overlapping = Overlapping(kind, outputs=outputs, stride=stride)
+    overlapping = Overlapping(kind, lambda heatmaps: (heatmaps, heatmaps), outputs=outputs, stride=stride)
     for start in range(0, frames - outputs + 1, stride):
         overlapping.add(start, torch.tensor([start + i / 10 for i in range(outputs)])[:, None, None])
-    frame, mean = overlapping.take(0, frames)
+    frame, mean, _ = overlapping.take(0, frames)
     assert frame == list(range(frames))
     return mean[:, 0, 0]
 
@@ -173,16 +177,67 @@ def test_temporal_ensembles_by_hand(kind, rows):
 
 
 def test_triangular_weights_of_eight_windows_are_tracknetv3s():
-    ones = Overlapping("triangular", outputs=8, stride=1)
+    ones = Overlapping("triangular", lambda heatmaps: (heatmaps, heatmaps), outputs=8, stride=1)
     for start in range(8):
         ones.add(start, torch.tensor([float(start == 3)] * 8)[:, None, None])
-    _, mean = ones.take(7, 8)
+    _, mean, _ = ones.take(7, 8)
     assert float(mean) == pytest.approx(4 / 20)  # frame 7 is the fifth frame of window 3: 1 2 3 4 4 3 2 1 of 20
 
 
 @pytest.mark.parametrize("kind", ["middle", "average", "triangular"])
 def test_without_overlap_every_ensemble_is_the_one_window(kind):
     np.testing.assert_allclose(means(kind, stride=3), [0, 0.1, 0.2, 3, 3.1, 3.2], rtol=1e-6)
+
+
+def test_a_pool_keeps_what_one_window_alone_sees():
+    """WASB's step 1: of three windows of three frames one draws a region in frame 2; their mean is below one half."""
+    heatmaps = torch.zeros(3, 3, 12, 20)
+    heatmaps[0, 2, 4:6, 7:9] = 0.9  # the window from frame 0 on
+    heatmaps[2, 0, 9, 15] = 0.6  # the window from frame 2 on
+    decode = partial(decode_published, "components", candidates=2)
+    pooled, mean = (joined(kind, decode, outputs=3, stride=1) for kind in ("pooled", "average"))
+    for start, window in enumerate(heatmaps):
+        pooled.add(start, window)
+        mean.add(start, window)
+    frames, xy, score = pooled.take(0, 3)
+    assert frames == [0, 1, 2] and xy.shape == (3, 6, 2) and torch.isnan(xy[:2]).all()
+    np.testing.assert_allclose(xy[2, :2], [[7.5, 4.5], [15, 9]], atol=1e-6)  # best first, whichever window it is from
+    np.testing.assert_allclose(score[2], [3.6 / 4.6, 0.6 / 1.6, 0, 0, 0, 0], rtol=1e-6)
+    assert torch.isnan(mean.take(0, 3)[1]).all()
+    assert pooled.take(0, 3)[0] == [] and pooled.take(3, 4)[0] == [3]
+
+
+def test_a_pool_is_of_regions():
+    with pytest.raises(ValidationError, match="ensemble=pooled chooses among regions: it takes decoding=components"):
+        HeatmapReading(ensemble="pooled")
+
+
+def random_tracker(windowing):
+    torch.manual_seed(0)
+    config = SpeckNetConfig(widths=(8, 8, 16, 16), frames_in=3)
+    network = build(config).eval()
+    with torch.no_grad():  # as above
+        logits = network(torch.rand(1, 3, 3, 32, 64))
+        network.head.weight /= logits.std()
+        network.head.bias.copy_(-(logits.mean() + 4) / logits.std() - 2.5)
+    model = Model(network, ModelCard(name="random", network=config))
+    return WindowedTracker(model, device=torch.device("cpu"), config=windowing)
+
+
+def test_wasbs_step_1_and_step_3():
+    step_1 = random_tracker(Windowing.of(HeatmapReading(overlap=3, ensemble="pooled", decoding="components")))
+    whole = rows(step_1, 0, FRAMES, FRAMES)
+    assert (whole.frame == np.arange(FRAMES)).all() and whole.present.any()
+    assert_same(rows(step_1, 0, FRAMES, 7), whole)
+    clip = rows(step_1, 30 - step_1.lead, 34 + step_1.lead, 9).between(30, 34)
+    assert_same(clip, whole.between(30, 34))
+    step_3 = [
+        random_tracker(Windowing.of(HeatmapReading(overlap=1, ensemble=kind, decoding="components")))
+        for kind in ("pooled", "average")
+    ]
+    alone, mean = (rows(tracker, 0, FRAMES, FRAMES) for tracker in step_3)
+    assert_same(alone, mean)
+    assert not np.array_equal(alone.xy_px, whole.xy_px, equal_nan=True)
 
 
 @pytest.mark.parametrize("kind", ["average", "triangular"])

@@ -1,8 +1,8 @@
 """Zoo entries of the heatmap networks: they see a window of frames and draw one heatmap per frame."""
 
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from specktrack.config import Config
 from specktrack.models.entry import Family, NetworkConfig
@@ -19,10 +19,11 @@ Pixels = Literal["unit", "bytes", "imagenet"]
 """From 0 to 1, from 0 to 255, or normalised by ImageNet's mean and deviation."""
 
 
-Ensemble = Literal["middle", "average", "triangular"]
+Ensemble = Literal["middle", "average", "triangular", "pooled"]
 """How the windows that see a frame are weighed: ``middle`` is the project's, the mean in which a window's middle counts
 most; ``average`` is the plain mean; ``triangular`` is TrackNetV3's, equal to ``middle`` but a plain mean at a video's
-ends. With an overlap of 1 they are all TrackNetV3's ``nonoverlap``."""
+ends; ``pooled`` takes no mean but the regions of each heatmap side by side, and with an overlap of all frames it is
+WASB's step 1. With an overlap of 1 they are all TrackNetV3's ``nonoverlap`` and WASB's step 3."""
 
 
 class HeatmapReading(Config):
@@ -31,10 +32,17 @@ class HeatmapReading(Config):
     overlap: int = Field(default=2, ge=1)
     """Windows of a heatmap network that see each frame: 1 is fastest, frames_in is the full temporal ensemble."""
     ensemble: Ensemble = "middle"
-    """How their heatmaps become one: middle (its middle knows most), average, or TrackNetV3's triangular."""
+    """How their heatmaps become one: middle (its middle knows most), average, or TrackNetV3's triangular; pooled
+    decodes each alone, which with decoding=components and an overlap of all frames is WASB's step 1."""
     decoding: Decoding = "peaks"
     """How a heatmap becomes a position: peaks (sub-pixel, chosen by the flight around it), or a paper's rule with its
     choice: largest-box (TrackNetV2 to V4), largest-contour (V5), hough (V1), components (WASB)."""
+
+    @model_validator(mode="after")
+    def _pools_regions(self) -> Self:
+        if self.ensemble == "pooled" and self.decoding != "components":
+            raise ValueError("ensemble=pooled chooses among regions: it takes decoding=components")
+        return self
 
 
 class HeatmapTarget(Config):

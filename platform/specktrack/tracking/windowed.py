@@ -1,4 +1,4 @@
-"""Following by a windowed network: overlapping windows -> mean heatmap per frame -> candidates -> choice -> rows.
+"""Following by a windowed network: overlapping windows -> candidates per frame -> choice -> rows.
 
 Windows start at multiples of the stride, counted from frame 0 of the video, not from the first frame pushed. Every row
 depends on frames at most ``reach`` away. So rows are the same however the video is cut into clips and batches.
@@ -21,7 +21,7 @@ from specktrack.models.inference import Detector
 from specktrack.models.windowed_entries import HeatmapReading, WindowedConfig
 from specktrack.schema import Prompt
 from specktrack.tracking.background import RunningMedian
-from specktrack.tracking.ensemble import Overlapping
+from specktrack.tracking.ensemble import joined
 from specktrack.tracking.gated import Gate, choose_gated
 from specktrack.tracking.motion import Choice, choose
 
@@ -33,7 +33,7 @@ class Windowing(HeatmapReading):
     """How windows are laid and how one candidate per frame is chosen."""
 
     candidates: int = Field(default=4, ge=1)
-    """Peaks per frame that the choice may take from."""
+    """Peaks per heatmap that the choice may take from."""
     choice: Choice | Gate = Field(default=Choice(), discriminator="kind")
     """How one of a frame's candidates is taken: ``flight`` weighs both neighbourhoods, ``gated`` is WASB's tracker."""
 
@@ -122,11 +122,11 @@ class WindowedSession:
         self._first = 0
         self._next_window = 0  # first frame of the next window
         self._covered = 0  # one past the last frame that a window has seen
-        self._heatmaps = Overlapping(config.ensemble, outputs=self._network.frames_out, stride=self._stride)
+        self._windows = joined(config.ensemble, detector.decode, outputs=self._network.frames_out, stride=self._stride)
         self._background: np.ndarray | None = None  # of the whole video, if somebody knows it
         self._running = RunningMedian()
         self._pts_s: dict[int, float] = {}
-        self._decoded = _Candidates(config.candidates)
+        self._decoded = _Candidates(self._windows.decoded * config.candidates)
 
     def push(self, batch: FrameBatch) -> Trajectory:
         """Take frames; return rows that no later frame can change."""
@@ -180,7 +180,7 @@ class WindowedSession:
         heatmaps = self._detector.heatmaps(torch.from_numpy(windows))
         self._covered = starts[-1] + frames_in
         for start, window in zip(starts, heatmaps, strict=True):
-            self._heatmaps.add(start + frames_in - len(window), window)
+            self._windows.add(start + frames_in - len(window), window)
 
     def _window(self, start: int) -> np.ndarray:
         """Pictures uint8 [pictures_in, H, W, 3] of the window that begins at ``start``."""
@@ -195,11 +195,10 @@ class WindowedSession:
         return np.stack([background, *frames])
 
     def _final_rows(self, *, last: bool) -> Trajectory:
-        """Decode frames whose windows have all run and choose among candidates whose neighbourhood is complete."""
+        """Take the frames whose windows have all run and choose among candidates whose neighbourhood is complete."""
         limit = self._end if last else min(self._end, self._next_window)
-        frames, mean = self._heatmaps.take(self._begin or 0, limit)
+        frames, candidates_xy, candidates_score = self._windows.take(self._begin or 0, limit)
         if frames:
-            candidates_xy, candidates_score = self._detector.decode(mean)
             self._decoded.append(np.array(frames), candidates_xy.numpy(), candidates_score.numpy())
         assert self._viewport is not None
         frame, xy_px, score = self._decoded.take(self._config.choice, self._viewport, last=last)

@@ -495,6 +495,10 @@ class TestPlayground:
             page.click("#again")
             page.click("#sample")
             page.wait(f"/ of 120 frames /.test({SUMMARY})")
+            page.click("#again")
+            page.run("Object.defineProperty(navigator, 'mediaDevices', { value: undefined })")  # as without https
+            page.click("#live")
+            page.wait("/over https or from localhost/.test(document.getElementById('message').textContent)")
             assert [said for said in page.errors() if "401" not in said] == []
 
     def test_the_api_s_page_needs_no_other_server(self, server: str, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -176,6 +177,20 @@ def test_what_it_took_in_is_answered_when_a_container_is_stopped(
 def annotate(place: str, clip: Path) -> httpx.Response:
     with clip.open("rb") as file:
         return httpx.post(f"http://{place}/v1/annotate", files={"clip": file}, timeout=120)
+
+
+def test_a_port_that_another_server_has_ends_the_command() -> None:
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)  # as Ray's proxies, which would share it
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        done = subprocess.run(
+            [*COMMAND, "--port", str(port), "--address", "local"], env=ENVIRONMENT, capture_output=True, text=True,
+            timeout=120, check=False,
+        )  # fmt: skip
+    assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
+    assert f"127.0.0.1:{port}" in done.stderr and "choose another --port" in done.stderr
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::"])

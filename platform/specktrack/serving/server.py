@@ -3,6 +3,7 @@
 import logging
 import os
 import signal
+import socket
 import time
 import urllib.error
 import urllib.request
@@ -12,6 +13,7 @@ from typing import Any
 
 from ray import serve as ray_serve
 from ray.serve._private.api import serve_start
+from ray.serve.context import _get_global_client
 from ray.serve.schema import ApplicationStatus, ServeDeploySchema
 
 from specktrack import telemetry
@@ -36,12 +38,17 @@ class ServerReport(Config):
 
 
 def serve(config: ServerConfig) -> ServerReport:
-    """Serve until interrupted. ConfigError for a public address without keys, CheckpointError for a missing model."""
+    """Serve until interrupted.
+
+    ConfigError for a public address without keys and for one that is taken, CheckpointError for a missing model.
+    """
     check_public_bind(config.host, config.application)
     catalog(config.application)  # a mistake is said here, not in a replica's log
     started = time.monotonic()
     with quietly_connected(config.address):
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # how containers are stopped; Ray's handler aborts
+        if _get_global_client(raise_if_no_controller_running=False) is None:
+            check_is_free(config.host, config.port)
         deploy(config)
         url = f"http://{config.host}:{config.port}"
         log.info("serving", url=url, models=list(config.models), docs=f"{url}/docs")
@@ -69,6 +76,10 @@ def deploy(config: ServerConfig) -> None:
     """Deploy the application on the Ray that this process is connected to, and wait until it is ready."""
     schema = ServeDeploySchema.model_validate(serve_file(config))
     client = serve_start(http_options={"host": config.host, "port": config.port}, proxy_location="EveryNode")
+    taken = client.http_config  # of a Serve that was there before: it keeps its own
+    if (taken.host, taken.port) != (config.host, config.port):
+        where, remedy = f"{taken.host}:{taken.port}", "give these, or end it with: serve shutdown"
+        raise ConfigError("Serve on this cluster listens elsewhere", where, "host and port", remedy)
     client.deploy_apps(schema, _blocking=False)
     deadline = time.monotonic() + START_TIMEOUT_S
     while True:
@@ -82,6 +93,17 @@ def deploy(config: ServerConfig) -> None:
         if time.monotonic() > deadline:
             raise ConfigError(f"the server is not ready after {START_TIMEOUT_S:g} s", place=str(status))
         time.sleep(0.25)
+
+
+def check_is_free(host: str, port: int) -> None:
+    """ConfigError where nobody can listen, or somebody does: two of Ray's proxies would share the port's callers."""
+    try:
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # for what is left of a server that just ended
+            probe.bind((host, port))
+    except OSError as error:
+        what, remedy = f"cannot listen there: {error.strerror}", "choose another --port, or end what listens there"
+        raise ConfigError(what, f"{host}:{port}", "host and port", remedy) from None
 
 
 def serve_file(config: ServerConfig) -> dict[str, Any]:

@@ -322,6 +322,10 @@ async function downloadParquet() {
 async function startCamera() {
   const mine = begin();
   complain("");
+  if (!navigator.mediaDevices) {
+    complain("Browsers hand the camera only to pages that come over https or from localhost.");
+    return;
+  }
   let stream;
   try {
     stream = await navigator.mediaDevices.getUserMedia({ video: { width: { ideal: 1280 }, frameRate: { ideal: 30 } } });

@@ -6,12 +6,15 @@ import math
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 from specktrack.models import box_regression
 from specktrack.models.backbone import ResNet
 from specktrack.models.conjugate_gradient import gauss_newton
+from specktrack.models.iou_net import IoUNet
 from specktrack.models.roi import precise_roi_pool
 from specktrack.models.target_model import (
+    FilterInitializer,
     GaussNewton,
     InstanceL2Norm,
     Newton,
@@ -177,6 +180,68 @@ class TestTargetModel:
         with torch.no_grad():
             filters, _ = optimizer(w, features, boxes, iterations=1)
         torch.testing.assert_close(filters[1].flatten(), -step * g)
+
+    def test_the_first_filter_is_the_mean_of_what_lies_in_the_boxes(self):
+        torch.manual_seed(0)
+        first = FilterInitializer(3, 4, 16)
+        torch.nn.init.normal_(first.filter_conv.weight)
+        torch.nn.init.normal_(first.filter_conv.bias)
+        features, boxes = torch.randn(2, 1, 3, 9, 9), torch.tensor([[[32.0, 16, 64, 64]], [[48, 32, 32, 48]]])
+        w = first.filter_conv
+        seen = F.conv2d(features[:, 0], w.weight, w.bias, padding=1)
+        pooled = [
+            precise_roi_pool(seen[i : i + 1], torch.tensor([[corners]]), bins=4, scale=1 / 16)[0, 0]
+            for i, corners in enumerate([[32.0, 16, 96, 80], [48.0, 32, 80, 80]])
+        ]
+        torch.testing.assert_close(first(features, boxes), torch.stack(pooled).mean(dim=0)[None])
+
+
+def test_box_scores_are_those_of_the_published_layers():
+    """The overlap network by its public keys alone; features are weighed after pooling here, which is the same."""
+    torch.manual_seed(0)
+    head = IoUNet((6, 10), strides=(8, 16), prediction=(5, 7), hidden=(8, 4)).eval()
+    w = head.state_dict()
+    for name, tensor in w.items():
+        if name.endswith(("running_mean", "bias")):
+            tensor.normal_()
+        elif name.endswith("running_var"):
+            tensor.uniform_(0.5, 2)
+
+    def norm_relu(x, name):
+        values = (w[f"{name}.{leaf}"] for leaf in ("running_mean", "running_var", "weight", "bias"))
+        return F.relu(F.batch_norm(x, *values))
+
+    def conv(x, name, padding):
+        return norm_relu(F.conv2d(x, w[f"{name}.0.weight"], w[f"{name}.0.bias"], padding=padding), f"{name}.1")
+
+    def pooled(x, box, bins, stride):
+        x0, y0, width, height = box.tolist()
+        corners = torch.tensor([[[x0, y0, x0 + width, y0 + height]]])
+        return precise_roi_pool(x, corners, bins=bins, scale=1 / stride)[:, 0]
+
+    def linear(x, name):
+        y = F.linear(x.flatten(1), w[f"{name}.linear.weight"], w[f"{name}.linear.bias"])
+        return norm_relu(y[..., None, None], f"{name}.bn").flatten(1)
+
+    template, search = ((torch.randn(1, 6, 16, 16), torch.randn(1, 10, 8, 8)) for _ in range(2))
+    box, boxes = torch.tensor([40.0, 30, 50, 60]), torch.tensor([[20.0, 10, 70, 40], [50, 60, 33, 21]])
+    fine = conv(pooled(conv(template[0], "conv3_1r", 1), box, 3, 8), "fc3_1r", 0)
+    both = torch.cat([fine, pooled(conv(template[1], "conv4_1r", 1), box, 1, 16)], dim=1)
+    gains = conv(both, "fc34_3r", 0), conv(both, "fc34_4r", 0)
+    levels = [conv(conv(x, f"conv{n}_1t", 1), f"conv{n}_2t", 1) for x, n in zip(search, (3, 4), strict=True)]
+    wanted = []
+    for each in boxes:
+        units = [
+            linear(pooled(level, each, bins, stride) * gain, name)
+            for level, gain, bins, stride, name in zip(
+                levels, gains, (5, 3), (8, 16), ("fc3_rt", "fc4_rt"), strict=True
+            )
+        ]
+        wanted.append(F.linear(torch.cat(units, dim=1), w["iou_predictor.weight"], w["iou_predictor.bias"])[0, 0])
+    with torch.no_grad():
+        found = head(head.search_features(search), head.modulation(template, box[None]), boxes[None])[0]
+    torch.testing.assert_close(found, torch.stack(wanted))
+    assert (found[0] - found[1]).abs() > 1e-3
 
 
 class TestConjugateGradient:

@@ -493,6 +493,10 @@ def test_under_pointing_the_hits_stand_first(
     assert "hits / frames" in shown and "39 / 39" in shown
     page = (out / "report.html").read_text()
     assert page.index("pointing</") < page.index("success AUC</")
+    rows = pq.read_table(out / "sequences.parquet").to_pylist()
+    assert {row["pointing"] for row in rows if row["tracker"] == "Good"} == {1.0}
+    assert [row["pointing"] for row in rows if row["sequence"] == "c1"] == [1.0, 0.0]  # Off has no results there
+    assert "By pointing." in page
 
 
 def test_lasot_drops_zero_curves_but_not_missing_sequences(latot: tuple[str, str]) -> None:

@@ -77,7 +77,7 @@ def report_page(report: BoxReport, sequences: Sequence[Mapping[str, Any]]) -> st
             note=_checks(report),
         ),
         page.section("Pointing by size of the label", _by_size(report)),
-        page.section("Sequences", _by_sequence(report, sequences), note="Success AUC."),
+        page.section("Sequences", _by_sequence(report, sequences), note=f"By {_COLUMNS[report.ranked_by]}."),
     )
 
 
@@ -131,11 +131,11 @@ def _checks(report: BoxReport) -> str:
 
 
 def _by_sequence(report: BoxReport, sequences: Sequence[Mapping[str, Any]]) -> str:
-    """Success of every tracker on every sequence."""
+    """What ranks here, of every tracker on every sequence."""
     names = [tracker.tracker for tracker in report.trackers]
-    cells: dict[str, dict[str, float]] = {}
+    cells: dict[str, dict[str, float | None]] = {}
     for row in sequences:
-        cells.setdefault(row["sequence"], {})[row["tracker"]] = row["success_auc"]
+        cells.setdefault(row["sequence"], {})[row["tracker"]] = row[report.ranked_by]
     rows: list[list[Any]] = [[sequence, *(found[name] for name in names)] for sequence, found in cells.items()]
     return page.table(["sequence", *names], rows)
 

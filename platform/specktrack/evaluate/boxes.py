@@ -109,6 +109,7 @@ def _write(store: Store, report: BoxReport, scores: Iterable[Scored]) -> None:
 
 def _row(score: Scored) -> dict[str, Any]:
     each = score.scores
+    hits, pointed = map(int, each.pointing.sum(axis=0))
     return {
         "tracker": score.tracker,
         "sequence": score.sequence,
@@ -119,6 +120,7 @@ def _row(score: Scored) -> dict[str, Any]:
         "normalised_precision": float(each.normalised[20]),
         "normalised_precision_auc": float(each.normalised.mean()),
         "average_overlap": each.overlap,
+        "pointing": hits / pointed if pointed else None,
         "lost": each.lost,
         "held_frames": each.held,
         "missing_frames": each.missing,

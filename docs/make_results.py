@@ -1,6 +1,7 @@
 """Print the tables of docs/results.md between their markers from docs/results/*.json: ``python docs/make_results.py``.
 
-With ``--check``, say whether the page is stale and exit 1. The JSON files come from ``benchmarks/compare_models.py``.
+With ``--check``, say whether the page is stale and exit 1. The JSON files come from ``benchmarks/compare_models.py``,
+``repair.py`` and ``per_window.py``.
 """
 
 import functools
@@ -45,7 +46,7 @@ def tables() -> str:
     ]
     if equal:
         parts += ["### All networks at an equal budget", _what_was_equal(equal), _accuracy_table(equal, costs)]
-        parts += [UNDER, _condition_table(equal)]
+        parts += [UNDER, _condition_table(equal), *_per_window(equal)]
     parts += [
         *_costs(costs),
         *_repairs(),
@@ -144,16 +145,37 @@ def _repairs() -> list[str]:
     if not path.exists():
         return []
     stored = _read(path)
-    counted, ratios = ("tp", "tn", "fp1", "fp2", "fn"), ("f1", "precision", "recall", "accuracy")
-    rows = [
-        [name, *(at[key] for key in counted), *(_three(at[key]) for key in ratios)]
-        for name, at in stored["repairs"].items()
-    ]
+    rows = [[name, *_counts(at)] for name, at in stored["repairs"].items()]
     head = (
         f"### Repair of gaps\nRows of {stored['model']} on the test rallies after each repair: {stored['frames']:,}"
         f" frames, {stored['tolerance']}, {stored['date']}.\nWithout `--repair` nothing is filled."
     )
-    return [head, _table("|".join(["repair", *map(str.upper, counted), "F1", *ratios[1:]]), rows)]
+    return [head, _table(f"repair|{_COUNTS}", rows)]
+
+
+_COUNTS = "TP|TN|FP1|FP2|FN|F1|precision|recall|accuracy"
+
+
+def _counts(at: dict[str, Any]) -> Row:
+    counted = [int(at[name]) for name in ("tp", "tn", "fp1", "fp2", "fn")]
+    return [*counted, *(_three(at[name]) for name in ("f1", "precision", "recall", "accuracy"))]
+
+
+def _per_window(runs: list[dict[str, Any]]) -> list[str]:
+    """Both ways of counting of the runs that were counted both ways."""
+    rows: list[Row] = []
+    for run in runs:
+        if both := run.get("per_window"):
+            rows.append([run["label"], f"every output ({both['outputs']:,})", *_counts(both["every_output"])])
+            rows.append(["", f"each frame once ({both['frames']:,})", *_counts(both["once"])])
+    head = (
+        "### Counted as TrackNetV2 and V4 print\n"
+        "They count every heatmap of every window, so a frame up to three times. Both lines are by their rule\n"
+        "(published decoding at 0.5; 4 px at 512x288 from the centre of the label's heatmap), so the second, of\n"
+        "windows end to end, is not that of the table above, which decodes as sessions do. Between the lines there is\n"
+        "nothing but the counting and the windows that begin elsewhere."
+    )
+    return [head, _table(f"model|counted|{_COUNTS}", rows)] if rows else []
 
 
 def _condition_table(runs: list[dict[str, Any]]) -> str:

@@ -99,6 +99,16 @@ def test_repairs_stand_side_by_side(results, stored, tmp_path):
     assert "| none | 3 | 0 | 0 | 0 | 1 | 0.500 | 0.500 | 0.500 | 0.750 |" in text
 
 
+def test_a_papers_counting_stands_beside_each_frame_once(results, stored):
+    both = {"outputs": 1200, "frames": 4, "every_output": counts(900.0, 300.0), "once": counts(2, 2)}
+    stored("tracknet-v2", 0.6, **equal(), per_window=both)
+    stored("wasb", 0.4, **equal())
+    text = results.tables()
+    assert "| tracknet-v2 | every output (1,200) | 900 | 0 | 0 | 0 | 300 | 0.500 | 0.500 | 0.500 | 0.750 |\n" in text
+    assert "|  | each frame once (4) | 2 | 0 | 0 | 0 | 2 | 0.500 | 0.500 | 0.500 | 0.500 |\n" in text
+    assert "| wasb | every output" not in text
+
+
 def test_runs_of_different_budgets_are_not_put_into_one_table(results, stored):
     stored("wasb", 0.4, **equal())
     stored("tracknet-v2", 0.6, **equal(steps=6))

@@ -161,20 +161,3 @@ def test_two_workers_learn_from_a_teacher_and_keep_their_adapters(archive, tmp_p
     assert load_tensors(state)[0]["extra/adapters.0.weight"].shape == (16, 8, 1, 1)
     model = load_model(run.output)
     assert model.config == run.network and model.card.recipe["distill"]["teacher"].endswith("teacher.safetensors")
-
-
-@pytest.mark.slow
-def test_a_tiny_student_learns_more_from_labels_and_a_teacher_than_from_labels_alone(tmp_path):
-    for name, videos, seed in (("train", 6, 1), ("test", 2, 2)):
-        write_archive(
-            SynthConfig(videos=videos, frames=60, width_px=512, height_px=288, seed=seed), str(tmp_path / name)
-        )
-    f1 = {}
-    for name, distill in {"alone": None, "taught": {"teacher": "specknet"}}.items():
-        run = config(
-            tmp_path / "train", tmp_path, output=str(tmp_path / name), validation=[str(tmp_path / "test")], workers=2,
-            network={"name": "specknet", "widths": [8, 12, 16, 24]}, steps=400, batch_size=8, distill=distill,
-            validate_every=1000, log_every=100, checkpoint_every=100, **{"sampling.crop_wh": "[128, 96]"},
-        )  # fmt: skip
-        f1[name] = train(run).validation["f1"]
-    assert f1["taught"] > f1["alone"], f1

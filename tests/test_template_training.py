@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from tests.test_template_networks import pairs
 from tests.test_template_tracking import tiny
@@ -16,7 +17,7 @@ from specktrack.datasets.patches import PatchesConfig, load_scenes, render_patch
 from specktrack.errors import ConfigError
 from specktrack.models import build, network_config
 from specktrack.models.checkpoint import save_model
-from specktrack.models.dimp import Outputs, Pairs, Proposals
+from specktrack.models.dimp import Dimp, Outputs, Pairs, Proposals
 from specktrack.training.box_tracks import load_tracks
 from specktrack.training.mkdnet import Discriminator, degrade, distillation, own_loss, teach
 from specktrack.training.pairs import BoxTrack, PairBatches, PairSampler, cut_sample
@@ -168,17 +169,26 @@ def test_benchmarks_of_tracking_are_training_data(layout, tmp_path):
 
 
 class TestMkdNet:
-    def test_degrading_leaves_as_many_px_as_a_tiny_target_has(self):
-        clean = pairs()  # targets of 14 px
-        tiny_pairs = degrade(clean, tiny_px=7.0, swapped=False, generator=torch.Generator().manual_seed(1))
-        assert tiny_pairs.search_nSCHW.shape == clean.search_nSCHW.shape
-        half = torch.nn.functional.interpolate(tiny_pairs.search_nSCHW.flatten(0, 1), (32, 32), mode="nearest")
-        again = torch.nn.functional.interpolate(half, (64, 64), mode="nearest")
-        if torch.rand((), generator=torch.Generator().manual_seed(1)) < 0.5:
-            torch.testing.assert_close(again, tiny_pairs.search_nSCHW.flatten(0, 1))
-        assert not torch.equal(tiny_pairs.search_nSCHW, clean.search_nSCHW)
+    @pytest.mark.parametrize("seed", [0, 1])  # the first coin shows the nearest, the second bilinear
+    def test_degrading_leaves_as_many_px_as_a_tiny_target_has(self, seed):
+        clean = pairs()  # targets of 14 px in pictures of 64
+        mode = "nearest" if torch.rand((), generator=torch.Generator().manual_seed(seed)) < 0.5 else "bilinear"
+        assert mode == ["nearest", "bilinear"][seed]
+        found = degrade(clean, tiny_px=7.0, swapped=False, generator=torch.Generator().manual_seed(seed))
+        for before, after in ((clean.template_nSCHW, found.template_nSCHW), (clean.search_nSCHW, found.search_nSCHW)):
+            small = F.interpolate(before.flatten(0, 1), (32, 32), mode="bicubic")
+            wanted = F.interpolate(small, (64, 64), mode=mode).clamp(0, 1)
+            torch.testing.assert_close(after.flatten(0, 1), wanted)
         same = degrade(clean, tiny_px=20.0, swapped=False, generator=torch.Generator())
         torch.testing.assert_close(same.search_nSCHW, clean.search_nSCHW, atol=1e-5, rtol=0)  # nothing is enlarged
+
+    @pytest.mark.parametrize("swapped", [False, True])
+    def test_the_released_code_squeezes_rows_by_the_width(self, swapped):
+        stripes = torch.zeros(1, 1, 3, 64, 64)
+        stripes[..., ::2, :] = 1.0  # that only rows can lose
+        clean = Pairs(stripes, torch.tensor([[[0.0, 0, 28, 14]]]), stripes, torch.tensor([[[0.0, 0, 28, 14]]]))
+        found = degrade(clean, tiny_px=14.0, swapped=swapped, generator=torch.Generator().manual_seed(0)).search_nSCHW
+        assert (found.std() < 0.1) == swapped
 
     def both(self, preset="paper", **levels):
         """Losses of a student and a teacher on the same pictures, and the distillation between them."""
@@ -315,6 +325,27 @@ def test_a_restored_state_goes_on_exactly(tmp_path, distill):
     assert [float(learn_second(pairs(), 0)["loss"]) for _ in range(2)] == losses[2:]
     for name, tensor in whole.network.state_dict().items():
         assert torch.equal(tensor, second.network.state_dict()[name]), name
+
+
+@pytest.mark.parametrize("preset", ["paper", "released"])
+def test_the_teacher_sees_clean_pictures_and_its_weights_stay(preset, tmp_path, monkeypatch):
+    distill = MkdNetConfig(teacher=str(tmp_path / "teacher.safetensors"), tiny_px=7, preset=preset)
+    state, learn = lesson(tmp_path, distill=distill)
+    seen, outputs = {}, Dimp.outputs
+
+    def noted(network, shown, proposals, **options):
+        seen["student" if network is state.network else "teacher"] = shown
+        return outputs(network, shown, proposals, **options)
+
+    monkeypatch.setattr(Dimp, "outputs", noted)
+    before = {name: tensor.clone() for name, tensor in learn._teacher.named_parameters()}
+    clean = pairs()
+    for _ in range(2):
+        learn(clean, 0)
+    assert seen["teacher"] is clean
+    assert not torch.equal(seen["student"].search_nSCHW, clean.search_nSCHW)
+    assert not torch.equal(seen["student"].template_nSCHW, clean.template_nSCHW)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in learn._teacher.named_parameters())
 
 
 def test_a_step_that_is_not_finite_changes_nothing_but_the_count(tmp_path):

@@ -519,11 +519,13 @@ def test_a_prior_narrows_the_search_to_a_part_at_full_resolution(learned: Model)
 def test_a_place_told_while_the_target_is_lost_is_no_part_of_its_path(learned: Model) -> None:
     at = np.array([[60.0, 60]] * 3 + [[230, 130]] * 6)
     pixels = np.full((9, 192, 320, 3), 110, np.uint8)
+    pixels[0, 57:64, 57:64] = (230, 30, 30)
     batch = FrameBatch(pixels, np.arange(9), np.arange(9) / 30, Viewport((320, 192), (320, 192)))
     local = Forgetful(at, guess=(5.0, 5.0))  # as under the pointing game
     session = RedetectingTracker(local, Redetector(Searcher(learned, device=CPU))).open(prompt_of(at, 0))
     assert session.push(batch).xy_px[3:].tolist() == [[5, 5]] * 6
     assert session._places == [(60.0, 60.0)] * 3
+    assert session.found == 0 and not local.looked  # no candidate is above one half
 
 
 def test_only_template_networks_are_helped(learned: Model) -> None:

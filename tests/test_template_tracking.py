@@ -1,7 +1,9 @@
 """Following from a prompt: decisions, memory and boxes by hand; sessions on tiny random networks."""
 
+import math
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,15 +17,16 @@ from specktrack.evaluate.trackers import run_sequence, tracker_under
 from specktrack.frames import FrameBatch, Viewport, concat
 from specktrack.models import build, network_config
 from specktrack.models.checkpoint import Model, ModelCard, load_model
+from specktrack.models.iou_net import IoUNet
 from specktrack.models.template_entries import BackboneConfig, OnlineConfig
 from specktrack.schema import Box, Prompt
 from specktrack.storage import frame_names
 from specktrack.tracking import make_tracker, open_session
-from specktrack.tracking.boxes import refine_box
-from specktrack.tracking.localise import State, localise
+from specktrack.tracking.boxes import _variations, refine_box
+from specktrack.tracking.localise import Peak, State, localise
 from specktrack.tracking.region import Region
-from specktrack.tracking.samples import SampleMemory, prompt_samples, variations
-from specktrack.tracking.template import TemplateSession, _grown
+from specktrack.tracking.samples import SampleMemory, _blurred, prompt_samples, variations
+from specktrack.tracking.template import TemplateSession, _grown, _kept_inside
 
 ONLINE = OnlineConfig()
 
@@ -139,6 +142,18 @@ def test_the_prompt_gives_15_samples_with_its_box_shifted_alike():
         assert [float(c) for c in centroid] == pytest.approx([float(x + w / 2), float(y + h / 2)], abs=0.15)
 
 
+@pytest.mark.parametrize("sigma_xy", [(3, 1), (1, 3), (2, 2)])
+def test_a_blur_is_a_gaussian_cut_off_at_two_sigma(sigma_xy):
+    point = torch.zeros(3, 31, 31)
+    point[:, 15, 15] = 1
+    lines = []
+    for sigma in sigma_xy:
+        x = np.arange(31) - 15.0
+        line = np.where(np.abs(x) <= 2 * sigma, np.exp(-(x**2) / (2 * sigma**2)), 0)
+        lines.append(line / line.sum())
+    np.testing.assert_allclose(_blurred(point, sigma_xy)[0], np.outer(lines[1], lines[0]), atol=1e-6)
+
+
 def test_of_a_weak_box_head_only_a_share_of_the_growth_is_believed():
     coarse, refined = torch.tensor([10.0, 20.0, 8.0, 4.0]), torch.tensor([0.0, 0.0, 32.0, 16.0])
     grown = _grown(coarse, refined, 0.5)
@@ -190,6 +205,66 @@ class TestBoxes:
         assert torch.equal(boxes[0], self.BOX) and len(boxes) == 10
         nearest = (boxes[:, 0] - 19.5).abs().argsort()[:3]
         torch.testing.assert_close(found, boxes[nearest].mean(dim=0))
+
+    def test_variations_keep_to_shares_of_the_target_and_sides_stay_above_a_third_of_the_shorter(self):
+        config, draw = ONLINE.model_copy(update={"boxes": 4001}), torch.Generator().manual_seed(0)
+        boxes = _variations(torch.tensor([0.0, 0, 40, 2.5]), config, draw)[1:]  # 10 px by the root of its area
+        off = (boxes[:, :2] + boxes[:, 2:] / 2 - torch.tensor([20, 1.25])).abs().amax(dim=0)
+        assert off.tolist() == pytest.approx([0.5, 0.5], abs=0.01)  # +- half of a tenth
+        low, high = boxes[:, 2:].amin(dim=0), boxes[:, 2:].amax(dim=0)
+        assert (*low.tolist(), *high.tolist()) == pytest.approx((37.5, 2.5 / 3, 42.5, 5), abs=0.01)
+
+    def test_no_side_falls_below_one_px(self):
+        found = self.refined(box=torch.tensor([20.0, 30.0, 0.5, 0.25]), box_steps=0)
+        assert found.tolist() == [20, 30, 1, 1]
+
+
+class TestPlacing:
+    """The target in the middle of a search region: 64 network px for 40 of the source, cells of 8."""
+
+    REGION = Region.around((30, 36), 40, (96, 72), 64, border="replicate", most_shrink=1.0)
+
+    def session(self, **values):
+        return TemplateSession(tiny(**values).network, PROMPT, device=torch.device("cpu"))
+
+    @pytest.mark.parametrize(("filter_size", "cell"), [(4, 4.0), (3, 3.5)])
+    def test_a_score_s_cell_is_where_the_filter_s_middle_lies(self, filter_size, cell):
+        target = {"features": 16, "filter_size": filter_size}
+        session = self.session(target_model=target)
+        x, y, w, h = session._coarse(Peak(State.NORMAL, (cell, cell + 1), 1.0), self.REGION).tolist()
+        assert (x + w / 2, y + h / 2, w, h) == pytest.approx((32, 40, 16, 12.8))
+        box = self.REGION.box_px(x, y, w, h)
+        assert (box.cx_px, box.cy_px, box.w_px, box.h_px) == pytest.approx((30.5, 41.5, 10, 8))  # of an even side
+
+    def test_prdimps_scores_are_a_density_over_cells(self):
+        session = self.session(name="prdimp50")
+        scores = torch.zeros(9, 9)
+        scores[4, 4] = 5.0
+        session._target_model = SimpleNamespace(score=lambda _: scores)
+        assert session._peak(torch.zeros(16, 8, 8), self.REGION).score == pytest.approx(
+            math.exp(5) / (math.exp(5) + 80)
+        )
+
+    def test_the_box_head_learns_the_prompt_as_it_is(self, video, monkeypatch):
+        told, modulation = [], IoUNet.modulation
+
+        def noted(head, features, boxes):
+            told.append((len(features[0]), boxes))
+            return modulation(head, features, boxes)
+
+        monkeypatch.setattr(IoUNet, "modulation", noted)
+        rows(tiny(), video[:6], 6)
+        ((pictures, boxes),) = told
+        assert pictures == 1 and (boxes[0, :2] + boxes[0, 2:] / 2).tolist() == pytest.approx([32, 32], abs=1)
+
+    @pytest.mark.parametrize(("box", "kept"), [
+        ((50, 40, 10, 8), (50, 40, 10, 8)),
+        ((-20, 90, 10, 8), (-3, 73.4, 10, 8)),  # a fifth of it stays inside
+        ((50, 40, 200, 0.2), (50, 40, 96, 1)),
+    ])  # fmt: skip
+    def test_some_of_a_box_stays_in_the_frame(self, box, kept):
+        found = _kept_inside(Box(**dict(zip(("cx_px", "cy_px", "w_px", "h_px"), box, strict=True))), (96, 72))
+        assert (found.cx_px, found.cy_px, found.w_px, found.h_px) == pytest.approx(kept)
 
 
 class Notes:

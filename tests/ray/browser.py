@@ -60,6 +60,9 @@ class Browser:
         taken = self.run(_DROP, selector, file.name, base64.b64encode(file.read_bytes()).decode())
         assert taken == [True, True], taken
 
+    def resize(self, width: int, height: int) -> None:
+        self._call("POST", "window/rect", {"width": width, "height": height})
+
     def screenshot(self, path: Path) -> None:
         path.write_bytes(base64.b64decode(self._call("GET", "screenshot")))
 

@@ -455,6 +455,9 @@ class TestPlayground:
             page.run("const s = document.getElementById('scrub'); s.value = 20; s.oninput()")
             page.wait(f"{PAINTED}('overlay') > 100 && {PAINTED}('plot') > 100 && {PAINTED}('strip') > 100")
             page.wait(f"{PAINTED}('loupe') > 100 && document.getElementById('clock').value.endsWith('20')")
+            page.resize(500, 900)  # a telephone's: nothing lies beside the window
+            assert page.run("return document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+            page.resize(1440, 900)
             near = page.run("return document.getElementById('loupe').toDataURL()")
             page.type("#zoom", RIGHT * 4)
             assert page.run("return document.getElementById('zoom-text').textContent") == "12×"

@@ -5,6 +5,7 @@ import http.server
 import io
 import json
 import pickle
+import re
 import socket
 import threading
 import time
@@ -20,6 +21,7 @@ import torch
 from PIL import Image
 from ray.serve._private.common import DeploymentID
 from ray.serve.config import AutoscalingConfig, AutoscalingContext
+from ray.serve.schema import DeploymentSchema
 from starlette.requests import Request
 from tests.annotating import WH, tiny_model
 
@@ -35,10 +37,12 @@ from specktrack.serving.batch_records import BatchRecords, BatchState
 from specktrack.serving.batches import BatchReplica
 from specktrack.serving.config import Access, Limits, ServeConfig, ServerConfig, check_public_bind, is_public
 from specktrack.serving.fetch import check, fetch, is_allowed
+from specktrack.serving.gateway import url_of
 from specktrack.serving.passes import Pulse, Window, forward
 from specktrack.serving.places import allowed_place
 from specktrack.serving.problems import Refusal, problem_of
 from specktrack.serving.scaling import keep_sessions
+from specktrack.serving.server import _is_ready, check_keys
 from specktrack.serving.sessions import LiveSession, Sessions
 from specktrack.serving.streams import MOST_WAITING, MOST_WAITING_BYTES, Arrivals
 from specktrack.serving.tracking import decode_limits
@@ -79,6 +83,37 @@ class TestSettings:
         (tmp_path / "s.yaml").write_text("applications: [{import_path: 'other:app'}]")
         with pytest.raises(ConfigError, match=r"specktrack.serving:build"):
             ServerConfig.parse(yaml_file=tmp_path / "s.yaml")
+
+    @pytest.mark.parametrize(
+        ("line", "changed", "said"),
+        [
+            (
+                "  port: 8000",
+                "  port: 8000\n  request_timeout_s: 30",
+                "does not pass on http_options.request_timeout_s",
+            ),
+            ("proxy_location: EveryNode", "proxy_location: HeadOnly", "does not pass on proxy_location: 'HeadOnly'"),
+            ("    route_prefix: /", "    route_prefix: /tracker", "applications.route_prefix: '/tracker'"),
+            ("    route_prefix: /", "    runtime_env: {}", "does not pass on applications.runtime_env"),
+        ],
+    )
+    def test_what_the_command_would_drop_is_refused(self, tmp_path: Path, line: str, changed: str, said: str) -> None:
+        text = (ROOT / "serve_config.yaml").read_text()
+        assert line in text
+        (tmp_path / "s.yaml").write_text(text.replace(line, changed, 1))
+        with pytest.raises(ConfigError, match=re.escape(said)):
+            ServerConfig.parse(yaml_file=tmp_path / "s.yaml")
+
+    def test_a_key_that_ray_would_drop_is_refused(self) -> None:
+        deployment = {"name": "Windowed", "autoscaling_config": {"min_replicas": 1, "policy": {"policy_function": "x"}}}
+        check_keys([deployment, {"name": "Batches", "placement_group_bundles": [{"CPU": 1}]}], DeploymentSchema, "")
+        for wrong, said in (
+            ({"max_ongoing_request": 9}, "'max_ongoing_request' (Windowed); there are name, "),
+            ({"autoscaling_config": {"min_replica": 1}}, "'min_replica' (Windowed)"),
+            ({"ray_actor_options": {"num_gpu": 1}}, "'num_gpu' (Windowed)"),
+        ):
+            with pytest.raises(ConfigError, match=re.escape(said)):
+                check_keys([{"name": "Windowed", **wrong}], list[DeploymentSchema], "")
 
     @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "example.org", ""])
     def test_a_public_address_needs_keys(self, host: str) -> None:
@@ -335,6 +370,31 @@ class TestFetch:
         with pytest.raises(Refusal):
             fetch(f"http://localhost:{listener.port}/secret", tmp_path / "clip", access, SMALL)
         assert listener.connections == before
+
+
+class TestReadiness:
+    def test_it_is_asked_without_the_environment_s_proxy(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            place = server.getsockname()
+
+            def answer() -> None:
+                connection, _ = server.accept()
+                with connection:
+                    connection.recv(1000)
+                    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+
+            thread = threading.Thread(target=answer)
+            thread.start()
+            monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+            monkeypatch.delenv("no_proxy", raising=False)
+            ready = _is_ready(*place)
+            if not ready:
+                socket.create_connection(place).close()
+            thread.join()
+        assert ready
+
+    def test_an_address_of_ipv6_stands_in_brackets(self) -> None:
+        assert url_of("::1", 8000) == "http://[::1]:8000" and url_of("10.0.0.1", 80) == "http://10.0.0.1:80"
 
 
 class Listener(http.server.ThreadingHTTPServer):

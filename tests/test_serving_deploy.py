@@ -5,11 +5,10 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 import yaml
-from pydantic import BaseModel
 from ray.serve._private.build_app import build_app
 from ray.serve.config import AutoscalingConfig
 from ray.serve.schema import ServeDeploySchema
@@ -18,6 +17,7 @@ from specktrack.errors import ConfigError
 from specktrack.options import load, parse
 from specktrack.serving.config import ServerConfig, check_public_bind, is_public, parse_args
 from specktrack.serving.scaling import keep_sessions
+from specktrack.serving.server import check_keys
 
 ROOT = Path(__file__).parents[1]
 DEPLOY = ROOT / "deploy"
@@ -83,21 +83,9 @@ def check_shape(content: Any, shape: Any, place: str) -> None:
             check_shape(value, shape[key], f"{place}.{key}")
 
 
-def check_fields(content: Any, kind: Any, place: str) -> None:
-    """Each key of nested mappings is a field of Ray's schemas, which themselves let unknown keys pass."""
-    if isinstance(content, list):
-        for i, each in enumerate(content):
-            check_fields(each, *get_args(kind), f"{place}[{i}]")
-        return
-    kinds = [each for each in (kind, *get_args(kind)) if isinstance(each, type) and issubclass(each, BaseModel)]
-    for key, value in content.items() if kinds and isinstance(content, dict) else ():
-        assert key in kinds[0].model_fields, f"unknown key {place}.{key}"
-        check_fields(value, kinds[0].model_fields[key].annotation, f"{place}.{key}")
-
-
 def check_serve(content: dict[str, Any]) -> None:
     """Everything that Ray and the application would refuse, and the keys that Ray would silently drop."""
-    check_fields(content, ServeDeploySchema, "")
+    check_keys(content, ServeDeploySchema, "serve_config.yaml")
     ServeDeploySchema.model_validate(content)
     (application,) = content["applications"]
     config = parse_args(application["args"])

@@ -187,6 +187,19 @@ class TestBatches:
             assert 0 < seen[-1]["frames"] <= 9000 - stopped["frames"], "what was done before is not done again"
             until(lambda: replicas("Batches") == 0, 60)
 
+    def test_a_large_one_stops_too_and_leaves_no_actors(self, server: Callable[..., str], folder: Path) -> None:
+        for i in range(6):
+            make_video(folder / "videos" / "large" / f"l{i}.mp4", 3000, seed=i)
+        asked = {"sources": ["large"], "output": "large"}
+        with client(server()) as http:
+            key = http.post("/v1/batches", json=asked).json()["id"]
+            until(lambda: http.get(f"/v1/batches/{key}").json()["done"] > 0, 120)
+            assert http.delete(f"/v1/batches/{key}").json()["inside"] is False
+            until(lambda: http.get(f"/v1/batches/{key}").json()["state"] == "cancelled", 60)
+            said = http.get(f"/v1/batches/{key}").json()
+            assert 0 < said["done"] < said["clips"] and said["error"] is None
+            until(lambda: ray.available_resources().get("CPU", 0) >= 3, 30)  # of four; Windowed has one
+
 
 class TestDeaths:
     def test_clips_are_answered_although_replicas_are_killed(self, server: Callable[..., str]) -> None:

@@ -100,11 +100,16 @@ class ServerConfig(ServeConfig, VerbConfig):
         """The verb's settings in a Ray Serve file with our application, or in a file of plain settings."""
         if "applications" not in content:
             return content
+        passed_on = {"proxy_location": "EveryNode", "http_options": None, "applications": None}
+        _check_passed_on(content, passed_on, place, "")
         applications = content["applications"] or []
         if len(applications) != 1 or applications[0].get("import_path") != IMPORT_PATH:
             named = [each.get("import_path") for each in applications]
             raise ConfigError("a server runs one application", named, place, f"name one with import_path {IMPORT_PATH}")
         http = content.get("http_options") or {}
+        _check_passed_on(http, {"host": None, "port": None}, place, "http_options.")
+        ours = {"name": None, "route_prefix": "/", "import_path": None, "args": None, "deployments": None}
+        _check_passed_on(applications[0], ours, place, "applications.")
         found = dict(applications[0].get("args") or {})
         found |= {key: http[key] for key in ("host", "port") if key in http}
         return found | {"deployments": applications[0].get("deployments") or ()}
@@ -113,6 +118,14 @@ class ServerConfig(ServeConfig, VerbConfig):
     def application(self) -> ServeConfig:
         """The part that goes to the application."""
         return ServeConfig.model_validate(self.model_dump(include=set(ServeConfig.model_fields)))
+
+
+def _check_passed_on(content: Mapping[str, Any], known: Mapping[str, Any], place: str, above: str) -> None:
+    """ConfigError for what is Ray Serve's own and ``specktrack serve`` would drop; ``known`` has what may be said."""
+    for key, value in content.items():
+        if key not in known or known[key] not in (None, value):
+            what = f"`specktrack serve` does not pass on {above}{key}"
+            raise ConfigError(what, value, place, "leave it away, or give the file to `serve deploy`")
 
 
 def parse_args(args: Mapping[str, Any]) -> ServeConfig:

@@ -43,6 +43,8 @@ FETCHES = 64
 """Clips fetched at a time, in threads of their own: Serve gives a replica five, which a slow host would hold."""
 LOOK_FOR_BATCHES_S = 10.0
 STATUS_AGE_S = 1.0
+DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+"""Opens what is on this cluster, where the proxy that an environment names does not lead."""
 
 log = telemetry.get_logger()
 
@@ -270,15 +272,20 @@ def _missing_replicas() -> str:
     return f"no replica runs of {', '.join(missing)}" if missing else ""
 
 
+def url_of(host: str, port: int) -> str:
+    """Where a host, which may be an IPv6 address, answers."""
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
 def _pages() -> list[str]:
     """The metrics page of every node's agent."""
     pages = []
     for node in ray.nodes():
         if node["Alive"]:
-            url = f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics"
+            url = f"{url_of(node['NodeManagerAddress'], node['MetricsExportPort'])}/metrics"
             with (
                 contextlib.suppress(OSError, HTTPException, UnicodeDecodeError),
-                urllib.request.urlopen(url, timeout=2) as page,
+                DIRECT.open(url, timeout=2) as page,
             ):
                 pages.append(page.read().decode())
     return pages

@@ -5,16 +5,15 @@ import os
 import signal
 import socket
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, get_args, get_origin
 
+from pydantic import BaseModel
 from ray import serve as ray_serve
 from ray.serve._private.api import serve_start
 from ray.serve.context import _get_global_client
-from ray.serve.schema import ApplicationStatus, ServeDeploySchema
+from ray.serve.schema import ApplicationStatus, DeploymentSchema, ServeDeploySchema
 
 from specktrack import telemetry
 from specktrack.cluster import connected
@@ -22,7 +21,7 @@ from specktrack.config import Config
 from specktrack.errors import ConfigError
 from specktrack.serving.catalog import catalog
 from specktrack.serving.config import IMPORT_PATH, ServerConfig, check_public_bind
-from specktrack.serving.gateway import APPLICATION
+from specktrack.serving.gateway import APPLICATION, DIRECT, url_of
 from specktrack.storage import local_path
 
 START_TIMEOUT_S = 300.0
@@ -50,7 +49,7 @@ def serve(config: ServerConfig) -> ServerReport:
         if _get_global_client(raise_if_no_controller_running=False) is None:
             check_is_free(config.host, config.port)
         deploy(config)
-        url = f"http://{config.host}:{config.port}"
+        url = url_of(config.host, config.port)
         log.info("serving", url=url, models=list(config.models), docs=f"{url}/docs")
         try:
             while True:
@@ -74,7 +73,9 @@ def quietly_connected(address: str) -> Iterator[None]:
 
 def deploy(config: ServerConfig) -> None:
     """Deploy the application on the Ray that this process is connected to, and wait until it is ready."""
-    schema = ServeDeploySchema.model_validate(serve_file(config))
+    content = serve_file(config)
+    check_keys(content["applications"][0]["deployments"], list[DeploymentSchema], "deployments")
+    schema = ServeDeploySchema.model_validate(content)
     client = serve_start(http_options={"host": config.host, "port": config.port}, proxy_location="EveryNode")
     taken = client.http_config  # of a Serve that was there before: it keeps its own
     if (taken.host, taken.port) != (config.host, config.port):
@@ -93,6 +94,27 @@ def deploy(config: ServerConfig) -> None:
         if time.monotonic() > deadline:
             raise ConfigError(f"the server is not ready after {START_TIMEOUT_S:g} s", place=str(status))
         time.sleep(0.25)
+
+
+def check_keys(content: Any, kind: Any, place: str) -> None:
+    """ConfigError for a key that Ray's schema has not: Ray itself would drop it."""
+    model = _model_in(kind)
+    if isinstance(content, list):
+        for each in content:
+            check_keys(each, kind, place)
+    elif isinstance(content, dict) and model is not None:
+        for key, value in content.items():
+            if key not in model.model_fields:
+                remedy = f"there are {', '.join(model.model_fields)}"
+                raise ConfigError("Ray Serve has no such setting", key, content.get("name", place), remedy)
+            check_keys(value, model.model_fields[key].annotation, str(content.get("name", key)))
+
+
+def _model_in(kind: Any) -> type[BaseModel] | None:
+    """The model in an annotation, ``list[Model] | None`` say; in a mapping's values none is looked for."""
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        return kind
+    return None if get_origin(kind) is dict else next(filter(None, map(_model_in, get_args(kind))), None)
 
 
 def check_is_free(host: str, port: int) -> None:
@@ -145,7 +167,7 @@ def _absolute(place: str) -> str:
 def _is_ready(host: str, port: int) -> bool:
     reached = "127.0.0.1" if host in ("0.0.0.0", "::") else host
     try:
-        with urllib.request.urlopen(f"http://{reached}:{port}/readyz", timeout=5) as answer:
+        with DIRECT.open(f"{url_of(reached, port)}/readyz", timeout=5) as answer:
             return answer.status == 200
-    except (urllib.error.URLError, OSError):
+    except OSError:  # of which urllib's errors are
         return False

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
@@ -32,12 +33,12 @@ from specktrack.models.inference import Detector
 from specktrack.options import parse
 from specktrack.serving import batch_records, formats, uploads
 from specktrack.serving.access import Keys, is_of_this_machine
-from specktrack.serving.api import _session_routes
+from specktrack.serving.api import _Outermost, _session_routes
 from specktrack.serving.batch_records import BatchRecords, BatchState
 from specktrack.serving.batches import BatchReplica
 from specktrack.serving.config import Access, Limits, ServeConfig, ServerConfig, check_public_bind, is_public
 from specktrack.serving.fetch import check, fetch, is_allowed
-from specktrack.serving.gateway import url_of
+from specktrack.serving.gateway import Gateway, url_of
 from specktrack.serving.passes import Pulse, Window, forward
 from specktrack.serving.places import allowed_place
 from specktrack.serving.problems import Refusal, problem_of
@@ -153,6 +154,19 @@ class TestHosts:
     )
     def test_names_that_may_be_another_site_s(self, host: str) -> None:
         assert not is_of_this_machine(host)
+
+    def test_without_keys_pages_of_other_sites_are_strangers(self) -> None:
+        def refused(local_only: bool, **headers: str) -> int | None:
+            scope = {"headers": [(name.encode(), text.encode()) for name, text in headers.items()]}
+            refusal = _Outermost(cast(Any, None), cast(Any, SimpleNamespace(local_only=local_only)))._stranger(scope)
+            return refusal.status if refusal else None
+
+        assert refused(True, host="localhost:8000") is None
+        assert refused(True, host="localhost:8000", origin="http://localhost:8000") is None
+        assert refused(True, host="localhost:8000", origin="https://evil.example") == 403
+        assert refused(True, host="localhost:8000", origin="null") == 403
+        assert refused(True, host="evil.example", origin="http://evil.example") == 421
+        assert refused(False, host="evil.example", origin="http://other.example") is None
 
 
 class TestFormats:
@@ -370,6 +384,19 @@ class TestFetch:
         with pytest.raises(Refusal):
             fetch(f"http://localhost:{listener.port}/secret", tmp_path / "clip", access, SMALL)
         assert listener.connections == before
+
+    def test_a_host_that_never_answers_holds_no_caller(self, tmp_path: Path) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as silent:
+            host = f"127.0.0.1:{silent.getsockname()[1]}"
+            gateway = Gateway.__new__(Gateway)  # without the server around it
+            access = Access(hosts=(host,), schemes=("http",), networks=("127.0.0.0/8",))
+            gateway.config = ServeConfig(access=access, limits=Limits(upload_s=0.2, stall_s=2))
+            gateway._fetches = ThreadPoolExecutor(1)
+            started = time.monotonic()
+            with pytest.raises(TimeoutError):
+                asyncio.run(gateway.fetch_clip(f"http://{host}/clip", tmp_path / "clip"))
+            assert time.monotonic() - started < 1.5
+            assert problem_of(TimeoutError()).status == 504
 
 
 class TestReadiness:

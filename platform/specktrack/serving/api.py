@@ -408,7 +408,8 @@ class _Outermost:
         self._app, self._gateway = app, gateway
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "websocket" and not self._is_meant(scope):
+        stranger = self._stranger(scope) if scope["type"] in ("http", "websocket") else None
+        if scope["type"] == "websocket" and stranger:
             await send({"type": "websocket.close", "code": 1008})
             return
         if scope["type"] != "http":
@@ -424,9 +425,8 @@ class _Outermost:
             await send(message)
 
         try:
-            if not self._is_meant(scope):
-                what, remedy = "not a name of this machine", "use 127.0.0.1 or localhost, or set access.api_keys_file"
-                raise Refusal(HTTPStatus.MISDIRECTED_REQUEST, what, remedy=remedy)
+            if stranger:
+                raise stranger
             await self._app(scope, receive, counted)
         except Exception as error:  # at the HTTP boundary: every error is an answer
             if status:
@@ -438,10 +438,17 @@ class _Outermost:
         finally:
             self._count(scope, status, time.perf_counter() - started)
 
-    def _is_meant(self, scope: Scope) -> bool:
-        """Without keys only programs of this machine may call, and a browser sends them other sites' pages too."""
-        host = dict(scope["headers"]).get(b"host", b"").decode("latin-1")
-        return not self._gateway.local_only or is_of_this_machine(host)
+    def _stranger(self, scope: Scope) -> Refusal | None:
+        """Without keys only programs of this machine may call, of which a browser acts for other sites' pages, too."""
+        if not self._gateway.local_only:
+            return None
+        host, origin = (dict(scope["headers"]).get(name, b"").decode("latin-1") for name in (b"host", b"origin"))
+        if not is_of_this_machine(host):
+            what, remedy = "not a name of this machine", "use 127.0.0.1 or localhost, or set access.api_keys_file"
+            return Refusal(HTTPStatus.MISDIRECTED_REQUEST, what, remedy=remedy)
+        if origin and origin.partition("://")[2] != host:
+            return Refusal(HTTPStatus.FORBIDDEN, "a page of another site", origin)
+        return None
 
     def _count(self, scope: Scope, status: int, seconds: float) -> None:
         route = getattr(scope.get("route"), "path", "other")

@@ -116,12 +116,13 @@ class Gateway:
             return await _answer(handle.annotate.remote(data, model.name, video))
 
     async def fetch_clip(self, uri: str, path: Path) -> None:
-        """Bring the clip behind a URI that a caller names to this node's disk."""
+        """Bring the clip behind a URI that a caller names to this node's disk; TimeoutError if that takes too long."""
         if uri.startswith(("s3://", "file://")) or "://" not in uri:
             work = partial(self._copy, allowed_place(uri, self.config.access.sources, "sources"), path)
         else:
             work = partial(fetch, uri, path, self.config.access, self.config.limits)
-        await asyncio.get_running_loop().run_in_executor(self._fetches, work)
+        async with asyncio.timeout(self.config.limits.upload_s):  # whatever the host does in between
+            await asyncio.get_running_loop().run_in_executor(self._fetches, work)
 
     async def open(self, model: ServedModel, prompt: Prompt | None, fps: float) -> str:
         """A new session's id."""

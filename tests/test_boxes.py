@@ -185,6 +185,10 @@ def test_tiny_fast_and_changing() -> None:
     assert not changes_scale(growing[:30])
     assert changes_scale(growing[:30], fps=10) is False
     assert changes_scale(growing[:60:3], fps=10)
+    assert changes_scale(growing[::-1])  # shrinking
+    flat = path_of_boxes(side=16, step=9)
+    flat[:, 3] = 4.0  # 8 px by the root of its area
+    assert moves_fast(flat) and not moves_fast(flat * [8 / 9, 1, 1, 1])
 
 
 # --- layouts --------------------------------------------------------------------------------------------------------

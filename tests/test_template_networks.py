@@ -6,6 +6,7 @@ from tests.test_template_tracking import tiny
 
 from specktrack.models import VARIANTS, build, network_config
 from specktrack.models.dimp import Pairs
+from specktrack.models.iou_net import IoUNet
 
 
 @pytest.mark.parametrize(("name", "parameters"), [
@@ -71,6 +72,22 @@ def test_every_kind_of_network_learns(name):
     early = {key: sum(loss[key] for loss in losses[:5]) for key in losses[0]}
     assert late["boxes"] < early["boxes"] and (name == "atom" or late["scores"] < early["scores"])
     assert name == "atom" or losses[-1]["found"] > 0.7
+
+
+def test_the_box_head_sees_the_first_template_of_each_sequence(monkeypatch):
+    network, batch = tiny().network, pairs(n=3)
+    told, modulation = [], IoUNet.modulation
+
+    def noted(head, features, boxes):
+        told.append((features, boxes))
+        return modulation(head, features, boxes)
+
+    monkeypatch.setattr(IoUNet, "modulation", noted)
+    network.loss(batch, torch.Generator().manual_seed(0))
+    (((fine, coarse), boxes),) = told
+    assert torch.equal(boxes, batch.template_boxes_nS4[0])
+    for found, wanted in zip((fine, coarse), network.features(batch.template_nSCHW[0]), strict=True):
+        torch.testing.assert_close(found, wanted)
 
 
 def test_frozen_stages_keep_weights_and_statistics():

@@ -18,6 +18,7 @@ from specktrack.errors import ConfigError
 from specktrack.models import build, network_config
 from specktrack.models.checkpoint import save_model
 from specktrack.models.dimp import Dimp, Outputs, Pairs, Proposals
+from specktrack.training import template_loop, template_state
 from specktrack.training.box_tracks import load_tracks
 from specktrack.training.mkdnet import Discriminator, degrade, distillation, own_loss, teach
 from specktrack.training.pairs import BoxTrack, PairBatches, PairSampler, cut_sample
@@ -102,6 +103,19 @@ class TestPairs:
             offsets += ((found[1:, :2] + found[1:, 2:] / 2 - 30).abs() / 60 * network.search_area).flatten().tolist()
         assert 0.4 * centre < max(offsets) < 0.5 * centre + 0.2  # regions are of whole px
         assert max(offsets) < network.search_area / 2
+
+    def test_sizes_and_light_vary_as_much_as_they_are_told_to(self):
+        config = STILL.model_copy(update={"template_jitter": (0, 0.25), "search_jitter": (0, 0.5), "brightness": 0.2})
+        network = NETWORK.model_copy(update={"input_wh": (16, 16)})
+        even = BoxTrack("t", np.full((30, 300, 300, 3), 150, np.uint8), np.tile([150.0, 150.0, 20.0, 20.0], (30, 1)))
+        sampler, sizes, light = PairSampler([even], seed=0, config=config), [], []
+        for number in range(120):
+            pictures, boxes = cut_sample(even, sampler.sample(number), network, config, sampler.generator(number))
+            sizes.append(boxes[:, 2].log().view(2, 3))
+            light.append(pictures.amax(dim=(1, 2, 3)) * 255 / 150)
+        templates, searches = torch.stack(sizes, dim=1).flatten(1).std(dim=1).tolist()
+        assert (templates, searches) == pytest.approx((0.25, 0.5), rel=0.15)
+        assert 0.8 <= float(torch.cat(light).min()) < 0.83 and 1.17 < float(torch.cat(light).max()) <= 1.2001
 
 
 class TestPatches:
@@ -252,6 +266,22 @@ class TestMkdNet:
         result = distillation(ours, theirs, none, taught, judge, config)["distilled"]
         assert float(result.detach()) == pytest.approx(total)
 
+    @pytest.mark.parametrize("preset", ["paper", "released"])
+    def test_no_gradient_passes_the_papers_gate(self, preset):
+        _, ours, theirs, outputs, taught, judge, config = self.both(preset)
+        boxes = (theirs["boxes"] + 1).detach().requires_grad_()
+        distillation({**ours, "boxes": boxes}, theirs, outputs, taught, judge, config)["distilled"].backward()
+        assert (boxes.grad is None) == (preset == "paper")
+
+    @pytest.mark.parametrize(("preset", "judges"), [("paper", 1), ("released", 2)])
+    def test_the_student_wants_to_be_taken_for_the_teacher(self, preset, judges):
+        judge, pooled = Discriminator((8, 8), preset=preset), (torch.ones(1, 2, 8, 5, 5), torch.ones(1, 2, 8, 3, 3))
+        for opinion, wanted in ((20.0, 0.0), (-20.0, 20.0 * judges)):
+            for one in judge.judges:
+                torch.nn.init.zeros_(one[-1].weight)
+                torch.nn.init.constant_(one[-1].bias, opinion)
+            assert float(judge.deception(pooled).detach()) == pytest.approx(wanted, abs=1e-6)
+
     def test_the_paper_weighs_the_mean_over_filters_and_the_released_code_each(self):
         _, ours, *_, config = self.both()
         student = tiny().network
@@ -325,6 +355,37 @@ def test_a_restored_state_goes_on_exactly(tmp_path, distill):
     assert [float(learn_second(pairs(), 0)["loss"]) for _ in range(2)] == losses[2:]
     for name, tensor in whole.network.state_dict().items():
         assert torch.equal(tensor, second.network.state_dict()[name]), name
+
+
+def test_workers_agree_on_the_gradients_of_student_and_discriminator(tmp_path, monkeypatch):
+    distill = MkdNetConfig(teacher=str(tmp_path / "teacher.safetensors"), tiny_px=7)
+    state, learn = lesson(tmp_path, distill=distill)
+    shared = []
+    monkeypatch.setattr(template_state, "mean_over_workers", lambda gradients: shared.append(len(gradients)))
+    learn(pairs(), 0)
+    student = sum(p.requires_grad for p in state.network.parameters())
+    assert shared == [student, len(list(state.discriminator.parameters()))]
+
+
+def test_the_student_goes_down_the_sum_of_its_own_loss_and_what_is_distilled(tmp_path, monkeypatch):
+    """A distillation that takes the student's own loss away leaves nothing to learn."""
+    state, learn = lesson(tmp_path, distill=MkdNetConfig(teacher=str(tmp_path / "teacher.safetensors"), tiny_px=7))
+    monkeypatch.setattr(template_loop, "distillation", lambda results, *_: {"distilled": -results["loss"]})
+    before = {name: tensor.clone() for name, tensor in state.network.named_parameters()}
+    learn(pairs(), 0)
+    assert state.step == 1
+    assert all(torch.equal(tensor, before[name]) for name, tensor in state.network.named_parameters())
+
+
+def test_the_discriminator_learns_from_its_own_loss_alone(tmp_path):
+    state, _ = lesson(tmp_path, distill=MkdNetConfig(teacher=str(tmp_path / "teacher.safetensors"), tiny_px=7))
+    parameters = list(state.discriminator.parameters())
+    before = [p.detach().clone() for p in parameters]
+    for p in parameters:
+        p.grad = torch.full_like(p, 1000.0)  # as the student's deception leaves some here
+    state.update_discriminator(sum(p.square().sum() for p in parameters))
+    for p, first in zip(parameters, before, strict=True):
+        torch.testing.assert_close(p.grad, 2 * first)
 
 
 @pytest.mark.parametrize("preset", ["paper", "released"])

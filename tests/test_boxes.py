@@ -188,7 +188,7 @@ def test_tiny_fast_and_changing() -> None:
     assert changes_scale(growing[::-1])  # shrinking
     flat = path_of_boxes(side=16, step=9)
     flat[:, 3] = 4.0  # 8 px by the root of its area
-    assert moves_fast(flat) and not moves_fast(flat * [8 / 9, 1, 1, 1])
+    assert moves_fast(flat) and not moves_fast(flat * [7.9 / 9, 1, 1, 1])
 
 
 # --- layouts --------------------------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from specktrack.evaluate.trackers import run_sequence, tracker_under
 from specktrack.frames import FrameBatch, Viewport, concat
 from specktrack.models import build, network_config
 from specktrack.models.checkpoint import Model, ModelCard, load_model
+from specktrack.models.dimp import Dimp
 from specktrack.models.iou_net import IoUNet
 from specktrack.models.template_entries import BackboneConfig, OnlineConfig
 from specktrack.schema import Box, Prompt
@@ -246,16 +247,19 @@ class TestPlacing:
         )
 
     def test_the_box_head_learns_the_prompt_as_it_is(self, video, monkeypatch):
-        told, modulation = [], IoUNet.modulation
+        told, modulation, features = {}, IoUNet.modulation, Dimp.features
+        seen = []
 
-        def noted(head, features, boxes):
-            told.append((len(features[0]), boxes))
-            return modulation(head, features, boxes)
+        def noted(head, levels, boxes):
+            told.update(levels=levels, boxes=boxes)
+            return modulation(head, levels, boxes)
 
         monkeypatch.setattr(IoUNet, "modulation", noted)
-        rows(tiny(), video[:6], 6)
-        ((pictures, boxes),) = told
-        assert pictures == 1 and (boxes[0, :2] + boxes[0, 2:] / 2).tolist() == pytest.approx([32, 32], abs=1)
+        monkeypatch.setattr(Dimp, "features", lambda network, *rest: seen.append(features(network, *rest)) or seen[-1])
+        rows(tiny(), video[:4], 4)
+        ((fine, _),) = seen  # of the prompt's samples: the first is the prompt
+        assert torch.equal(told["levels"][0], fine[:1]) and len(fine) == 13
+        assert (told["boxes"][0, :2] + told["boxes"][0, 2:] / 2).tolist() == pytest.approx([32, 32], abs=1)
 
     @pytest.mark.parametrize(("box", "kept"), [
         ((50, 40, 10, 8), (50, 40, 10, 8)),

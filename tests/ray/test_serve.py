@@ -332,6 +332,17 @@ class TestSessions:
             with pytest.raises(ServerError, match="not a readable picture"):
                 client.open_session(b"no picture", box, model="boxes")
 
+    @pytest.mark.slow
+    def test_one_that_nobody_sends_frames_to_is_closed(self, http: httpx.Client, folder: Path) -> None:
+        picture = encoded_pictures(folder / "videos" / "v0.mp4")[0]
+        opened = open_session_at(http, picture, 12, 12, 4, 4)
+        route, sent = f"/v1/sessions/{opened.json()['id']}/frames", {"Content-Type": "image/png"}
+        time.sleep(opened.json()["idle_s"] - 2)
+        assert http.post(route, content=picture, headers=sent).status_code == 200
+        time.sleep(opened.json()["idle_s"] + 7)  # the replica looks every five seconds
+        answer = http.post(route, content=picture, headers=sent)
+        assert answer.status_code == 404 and "idle for too long" in answer.json()["detail"]
+
     def test_a_box_for_a_model_that_takes_none_is_refused(self, http: httpx.Client, folder: Path) -> None:
         picture = encoded_pictures(folder / "videos" / "v0.mp4")[0]
         answer = open_session_at(http, picture, 12, 12, 4, 4, model="tiny")

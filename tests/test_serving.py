@@ -36,7 +36,15 @@ from specktrack.serving.access import Keys, is_of_this_machine
 from specktrack.serving.api import _Outermost, _session_routes
 from specktrack.serving.batch_records import BatchRecords, BatchState
 from specktrack.serving.batches import BatchReplica
-from specktrack.serving.config import Access, Limits, ServeConfig, ServerConfig, check_public_bind, is_public
+from specktrack.serving.config import (
+    Access,
+    Limits,
+    ServeConfig,
+    ServerConfig,
+    check_cluster,
+    check_public_bind,
+    is_public,
+)
 from specktrack.serving.fetch import check, fetch, is_allowed
 from specktrack.serving.gateway import Gateway, url_of
 from specktrack.serving.passes import Pulse, Window, forward
@@ -123,6 +131,16 @@ class TestSettings:
             check_public_bind(host, ServerConfig(host=host))
         check_public_bind(host, ServerConfig(host=host, access=Access(api_keys_file="/keys")))
         assert not any(is_public(name) for name in ("127.0.0.1", "::1", "localhost", "127.8.0.1"))
+
+    def test_a_server_is_begun_on_its_cluster(self) -> None:
+        for address, environment in (("ray://head:10001", {}), ("auto", {"RAY_ADDRESS": "ray://head:10001"})):
+            with pytest.raises(ConfigError, match=r"on a node of its cluster.*ray://head:10001.*serve deploy"):
+                check_cluster(address, environment)
+        for address, environment in (
+            ("auto", {"RAY_ADDRESS": "10.0.0.1:6379"}),
+            ("local", {"RAY_ADDRESS": "ray://h:1"}),
+        ):
+            check_cluster(address, environment)
 
 
 class TestKeys:
@@ -377,6 +395,18 @@ class TestFetch:
         thread.join()
         other.server_close()
         assert (other.connections, listener.connections, answers) == (1, before, ["127.0.0.1"])
+
+    def test_the_next_address_is_tried_where_one_does_not_answer(
+        self, tmp_path: Path, listener: "Listener", monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        answers = [(0, 0, 0, "", (address, listener.port)) for address in ("127.0.0.3", "127.0.0.1")]
+        real = socket.getaddrinfo
+        monkeypatch.setattr(
+            "socket.getaddrinfo", lambda host, *more, **rest: answers if host == "two" else real(host, *more, **rest)
+        )
+        access = Access(hosts=(f"two:{listener.port}",), schemes=("http",), networks=("127.0.0.0/8",))
+        fetch(f"http://two:{listener.port}/clip", tmp_path / "clip", access, SMALL)
+        assert (tmp_path / "clip").read_bytes() == b"clip bytes"
 
     def test_without_a_network_list_loopback_gets_no_packet(self, tmp_path: Path, listener: "Listener") -> None:
         access = Access(hosts=(f"localhost:{listener.port}",), schemes=("http",))

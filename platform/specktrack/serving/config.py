@@ -91,7 +91,7 @@ class ServerConfig(ServeConfig, VerbConfig):
     port: int = Field(default=8000, ge=1, le=65535)
     """Port to listen on."""
     address: str = "auto"
-    """Ray cluster: auto (RAY_ADDRESS, or one that runs here, else a new one), local, or ray://host:port."""
+    """Ray cluster: auto (RAY_ADDRESS, or one that runs here, else a new one), local, or one this machine belongs to."""
     deployments: tuple[dict[str, Any], ...] = ()
     """Ray Serve's own settings per deployment (replicas, autoscaling, resources), as in serve_config.yaml."""
 
@@ -144,6 +144,14 @@ def is_public(host: str) -> bool:
         return not ipaddress.ip_address(host).is_loopback
     except ValueError:
         return True
+
+
+def check_cluster(address: str, environment: Mapping[str, str]) -> None:
+    """ConfigError for a cluster elsewhere: its nodes listen for themselves, and nobody here sees whether they do."""
+    named = environment.get("RAY_ADDRESS", "") if address == "auto" else address
+    if named.startswith("ray://"):
+        what, remedy = "a server is begun on a node of its cluster", "run it there, or use: serve deploy FILE"
+        raise ConfigError(what, named, "address", remedy)
 
 
 def check_public_bind(host: str, config: ServeConfig) -> None:

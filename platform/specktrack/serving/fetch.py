@@ -38,8 +38,8 @@ class Target(NamedTuple):
     url: SplitResult
     host: str
     port: int
-    address: str
-    """The address that was checked and is connected to."""
+    addresses: tuple[str, ...]
+    """All that it has; they were checked, and the first that answers is connected to."""
 
 
 def fetch(url: str, path: Path, access: Access, limits: Limits) -> None:
@@ -78,7 +78,8 @@ def check(url: str, access: Access) -> Target:
     named = {host} if port in (None, _PORTS[parts.scheme]) else {f"{host}:{port}"}
     if not named & set(access.hosts):
         raise _refused("this host is not on the server's list", host)
-    return Target(parts, host, port or _PORTS[parts.scheme], _address(host, port or _PORTS[parts.scheme], access))
+    port = port or _PORTS[parts.scheme]
+    return Target(parts, host, port, _addresses(host, port, access))
 
 
 def is_allowed(address: str, access: Access) -> bool:
@@ -97,14 +98,14 @@ def is_allowed(address: str, access: Access) -> bool:
     return ip.is_global and not ip.is_multicast and not ip.is_reserved
 
 
-def _address(host: str, port: int, access: Access) -> str:
+def _addresses(host: str, port: int, access: Access) -> tuple[str, ...]:
     try:
         found = [str(info[4][0]) for info in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
     except (OSError, UnicodeError):
         raise ConfigError("no such host", host, remedy="check the URL") from None
     if not found or not all(is_allowed(address, access) for address in found):
         raise _refused("this host has an address that must not be fetched from", host)
-    return found[0]
+    return tuple(found)
 
 
 def _refused(what: str, value: object = None) -> Refusal:
@@ -112,14 +113,20 @@ def _refused(what: str, value: object = None) -> Refusal:
 
 
 class _Pinned(http.client.HTTPConnection):
-    """Connects to the address that was checked; the name is used for TLS and the Host header only."""
+    """Connects to an address that was checked; the name is used for TLS and the Host header only."""
 
     def __init__(self, target: Target, timeout_s: float) -> None:
         super().__init__(target.host, target.port, timeout=timeout_s)
         self._target = target
 
     def connect(self) -> None:
-        self.sock = socket.create_connection((self._target.address, self._target.port), self.timeout)
+        for address in self._target.addresses:
+            try:
+                self.sock = socket.create_connection((address, self._target.port), self.timeout)
+                break
+            except OSError:
+                if address == self._target.addresses[-1]:
+                    raise
         if self._target.url.scheme == "https":
             self.sock = ssl.create_default_context().wrap_socket(self.sock, server_hostname=self._target.host)
 

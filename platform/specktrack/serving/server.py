@@ -20,7 +20,7 @@ from specktrack.cluster import connected
 from specktrack.config import Config
 from specktrack.errors import ConfigError
 from specktrack.serving.catalog import catalog
-from specktrack.serving.config import IMPORT_PATH, ServerConfig, check_public_bind
+from specktrack.serving.config import IMPORT_PATH, ServerConfig, check_cluster, check_public_bind
 from specktrack.serving.gateway import APPLICATION, DIRECT, url_of
 from specktrack.storage import local_path
 
@@ -42,6 +42,7 @@ def serve(config: ServerConfig) -> ServerReport:
     ConfigError for a public address without keys and for one that is taken, CheckpointError for a missing model.
     """
     check_public_bind(config.host, config.application)
+    check_cluster(config.address, os.environ)
     catalog(config.application)  # a mistake is said here, not in a replica's log
     started = time.monotonic()
     with quietly_connected(config.address):

@@ -413,3 +413,13 @@ def test_a_run_sets_the_momentum_of_batch_norm_or_leaves_it_to_the_network():
         for momentum in (None, 0.2)
     )
     assert (own, set_to) == ({0.01}, {0.2})
+
+
+def test_places_are_absolute_for_workers_elsewhere_and_packaged_models_stay_names(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run").mkdir()
+    given = {"data": ["a", "s3://bucket/b"], "output": "o", "validation": ["../c"], "init": "run"}
+    run = TrainConfig.parse({**given, "distill": {"teacher": "specknet"}}, environment={})
+    assert run.data == (str(tmp_path / "a"), "s3://bucket/b") and run.validation == (str(tmp_path.parent / "c"),)
+    assert (run.init, run.distill.teacher) == (str(tmp_path / "run"), "specknet")
+    assert TrainConfig.parse({**given, "init": "elsewhere"}, environment={}).init == "elsewhere"

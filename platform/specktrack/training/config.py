@@ -16,6 +16,7 @@ from specktrack.config import Config, VerbConfig
 from specktrack.errors import ConfigError
 from specktrack.models import DEFAULT_MODEL, family_of, network_config
 from specktrack.models.entry import Family, NetworkConfig
+from specktrack.training.places import ModelPlace, Place
 
 RECIPES = Path(__file__).parent / "recipes"
 
@@ -34,13 +35,13 @@ class TrainConfig(VerbConfig):
     loop: ClassVar[str]
     """``module:function`` that trains as one worker; takes the configuration."""
 
-    data: tuple[str, ...] = Field(min_length=1)
+    data: tuple[Place, ...] = Field(min_length=1)
     """Datasets to train on; template and search networks learn from labels with boxes."""
     output: str
     """Folder or s3:// prefix for the model, checkpoints and logs; an unfinished run in it is resumed."""
     network: SerializeAsAny[NetworkConfig]
     """Network of the zoo: its name, or a mapping of name and fields."""
-    init: str = ""
+    init: ModelPlace = ""
     """Model whose weights to start from: a name or a path."""
     seed: int = 0
     """Decides initial weights, order, crops and everything else that is drawn."""
@@ -73,7 +74,7 @@ class TrainConfig(VerbConfig):
     """One GPU per worker; the default uses GPUs where the cluster has them."""
     address: str = "auto"
     """Ray cluster: auto, local or an address."""
-    cache: str = "~/.cache/specktrack/frames"
+    cache: Place = "~/.cache/specktrack/frames"
     """Folder on each node for decoded training video."""
     log_every: int = Field(default=20, ge=1)
     """Steps between lines of metrics."""
@@ -178,7 +179,7 @@ class OneRateConfig(TrainConfig):
 class MeasuredConfig(OneRateConfig):
     """A run over the windows of its data, measured now and then."""
 
-    validation: tuple[str, ...] = ()
+    validation: tuple[Place, ...] = ()
     """Datasets to measure on while training; never trained on."""
     validate_every: int = Field(default=500, ge=0)
     """Steps between measurements on the validation videos; 0 measures after every pass over all windows."""

@@ -7,6 +7,7 @@ from pydantic import Field, SerializeAsAny
 from specktrack.config import Config
 from specktrack.models.repair_entries import InpaintNetConfig
 from specktrack.training.config import MeasuredConfig
+from specktrack.training.places import Place
 
 
 class HidingConfig(Config):
@@ -28,7 +29,7 @@ class RepairTrainConfig(MeasuredConfig):
 
     network: SerializeAsAny[InpaintNetConfig] = InpaintNetConfig()
     """Network of the zoo: its name, or a mapping of name and fields."""
-    rows: str = ""
+    rows: Place = ""
     """A tracker's rows of all videos of ``data`` and ``validation``, as ``annotate`` writes them: the network then sees
     these, as published, and is to find the labels. Without them it sees the labels."""
     hiding: HidingConfig = HidingConfig()

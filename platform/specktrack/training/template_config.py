@@ -7,6 +7,7 @@ from pydantic import Field, SerializeAsAny, model_validator
 from specktrack.config import Config
 from specktrack.models.template_entries import SpeckDimpConfig, TemplateConfig
 from specktrack.training.config import TrainConfig
+from specktrack.training.places import ModelPlace
 
 
 class PairConfig(Config):
@@ -34,7 +35,7 @@ class PairConfig(Config):
 class MkdNetConfig(Config):
     """MKDNet's distillation; each level can be switched off for an ablation."""
 
-    teacher: str
+    teacher: ModelPlace
     """Model that teaches: a name or a path."""
     preset: Literal["paper", "released"] = "paper"
     """The paper's text, or its released code where that differs."""

@@ -9,12 +9,13 @@ from specktrack.config import Config
 from specktrack.models.windowed_entries import SpeckNetConfig, WindowedConfig
 from specktrack.sampling import SamplingConfig
 from specktrack.training.config import MeasuredConfig
+from specktrack.training.places import ModelPlace
 
 
 class DistillConfig(Config):
     """What is learned from a teacher beside the labels, and how much each term weighs."""
 
-    teacher: str = Field(min_length=1)
+    teacher: ModelPlace = Field(min_length=1)
     """Model that teaches: a name or a path. It stays as it is."""
     heatmap: float = Field(default=1.0, ge=0)
     """Weight of the teacher's heatmap as a second label."""
@@ -37,7 +38,7 @@ class DistillConfig(Config):
 class MiningConfig(Config):
     """Which frames are hard, and how their labels are softened (WASB's mining of hard samples)."""
 
-    model: str = Field(min_length=1)
+    model: ModelPlace = Field(min_length=1)
     """Model that finds them: frames in which it sees the object more than 4 source px but less than 10 network px from
     its label. WASB looks once, after epoch 20 of 30: the model of a first run, with which this run also starts
     (``init``)."""

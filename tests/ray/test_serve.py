@@ -613,6 +613,10 @@ class TestServer:
         assert {"/v1/annotate", "/v1/sessions", "/v1/batches/{batch_id}", "/metrics"} <= set(paths)
         assert http.get("/v1/models", headers={"Authorization": ""}).status_code == 401
         assert http.get("/nothing").json()["status"] == 404
+        for path, status in (("/healthz", 200), ("/readyz", 200), ("/", 200), ("/v1/annotate", 405), ("/nothing", 404)):
+            head = http.head(path)  # as some load balancers ask
+            assert (head.status_code, head.content) == (status, b""), path
+        assert int(http.head("/").headers["content-length"]) == len(http.get("/").content)
         assert http.get("/playground/../../config.py").status_code == 404
 
     def test_requests_from_its_own_document_are_no_server_error(self, server: str) -> None:
@@ -620,6 +624,9 @@ class TestServer:
         assert max(statuses) < 500 and min(statuses) == 200, statuses
 
     def test_prometheus_is_told_of_requests_and_of_batches_of_more_than_one_window(self, http: httpx.Client) -> None:
+        with ThreadPoolExecutor(8) as pool:
+            answers = list(pool.map(lambda _: http.post("/v1/annotate", json={"uri": "v2.mp4"}), range(8)))
+        assert {answer.status_code for answer in answers} == {200}
         deadline = time.monotonic() + 30  # Ray collects metrics every ten seconds
         while True:
             page = http.get("/metrics").text

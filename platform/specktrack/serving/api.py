@@ -415,6 +415,8 @@ class _Outermost:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        if scope["method"] == "HEAD":  # answered as GET (RFC 9110, 9.3.2), of which uvicorn sends the head
+            scope = {**scope, "method": "GET"}
         started, status = time.perf_counter(), 0
 
         async def counted(message: Message) -> None:

@@ -462,6 +462,23 @@ def test_each_of_latots_twelve_attributes_has_its_scores(tmp_path: Path) -> None
     assert [score.precision for score in scores[:6]] == [1.0] * 6 and scores[6].precision < 0.1
 
 
+def test_every_figure_is_read_where_it_says(tmp_path: Path) -> None:
+    """Of 40 frames the first is given; the others overlap by 0.66 and are off by 0.205 of the box."""
+    boxes = path_of_boxes(side=20)
+    data = write(tmp_path / "d", {f"{name}.txt": lines(boxes) for name in "ab"})
+    off = {"a.txt": lines(shifted(boxes, 4.1)), "b.txt": lines(boxes)}
+    gone = {"a.txt": lines(shifted(boxes, 400)), "b.txt": lines(boxes)}
+    files = {f"{name}/{file}": text for name, of in (("Off", off), ("Gone", gone)) for file, text in of.items()}
+    config = EvaluateConfig(data=data, predictions=write(tmp_path / "r", files | {"Half/b.txt": lines(boxes)}))
+    report = evaluate(config.model_copy(update={"protocol": "latot-all"}))
+    assert isinstance(report, BoxReport)
+    found = {entry.tracker: entry for entry in report.trackers}
+    for name, both in (("success_50", 1), ("success_75", 0.5 + 1 / 80), ("normalised_precision", 0.5 + 1 / 80)):
+        assert getattr(found["Off"], name) == pytest.approx(both), name
+    assert found["Gone"].lost == pytest.approx(39 / 80)  # a sequence that is never lost counts too
+    assert found["Half"].lost == 0.5 and found["Half"].missing_sequences == ("a",)
+
+
 def test_the_test_split_counts_its_sequences_only(latot: tuple[str, str]) -> None:
     data, results = latot
     report = evaluate(EvaluateConfig(data=data, predictions=results, protocol="latot-test"))

@@ -5,7 +5,7 @@ import torch
 from tests.test_template_tracking import tiny
 
 from specktrack.models import VARIANTS, build, network_config
-from specktrack.models.dimp import Pairs
+from specktrack.models.dimp import Pairs, Proposals
 from specktrack.models.iou_net import IoUNet
 
 
@@ -72,6 +72,22 @@ def test_every_kind_of_network_learns(name):
     early = {key: sum(loss[key] for loss in losses[:5]) for key in losses[0]}
     assert late["boxes"] < early["boxes"] and (name == "atom" or late["scores"] < early["scores"])
     assert name == "atom" or losses[-1]["found"] > 0.7
+
+
+@pytest.mark.parametrize(("name", "emphasis", "of_scores", "of_boxes"), [
+    ("super-dimp", 1, 100, 0.01), ("super-dimp", 30, 100, 0.3), ("dimp50", 1, 100, 1), ("prdimp50", 1, 0.25, 0.0025),
+    ("atom", 1, 0, 1),
+])  # fmt: skip
+def test_the_losses_have_their_published_weights(name, emphasis, of_scores, of_boxes):
+    head = network_config(name).box_head.model_copy(update={"prediction": (8, 8), "hidden": (8, 8)})
+    network = tiny(name, box_head=head.model_copy(update={"emphasis": emphasis}).model_dump()).network
+    batch = pairs()
+    proposals = Proposals.draw(batch.search_boxes_nS4, 8, torch.Generator().manual_seed(0))
+    outputs = network.outputs(batch, proposals)
+    found = network.losses(outputs, batch, proposals)
+    each = [network._score_loss(score, batch.search_boxes_nS4) for score in outputs.scores] or [torch.zeros(())] * 3
+    torch.testing.assert_close(found["scores"], of_scores * (each[0] + each[-1] + 4 * torch.stack(each[1:-1]).mean()))
+    torch.testing.assert_close(found["loss"] - found["scores"], of_boxes * found["boxes"], rtol=1e-3, atol=1e-4)
 
 
 def test_the_box_head_sees_the_first_template_of_each_sequence(monkeypatch):

@@ -8,9 +8,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from specktrack.models import box_regression
+from specktrack.models import box_regression, network_config
 from specktrack.models.backbone import ResNet
-from specktrack.models.conjugate_gradient import gauss_newton
+from specktrack.models.conjugate_gradient import TwoLayers, _activated, _principal, gauss_newton
 from specktrack.models.iou_net import IoUNet
 from specktrack.models.roi import precise_roi_pool
 from specktrack.models.target_model import (
@@ -90,6 +90,10 @@ class TestTargetModel:
                 [0.0625] * 2, rel=1e-4
             )
 
+    def test_the_norm_of_nothing_is_nothing(self):
+        faint = torch.full((1, 2, 2, 2), 1e-3)  # its energy is 8e-6
+        assert InstanceL2Norm(0.25)(faint).max().item() == pytest.approx(1e-3 * 0.25 * (8 / 1.8e-5) ** 0.5, rel=1e-4)
+
     def test_initial_label_and_mask_are_the_published_ones(self):
         optimizer = GaussNewton(TargetModelConfig(), stride=16, sigma_cells=0.25 / 6 * 22)
         label = optimizer.label_map_predictor.weight.detach().flatten()
@@ -165,9 +169,11 @@ class TestTargetModel:
             cosine = torch.cosine_similarity((start - filters[1])[s].flatten(), gradient[s].flatten(), dim=0)
             assert cosine == pytest.approx(1.0, abs=1e-9)
 
-    def test_newton_takes_the_exact_minimum_of_its_quadratic_model(self):
+    @pytest.mark.parametrize("damping", [0.0, 0.05])
+    def test_newton_takes_the_exact_minimum_of_its_quadratic_model_but_for_its_damping(self, damping):
         torch.manual_seed(0)
-        optimizer = Newton(TargetModelConfig(first_step=1.0), stride=16, sigma_cells=1.0).double()
+        config = TargetModelConfig(first_step=1.0, step_damping=damping)
+        optimizer = Newton(config, stride=16, sigma_cells=1.0).double()
         features, w = torch.randn(2, 1, 3, 5, 5, dtype=torch.float64), torch.zeros(1, 3, 4, 4, dtype=torch.float64)
         boxes = torch.tensor([[[30.0, 30, 20, 20]]] * 2, dtype=torch.float64)
 
@@ -176,10 +182,20 @@ class TestTargetModel:
 
         g = torch.autograd.functional.jacobian(loss, w.flatten())
         hessian = torch.autograd.functional.hessian(loss, w.flatten())
-        step = g @ g / (g @ hessian @ g)
+        step = g @ g / (g @ hessian @ g + damping * g @ g)
         with torch.no_grad():
             filters, _ = optimizer(w, features, boxes, iterations=1)
         torch.testing.assert_close(filters[1].flatten(), -step * g)
+
+    def test_newtons_regularisation_has_a_floor(self):
+        config, losses = TargetModelConfig(least_regularisation=0.05), []
+        w = torch.ones(1, 3, 4, 4)
+        for learned in (0.0, 0.05):
+            optimizer = Newton(config, stride=16, sigma_cells=1.0)
+            torch.nn.init.constant_(optimizer.filter_reg, learned)
+            losses.append(optimizer(w, torch.zeros(1, 1, 3, 5, 5), torch.full((1, 1, 4), 20.0), iterations=0)[1])
+        torch.testing.assert_close(*losses)
+        assert losses[0].item() == pytest.approx(math.log(36) + 0.05**2 * 48 / 2)
 
     def test_the_first_filter_is_the_mean_of_what_lies_in_the_boxes(self):
         torch.manual_seed(0)
@@ -267,8 +283,37 @@ class TestConjugateGradient:
         assert (once - 1).abs().max() > 0.1
         torch.testing.assert_close(often, torch.ones(2, dtype=torch.float64))
 
+    def test_atoms_scores_saturate_below_zero(self):
+        found = _activated(torch.tensor([-10.0, -0.01, 2.0])).tolist()
+        assert found == pytest.approx([-0.05, 0.05 * (math.exp(-0.2) - 1), 2.0])
+
+    def test_the_projection_starts_with_the_leading_directions(self):
+        draw = torch.Generator().manual_seed(0)
+        features = torch.randn(2, 4, 9, 9, generator=draw) * torch.tensor([0.1, 3.0, 0.2, 1.0])[:, None, None]
+        first, second = _principal(features, 2).abs()
+        assert first.argmax() == 1 and second.argmax() == 3
+
+    def test_what_counts_for_nothing_is_forgotten(self):
+        """Of a sample without weight only the filter's own size is left to lower."""
+        config = network_config("atom").model_copy(update={"input_wh": (64, 64)})
+        target = config.target_model.model_copy(update={"features": 3})
+        layers = TwoLayers(config.model_copy(update={"target_model": target}))
+        features = torch.randn(1, 6, 4, 4, generator=torch.Generator().manual_seed(0))
+        box = torch.tensor([[24.0, 24, 16, 16]])
+        layers.learn(features, box, torch.ones(1), iterations=60)
+        assert layers.score(features[0]).max() > 0.3
+        layers.learn(features, box, torch.zeros(1), iterations=5)
+        assert layers.score(features[0]).abs().max() < 1e-4
+
 
 class TestBoxRegression:
+    def test_an_overlap_network_speaks_from_minus_one_to_one(self):
+        boxes = torch.tensor([[[0.0, 0, 4, 4], [2, 0, 4, 4], [9, 9, 1, 1]]])
+        scores = torch.tensor([[1.0, 2 * 8 / 24 - 1, -1]])
+        label = torch.tensor([[0.0, 0, 4, 4]])
+        assert box_regression.overlap_loss(scores, boxes, label).item() == pytest.approx(0, abs=1e-9)
+        assert box_regression.overlap_loss(scores + 0.5, boxes, label).item() == pytest.approx(0.25)
+
     def test_relative_boxes_go_back(self):
         boxes = torch.tensor([[3.0, -2, 10, 4], [0, 0, 1, 30]])
         norm = torch.tensor([5.0, 7])

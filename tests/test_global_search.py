@@ -368,6 +368,22 @@ def test_pictures_of_any_size_and_targets_larger_than_the_template(learned: Mode
     assert ((score >= 0) & (score <= 1)).all()
 
 
+def test_a_template_is_its_box_and_as_much_around_it_seen_smaller_where_it_must_be(
+    learned: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[tuple[torch.Tensor, torch.Tensor]] = []
+    monkeypatch.setattr(GlobalSearch, "template", lambda _, crops, inside: told.append((crops, inside)))
+    picture = np.zeros((200, 300, 3), np.uint8)
+    picture[70:131, 120:181] = 255  # 61 px, twice of which do not fit into 48
+    for box, scale in (((150, 100, 61, 61), 48 / 122), ((150, 100, 20, 10), 1)):
+        Searcher(learned, device=CPU).template(picture, np.array(box, float))
+        crops, inside = told.pop()
+        assert crops.shape == (1, 3, 48, 48)
+        assert inside[0].tolist() == pytest.approx([24, 24, box[2] * scale, box[3] * scale], abs=0.6)
+        rows = torch.nonzero(crops[0, 0].float().mean(dim=1) > 0.25).flatten()
+        assert len(rows) == pytest.approx(min(61 * scale, 48), abs=1)
+
+
 def test_a_windowed_network_does_not_search() -> None:
     config = network_config({"name": "specknet", "widths": (4, 4, 4, 4)})
     with pytest.raises(ConfigError, match="not a search network: 'w'"):

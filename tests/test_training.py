@@ -420,6 +420,7 @@ def test_places_are_absolute_for_workers_elsewhere_and_packaged_models_stay_name
     (tmp_path / "run").mkdir()
     given = {"data": ["a", "s3://bucket/b"], "output": "o", "validation": ["../c"], "init": "run"}
     run = TrainConfig.parse({**given, "distill": {"teacher": "specknet"}}, environment={})
-    assert run.data == (str(tmp_path / "a"), "s3://bucket/b") and run.validation == (str(tmp_path.parent / "c"),)
+    assert (run.output, run.data) == (str(tmp_path / "o"), (str(tmp_path / "a"), "s3://bucket/b"))
+    assert run.validation == (str(tmp_path.parent / "c"),)
     assert (run.init, run.distill.teacher) == (str(tmp_path / "run"), "specknet")
     assert TrainConfig.parse({**given, "init": "elsewhere"}, environment={}).init == "elsewhere"

@@ -50,8 +50,9 @@ def test_two_workers_train_and_leave_a_model_metrics_and_tensorboard(archive, tm
     first = network_config({"name": "specknet", "frames_in": 4, "widths": [8, 8, 16, 16], "input_wh": [320, 192]})
     save_model("first.safetensors", build(first), ModelCard(name="first", network=first))
     run = config(
-        Path(archive.name), tmp_path, init="first.safetensors", workers=2, hold_out_every=2, validate_every=3, keep="f1"
-    )
+        Path(archive.name), tmp_path, init="first.safetensors", output=os.path.relpath(tmp_path / "run"),
+        workers=2, hold_out_every=2, validate_every=3, keep="f1",
+    )  # fmt: skip
     report = train(run)
     assert report.exit_code == 0 and set(report.validation) >= {"f1", "precision", "recall", "accuracy"}
     model = load_model(run.output)

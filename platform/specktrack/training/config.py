@@ -37,7 +37,7 @@ class TrainConfig(VerbConfig):
 
     data: tuple[Place, ...] = Field(min_length=1)
     """Datasets to train on; template and search networks learn from labels with boxes."""
-    output: str
+    output: Place
     """Folder or s3:// prefix for the model, checkpoints and logs; an unfinished run in it is resumed."""
     network: SerializeAsAny[NetworkConfig]
     """Network of the zoo: its name, or a mapping of name and fields."""

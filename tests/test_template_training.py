@@ -114,7 +114,8 @@ class TestPairs:
             sizes.append(boxes[:, 2].log().view(2, 3))
             light.append(pictures.amax(dim=(1, 2, 3)) * 255 / 150)
         templates, searches = torch.stack(sizes, dim=1).flatten(1).std(dim=1).tolist()
-        assert (templates, searches) == pytest.approx((0.25, 0.5), rel=0.15)
+        # Of a side; of the region, whose side is the root of the area, a factor of the root of two less.
+        assert (templates, searches) == pytest.approx((0.25 / 2**0.5, 0.5 / 2**0.5), rel=0.15)
         assert 0.8 <= float(torch.cat(light).min()) < 0.83 and 1.17 < float(torch.cat(light).max()) <= 1.2001
 
 

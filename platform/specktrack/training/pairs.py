@@ -107,7 +107,7 @@ def cut_sample(
     for frame, (centre_jitter, size_jitter) in kinds:
         cx, cy, w, h = track.boxes[frame]
         pixels = track.pictures[frame]
-        size = math.sqrt(w * h) * math.exp(random.normal() * size_jitter)
+        size = math.sqrt(w * h) * math.exp(random.normal(size=2).mean() * size_jitter)  # each side by its own draw
         dx, dy = (random.random(2) - 0.5) * size * centre_jitter
         region = Region.around(
             (cx + dx, cy + dy), max(2.0, math.ceil(size * network.search_area)), (pixels.shape[1], pixels.shape[0]),

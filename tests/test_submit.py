@@ -11,7 +11,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, get_args
+from typing import Annotated, Any, get_args, get_origin
 
 import pytest
 
@@ -151,6 +151,10 @@ def test_relative_paths_mean_what_they_mean_here(tmp_path: Path, monkeypatch: py
     ]
 
 
+def without_metadata(annotation: Any) -> Any:
+    return get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
+
+
 def test_every_setting_is_known_as_a_place_or_as_none() -> None:
     """A new setting with a path in it that stayed relative would be read in the wrong folder."""
     no_place = {
@@ -161,7 +165,7 @@ def test_every_setting_is_known_as_a_place_or_as_none() -> None:
         key
         for verb in VERBS.values()
         for key, field in options_of(load(verb.config))
-        if any(t is str or str in get_args(t) for t in types_in(field.annotation))
+        if any(str in (t, *map(without_metadata, get_args(t))) for t in types_in(field.annotation))
     }
     assert texts - no_place <= PLACES
     assert texts >= PLACES

@@ -21,7 +21,7 @@ from tests.annotating import WH, make_video, pids_of, run, tiny_model
 from specktrack import models
 from specktrack.annotate import annotate, annotate_here
 from specktrack.annotate.annotator import Annotator
-from specktrack.annotate.job import stop_if_hopeless
+from specktrack.annotate.job import Seen, stop_if_hopeless
 from specktrack.annotate.pool import Attempts, work
 from specktrack.datasets.patches import PatchesConfig, load_scenes, render_patches
 from specktrack.errors import ConfigError, MediaError, SpecktrackError, StorageError
@@ -53,6 +53,13 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def uncut(archive: Path, model: str) -> pa.Table:
     """The archive's rows, each video in one pass in this process."""
     return annotate_here(archive, model=model, device="cpu")
+
+
+def rot(video: Path, content: bytes | None = None) -> None:
+    """Write other bytes, zeros if none are given, without a trace in the file's size and time: it is the same video."""
+    status = video.stat()
+    video.write_bytes(content or bytes(status.st_size))
+    os.utime(video, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
 class TestAnnotate:
@@ -156,14 +163,16 @@ class TestAnnotate:
     def test_a_video_whose_overlay_cannot_be_drawn_ends_nothing(
         self, archive: Path, model: str, tmp_path: Path
     ) -> None:
-        video = tmp_path / "gone.mp4"
-        video.write_bytes((archive / "short.mp4").read_bytes())
-        (tmp_path / "kept.mp4").write_bytes(video.read_bytes())
-        config = run(model, tmp_path / "out", tmp_path)
-        annotate(config)
-        report = annotate(config.model_copy(update={"overlay": True, "timeout_s": 1e-6}))
-        assert (report.exit_code, report.rows, report.without_overlay) == (0, 100, 2)
-        assert not list((tmp_path / "out").rglob("*.part"))
+        for name in ("gone.mp4", "kept.mp4"):
+            (tmp_path / name).write_bytes((archive / "short.mp4").read_bytes())
+
+        def watch(seen: Seen) -> None:
+            if seen.done == seen.clips:
+                rot(tmp_path / "gone.mp4")
+
+        report = annotate(run(model, tmp_path / "out", tmp_path, overlay=True), watch=watch)
+        assert (report.exit_code, report.rows, report.without_overlay) == (0, 100, 1)
+        assert [path.name for path in (tmp_path / "out" / "overlays").iterdir()] == ["kept.mp4"]
 
     def test_a_dry_run_counts_and_writes_nothing(self, archive: Path, model: str, tmp_path: Path) -> None:
         (tmp_path / "text.mp4").write_text("not a video")
@@ -248,11 +257,15 @@ class TestQuarantine:
     def test_quarantined_clips_are_left_so_until_a_retry_is_asked_for(
         self, archive: Path, model: str, tmp_path: Path
     ) -> None:
-        hasty = run(model, tmp_path / "out", archive / "short.mp4", timeout_s=1e-6)
-        assert annotate(hasty).quarantined == {"timeout": 1}
-        patient = hasty.model_copy(update={"timeout_s": 60.0})
-        assert annotate(patient).quarantined == {"timeout": 1}
-        report = annotate(patient.model_copy(update={"retry_quarantined": True}))
+        video = tmp_path / "short.mp4"
+        whole = (archive / "short.mp4").read_bytes()
+        video.write_bytes(whole)
+        config = run(model, tmp_path / "out", video)
+        rot(video)
+        assert annotate(config).quarantined == {"not_a_video": 1}
+        rot(video, whole)
+        assert annotate(config).quarantined == {"not_a_video": 1}
+        report = annotate(config.model_copy(update={"retry_quarantined": True}))
         assert (report.committed, report.rows, report.exit_code) == (1, 50, 0)
 
 

@@ -1,11 +1,11 @@
 """Fixtures that several test files share: a real S3 server on loopback, and the real labelled videos."""
 
 import os
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import boto3
@@ -14,6 +14,7 @@ import pytest
 # torch's threads wait by spinning: beside a decoding thread or another test they make everything ten times slower.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+ROOT = Path(__file__).parents[1]
 S3_ENVIRONMENT = {
     "AWS_ACCESS_KEY_ID": "test-key",
     "AWS_SECRET_ACCESS_KEY": "test-secret",
@@ -25,26 +26,23 @@ S3_ENVIRONMENT = {
 @pytest.fixture(scope="session")
 def s3_server() -> Iterator[str]:
     """URL of a moto server in its own process; sets nothing in the environment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    with started("tests.s3_server", {**os.environ, **S3_ENVIRONMENT}) as url:
+        yield url
+
+
+@contextmanager
+def started(module: str, environment: dict[str, str]) -> Iterator[str]:
+    """URL of a server in its own process, a module that prints the port it was given."""
+    command = [sys.executable, "-m", module]
     process = subprocess.Popen(
-        command, env={**os.environ, **S3_ENVIRONMENT}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     )
     try:
-        deadline = time.monotonic() + 30
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", port), timeout=1).close()
-                break
-            except OSError:
-                assert process.poll() is None and time.monotonic() < deadline, "the S3 test server did not start"
-                time.sleep(0.05)
-        yield f"http://127.0.0.1:{port}"
+        assert process.stdout is not None
+        yield f"http://127.0.0.1:{int(process.stdout.readline())}"
     finally:
-        process.terminate()
-        process.wait(10)
+        process.kill()
+        process.communicate()
 
 
 @pytest.fixture

@@ -1,15 +1,14 @@
 """moto's S3 server, which enforces policies, with the one kind of condition that deploy/s3-policy.json has.
 
-python -m tests.guarded_s3 PORT      INITIAL_NO_AUTH_ACTION_COUNT says how many calls come before the guard
+python -m tests.guarded_s3      INITIAL_NO_AUTH_ACTION_COUNT says how many calls come before the guard
 """
 
-import sys
 from fnmatch import fnmatchcase
 from typing import Any
 
 import flask
 from moto.iam.access_control import IAMPolicyStatement, PermissionResult
-from moto.server import main
+from tests.s3_server import serve
 
 permitted_by_moto = IAMPolicyStatement.is_action_permitted
 
@@ -27,4 +26,4 @@ def is_action_permitted(self: Any, *asked: Any, **more: Any) -> PermissionResult
 IAMPolicyStatement.is_action_permitted = is_action_permitted  # type: ignore[method-assign]
 
 if __name__ == "__main__":
-    main(["-H", "127.0.0.1", "-p", sys.argv[1]])
+    serve()

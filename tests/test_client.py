@@ -13,6 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from tests.clock import Clock
 from websockets.sync.server import ServerConnection, serve
 
 from specktrack.serving import client as client_module
@@ -123,29 +124,32 @@ def test_a_file_is_not_read_whole(server: Server, tmp_path: Path, monkeypatch: p
     assert len(server.bodies[0]) > 1_000_000
 
 
-def test_every_form_of_retry_after_is_read() -> None:
-    date = formatdate(time.time() + 7000, usegmt=True)
+def test_every_form_of_retry_after_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client_module, "time", clock := Clock())
+    date = formatdate(clock.now_s + 7000, usegmt=True)
     for said, seconds in {"7": 7.0, "soon": 1.0, "1e999": 1.0, date: 7000.0}.items():
-        assert client_module._retry_after_s(said) == pytest.approx(seconds, abs=60 if said == date else 0)
+        assert client_module._retry_after_s(said) == seconds
 
 
 def test_waiting_for_a_batch_ends(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client_module, "LOOK_EVERY_S", 0.01)
     batch = Batch(id="b", state=BatchState.RUNNING, sources=("v",), output="o", model="m", created_s=0, heartbeat_s=0)
     running: Answer = (200, {}, batch.model_dump_json().encode())
     done: Answer = (200, {}, batch.model_copy(update={"state": BatchState.DONE}).model_dump_json().encode())
     server.answers = [running, running, done]
-    with Client(server.url) as client:
-        assert client.wait("b", timeout_s=20).state == "done"
+    with Client(server.url) as client, monkeypatch.context() as patch:
+        patch.setattr(client_module, "time", clock := Clock())
+        began_s = clock.now_s
+        assert client.wait("b", timeout_s=20).state == "done" and clock.now_s == began_s + 2
         server.answers = [running]
-        with pytest.raises(TimeoutError, match=r"b is still running after 0\.1 s"):
-            client.wait("b", timeout_s=0.1)
+        with pytest.raises(TimeoutError, match=r"b is still running after 2\.5 s"):
+            client.wait("b", timeout_s=2.5)
+        assert clock.now_s == began_s + 4.5
 
     async def wait() -> None:
         async with AsyncClient(server.url) as client:
             await client.wait("b", timeout_s=0.1)
 
-    with pytest.raises(TimeoutError, match="still running"):
+    with pytest.raises(TimeoutError, match="still running"):  # after however many looks
         asyncio.run(wait())
 
 

@@ -1,7 +1,6 @@
 """What training leaves out of its data and counts, where it is too much, and data that does not come at all."""
 
 import threading
-import time
 from contextlib import nullcontext
 from dataclasses import replace
 
@@ -150,13 +149,12 @@ def test_many_pictures_that_cannot_be_read_end_the_run(tmp_path):
 
 
 def test_a_batch_that_does_not_come_is_an_error_and_holds_up_nothing(monkeypatch):
-    monkeypatch.setattr(prefetch, "STALLED_S", 0.2)
-    began, never = time.monotonic(), threading.Event()
+    never = threading.Event()
     batches = prefetched(lambda step: never.wait() if step == 2 else step, range(9))
     assert [next(batches), next(batches)] == [0, 1]
-    with pytest.raises(StorageError, match=r"the next batch does not come: 'after 0.2 s' \(step 2\)"):
-        next(batches)
-    assert time.monotonic() - began < 2
+    monkeypatch.setattr(prefetch, "STALLED_S", 0.01)
+    with pytest.raises(StorageError, match=r"the next batch does not come: 'after 0.01 s' \(step 2\)"):
+        next(batches)  # with the thread still at it
     never.set()
 
 

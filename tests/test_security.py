@@ -5,10 +5,7 @@ import os
 import pickle
 import platform
 import re
-import socket
-import subprocess
 import sys
-import time
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +16,7 @@ import pytest
 import torch
 from packaging.requirements import Requirement
 from tests.annotating import run
+from tests.conftest import started
 from tests.faults.conftest import driver
 
 from specktrack.annotate import annotate_here
@@ -113,26 +111,10 @@ def test_the_name_in_a_models_card_leads_nowhere_outside_of_an_output(name, tmp_
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory) -> Iterator[dict[str, str]]:
     """AWS settings of a user who has deploy/s3-policy.json and nothing else, on a server that enforces it."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    url, calls_before_the_guard = f"http://127.0.0.1:{port}", 6
-    server = subprocess.Popen(
-        [sys.executable, "-m", "tests.guarded_s3", str(port)],
-        cwd=ROOT,
-        env={**os.environ, "INITIAL_NO_AUTH_ACTION_COUNT": str(calls_before_the_guard)},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        deadline = time.monotonic() + 30
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", port), timeout=1).close()
-                break
-            except OSError:
-                assert server.poll() is None and time.monotonic() < deadline
-                time.sleep(0.05)
+    calls_before_the_guard = 6
+    with started(
+        "tests.guarded_s3", {**os.environ, "INITIAL_NO_AUTH_ACTION_COUNT": str(calls_before_the_guard)}
+    ) as url:
         video = tmp_path_factory.mktemp("video") / "a.mp4"
         grey = torch.zeros(48, 64, 3, dtype=torch.uint8).numpy()
         write_video(video, (grey + number for number in range(12)), fps=30, wh=(64, 48))
@@ -160,9 +142,6 @@ def guarded(tmp_path_factory) -> Iterator[dict[str, str]]:
             "AWS_DEFAULT_REGION": "us-east-1",
             "AWS_EC2_METADATA_DISABLED": "true",
         }
-    finally:
-        server.terminate()
-        server.wait(10)
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ import json
 import os
 import shlex
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -14,18 +13,13 @@ from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin
 
 import pytest
+from tests.ports import free_port
 
 from specktrack.errors import ConfigError
 from specktrack.options import VERBS, load, options_of, parse, types_in
 from specktrack.submit import PLACES, SubmitConfig, submit
 
 ROOT = Path(__file__).parents[1]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def processes_of(folder: str) -> list[int]:

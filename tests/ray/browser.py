@@ -2,7 +2,6 @@
 
 import base64
 import shutil
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from tests.ports import free_port
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 DRIVER = shutil.which("chromedriver")
@@ -85,9 +85,7 @@ class Browser:
 def browser(profile: Path, *, downloads: Path, size: tuple[int, int] = (1440, 900)) -> Iterator[Browser]:
     """A window whose downloads go to a folder, with a camera that shows a moving test picture."""
     assert CHROMIUM and DRIVER
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     flags = [
         "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", f"--user-data-dir={profile}",
         f"--window-size={size[0]},{size[1]}", "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream",
@@ -115,7 +113,7 @@ def browser(profile: Path, *, downloads: Path, size: tuple[int, int] = (1440, 90
 
 
 def _wait_until_up(driver: httpx.Client) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while True:
         try:
             driver.get("/status")

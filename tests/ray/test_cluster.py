@@ -11,6 +11,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+from tests.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 
@@ -34,7 +35,7 @@ def test_work_prints_nothing_but_its_own_lines() -> None:
     done = subprocess.run(
         [sys.executable, "-c", WORK],
         env={**os.environ, "PYTHONPATH": str(ROOT / "platform")}, cwd=ROOT,
-        capture_output=True, text=True, timeout=150, check=False,
+        capture_output=True, text=True, timeout=280, check=False,
     )  # fmt: skip
     assert (done.stdout, done.stderr, done.returncode) == ("[2, 4]\n", "", 0)
 
@@ -53,10 +54,7 @@ def answer(url: str, *, token: str | None = None, body: bytes | None = None) -> 
 
 @pytest.mark.ray
 def test_a_node_that_deploy_starts_takes_jobs_only_with_the_token() -> None:
-    with socket.socket() as one, socket.socket() as other:
-        for each in (one, other):
-            each.bind(("127.0.0.1", 0))
-        head, dashboard = one.getsockname()[1], other.getsockname()[1]
+    head, dashboard = free_port(), free_port()
     url, token = f"http://127.0.0.1:{dashboard}/api/jobs/", "t" * 40
     with tempfile.TemporaryDirectory(prefix="ray-") as folder:  # the path of a socket has at most 107 bytes
         node = subprocess.Popen(
@@ -67,7 +65,7 @@ def test_a_node_that_deploy_starts_takes_jobs_only_with_the_token() -> None:
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
         try:
-            deadline = time.monotonic() + 120
+            deadline = time.monotonic() + 200
             while answer(url, token=token) != 200:
                 assert node.poll() is None and time.monotonic() < deadline
                 time.sleep(0.5)

@@ -27,6 +27,7 @@ import torch
 import websockets
 from PIL import Image
 from tests.annotating import WH, make_video
+from tests.ports import free_port
 from tests.ray.browser import CHROMIUM, DRIVER, Browser, browser
 from tests.ray.fuzzing import fuzz
 from tests.test_template_tracking import tiny as tiny_template_model
@@ -67,12 +68,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         make_video(folder / "videos" / f"v{seed}.mp4", 40 + 7 * seed, seed=seed)
     (folder / "keys").write_text(f"{KEY}\n")
     return folder
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 @pytest.fixture(scope="module")

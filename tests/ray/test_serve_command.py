@@ -22,8 +22,8 @@ import numpy as np
 import pyarrow.csv
 import pytest
 from PIL import Image
+from tests.ports import free_port
 from tests.ray.conftest import RAY_ENVIRONMENT
-from tests.ray.test_serve import free_port
 
 from specktrack.datasets.synthetic import SynthConfig, write_archive
 from specktrack.video import write_video

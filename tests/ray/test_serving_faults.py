@@ -15,8 +15,9 @@ import ray
 import ray.serve
 import ray.util
 from tests.annotating import make_video
+from tests.ports import free_port
 from tests.ray.fuzzing import fuzz
-from tests.ray.test_serve import KEY, encoded_pictures, folder, free_port
+from tests.ray.test_serve import KEY, encoded_pictures, folder
 
 from specktrack.ledger import read_annotations
 from specktrack.schema import Box

@@ -327,12 +327,12 @@ def test_an_interrupted_process_does_not_wait_for_its_threads() -> None:
     code = (
         "import signal, threading, time, _thread, sys; from specktrack import cli; cli.load = lambda path: time.sleep;"
         "signal.signal(signal.SIGINT, signal.default_int_handler);"  # shells have their background jobs ignore it
-        "threading.Thread(target=time.sleep, args=(100,)).start();"
+        "threading.Thread(target=time.sleep, args=(1000,)).start();"
         "cli.parse = lambda *_: _thread.interrupt_main() or time.sleep(9); sys.exit(cli.entry(['doctor']))"
     )
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "platform")}
     done = subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120, check=False
     )
     assert (done.returncode, done.stderr.count("\n")) == (130, 1), done.stderr
 

@@ -100,7 +100,7 @@ def test_no_node_is_started_open(tmp_path: Path, settings: dict[str, str], optio
     done = subprocess.run(
         [ROOT / "deploy" / "start-node", "head", *options],
         env={"HOME": str(tmp_path), "PATH": f"{tmp_path}:{os.environ['PATH']}", **settings},
-        capture_output=True, text=True, timeout=20, check=False,
+        capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     assert done.returncode == 2 and said in done.stderr
 

@@ -40,7 +40,7 @@ class Browser:
         """What a script returns."""
         return self._call("POST", "execute/sync", {"script": script, "args": list(arguments)})
 
-    def wait(self, condition: str, *, timeout_s: float = 60) -> Any:
+    def wait(self, condition: str, *, timeout_s: float = 120) -> Any:
         """Until a JavaScript expression is true."""
         deadline = time.monotonic() + timeout_s
         while not (found := self.run(f"return {condition}")):
@@ -109,7 +109,7 @@ def browser(profile: Path, *, downloads: Path, size: tuple[int, int] = (1440, 90
                 driver.delete(f"/session/{made['sessionId']}")
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(60)
 
 
 def _wait_until_up(driver: httpx.Client) -> None:

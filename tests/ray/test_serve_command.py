@@ -187,7 +187,7 @@ def test_a_port_that_another_server_has_ends_the_command() -> None:
         port = other.getsockname()[1]
         done = subprocess.run(
             [*COMMAND, "--port", str(port), "--address", "local"], env=ENVIRONMENT, capture_output=True, text=True,
-            timeout=120, check=False,
+            timeout=200, check=False,
         )  # fmt: skip
     assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
     assert f"127.0.0.1:{port}" in done.stderr and "choose another --port" in done.stderr
@@ -197,7 +197,7 @@ def test_a_port_that_another_server_has_ends_the_command() -> None:
 def test_a_public_address_without_keys_ends_the_command(host: str) -> None:
     done = subprocess.run(
         [*COMMAND, "--host", host, "--address", "local"], env=ENVIRONMENT, capture_output=True, text=True,
-        timeout=60, check=False,
+        timeout=200, check=False,
     )  # fmt: skip
     assert done.returncode == 2
     assert "a server that others can reach needs keys" in done.stderr and "access.api_keys_file" in done.stderr

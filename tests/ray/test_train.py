@@ -122,8 +122,7 @@ def test_a_killed_worker_of_two_resumes_to_the_losses_of_an_undisturbed_run_of_o
     train(torn)
     killer.join()
     assert killed.is_set()
-    numbers = [line["step"] for line in lines(torn.output)]
-    assert numbers != sorted(set(numbers)) or len(numbers) < 24, "the run was not disturbed"
+    assert len(list(Path(torn.output).glob("tensorboard/events.*"))) > 1, "the run was not disturbed"
     assert_same_run(torn, calm)
 
 

@@ -5,8 +5,11 @@ import pytest
 import torch
 from pydantic import ValidationError
 
+from specktrack.annotate import annotate_here
+from specktrack.datasets import load_dataset
+from specktrack.datasets.synthetic import SynthConfig, write_archive
 from specktrack.errors import ConfigError
-from specktrack.frames import FrameBatch, Viewport, concat
+from specktrack.frames import FrameBatch, Trajectory, Viewport, concat
 from specktrack.heatmap.decoding import decode_published
 from specktrack.models import build, network_config
 from specktrack.models.checkpoint import Model, ModelCard
@@ -114,19 +117,19 @@ def flight(frames=12, speed=6.0):
 def test_a_lone_jump_loses_against_the_continued_flight():
     xy, score = flight()
     xy[6, 1], score[6] = (300, 200), (0.6, 0.75)  # a brighter spot far away, once
-    chosen, _ = choose(xy, score, Choice())
+    chosen, _ = choose(xy, score, Choice(), wh_px=(512, 288))
     np.testing.assert_allclose(chosen, xy[:, 0])
-    alone, _ = choose(xy, score, Choice(frames=0))
+    alone, _ = choose(xy, score, Choice(frames=0), wh_px=(512, 288))
     np.testing.assert_allclose(alone[6], (300, 200))
 
 
 def test_a_weak_candidate_on_the_flight_is_kept_and_one_off_it_is_not():
     xy, score = flight()
     score[5, 0] = 0.06
-    chosen, _ = choose(xy, score, Choice())
+    chosen, _ = choose(xy, score, Choice(), wh_px=(512, 288))
     np.testing.assert_allclose(chosen[5], xy[5, 0])
     xy[5, 0] = (300, 200)
-    chosen, _ = choose(xy, score, Choice())
+    chosen, _ = choose(xy, score, Choice(), wh_px=(512, 288))
     assert np.isnan(chosen[5]).all()
 
 
@@ -134,26 +137,35 @@ def test_a_weak_object_that_stays_is_kept_and_one_that_flashes_is_not():
     xy, score = flight(20, speed=0.0)
     score[:, 0] = 0.0
     score[8, 0] = 0.4
-    assert np.isnan(choose(xy, score, Choice())[0]).all()
+    assert np.isnan(choose(xy, score, Choice(), wh_px=(512, 288))[0]).all()
     score[4:16, 0] = 0.4
-    np.testing.assert_array_equal(~np.isnan(choose(xy, score, Choice())[0][:, 0]), score[:, 0] > 0)
+    np.testing.assert_array_equal(~np.isnan(choose(xy, score, Choice(), wh_px=(512, 288))[0][:, 0]), score[:, 0] > 0)
 
 
 def test_the_choice_by_hand():
     xy = np.array([[(0, 0), (390, 0)], [(10, 0), (np.nan, np.nan)]], np.float32)
     score = np.array([[0.5, 0.6], [0.9, 0.0]], np.float32)
     # frame 0, in units: the near one 0 + log 9 - 10/20 = 1.70, the far one log 1.5 + log 9 - 2 = 0.60, none log 9 - 1
-    near, _ = choose(xy, score, Choice(frames=1, threshold=0.5, step_px=20, change=1))
+    near, _ = choose(xy, score, Choice(frames=1, threshold=0.5, step=0.04, change=1), wh_px=(400, 300))
     np.testing.assert_allclose(near[0], (0, 0))
     # a far step of 380/2000 of a unit: 2.19 and log 1.5 + log 9 - 0.19 = 2.41
-    far, _ = choose(xy, score, Choice(frames=1, threshold=0.5, step_px=2000, change=1))
+    far, _ = choose(xy, score, Choice(frames=1, threshold=0.5, step=4, change=1), wh_px=(400, 300))
     np.testing.assert_allclose(far[0], (390, 0))
+
+
+def test_the_same_course_in_a_larger_picture_is_chosen_alike():
+    xy, score = flight()
+    xy[6, 1], score[6] = (40, 60), (0.3, 0.6)
+    small = choose(xy, score, Choice(), wh_px=(512, 288))[0]
+    large = choose(xy * 3, score, Choice(), wh_px=(1536, 864))[0]
+    np.testing.assert_allclose(large, small * 3)
+    assert not np.allclose(choose(xy * 3, score, Choice(), wh_px=(512, 288))[0], large), "a step counts by its share"
 
 
 def test_nothing_below_the_floor_is_taken():
     xy, score = flight()
     score[:, 0] = 0.04
-    chosen, kept = choose(xy, score, Choice())
+    chosen, kept = choose(xy, score, Choice(), wh_px=(512, 288))
     assert np.isnan(chosen).all() and np.allclose(kept, 0.04)
 
 
@@ -270,3 +282,23 @@ def test_published_decodings_give_rows_too(tracker, decoding):
     config = tracker.config.model_copy(update={"decoding": decoding})
     published = WindowedTracker(tracker.model, device=torch.device("cpu"), config=config)
     assert len(rows(published, 0, 17, 9)) == 17
+
+
+def test_a_video_seen_at_another_size_has_its_rows_in_the_same_pixels(tmp_path):
+    own, larger = (random_tracker(Windowing(input_wh=wh)) for wh in (None, (768, 432)))
+    assert own.viewport((1280, 720)).network_wh_px == own.model.config.input_wh
+    assert larger.viewport((1280, 720)).network_wh_px == (768, 432)
+    width, height = larger.viewport((720, 1280)).network_wh_px
+    assert width < height and width * height == pytest.approx(768 * 432, rel=0.05)
+    write_archive(SynthConfig(videos=1, frames=24, seed=2, sport="badminton"), str(tmp_path))
+    truth = load_dataset(str(tmp_path))
+    track = truth.track(truth.card.videos[0])
+    for wh in (512, 288), (768, 432):
+        table = annotate_here(truth.card.videos[0].ref.uri, reading=HeatmapReading(input_wh=wh), device="cpu")
+        off_px = np.linalg.norm(Trajectory.from_rows(table).xy_px - track.xy_px, axis=1)
+        assert np.nanmedian(off_px) < 2
+
+
+def test_an_input_size_that_no_network_can_halve_four_times_is_refused():
+    with pytest.raises(ValidationError, match="both sides must be multiples of 16: take 640,368"):
+        HeatmapReading(input_wh=(640, 361))

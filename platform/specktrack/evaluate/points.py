@@ -188,7 +188,7 @@ def _windows(config: EvaluateConfig, videos: list[DatasetVideo]) -> dict[str, pa
     if config.predictions is not None:
         return windows_by_video(read_windows(config.predictions), f"predictions {config.predictions}")
     assert config.model is not None
-    return windows_of_model(config.model, videos)
+    return windows_of_model(config.model, videos, input_wh=config.input_wh)
 
 
 def _predictions(

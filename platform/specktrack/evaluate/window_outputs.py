@@ -37,12 +37,14 @@ class _Recorder(Detector):
 class WindowRunner:
     """Runs a model over all windows of a video, one frame apart."""
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model, *, input_wh: tuple[int, int] | None = None) -> None:
         config = model.config
         if not isinstance(config, WindowedConfig):
             raise ConfigError(f"a {config.family} network sees no windows to count", model.card.name)
         self._config = config
-        windowing = Windowing(overlap=config.frames_in, candidates=1, decoding=config.published_decoding)
+        windowing = Windowing(
+            input_wh=input_wh, overlap=config.frames_in, candidates=1, decoding=config.published_decoding
+        )
         self._recorder: _Recorder | None = None
         self._tracker = make_tracker(model, windowing=windowing, through=self._record)
 

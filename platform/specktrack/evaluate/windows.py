@@ -83,13 +83,15 @@ def _check(windows: pa.Table, place: str) -> None:
         raise ConfigError("a window has two rows for one frame", row["frame"], f"{place}, {row['video']}")
 
 
-def windows_of_model(name: str, videos: list[DatasetVideo]) -> dict[str, pa.Table]:
+def windows_of_model(
+    name: str, videos: list[DatasetVideo], *, input_wh: tuple[int, int] | None = None
+) -> dict[str, pa.Table]:
     """Decoded outputs of all windows, by video URI. ConfigError for models that see no windows; MediaError."""
     from specktrack.annotate.progress import Meter  # loads torch, as the others, which comparing rows does not need
     from specktrack.evaluate.window_outputs import WindowRunner
     from specktrack.models.checkpoint import load_model
 
-    runner, found = WindowRunner(load_model(name)), {}
+    runner, found = WindowRunner(load_model(name), input_wh=input_wh), {}
     with Meter(len(videos), sum(video.frames for video in videos)) as meter:
         for video in videos:
             found[video.ref.uri] = runner.run(video.ref)

@@ -2,7 +2,7 @@
 
 from typing import ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from specktrack.config import Config
 from specktrack.models.entry import Family, NetworkConfig
@@ -29,6 +29,9 @@ WASB's step 1. With an overlap of 1 they are all TrackNetV3's ``nonoverlap`` and
 class HeatmapReading(Config):
     """How one position per frame comes from the heatmaps of overlapping windows."""
 
+    input_wh: tuple[int, int] | None = None
+    """Size at which a heatmap network sees a 16:9 video, in place of its own: multiples of 16. A larger one shows
+    smaller objects and takes longer, in proportion to its area; other aspect ratios keep the area."""
     overlap: int = Field(default=2, ge=1)
     """Windows of a heatmap network that see each frame: 1 is fastest, frames_in is the full temporal ensemble."""
     ensemble: Ensemble = "middle"
@@ -37,6 +40,14 @@ class HeatmapReading(Config):
     decoding: Decoding = "peaks"
     """How a heatmap becomes a position: peaks (sub-pixel, chosen by the flight around it), or a paper's rule with its
     choice: largest-box (TrackNetV2 to V4), largest-contour (V5), hough (V1), components (WASB)."""
+
+    @field_validator("input_wh")
+    @classmethod
+    def _halved_four_times(cls, value: tuple[int, int] | None) -> tuple[int, int] | None:
+        if value is not None and any(side < 16 or side % 16 for side in value):
+            width, height = (max(1, round(side / 16)) * 16 for side in value)
+            raise ValueError(f"both sides must be multiples of 16: take {width},{height}")
+        return value
 
     @model_validator(mode="after")
     def _pools_regions(self) -> Self:

@@ -75,7 +75,7 @@ def make_tracker(
 ) -> Tracker:
     """The tracker of the model's family, on ``device`` or else on CUDA where there is one.
 
-    ``windowing`` is how a windowed network's heatmaps become rows: overlap, decoding and choice. ``repair`` fills
+    ``windowing`` is how a windowed network's heatmaps become rows: size, overlap, decoding and choice. ``repair`` fills
     gaps of the rows. ``finder`` is a search network that finds a template network's lost target again. With
     ``best_point`` the rows of search and template networks say the highest score's place where they would say that the
     target is lost. ``through`` puts something between the sessions of a windowed network and
@@ -88,7 +88,7 @@ def make_tracker(
     if model.config.family == "windowed":
         tracker = WindowedTracker(model, device=place, config=windowing, through=through)
     elif windowing not in (None, Windowing()):
-        raise ConfigError("overlap, ensemble and decoding are of heatmap networks", model.card.name)
+        raise ConfigError("input_wh, overlap, ensemble and decoding are of heatmap networks", model.card.name)
     elif model.config.family == "template":
         local = TemplateTracker(model, device=place, best_point=best_point)
         tracker = local if finder is None else RedetectingTracker(local, Redetector(Searcher(finder, device=place)))

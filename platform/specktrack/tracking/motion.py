@@ -6,6 +6,7 @@ either side, so that a row depends on its neighbourhood only and not on where a 
 
 # N frames, K candidates
 
+import math
 from typing import Literal
 
 import numpy as np
@@ -25,8 +26,9 @@ class Choice(Config):
     """A lone candidate below it is no object; what its neighbours show may lower the bar or raise it."""
     floor: float = Field(default=0.05, gt=0, lt=1)
     """Peaks below it are never taken, whatever their neighbours."""
-    step_px: float = Field(default=20.0, gt=0)
-    """Distance between frames, network px, that is one unit (a factor of e) less likely than none."""
+    step: float = Field(default=0.034, gt=0)
+    """Distance between frames, as a share of the picture's diagonal, that is one unit (a factor of e) less likely than
+    none."""
     change: float = Field(default=1.5, ge=0)
     """How unlikely it is, in the same units, that the object appears or disappears; a jump costs at most both."""
 
@@ -41,10 +43,12 @@ class Choice(Config):
         return self.frames
 
 
-def choose(xy: np.ndarray, score: np.ndarray, choice: Choice) -> tuple[np.ndarray, np.ndarray]:
+def choose(
+    xy: np.ndarray, score: np.ndarray, choice: Choice, *, wh_px: tuple[int, int]
+) -> tuple[np.ndarray, np.ndarray]:
     """Positions [N, 2] (NaN where absent) and scores [N] chosen from candidates [N, K, 2] and [N, K].
 
-    Row n depends on rows n - frames .. n + frames.
+    ``wh_px`` is the size of the picture that the positions lie in. Row n depends on rows n - frames .. n + frames.
     """
     if not len(xy):
         return np.zeros((0, 2), np.float32), np.zeros(0, np.float32)
@@ -53,8 +57,9 @@ def choose(xy: np.ndarray, score: np.ndarray, choice: Choice) -> tuple[np.ndarra
     evidence = np.concatenate([seen, np.zeros((len(xy), 1))], axis=1)  # [N, K + 1]: the last state is "absent"
     total = evidence
     if choice.frames:
-        before = _best_course(xy, evidence, choice)
-        after = _best_course(xy[::-1], evidence[::-1], choice)[::-1]
+        in_steps = xy / (choice.step * math.hypot(*wh_px))
+        before = _best_course(in_steps, evidence, choice)
+        after = _best_course(in_steps[::-1], evidence[::-1], choice)[::-1]
         total = evidence + before + after
     best, rows = total.argmax(axis=1), np.arange(len(xy))
     present = best < xy.shape[1]
@@ -63,16 +68,17 @@ def choose(xy: np.ndarray, score: np.ndarray, choice: Choice) -> tuple[np.ndarra
     return position, score[rows, best].astype(np.float32)
 
 
-def _best_course(xy: np.ndarray, evidence: np.ndarray, choice: Choice) -> np.ndarray:
+def _best_course(in_steps: np.ndarray, evidence: np.ndarray, choice: Choice) -> np.ndarray:
     """What the ``frames`` rows before say for each state: the evidence of the best course that leads to it, [N, K + 1].
 
     m_0 = 0;  m_k(n, s) = max_s' (evidence(n-1, s') + m_{k-1}(n-1, s') - cost(s', s)).
     """
-    candidates = xy.shape[1]
+    candidates = in_steps.shape[1]
     with np.errstate(invalid="ignore"):
-        distance = np.linalg.norm(xy[1:, :, None, :] - xy[:-1, None, :, :], axis=-1)  # [N-1, K now, K before]
-    cost = np.full((max(0, len(xy) - 1), candidates + 1, candidates + 1), choice.change)
-    cost[:, :candidates, :candidates] = np.fmin(distance / choice.step_px, 2 * choice.change)
+        way = in_steps[1:, :, None, :] - in_steps[:-1, None, :, :]  # [N-1, K now, K before, 2]
+    distance = np.linalg.norm(way, axis=-1)
+    cost = np.full((max(0, len(in_steps) - 1), candidates + 1, candidates + 1), choice.change)
+    cost[:, :candidates, :candidates] = np.fmin(distance, 2 * choice.change)
     cost[:, candidates, candidates] = 0
     course = np.zeros_like(evidence)
     for _ in range(choice.frames):

@@ -97,7 +97,7 @@ class WindowedTracker:
 
     def viewport(self, source_wh_px: tuple[int, int]) -> Viewport:
         """The viewport in which this tracker sees a video of ``source_wh_px``."""
-        return Viewport.fit(source_wh_px, self._network.input_wh)
+        return Viewport.fit(source_wh_px, self.config.input_wh or self._network.input_wh)
 
     def open(self, prompt: Prompt | None = None) -> "WindowedSession":
         """A new session; the first frames pushed say what their viewport is. ConfigError if there is a prompt."""
@@ -243,5 +243,5 @@ def _choose(
     """Positions [N, 2] (source px) and scores [N]; a gate is measured in source px."""
     if isinstance(choice, Gate):
         return choose_gated(viewport.to_source(xy_net), score, choice)
-    xy, score = choose(xy_net, score, choice)
+    xy, score = choose(xy_net, score, choice, wh_px=viewport.network_wh_px)
     return viewport.to_source(xy).astype(np.float32), score

@@ -1,7 +1,7 @@
 """Print the tables of docs/results.md between their markers from docs/results/*.json: ``python docs/make_results.py``.
 
 With ``--check``, say whether the page is stale and exit 1. The JSON files come from ``benchmarks/compare_models.py``,
-``repair.py`` and ``per_window.py``.
+``input_sizes.py``, ``repair.py`` and ``per_window.py``.
 """
 
 import functools
@@ -49,6 +49,7 @@ def tables() -> str:
         parts += [UNDER, _condition_table(equal), *_per_window(equal)]
     parts += [
         *_costs(costs),
+        *_input_sizes(),
         *_repairs(),
         "### Beside the papers\n"
         "Per cent: accuracy / precision / recall / F1; a dash where a paper prints none. Ours are those of the equal\n"
@@ -138,6 +139,22 @@ def _costs(costs: dict[str, Any]) -> list[str]:
     )
     columns = "model|parameters|GFLOP per frame|frames/s|SpeckNet = 1|own input|GFLOP per frame there"
     return [head, _table(columns, rows)]
+
+
+def _input_sizes() -> list[str]:
+    path = RESULTS / "input_sizes.json"
+    if not path.exists():
+        return []
+    stored = _read(path)
+    rows = [
+        [each["size"], each["overlap"], f"{each['frames_per_s']:.0f}", *_counts(each["at"])] for each in stored["rows"]
+    ]
+    head = (
+        f"### What a larger input is worth\n`--input-wh` and `--overlap` of {stored['model']} (its own size is"
+        f" {stored['own']}, its own overlap 2), the test rallies, {stored['tolerance']}.\nFrames/s are in one process,"
+        f" from open to rows ({stored['machine']}, {stored['date']})."
+    )
+    return [head, _table(f"input|windows per frame|frames/s|{_COUNTS}", rows)]
 
 
 def _repairs() -> list[str]:

@@ -108,7 +108,7 @@ class TestAnnotate:
         with torch.no_grad():  # one that sees something in most frames
             logits = network(torch.rand(1, 4, 3, WH[1], WH[0]))
             network.head.weight /= logits.std()
-            network.head.bias.copy_(-(logits.mean() + 4) / logits.std() - 3.0)
+            network.head.bias.copy_(-(logits.mean() + 4) / logits.std() - 2.0)
         model = str(tmp_path / "claims.safetensors")
         save_model(model, network, ModelCard(name="claims", network=config))
         uncut = annotate_here(archive, model=model, repair="ballistic", device="cpu")
@@ -324,23 +324,14 @@ class TestDeaths:
         self, archive: Path, model: str, uncut: pa.Table, tmp_path: Path
     ) -> None:
         killed: list[int] = []
-        over = threading.Event()
 
-        def kill_now_and_then() -> None:
-            while not over.wait(0.2):
-                for pid in pids_of(f"ray::MapWorker(FlatMap({Annotator.__name__}"):
-                    if pid not in killed and len(killed) < 3:
-                        os.kill(pid, signal.SIGKILL)
-                        killed.append(pid)
-                        break
+        def watch(seen: Seen) -> None:
+            alive = set(pids_of(f"ray::MapWorker(FlatMap({Annotator.__name__}")) - {*killed}
+            if 0 < seen.done < 4 and alive:
+                killed.append(alive.pop())
+                os.kill(killed[-1], signal.SIGKILL)
 
-        killer = threading.Thread(target=kill_now_and_then)
-        killer.start()
-        try:
-            report = annotate(run(model, tmp_path / "out", archive))
-        finally:
-            over.set()
-            killer.join()
+        report = annotate(run(model, tmp_path / "out", archive), watch=watch)
         assert killed and report.exit_code == 0
         assert read_annotations(str(tmp_path / "out")).equals(uncut)
 

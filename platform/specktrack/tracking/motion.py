@@ -22,14 +22,14 @@ class Choice(Config):
     """The project's own."""
     frames: int = Field(default=8, ge=0)
     """Neighbours looked at on either side; 0 takes the highest peak of each frame alone."""
-    threshold: float = Field(default=0.2, gt=0, lt=1)
+    threshold: float = Field(default=0.3, gt=0, lt=1)
     """A lone candidate below it is no object; what its neighbours show may lower the bar or raise it."""
     floor: float = Field(default=0.05, gt=0, lt=1)
     """Peaks below it are never taken, whatever their neighbours."""
     step: float = Field(default=0.034, gt=0)
     """Distance between frames, as a share of the picture's diagonal, that is one unit (a factor of e) less likely than
     none."""
-    change: float = Field(default=1.5, ge=0)
+    change: float = Field(default=2.0, ge=0)
     """How unlikely it is, in the same units, that the object appears or disappears; a jump costs at most both."""
 
     @property

@@ -5,8 +5,8 @@
     python benchmarks/compare_models.py --costs
 
 The first form trains each network with the recipe ``fast`` as ``specktrack train workers=0`` does, one after the other,
-follows TEST with windows end to end, and leaves its numbers in docs/results/NAME.json; networks that have one are left
-out. Without TRAIN and TEST it renders both. The second evaluates a trained model as it comes
+follows TEST with windows end to end, and leaves its numbers in docs/results/NAME.rallies.json; networks that have one
+are left out. Without TRAIN and TEST it renders both, and the file is NAME.rendered.json. The second evaluates a trained model as it comes
 (docs/results/NAME.trained.json). The third measures passes of all networks in one run, round after round
 (docs/results/costs.json). ``docs/make_results.py`` makes tables of it.
 """
@@ -81,8 +81,9 @@ def main() -> None:
     if options.model:
         _save(f"{Path(options.model).stem}.trained", _trained(options.model, *options.data))
         return
+    footage = "rallies" if options.data else "rendered"
     for name in options.networks:
-        result = name if options.seed == 0 else f"{name}.seed{options.seed}"
+        result = f"{name}.{footage}" if options.seed == 0 else f"{name}.{footage}.seed{options.seed}"
         if not (RESULTS / f"{result}.json").exists():
             _save(result, _result(name, options, *(options.data or _rendered(options.runs))))
 
@@ -125,7 +126,7 @@ def _result(name: str, options: argparse.Namespace, train: str, test: str) -> di
         "samples": samples, "frames": samples * network["frames_in"], "crop_wh": recipe["sampling"]["crop_wh"],
         "wall_s": report.wall_s,
     }  # fmt: skip
-    numbers = _numbers(evaluation)
+    numbers = _numbers(evaluation) | {"videos": len(evaluation.per_video)}
     footage = "rallies" if options.data else "rendered"
     return {"model": name, "footage": footage, "budget": budget, "network": network, **numbers}
 

@@ -20,6 +20,8 @@ BEGIN = "<!-- printed by docs/make_results.py from docs/results -->"
 END = "<!-- end of what docs/make_results.py prints -->"
 PAPER, SOURCE = "4 px at 512x288", "4 px"
 UNDER = "Accuracy under conditions, frames in brackets; what labels do not say (blur, size, occlusion) has no column:"
+FOOTAGE = {"rallies": "broadcast rallies", "rendered": "rendered video"}
+"""What networks were trained on and tested with at an equal budget, what counts most first."""
 Row = list[Any]
 
 
@@ -44,9 +46,10 @@ def tables() -> str:
         UNDER,
         _condition_table(trained),
     ]
-    if equal:
-        parts += ["### All networks at an equal budget", _what_was_equal(equal), _accuracy_table(equal, costs)]
-        parts += [UNDER, _condition_table(equal), *_per_window(equal)]
+    for footage, name in FOOTAGE.items():
+        if runs := [run for run in equal if run["footage"] == footage]:
+            parts += [f"### All networks at an equal budget, {name}", _what_was_equal(runs), _accuracy_table(runs, costs)]
+            parts += [UNDER, _condition_table(runs), *_per_window(runs)]
     parts += [
         *_costs(costs),
         *_input_sizes(),
@@ -70,19 +73,20 @@ def _runs() -> Iterable[dict[str, Any]]:
     for path in sorted(RESULTS.glob("*.json")):
         values = _read(path)
         if "f1" in values:
-            yield values | {"label": path.stem.replace(".seed", ", seed ").replace(".trained", ", trained")}
+            rest = path.stem.removeprefix(values["model"]).replace(f".{values.get('footage')}", "")
+            yield values | {"label": values["model"] + rest.replace(".seed", ", seed ").replace(".trained", ", trained")}
 
 
 def _what_was_equal(runs: list[dict[str, Any]]) -> str:
     steps, batch_size, samples = (_shared(runs, "budget", name) for name in ("steps", "batch_size", "samples"))
     (crop_w, crop_h), (width, height) = _shared(runs, "budget", "crop_wh"), _shared(runs, "network", "input_wh")
-    footage = {"rallies": "broadcast rallies", "rendered": "rendered video"}[_shared(runs, "footage")]
+    test = f"{_shared(runs, 'frames')} frames of {_shared(runs, 'videos')} test videos"
     wall = sum(run["budget"]["wall_s"] for run in runs) / 60
     dates = " to ".join(sorted({run["date"] for run in runs}))
     return (
-        f"Fresh weights, {footage}, recipe `fast` with pictures not varied: {samples:,} windows"
+        f"Fresh weights, recipe `fast` with pictures not varied: {samples:,} windows"
         f" ({steps} steps of {batch_size}),\ncrops of {crop_w}x{crop_h} of pictures at"
-        f" {width}x{height}; then followed over {_shared(runs, 'frames')} test frames with windows end to end.\n"
+        f" {width}x{height}; then followed over {test} with windows end to end.\n"
         f"{wall:.0f} minutes of training in all on {_shared(runs, 'machine')}, {dates}, beside other work. So short a\n"
         "training ranks how fast networks learn, not how good they become."
     )
@@ -212,7 +216,8 @@ def _accuracy(counts: dict[str, Any] | None) -> str:
 
 
 def _beside(runs: list[dict[str, Any]]) -> list[Row]:
-    mine = {run["label"]: run for run in runs}
+    order = list(FOOTAGE)
+    mine = {run["label"]: run for run in sorted(runs, key=lambda run: -order.index(run["footage"]))}
     rows: list[Row] = []
     for name, entry in yaml.safe_load(PUBLISHED.read_text(encoding="utf-8")).items():
         ours = f"{_four(mine[name], 100)} ({mine[name]['footage']})" if name in mine else "no run"

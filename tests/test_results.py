@@ -59,9 +59,9 @@ def stored(results, tmp_path, monkeypatch):
     return store
 
 
-def equal(steps=5):
+def equal(steps=5, footage="rendered"):
     budget = {"steps": steps, "batch_size": 2, "samples": 2 * steps, "crop_wh": [64, 48], "wall_s": 60}
-    return {"budget": budget, "footage": "rendered"}
+    return {"budget": budget, "footage": footage, "videos": 1}
 
 
 def test_every_model_stands_in_every_table_best_first(results, stored, tmp_path):
@@ -79,6 +79,17 @@ def test_every_model_stands_in_every_table_best_first(results, stored, tmp_path)
     assert "| tracknet-v2 | 60 / 60 / 60 / 60 (rendered) | 85.2 / 97.2 / 85.4 / 90.9 |" in text
     assert "|  | 96.3 / 97 / 98.7 / 97.8 | the same, training matches |" in text
     assert "| tracknet-v5 | no run | 97.33 / 99.23 / 97.97 / 98.59 |" in text
+
+
+def test_rallies_stand_before_rendered_video_and_beside_the_papers(results, stored):
+    stored("wasb.rendered", 0.6, **equal())
+    stored("wasb.rallies.seed1", 0.2, **equal(9, "rallies"))
+    stored("wasb.rallies", 0.4, **equal(9, "rallies"))
+    text = results.tables()
+    rallies, rendered = (text.index(f"equal budget, {name}") for name in ("broadcast rallies", "rendered video"))
+    assert rallies < text.index("| wasb, seed 1 | 4 |") < rendered < text.rindex("| wasb | 4 |")
+    assert "18 windows (9 steps of 2)" in text and "10 windows (5 steps of 2)" in text
+    assert "| wasb | 40 / 40 / 40 / 40 (rallies) | 87 / - / - / 91.6 |" in text
 
 
 def test_runs_without_a_condition_leave_its_place_empty(results, stored):

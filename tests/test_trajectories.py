@@ -17,6 +17,7 @@ from specktrack.storage import open_store
 from specktrack.training import train
 from specktrack.training.config import TrainConfig, recipe_path
 from specktrack.training.repair_config import HidingConfig
+from specktrack.training.repair_loop import measure
 from specktrack.training.trajectories import Track, TrajectoryWindows, load_tracks
 
 T = 16
@@ -152,8 +153,48 @@ def test_a_repair_network_is_trained_by_the_same_command(tmp_path: Path, recipe:
     options |= {"steps": 40, "epochs": 0, "learning_rate": 3e-3, "warmup_steps": 2, "log_every": 1, "gpu": False}
     config = TrainConfig.parse(options, yaml_file=recipe_path(recipe), environment={})
     report = train(config)
-    assert report.steps == 40 and set(report.validation) == {"loss", "error_px"}
+    assert report.steps == 40 and set(report.validation) == {"loss", "error_px", "accuracy"}
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     errors = [line["error_px"] for line in lines if line["kind"] == "train"]
     assert np.mean(errors[-5:]) < np.mean(errors[:5])
     assert load_model(tmp_path / "run").card.name == "inpaintnet"
+
+
+def test_the_weights_that_find_most_hidden_frames_are_kept(tmp_path: Path) -> None:
+    """Trained at a rate that ruins them after a while, so the last weights are not the best."""
+    data = dataset(tmp_path / "data")
+    given = {"data": [data], "validation": [data], "network": "inpaintnet", "workers": 0, "batch_size": 16, "gpu": False,
+             "steps": 60, "optimiser": "adam", "learning_rate": 0.02, "warmup_steps": 30, "schedule": "constant",
+             "average": 0, "validate_every": 5, "log_every": 1}  # fmt: skip
+    found = {}
+    for keep in ("accuracy", "last"):
+        output = tmp_path / keep
+        report = train(TrainConfig.parse({**given, "keep": keep, "output": str(output)}, environment={}))
+        lines = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
+        measured = [line["accuracy"] for line in lines if line["kind"] == "validation"]
+        held_out = TrajectoryWindows(load_tracks([data]), frames_in=T, seed=0, hiding=HidingConfig())
+        found[keep] = float(measure(load_model(output).network, held_out, CPU)["accuracy"])
+        assert report.validation["accuracy"] == pytest.approx(found[keep])
+    assert found["accuracy"] == pytest.approx(max(measured)) and found["accuracy"] > found["last"]
+
+
+def test_repair_counts_a_hidden_frame_as_found_within_4_px() -> None:
+    network = build(network_config("inpaintnet"))
+    with torch.no_grad():
+        for parameter in network.head.parameters():
+            parameter.zero_()  # it says the middle of the picture, whatever it sees
+    truth = torch.full((1, 4, 2), 0.5)
+    truth[0, :, 0] += torch.tensor([0, 3.9, 4.1, 0]) / 512
+    truth[0, 3] = torch.nan  # hidden, but nobody knows its place
+    hidden = torch.tensor([[True, True, True, True]])
+    assert network.loss(truth, truth, hidden)["accuracy"] == pytest.approx(2 / 3)
+
+
+def test_choosing_without_anything_to_measure_on_is_refused() -> None:
+    given = {"data": ["d"], "output": "o", "network": "inpaintnet", "keep": "accuracy"}
+    with pytest.raises(ConfigError, match="keep=accuracy chooses by measuring: give validation"):
+        TrainConfig.parse(given, environment={})
+    with pytest.raises(ConfigError, match="keep"):
+        TrainConfig.parse(given | {"validation": ["v"], "keep": "f1"}, environment={})
+    with pytest.raises(ConfigError, match=r"this recipe needs validation"):
+        TrainConfig.parse({"data": ["d"], "output": "o"}, yaml_file=recipe_path("inpaintnet"), environment={})

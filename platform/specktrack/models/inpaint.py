@@ -13,6 +13,9 @@ from torch import nn
 from specktrack.models.network import Network
 from specktrack.models.repair_entries import InpaintNetConfig
 
+FOUND_PX = 4.0
+"""Of the published evaluation, at ``input_wh``."""
+
 
 def _conv(inputs: int, outputs: int) -> nn.Sequential:
     return nn.Sequential(nn.Conv1d(inputs, outputs, 3, padding=1), nn.LeakyReLU(0.01))
@@ -41,7 +44,8 @@ class InpaintNet(Network):
         return torch.sigmoid(self.head(x)).transpose(1, 2)
 
     def loss(self, seen_BT2: torch.Tensor, truth_BT2: torch.Tensor, hidden_BT: torch.Tensor) -> dict[str, torch.Tensor]:
-        """``loss`` to minimise and the detached mean error (px at ``input_wh``) at the frames hidden from the network.
+        """``loss`` to minimise, and of the frames hidden from the network the detached mean error (px at ``input_wh``)
+        and the share found within 4 px (``accuracy``).
 
         ``seen_BT2`` and ``truth_BT2`` are shares of the picture, NaN where absent; ``hidden_BT`` is True where a known
         position is taken away and asked for. As published, the mean runs over all elements, hidden or not.
@@ -51,4 +55,9 @@ class InpaintNet(Network):
         guess = self(torch.nan_to_num(seen_BT2, nan=0.0) * (1 - fill[..., None]), fill)
         off = (guess - torch.nan_to_num(truth_BT2, nan=0.0)) * fill[..., None]
         error_px = (off.detach() * off.new_tensor(self.config.input_wh)).norm(dim=-1)
-        return {"loss": F.mse_loss(off, torch.zeros_like(off)), "error_px": error_px.sum() / fill.sum().clamp(min=1)}
+        asked = fill.sum().clamp(min=1)
+        return {
+            "loss": F.mse_loss(off, torch.zeros_like(off)),
+            "error_px": error_px.sum() / asked,
+            "accuracy": ((error_px <= FOUND_PX) & hidden_BT).sum() / asked,
+        }

@@ -179,12 +179,33 @@ class OneRateConfig(TrainConfig):
 class MeasuredConfig(OneRateConfig):
     """A run over the windows of its data, measured now and then."""
 
+    measured_by: ClassVar[str] = "validation"
+    """What gives it something to measure on."""
+
     validation: tuple[Place, ...] = ()
     """Datasets to measure on while training; never trained on."""
     validate_every: int = Field(default=500, ge=0)
     """Steps between measurements on the validation videos; 0 measures after every pass over all windows."""
     epochs: float = Field(default=0, ge=0)
     """Passes over all windows; where given, ``steps`` follows from it."""
+    keep: Literal["last", "accuracy", "f1"] = "last"
+    """Which weights become the model: the last, or those of the highest accuracy or F1 of all measurements. TrackNetV3
+    is published with accuracy."""
+
+    @property
+    def decisive(self) -> dict[str, Any]:
+        """What decides the weights beside the fields that always do."""
+        return {} if self.keep == "last" else {"validate_every": self.validate_every}
+
+    @property
+    def best_by(self) -> str:
+        """The figure of the validation whose best weights become the model; empty if the last do."""
+        return "" if self.keep == "last" else self.keep
+
+    @property
+    def measures(self) -> bool:
+        """Whether there is something to measure on."""
+        return bool(self.validation)
 
     @property
     def datasets(self) -> tuple[str, ...]:
@@ -197,6 +218,12 @@ class MeasuredConfig(OneRateConfig):
         steps = max(1, round(self.epochs * epoch)) if self.epochs else self.steps
         every = self.validate_every or max(1, round(epoch))
         return self.model_copy(update={"steps": steps, "validate_every": every})
+
+    @model_validator(mode="after")
+    def _can_choose(self) -> Self:
+        if self.best_by and not self.measures:
+            raise ValueError(f"keep={self.keep} chooses by measuring: give {self.measured_by}")
+        return self
 
 
 class TrainReport(Config):

@@ -1,6 +1,6 @@
 """What a training run of a network that repairs trajectories is told."""
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from pydantic import Field, SerializeAsAny
 
@@ -32,5 +32,8 @@ class RepairTrainConfig(MeasuredConfig):
     rows: Place = ""
     """A tracker's rows of all videos of ``data`` and ``validation``, as ``annotate`` writes them: the network then sees
     these, as published, and is to find the labels. Without them it sees the labels."""
+    keep: Literal["last", "accuracy"] = "last"
+    """Which weights become the model: the last, or those that find most of the hidden frames of ``validation``, as
+    published."""
     hiding: HidingConfig = HidingConfig()
     """What the network is to find again."""

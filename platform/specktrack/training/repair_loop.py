@@ -30,7 +30,7 @@ def train_repair(config: RepairTrainConfig) -> None:
     config = config.with_steps(windows=len(windows))
     network = first_network(config)
     assert isinstance(network, InpaintNet)
-    state = TrainState(network, config, device)
+    state = TrainState(network, config, device, best_by=config.best_by)
     restore(state)
     learner = ray.train.torch.prepare_model(_WithLoss(state.network))
 
@@ -67,6 +67,7 @@ class _WithLoss(nn.Module):
 
 
 @torch.inference_mode()
-def measure(network: InpaintNet, windows: TrajectoryWindows, device: torch.device) -> dict[str, torch.Tensor]:
-    """Loss and mean error at hidden frames of the first held-out windows."""
-    return network.loss(*windows.batch(range(min(VALIDATED, len(windows))), device))
+def measure(network: InpaintNet, windows: TrajectoryWindows, device: torch.device) -> dict[str, float]:
+    """Loss, mean error and accuracy at hidden frames of the first held-out windows."""
+    results = network.loss(*windows.batch(range(min(VALIDATED, len(windows))), device))
+    return {name: value.item() for name, value in results.items()}

@@ -13,6 +13,7 @@ from specktrack.models import build
 from specktrack.models.checkpoint import load_weights
 from specktrack.models.network import Network
 from specktrack.training.config import TrainConfig
+from specktrack.training.narrowing import narrowed
 
 log = telemetry.get_logger()
 
@@ -29,12 +30,12 @@ def first_rank_first() -> Iterator[None]:
 
 
 def first_network(config: TrainConfig) -> Network:
-    """The network to train, fresh or with the weights of ``init``."""
+    """The network to train, fresh or with the weights of ``init``, of which a narrower SpeckNet takes a part."""
     torch.manual_seed(config.seed)  # initial weights: the one draw that torch offers no generator for
     network = build(config.network).train()
     if config.init:
         card, weights = load_weights(config.init)
-        start_from(network, weights, name=card.name)
+        start_from(network, narrowed(weights, card.network, config.network), name=card.name)
     return network
 
 

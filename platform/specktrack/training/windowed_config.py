@@ -51,14 +51,12 @@ class WindowedTrainConfig(MeasuredConfig):
 
     scope: ClassVar[str] = " for windowed networks"
     loop: ClassVar[str] = "specktrack.training.windowed_loop:train_windowed"
+    measured_by: ClassVar[str] = "validation or hold_out_every"
 
     network: SerializeAsAny[WindowedConfig] = SpeckNetConfig()
     """Network of the zoo: its name, or a mapping of name and fields."""
     hold_out_every: int = Field(default=0, ge=0)
     """Each n-th training video is kept for validation instead; 0 keeps none."""
-    keep: Literal["last", "accuracy", "f1"] = "last"
-    """Which weights become the model: the last, or those of the highest accuracy or F1 of all measurements. TrackNetV3
-    is published with accuracy."""
     distill: DistillConfig | None = None
     """A teacher to learn from beside the labels."""
     mining: MiningConfig | None = None
@@ -93,7 +91,12 @@ class WindowedTrainConfig(MeasuredConfig):
     @property
     def decisive(self) -> dict[str, Any]:
         """What decides the weights beside the fields that always do."""
-        return {"shards": self.parts} | ({} if self.keep == "last" else {"validate_every": self.validate_every})
+        return {"shards": self.parts, **super().decisive}
+
+    @property
+    def measures(self) -> bool:
+        """Whether there is something to measure on."""
+        return super().measures or bool(self.hold_out_every)
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
@@ -103,8 +106,6 @@ class WindowedTrainConfig(MeasuredConfig):
             raise ValueError(
                 "mining softens disks of unmixed windows: it takes augment.mix=none and a target of kind disk"
             )
-        if self.keep != "last" and not (self.validation or self.hold_out_every):
-            raise ValueError(f"keep={self.keep} chooses by measuring: give validation or hold_out_every")
         crop_wh = self.sampling.crop_wh
         if any(side % 16 for side in crop_wh) and crop_wh != self.network.input_wh:
             raise ValueError(f"sampling.crop_wh {crop_wh} must be multiples of 16, or the network's input_wh")

@@ -68,7 +68,7 @@ def _videos(
     if every := config.hold_out_every:
         held_out = held_out + training[every - 1 :: every]
         training = [video for index, video in enumerate(training) if (index + 1) % every]
-    if config.keep != "last" and not held_out:
+    if config.best_by and not held_out:
         raise ConfigError(
             f"keep={config.keep} has no video to measure on", every, "hold_out_every", "give a smaller one"
         )
@@ -88,8 +88,7 @@ def _state(config: WindowedTrainConfig, device: torch.device, teacher: Model | N
     distillation = None
     if teacher and config.distill:
         distillation = Distillation(network.to(device), teacher, config.distill, device)
-    best_by = "" if config.keep == "last" else config.keep
-    state = TrainState(network, config, device, extra=distillation, best_by=best_by)
+    state = TrainState(network, config, device, extra=distillation, best_by=config.best_by)
     restore(state)
     return state
 

@@ -163,9 +163,9 @@ def test_a_repair_network_is_trained_by_the_same_command(tmp_path: Path, recipe:
 def test_the_weights_that_find_most_hidden_frames_are_kept(tmp_path: Path) -> None:
     """Trained at a rate that ruins them after a while, so the last weights are not the best."""
     data = dataset(tmp_path / "data")
-    given = {"data": [data], "validation": [data], "network": "inpaintnet", "workers": 0, "batch_size": 16, "gpu": False,
-             "steps": 60, "optimiser": "adam", "learning_rate": 0.02, "warmup_steps": 30, "schedule": "constant",
-             "average": 0, "validate_every": 5, "log_every": 1}  # fmt: skip
+    given = {"data": [data], "validation": [data], "network": "inpaintnet", "workers": 0, "batch_size": 16,
+             "gpu": False, "steps": 60, "optimiser": "adam", "learning_rate": 0.02, "warmup_steps": 30,
+             "schedule": "constant", "average": 0, "validate_every": 5, "log_every": 1}  # fmt: skip
     found = {}
     for keep in ("accuracy", "last"):
         output = tmp_path / keep

@@ -537,7 +537,7 @@ def test_a_prior_narrows_the_search_to_a_part_at_full_resolution(learned: Model)
     finder.learn(pixels, box)
     prior = TrajectoryPrior(np.array([490.0, 305.0]), 10.0)
     near, whole = finder.candidates(pixels, prior), finder.candidates(pixels)
-    assert near.score[0] > 0.5 > whole.score[0]
+    assert near.score[0] > max(0.5, whole.score[0] + 0.05)
     assert np.abs(near.xy_px[0] - (500, 300)).max() < 4 < np.abs(whole.xy_px[0] - (500, 300)).max()
 
 

@@ -3,9 +3,9 @@ import torch
 
 from specktrack.errors import ConfigError
 from specktrack.models import build, network_config
-from specktrack.models.checkpoint import ModelCard, save_model
+from specktrack.models.checkpoint import ModelCard, load_weights, save_model
 from specktrack.models.windowed_entries import SpeckNetConfig
-from specktrack.training import TrainConfig
+from specktrack.training import TrainConfig, recipe_path
 from specktrack.training.narrowing import _STREAMS, narrowed
 from specktrack.training.start import first_network
 
@@ -63,3 +63,15 @@ def test_a_run_starts_from_a_part_of_a_wider_model(tmp_path):
     started = first_network(config).state_dict()
     for name, tensor in narrowed(wide.state_dict(), WIDE, NARROW).items():
         assert torch.equal(started[name], tensor)
+
+
+def test_the_shipped_student_starts_from_its_shipped_teacher():
+    given = {"data": ["d"], "output": "o"}
+    config = TrainConfig.parse(given, yaml_file=recipe_path("specknet-distilled"), environment={})
+    teacher, weights = load_weights(config.distill.teacher)
+    student, _ = load_weights("specknet")
+    assert config.init == config.distill.teacher and config.network == student.network
+    assert teacher.network.widths > student.network.widths and teacher.network.input_wh == student.network.input_wh
+    head = first_network(config).state_dict()["head.weight"]
+    of = weights["head.weight"]
+    assert all(any(torch.equal(column, theirs) for theirs in of.unbind(1)) for column in head.unbind(1))

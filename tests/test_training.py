@@ -265,8 +265,6 @@ def test_a_recipe_is_refused_without_what_it_needs():
         TrainConfig.parse(given, yaml_file=recipe_path("wasb-mined"), environment={})
     with pytest.raises(ConfigError, match=r"needs init \(the model of a run of --recipe tracknet-v2\) "):
         TrainConfig.parse(given, yaml_file=recipe_path("tracknet-v4-finetune"), environment={})
-    with pytest.raises(ConfigError, match=r"needs distill\.teacher \(the heatmap model that teaches\) "):
-        TrainConfig.parse(given, yaml_file=recipe_path("specknet-distilled"), environment={})
     with pytest.raises(ConfigError, match=r"needs validation \(the last rally of every training match, .*'train'"):
         TrainConfig.parse(given, yaml_file=recipe_path("tracknet-v3"), environment={})
     mined = recipe("wasb-mined", init="a.safetensors")

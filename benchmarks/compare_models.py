@@ -5,10 +5,10 @@
     python benchmarks/compare_models.py --costs
 
 The first form trains each network with the recipe ``fast`` as ``specktrack train workers=0`` does, one after the other,
-follows TEST with windows end to end, and leaves its numbers in docs/results/NAME.rallies.json; networks that have one
-are left out. Without TRAIN and TEST it renders both, and the file is NAME.rendered.json. The second evaluates a trained model as it comes
-(docs/results/NAME.trained.json). The third measures passes of all networks in one run, round after round
-(docs/results/costs.json). ``docs/make_results.py`` makes tables of it.
+follows TEST with windows end to end, and leaves its numbers in docs/results/rallies-STEPS/NAME.json; networks that have
+one are left out. Without TRAIN and TEST it renders both, and the folder is rendered-STEPS. The second evaluates a
+trained model as it comes (docs/results/NAME.trained.json). The third measures passes of all networks in one run, round
+after round (docs/results/costs.json). ``docs/make_results.py`` makes tables of it, one of each folder.
 """
 
 import argparse
@@ -48,6 +48,8 @@ KEPT = (
     "error_512x288_px", "conditions",
 )  # fmt: skip
 """Of an evaluation: numbers only, no paths."""
+TRAINED_VARIANTS = ("specknet-wide",)
+"""Weights of these are in the package too."""
 STILL = ("brightness", "contrast", "gamma", "tint", "saturation", "permute_channels", "noise", "blur")
 BUDGET = {
     "average": 0.98, "warmup_steps": 15, "learning_rate": 2e-3, "validate_every": 1_000_000, "log_every": 20,
@@ -74,16 +76,15 @@ def main() -> None:
     parser.add_argument("--model", help="evaluate this model on TEST instead of training")
     parser.add_argument("--costs", action="store_true")
     options = parser.parse_args()
-    RESULTS.mkdir(exist_ok=True)
     if options.costs:
-        _save("costs", _costs(options.networks))
+        _save("costs", _costs([*options.networks, *TRAINED_VARIANTS]))
         return
     if options.model:
         _save(f"{Path(options.model).stem}.trained", _trained(options.model, *options.data))
         return
     footage = "rallies" if options.data else "rendered"
     for name in options.networks:
-        result = f"{name}.{footage}" if options.seed == 0 else f"{name}.{footage}.seed{options.seed}"
+        result = f"{footage}-{options.steps}/{name}" + (f".seed{options.seed}" if options.seed else "")
         if not (RESULTS / f"{result}.json").exists():
             _save(result, _result(name, options, *(options.data or _rendered(options.runs))))
 
@@ -95,7 +96,9 @@ def _size(text: str) -> list[int]:
 def _save(name: str, values: dict[str, Any]) -> None:
     values |= {"machine": f"{os.cpu_count()} cores, {machine.machine()}, torch {torch.__version__}",
                "date": time.strftime("%Y-%m-%d")}  # fmt: skip
-    (RESULTS / f"{name}.json").write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+    path = RESULTS / f"{name}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
     print(name, {key: values[key] for key in ("f1", "accuracy", "frames_per_s") if key in values}, flush=True)
 
 
@@ -127,8 +130,7 @@ def _result(name: str, options: argparse.Namespace, train: str, test: str) -> di
         "wall_s": report.wall_s,
     }  # fmt: skip
     numbers = _numbers(evaluation) | {"videos": len(evaluation.per_video)}
-    footage = "rallies" if options.data else "rendered"
-    return {"model": name, "footage": footage, "budget": budget, "network": network, **numbers}
+    return {"model": name, "budget": budget, "network": network, **numbers}
 
 
 def _trained(model: str, test: str) -> dict[str, Any]:

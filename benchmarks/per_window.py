@@ -1,6 +1,6 @@
 """What a paper's counting is worth: every output of every window, as TrackNetV2 and V4 print, beside each frame once.
 
-    python benchmarks/per_window.py NAME MODEL TEST
+    python benchmarks/per_window.py NAME MODEL TEST          NAME as rendered-240/tracknet-v2
 
 Adds ``per_window`` to docs/results/NAME.json, whose counts must be those of MODEL over TEST. Both are by the rule of
 the TrackNetV2 and V3 programs, with the network's published decoding; once per frame means windows end to end.

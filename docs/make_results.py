@@ -1,14 +1,13 @@
-"""Print the tables of docs/results.md between their markers from docs/results/*.json: ``python docs/make_results.py``.
+"""Print the tables of docs/results.md between their markers from docs/results: ``python docs/make_results.py``.
 
 With ``--check``, say whether the page is stale and exit 1. The JSON files come from ``benchmarks/compare_models.py``,
-``input_sizes.py``, ``repair.py`` and ``per_window.py``.
+``input_sizes.py``, ``repair.py`` and ``per_window.py``; a folder FOOTAGE-STEPS holds one comparison at an equal budget.
 """
 
 import functools
 import json
 import operator
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +33,7 @@ def page() -> str:
 
 def tables() -> str:
     """All tables: trained models, the comparison at an equal budget, costs, conditions and the papers."""
-    runs = sorted(_runs(), key=lambda run: -run["f1"])
-    trained, equal = [r for r in runs if "budget" not in r], [r for r in runs if "budget" in r]
+    trained, comparisons = _runs(RESULTS), _comparisons()
     costs = _read(RESULTS / "costs.json") if (RESULTS / "costs.json").exists() else {"models": {}}
     parts = [
         "### Trained models\nAs they come, over the five test rallies, in the windows that they are annotated with.",
@@ -46,20 +44,19 @@ def tables() -> str:
         UNDER,
         _condition_table(trained),
     ]
-    for footage, name in FOOTAGE.items():
-        if runs := [run for run in equal if run["footage"] == footage]:
-            parts += [f"### All networks at an equal budget, {name}", _what_was_equal(runs), _accuracy_table(runs, costs)]
-            parts += [UNDER, _condition_table(runs), *_per_window(runs)]
+    for (footage, _), runs in comparisons.items():
+        parts += [f"### Networks at an equal budget, {FOOTAGE[footage]}", _what_was_equal(runs)]
+        parts += [_accuracy_table(runs, costs), UNDER, _condition_table(runs), *_per_window(runs)]
     parts += [
         *_costs(costs),
         *_input_sizes(),
         *_repairs(),
         "### Beside the papers\n"
-        "Per cent: accuracy / precision / recall / F1; a dash where a paper prints none. Ours are those of the equal\n"
-        "budget above, so budget and footage are the first difference everywhere. An independent re-training of V1 to\n"
-        "V5 for 30 epochs reached F1 75, 81, 84, 80 and 77 on the shuttlecock test split\n"
+        "Per cent: accuracy / precision / recall / F1; a dash where a paper prints none. Ours are those of the\n"
+        "longest equal budget above, so budget and footage are the first difference everywhere. An independent\n"
+        "re-training of V1 to V5 for 30 epochs reached F1 75, 81, 84, 80 and 77 on the shuttlecock test split\n"
         "(github.com/AnInsomniacy/tracknet-series-pytorch): the papers are hard to match.",
-        _table("model|ours|published|where|what else explains the difference", _beside(equal)),
+        _table("model|ours|published|where|what else explains the difference", _beside(comparisons)),
     ]
     return "\n\n".join(["", *parts, ""])
 
@@ -69,12 +66,26 @@ def _read(path: Path) -> dict[str, Any]:
     return values
 
 
-def _runs() -> Iterable[dict[str, Any]]:
-    for path in sorted(RESULTS.glob("*.json")):
+def _comparisons() -> dict[tuple[str, int], list[dict[str, Any]]]:
+    """Runs by footage and steps, what says most first: rallies, and long training."""
+    found = {}
+    for folder in RESULTS.glob("*-*"):
+        footage, _, steps = folder.name.partition("-")
+        found[footage, int(steps)] = _runs(folder)
+    order = list(FOOTAGE)
+    return dict(sorted(found.items(), key=lambda item: (order.index(item[0][0]), -item[0][1])))
+
+
+def _runs(folder: Path) -> list[dict[str, Any]]:
+    """What was measured of each model there, the best first."""
+    found = []
+    for path in folder.glob("*.json"):
         values = _read(path)
         if "f1" in values:
-            rest = path.stem.removeprefix(values["model"]).replace(f".{values.get('footage')}", "")
-            yield values | {"label": values["model"] + rest.replace(".seed", ", seed ").replace(".trained", ", trained")}
+            rest = path.stem.removeprefix(values["model"])
+            label = values["model"] + rest.replace(".seed", ", seed ").replace(".trained", "")
+            found.append(values | {"label": label})
+    return sorted(found, key=lambda run: (-run["f1"], run["label"]))
 
 
 def _what_was_equal(runs: list[dict[str, Any]]) -> str:
@@ -215,12 +226,18 @@ def _accuracy(counts: dict[str, Any] | None) -> str:
     return "" if counts is None else _three(counts["accuracy"])
 
 
-def _beside(runs: list[dict[str, Any]]) -> list[Row]:
-    order = list(FOOTAGE)
-    mine = {run["label"]: run for run in sorted(runs, key=lambda run: -order.index(run["footage"]))}
+def _beside(comparisons: dict[tuple[str, int], list[dict[str, Any]]]) -> list[Row]:
+    mine = {
+        run["label"]: (run, f"{footage}, {steps} steps")
+        for (footage, steps), runs in reversed(comparisons.items())
+        for run in runs
+    }
     rows: list[Row] = []
     for name, entry in yaml.safe_load(PUBLISHED.read_text(encoding="utf-8")).items():
-        ours = f"{_four(mine[name], 100)} ({mine[name]['footage']})" if name in mine else "no run"
+        ours = "no run"
+        if name in mine:
+            run, where = mine[name]
+            ours = f"{_four(run, 100)} ({where})"
         for number, row in enumerate(entry["rows"]):
             first = number == 0
             rows.append([name, ours if first else "", _four(row), row["where"], entry["difference"] if first else ""])

@@ -23,7 +23,8 @@ def test_the_page_is_what_the_stored_numbers_say(results):
 
 
 def test_stored_results_hold_numbers_and_no_paths():
-    for path in (DOCS / "results").glob("*.json"):
+    stored = DOCS / "results"
+    for path in [*stored.glob("*.json"), *stored.glob("*-*/*.json")]:
         assert "/" not in json.dumps(json.loads(path.read_text())).replace(" px/frame", ""), path.name
 
 
@@ -50,58 +51,66 @@ def stored(results, tmp_path, monkeypatch):
     def store(name, f1, **extra):
         error = {"p50": 1.0, "p90": 2.0, "p99": None}
         at = {key: counts(3, 1) for key in (results.PAPER, results.SOURCE)}
-        values = {"model": name.partition(".")[0], "f1": f1, "accuracy": f1, "precision": f1, "recall": f1,
+        path = tmp_path / f"{name}.json"
+        path.parent.mkdir(exist_ok=True)
+        values = {"model": path.name.partition(".")[0], "f1": f1, "accuracy": f1, "precision": f1, "recall": f1,
                   "frames": 4, "at": at, "error_512x288_px": error, "conditions": {"slow": counts(1, 1)},
                   "network": {"input_wh": [256, 144]}, "machine": "m", "date": "d", "average_precision": None,
                   **extra}  # fmt: skip
-        (tmp_path / f"{name}.json").write_text(json.dumps(values))
+        path.write_text(json.dumps(values))
 
     return store
 
 
-def equal(steps=5, footage="rendered"):
+def equal(steps=5):
     budget = {"steps": steps, "batch_size": 2, "samples": 2 * steps, "crop_wh": [64, 48], "wall_s": 60}
-    return {"budget": budget, "footage": footage, "videos": 1}
+    return {"budget": budget, "videos": 1}
 
 
 def test_every_model_stands_in_every_table_best_first(results, stored, tmp_path):
-    stored("wasb", 0.4, **equal())
-    stored("tracknet-v2", 0.6, **equal())
+    stored("rendered-5/wasb", 0.4, **equal())
+    stored("rendered-5/tracknet-v2", 0.6, **equal())
     stored("specknet.trained", 0.9)
     models = {"specknet": {"parameters": 1000, "gflop_per_frame": 2.0, "frames_per_s": 80.0, "own_wh": [512, 288],
                            "own_gflop_per_frame": 2.0}}  # fmt: skip
     (tmp_path / "costs.json").write_text(json.dumps({"models": models, "machine": "m", "date": "d"}))
     text = results.tables()
-    assert "| specknet, trained | 4 | 0.500 | 0.750 |" in text and "10 windows (5 steps of 2)" in text
+    assert "| specknet | 4 | 0.500 | 0.750 |" in text and "10 windows (5 steps of 2)" in text
     assert "| 1,000 | 2.0 | 80.0 |\n" in text, "costs stand beside the accuracy"
     assert text.index("| tracknet-v2 | 4 |") < text.index("| wasb | 4 |")
     assert "| model | slow (2) |" in text and "| wasb | 0.500 |" in text
-    assert "| tracknet-v2 | 60 / 60 / 60 / 60 (rendered) | 85.2 / 97.2 / 85.4 / 90.9 |" in text
+    assert "| tracknet-v2 | 60 / 60 / 60 / 60 (rendered, 5 steps) | 85.2 / 97.2 / 85.4 / 90.9 |" in text
     assert "|  | 96.3 / 97 / 98.7 / 97.8 | the same, training matches |" in text
     assert "| tracknet-v5 | no run | 97.33 / 99.23 / 97.97 / 98.59 |" in text
 
 
-def test_rallies_stand_before_rendered_video_and_beside_the_papers(results, stored):
-    stored("wasb.rendered", 0.6, **equal())
-    stored("wasb.rallies.seed1", 0.2, **equal(9, "rallies"))
-    stored("wasb.rallies", 0.4, **equal(9, "rallies"))
+def test_long_training_on_rallies_stands_first_and_beside_the_papers(results, stored):
+    stored("rendered-50/wasb", 0.7, **equal(50))
+    stored("rallies-9/wasb", 0.3, **equal(9))
+    stored("rallies-9/wasb.seed1", 0.2, **equal(9))
+    stored("rallies-12/wasb", 0.4, **equal(12))
     text = results.tables()
-    rallies, rendered = (text.index(f"equal budget, {name}") for name in ("broadcast rallies", "rendered video"))
-    assert rallies < text.index("| wasb, seed 1 | 4 |") < rendered < text.rindex("| wasb | 4 |")
-    assert "18 windows (9 steps of 2)" in text and "10 windows (5 steps of 2)" in text
-    assert "| wasb | 40 / 40 / 40 / 40 (rallies) | 87 / - / - / 91.6 |" in text
+    order = [
+        "24 windows (12 steps of 2)",
+        "18 windows (9 steps of 2)",
+        "| wasb, seed 1 | 4 |",
+        "100 windows (50 steps of 2)",
+    ]
+    assert sorted(order, key=text.index) == order
+    assert text.count("equal budget, broadcast rallies") == 2 and text.count("equal budget, rendered video") == 1
+    assert "| wasb | 40 / 40 / 40 / 40 (rallies, 12 steps) | 87 / - / - / 91.6 |" in text
 
 
 def test_runs_without_a_condition_leave_its_place_empty(results, stored):
-    stored("wasb", 0.4, **equal())
-    stored("tracknet-v2", 0.6, **equal(), conditions={"slow": counts(3, 1), "fast": counts(1, 1)})
+    stored("rendered-5/wasb", 0.4, **equal())
+    stored("rendered-5/tracknet-v2", 0.6, **equal(), conditions={"slow": counts(3, 1), "fast": counts(1, 1)})
     text = results.tables()
     assert "| model | slow (2, 4) | fast (2) |" in text
     assert "| tracknet-v2 | 0.750 | 0.500 |" in text and "| wasb | 0.500 |  |" in text
 
 
 def test_repairs_stand_side_by_side(results, stored, tmp_path):
-    stored("wasb", 0.4, **equal())
+    stored("rendered-5/wasb", 0.4, **equal())
     repairs = {"none": counts(3, 1), "ballistic": counts(4, 0)}
     values = {"model": "m", "frames": 4, "tolerance": "t", "date": "d", "repairs": repairs}
     (tmp_path / "repair.json").write_text(json.dumps(values))
@@ -112,8 +121,8 @@ def test_repairs_stand_side_by_side(results, stored, tmp_path):
 
 def test_a_papers_counting_stands_beside_each_frame_once(results, stored):
     both = {"outputs": 1200, "frames": 4, "every_output": counts(900.0, 300.0), "once": counts(2, 2)}
-    stored("tracknet-v2", 0.6, **equal(), per_window=both)
-    stored("wasb", 0.4, **equal())
+    stored("rendered-5/tracknet-v2", 0.6, **equal(), per_window=both)
+    stored("rendered-5/wasb", 0.4, **equal())
     text = results.tables()
     assert "| tracknet-v2 | every output (1,200) | 900 | 0 | 0 | 0 | 300 | 0.500 | 0.500 | 0.500 | 0.750 |\n" in text
     assert "|  | each frame once (4) | 2 | 0 | 0 | 0 | 2 | 0.500 | 0.500 | 0.500 | 0.500 |\n" in text
@@ -121,8 +130,8 @@ def test_a_papers_counting_stands_beside_each_frame_once(results, stored):
 
 
 def test_runs_of_different_budgets_are_not_put_into_one_table(results, stored):
-    stored("wasb", 0.4, **equal())
-    stored("tracknet-v2", 0.6, **equal(steps=6))
+    stored("rendered-5/wasb", 0.4, **equal())
+    stored("rendered-5/tracknet-v2", 0.6, **equal(steps=6))
     with pytest.raises(ValueError, match=r"differ in budget.steps: \{'tracknet-v2': 6, 'wasb': 5\}"):
         results.tables()
 

@@ -1,7 +1,8 @@
 """Print the tables of docs/results.md between their markers from docs/results: ``python docs/make_results.py``.
 
-With ``--check``, say whether the page is stale and exit 1. The JSON files come from ``benchmarks/compare_models.py``,
-``input_sizes.py``, ``repair.py`` and ``per_window.py``; a folder FOOTAGE-STEPS holds one comparison at an equal budget.
+With ``--check``, say whether the page is stale and exit 1. The JSON files come from ``compare_models.py``,
+``accuracy_by_speed.py``, ``repair.py`` and ``per_window.py`` in benchmarks/; a folder FOOTAGE-STEPS holds one
+comparison at an equal budget.
 """
 
 import functools
@@ -36,6 +37,7 @@ def tables() -> str:
     trained, comparisons = _runs(RESULTS), _comparisons()
     costs = _read(RESULTS / "costs.json") if (RESULTS / "costs.json").exists() else {"models": {}}
     parts = [
+        *_by_speed(),
         "### Trained models\nAs they come, over the five test rallies, in the windows that they are annotated with.",
         _accuracy_table(trained, costs),
         "F1, accuracy, precision, recall and AP are at 4 px in 512x288, as the papers count; `source px` is 4 px in\n"
@@ -49,7 +51,6 @@ def tables() -> str:
         parts += [_accuracy_table(runs, costs), UNDER, _condition_table(runs), *_per_window(runs)]
     parts += [
         *_costs(costs),
-        *_input_sizes(),
         *_repairs(),
         "### Beside the papers\n"
         "Per cent: accuracy / precision / recall / F1; a dash where a paper prints none. Ours are those of the\n"
@@ -156,20 +157,25 @@ def _costs(costs: dict[str, Any]) -> list[str]:
     return [head, _table(columns, rows)]
 
 
-def _input_sizes() -> list[str]:
-    path = RESULTS / "input_sizes.json"
+def _by_speed() -> list[str]:
+    path = RESULTS / "accuracy_by_speed.json"
     if not path.exists():
         return []
     stored = _read(path)
-    rows = [
-        [each["size"], each["overlap"], f"{each['frames_per_s']:.0f}", *_counts(each["at"])] for each in stored["rows"]
-    ]
+    rows: list[Row] = []
+    best = 0.0
+    for each in sorted(stored["rows"], key=lambda row: (-row["frames_per_s"], -row["at"]["f1"])):
+        counts = _counts(each["at"])
+        if each["at"]["f1"] > best:
+            best = each["at"]["f1"]
+            counts[5] = f"**{counts[5]}**"
+        rows.append([each["model"], each["input"], each["overlap"], f"{each['frames_per_s']:.0f}", *counts])
     head = (
-        f"### What a larger input is worth\n`--input-wh` and `--overlap` of {stored['model']} (its own size is"
-        f" {stored['own']}, its own overlap 2), the test rallies, {stored['tolerance']}.\nFrames/s are in one process,"
+        "### The best for a speed\n`--model`, `--input-wh` and `--overlap` over the test rallies,"
+        f" {stored['tolerance']}, fastest first; bold: nothing above is as accurate.\nFrames/s are in one process,"
         f" from open to rows ({stored['machine']}, {stored['date']})."
     )
-    return [head, _table(f"input|windows per frame|frames/s|{_COUNTS}", rows)]
+    return [head, _table(f"model|input|windows per frame|frames/s|{_COUNTS}", rows)]
 
 
 def _repairs() -> list[str]:

@@ -109,6 +109,19 @@ def test_runs_without_a_condition_leave_its_place_empty(results, stored):
     assert "| tracknet-v2 | 0.750 | 0.500 |" in text and "| wasb | 0.500 |  |" in text
 
 
+def test_the_best_for_a_speed_is_bold(results, stored, tmp_path):
+    rows = [
+        {"model": "m", "input": "8x8", "overlap": overlap, "frames_per_s": speed, "at": counts(3, 1) | {"f1": f1}}
+        for overlap, speed, f1 in ((4, 10.0, 0.97), (2, 20.0, 0.9), (1, 40.0, 0.93))
+    ]
+    values = {"tolerance": "t", "rows": rows, "machine": "m", "date": "d"}
+    (tmp_path / "accuracy_by_speed.json").write_text(json.dumps(values))
+    lines = [line for line in results.tables().splitlines() if line.startswith("| m | 8x8 |")]
+    starts = ["| m | 8x8 | 1 | 40 |", "| m | 8x8 | 2 | 20 |", "| m | 8x8 | 4 | 10 |"]
+    assert [line[:20] for line in lines] == [start[:20] for start in starts]
+    assert ["**" in line for line in lines] == [True, False, True] and "| **0.970** |" in lines[2]
+
+
 def test_repairs_stand_side_by_side(results, stored, tmp_path):
     stored("rendered-5/wasb", 0.4, **equal())
     repairs = {"none": counts(3, 1), "ballistic": counts(4, 0)}

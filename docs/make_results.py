@@ -46,8 +46,8 @@ def tables() -> str:
         UNDER,
         _condition_table(trained),
     ]
-    for (footage, _), runs in comparisons.items():
-        parts += [f"### Networks at an equal budget, {FOOTAGE[footage]}", _what_was_equal(runs)]
+    for (footage, steps), runs in comparisons.items():
+        parts += [f"### Networks at an equal budget: {FOOTAGE[footage]}, {steps:,} steps", _what_was_equal(runs)]
         parts += [_accuracy_table(runs, costs), UNDER, _condition_table(runs), *_per_window(runs)]
     parts += [
         *_costs(costs),
@@ -68,13 +68,13 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _comparisons() -> dict[tuple[str, int], list[dict[str, Any]]]:
-    """Runs by footage and steps, what says most first: rallies, and long training."""
+    """Runs by footage and steps, what says most first: rallies, and many networks."""
     found = {}
-    for folder in RESULTS.glob("*-*"):
+    for folder in filter(Path.is_dir, RESULTS.glob("*-*")):
         footage, _, steps = folder.name.partition("-")
         found[footage, int(steps)] = _runs(folder)
     order = list(FOOTAGE)
-    return dict(sorted(found.items(), key=lambda item: (order.index(item[0][0]), -item[0][1])))
+    return dict(sorted(found.items(), key=lambda item: (order.index(item[0][0]), -len(item[1]))))
 
 
 def _runs(folder: Path) -> list[dict[str, Any]]:
@@ -233,11 +233,9 @@ def _accuracy(counts: dict[str, Any] | None) -> str:
 
 
 def _beside(comparisons: dict[tuple[str, int], list[dict[str, Any]]]) -> list[Row]:
-    mine = {
-        run["label"]: (run, f"{footage}, {steps} steps")
-        for (footage, steps), runs in reversed(comparisons.items())
-        for run in runs
-    }
+    order = list(FOOTAGE)
+    longest_last = sorted(comparisons, key=lambda each: (-order.index(each[0]), each[1]))
+    mine = {run["label"]: (run, f"{each[0]}, {each[1]} steps") for each in longest_last for run in comparisons[each]}
     rows: list[Row] = []
     for name, entry in yaml.safe_load(PUBLISHED.read_text(encoding="utf-8")).items():
         ours = "no run"

@@ -83,6 +83,7 @@ VARIANTS: dict[str, dict[str, object]] = {
     "tracknet-v5-no-refinement": {"name": "tracknet-v5", "refinement": False},
     "tracknet-v5-no-motion": {"name": "tracknet-v5", "motion": "none"},
     "cmu-net-siso": {"name": "cmu-net", "frames_in": 1},
+    "specknet-wide": {"name": "specknet", "widths": [48, 96, 160, 256]},  # the default's teacher
     **TEMPLATE_VARIANTS,
 }
 """Published settings other than a network's defaults, by the name that a recipe or ``models show`` uses."""

@@ -107,7 +107,7 @@ class SpeckNetConfig(WindowedConfig):
     name: Literal["specknet"] = "specknet"
     frames_in: int = Field(default=8, ge=1)
     target: HeatmapTarget = HeatmapTarget(kind="gaussian", radius_px=2.5, stride=2)
-    widths: tuple[int, int, int, int] = (48, 96, 160, 256)
+    widths: tuple[int, int, int, int] = (32, 64, 128, 192)
     """Channels at 1/2, 1/4, 1/8 and 1/16 of the network size."""
 
 

@@ -9,7 +9,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 VIDEO ?=
 # Those of speed, which need no data; the others say in their first lines what they take.
-BENCHMARKS ?= annotate decoders long_video template serving
+BENCHMARKS ?= annotate decoders long_video template serving compiled_training
 OUTPUT ?= demo-output
 TESTS ?=
 # the tests that the document names, beside those of tests/faults

@@ -75,7 +75,7 @@ class WindowedTrainConfig(MeasuredConfig):
     """Arithmetic of the forward pass; ``auto`` takes bf16 where it pays. fp32 gives the same losses after a restart on
     another number of workers."""
     compile: bool = False
-    """Compile the network; off by default because it is slower on CPUs (docs/log.md)."""
+    """Compile the network, which takes about a minute; on CPUs it makes steps a tenth faster at best (docs/log.md)."""
 
     @property
     def parts(self) -> int:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from specktrack.options import find_verb, parse
+from specktrack.errors import ConfigError
+from specktrack.options import VERBS, find_verb, load, parse
 from specktrack.training.config import RECIPES
 
 ROOT = Path(__file__).parents[1]
@@ -32,7 +33,13 @@ def commands() -> Iterator[object]:
 def test_every_command_of_the_documents_is_understood(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)  # where serve_config.yaml lies
     verb, rest = find_verb(shlex.split(line, comments=True)[1:])
-    parse(verb, rest)
+    config, _ = parse(verb, rest)
+    assert isinstance(config, load(VERBS[verb].config))
+
+
+def test_a_command_that_nobody_understands_is_not_passed_over() -> None:
+    with pytest.raises(ConfigError, match="--recipy"):
+        parse(*find_verb(["train", "--recipy", "fast", "--data", "labels", "--output", "run"]))
 
 
 def test_every_recipe_has_a_line_in_the_page_on_training() -> None:

@@ -192,3 +192,39 @@ def test_sizes_that_the_zoom_cannot_reach_are_refused():
     assert SamplingConfig(target_px=(4, 8), zoom=(0.5, 1.6), nominal_px=8)
     with pytest.raises(ConfigError, match=r"takes magnifications from 0\.5 to 2, beyond zoom \(0\.75, 1\.6\)"):
         TrainConfig.parse({"data": ["d"], "output": "o", "sampling.target_px": [2.5, 10]}, environment={})
+
+
+def of_dataset(dataset, frames):
+    still = np.zeros((frames, 2, 2), np.float32)
+    return LabelledVideo(np.zeros((frames, 2), np.float32), np.ones(frames, bool), still, (32, 32), dataset=dataset)
+
+
+def test_datasets_come_by_their_shares_however_many_windows_each_has():
+    videos = [of_dataset(0, 403), of_dataset(1, 13), of_dataset(1, 8)]
+    config = SamplingConfig(shares=(1.0, 3.0), skip_frames=0)
+    sampler = WindowSampler(videos, frames_in=4, seed=0, config=config)
+    drawn = [sampler.sample(number) for number in range(200)]
+    assert [sum(videos[sample.video].dataset == 0 for sample in drawn[turn : turn + 100]) for turn in (0, 100)] == [
+        25
+    ] * 2
+    small = [(sample.video, sample.start) for sample in drawn if sample.video > 0]
+    assert len(set(small[:15])) == 15 and small[:15] != small[15:30]  # ten windows and five: each once per epoch
+    assert sorted(small[:15]) == sorted(small[15:30])
+
+
+def test_windows_without_shares_are_drawn_as_if_of_one_dataset():
+    drawn = [
+        [sampler.sample(number) for number in range(40)]
+        for second in (0, 1)
+        for sampler in [
+            WindowSampler([of_dataset(0, 20), of_dataset(second, 20)], frames_in=4, seed=0, config=SamplingConfig())
+        ]
+    ]
+    assert drawn[0] == drawn[1]
+
+
+def test_a_share_for_each_dataset_and_windows_for_each_share():
+    with pytest.raises(ValueError, match=r"sampling.shares has 2 numbers for 1 datasets"):
+        TrainConfig.read({"data": ["a"], "output": "b", "network": "specknet", "sampling": {"shares": [1, 1]}})
+    with pytest.raises(ConfigError, match="dataset 1 of data"):
+        WindowSampler([of_dataset(0, 20)], frames_in=4, seed=0, config=SamplingConfig(shares=(1, 1)))

@@ -6,7 +6,7 @@ generator. So ranks take slices of one global list, and resuming is an offset in
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Self
+from typing import Annotated, Self
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -31,6 +31,8 @@ class LabelledVideo:
     wh_net: tuple[int, int]
     size_net: np.ndarray | None = None
     """float32 [N], side of the object (square root of its area), NaN where the labels do not say."""
+    dataset: int = 0
+    """Which of the run's datasets it belongs to; see ``SamplingConfig.shares``."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,9 @@ class SamplingConfig(Config):
     """Share of windows with left and right exchanged."""
     reverse: float = 0.5
     """Share of windows played backwards."""
+    shares: tuple[Annotated[float, Field(gt=0)], ...] = ()
+    """How often each dataset is drawn, one number for each in ``data``; datasets of different sports stay in balance
+    however many windows each has. Without it every window is as likely as any other."""
 
     @model_validator(mode="after")
     def _reachable(self) -> Self:
@@ -97,15 +102,28 @@ class WindowSampler:
             raise ConfigError("no video has enough labelled frames in a row", frames_in, remedy="give other data")
         self.windows = np.concatenate(starts)
         """int64 [windows, 2]: video and first frame."""
+        self._decks = _Decks(self._datasets(), seed=seed, shares=config.shares)
 
     def __len__(self) -> int:
-        """Samples per epoch."""
+        """Windows in the data: samples per epoch."""
         return len(self.windows)
+
+    def _datasets(self) -> list[np.ndarray]:
+        """Windows (indices into ``windows``) of each dataset; one list of all where they are drawn alike."""
+        if not self.config.shares:
+            return [np.arange(len(self.windows))]
+        dataset = np.array([video.dataset for video in self.videos])[self.windows[:, 0]]
+        windows = [np.flatnonzero(dataset == index) for index in range(len(self.config.shares))]
+        if empty := [index for index, of in enumerate(windows) if not len(of)]:
+            raise ConfigError(
+                "no video of a dataset has enough labelled frames in a row", f"dataset {empty[0]} of data",
+                "sampling.shares", "give other data, or leave out the dataset and its share",
+            )  # fmt: skip
+        return windows
 
     def sample(self, number: int) -> Sample:
         """Sample ``number`` of the run (0, 1, 2, ... over all epochs)."""
-        epoch, place = divmod(number, len(self))
-        video_index, start = (int(v) for v in self.windows[epoch_order(self.seed, epoch, len(self))[place]])
+        video_index, start = (int(v) for v in self.windows[self._decks.window(number)])
         video = self.videos[video_index]
         draw = np.random.default_rng([self.seed, 1, number])
         step = 2 if draw.random() < self.config.skip_frames else 1
@@ -153,10 +171,43 @@ class WindowSampler:
         return draw.uniform((0, 0), video.wh_net)
 
 
-@lru_cache(maxsize=4)
-def epoch_order(seed: int, epoch: int, windows: int) -> np.ndarray:
-    """The permutation in which an epoch goes through all windows."""
-    return np.random.default_rng([seed, 0, epoch]).permutation(windows)
+class _Decks:
+    """Which window comes at which number: each dataset has a deck of its own, dealt in turns of ``CARDS``."""
+
+    CARDS = 100
+    """Samples in which every dataset comes by its share."""
+
+    def __init__(self, windows: list[np.ndarray], *, seed: int, shares: tuple[float, ...]) -> None:
+        self._windows, self._seed = windows, seed
+        self._turn = np.repeat(np.arange(len(windows)), _seats(shares, self.CARDS)) if shares else np.zeros(1, int)
+        self._seats = np.bincount(self._turn, minlength=len(windows))
+
+    def window(self, number: int) -> int:
+        """The window of sample ``number``: that of the dataset whose turn it is, in its own epoch's order."""
+        turn, card = divmod(number, len(self._turn))
+        order = shuffled((self._seed, 3, turn), len(self._turn))
+        dealt = self._turn[order[: card + 1]]
+        dataset = int(dealt[-1])
+        mine = turn * int(self._seats[dataset]) + int((dealt[:-1] == dataset).sum())
+        windows = self._windows[dataset]
+        epoch, place = divmod(mine, len(windows))
+        key = (self._seed, 0, epoch, dataset) if len(self._windows) > 1 else (self._seed, 0, epoch)
+        return int(windows[shuffled(key, len(windows))[place]])
+
+
+def _seats(shares: tuple[float, ...], cards: int) -> np.ndarray:
+    """Cards for each share, ``cards`` in all, at least one each: by largest remainders."""
+    exact = np.array(shares) / sum(shares) * cards
+    seats = np.maximum(1, np.floor(exact).astype(int))
+    for index in np.argsort(seats - exact)[: max(0, cards - int(seats.sum()))]:
+        seats[index] += 1
+    return seats
+
+
+@lru_cache(maxsize=64)
+def shuffled(key: tuple[int, ...], length: int) -> np.ndarray:
+    """The permutation that belongs to a key."""
+    return np.random.default_rng(key).permutation(length)
 
 
 def window_starts(labelled: np.ndarray, frames_in: int) -> np.ndarray:

@@ -63,8 +63,8 @@ def load_videos(
     datasets = [load_dataset(uri) for uri in uris]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         loading = [
-            pool.submit(_load, video, dataset, input_wh, folder, background, draw_occluded)
-            for dataset in datasets
+            pool.submit(_load, video, dataset, number, input_wh, folder, background, draw_occluded)
+            for number, dataset in enumerate(datasets)
             for video in dataset.card.videos
             if not video.labels_only
         ]
@@ -76,6 +76,7 @@ def load_videos(
 def _load(
     video: DatasetVideo,
     dataset: Dataset,
+    number: int,
     input_wh: tuple[int, int],
     folder: Path,
     background: bool,
@@ -103,6 +104,7 @@ def _load(
         motion=motion_cells(pixels),
         wh_net=viewport.network_wh_px,
         size_net=size_net,
+        dataset=number,
     )
     still = torch.from_numpy(median_picture(pixels[:: stepped(frames).step])) if background else None
     return CachedVideo(ref, viewport, torch.from_numpy(pixels), label, sampling, still), left_out

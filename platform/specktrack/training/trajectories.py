@@ -15,7 +15,7 @@ from specktrack.datasets import load_dataset
 from specktrack.errors import ConfigError
 from specktrack.frames import Trajectory, trajectories
 from specktrack.rows import pair_videos, read_rows
-from specktrack.sampling import epoch_order, window_starts
+from specktrack.sampling import shuffled, window_starts
 from specktrack.training import omitted
 from specktrack.training.omitted import usable
 from specktrack.training.repair_config import HidingConfig
@@ -52,7 +52,7 @@ class TrajectoryWindows:
     def sample(self, number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Sample ``number`` of the run: positions seen and true, float32 [T, 2], and what is hidden, bool [T]."""
         epoch, place = divmod(number, len(self))
-        index, start = self._windows[epoch_order(self._seed, epoch, len(self))[place]]
+        index, start = self._windows[shuffled((self._seed, 0, epoch), len(self))[place]]
         track, window = self._tracks[index], slice(start, start + self._T)
         xy = np.stack([track.seen[window], track.truth[window]])
         draw = np.random.default_rng([self._seed, 1, number])

@@ -106,6 +106,10 @@ class WindowedTrainConfig(MeasuredConfig):
             raise ValueError(
                 "mining softens disks of unmixed windows: it takes augment.mix=none and a target of kind disk"
             )
+        if self.sampling.shares and len(self.sampling.shares) != len(self.data):
+            raise ValueError(
+                f"sampling.shares has {len(self.sampling.shares)} numbers for {len(self.data)} datasets of data"
+            )
         crop_wh = self.sampling.crop_wh
         if any(side % 16 for side in crop_wh) and crop_wh != self.network.input_wh:
             raise ValueError(f"sampling.crop_wh {crop_wh} must be multiples of 16, or the network's input_wh")

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,7 @@ from specktrack.schema import VideoRef
 from specktrack.training.batches import Batches
 from specktrack.training.config import TrainConfig, recipe_path
 from specktrack.training.frame_cache import CachedVideo
+from specktrack.training.pasting import cut_out
 
 FRAMES, WIDTH, HEIGHT = 30, 160, 96
 
@@ -228,3 +231,66 @@ def test_a_share_for_each_dataset_and_windows_for_each_share():
         TrainConfig.read({"data": ["a"], "output": "b", "network": "specknet", "sampling": {"shares": [1, 1]}})
     with pytest.raises(ConfigError, match="dataset 1 of data"):
         WindowSampler([of_dataset(0, 20)], frames_in=4, seed=0, config=SamplingConfig(shares=(1, 1)))
+
+
+def test_a_still_window_shows_one_frame_all_along():
+    [batch] = batches([video()], steps=range(1), config=SamplingConfig(crop_wh=(64, 48), still=1.0))
+    assert (batch.frames_BTCHW == batch.frames_BTCHW[:, :1]).all()
+    assert torch.equal(batch.xy_net.nan_to_num(-1), batch.xy_net[:, :1].nan_to_num(-1).expand_as(batch.xy_net))
+
+
+SHOWN = 90
+
+
+def without_object(seed=9, wh=(320, 192)):
+    """A ground of another shade, on which nothing is labelled."""
+    pixels = np.full((FRAMES, wh[1], wh[0], 3), SHOWN, np.uint8)
+    nothing = np.full((FRAMES, 2), np.nan, np.float32)
+    labelled = LabelledVideo(nothing, np.ones(FRAMES, bool), motion_cells(pixels), wh)
+    ref = VideoRef(uri=f"file:///v{seed}.mp4", etag="1", size_bytes=1)
+    label = Trajectory(np.arange(FRAMES), np.arange(FRAMES) / 30, nothing, np.full(FRAMES, np.nan, np.float32))
+    return CachedVideo(ref, Viewport(wh, wh), torch.from_numpy(pixels), label, labelled)
+
+
+def slow_dot(wh=(320, 192)):
+    """A bright 5x5 dot on a dark ground, far from the borders, that moves 6 px per frame."""
+    width, height = wh
+    pixels = np.full((FRAMES, height, width, 3), 40, np.uint8)
+    xy = np.stack([60 + 6.0 * np.arange(FRAMES), 60 + 2.0 * np.arange(FRAMES)], axis=1).astype(np.float32)
+    for frame, (x, y) in enumerate(xy.astype(int)):
+        pixels[frame, y - 2 : y + 3, x - 2 : x + 3] = 240
+    labelled = LabelledVideo(xy, np.ones(FRAMES, bool), motion_cells(pixels), wh)
+    ref = VideoRef(uri="file:///dot.mp4", etag="1", size_bytes=1)
+    label = Trajectory(np.arange(FRAMES), np.arange(FRAMES) / 30, xy, np.full(FRAMES, np.nan, np.float32))
+    return CachedVideo(ref, Viewport(wh, wh), torch.from_numpy(pixels), label, labelled)
+
+
+def test_an_object_is_pasted_where_its_label_says_and_its_scene_stays_behind():
+    config = SamplingConfig(
+        crop_wh=(128, 96), zoom=(1, 1), on_object=0, on_motion=0, skip_frames=0, mirror=0, paste=1.0
+    )
+    pasted = moving = 0
+    for batch in batches([slow_dot(), without_object()], steps=range(6), config=config):
+        for window, xy_T in zip(batch.frames_BTCHW, batch.xy_net, strict=True):
+            if abs(window.median() - SHOWN / 255) > 0.01:
+                continue  # the dot's own scene
+            moving += int((xy_T[0] - xy_T[-1]).abs().nan_to_num().sum() > 0)
+            for picture, xy in zip(window, xy_T, strict=True):
+                light = (picture.mean(dim=0) - SHOWN / 255).abs()
+                if torch.isnan(xy).any() or not (6 < xy[0] < 121 and 6 < xy[1] < 89):
+                    continue
+                pasted += 1
+                ys, xs = torch.meshgrid(torch.arange(96.0), torch.arange(128.0), indexing="ij")
+                near = ((xs - xy[0]).abs() < 6) & ((ys - xy[1]).abs() < 6)
+                centre = torch.stack([(light * near * xs).sum(), (light * near * ys).sum()]) / (light * near).sum()
+                assert torch.linalg.vector_norm(centre - xy) < 0.6
+                assert light[~near].max() < 0.01  # nothing of the dark scene came along
+    assert pasted > 30 and moving > 3
+
+
+def test_nothing_is_cut_out_where_nothing_can_be_told_from_the_scene():
+    assert cut_out(without_object(), np.arange(8)) is None
+    dot = slow_dot()
+    assert cut_out(dot, np.arange(8)) is not None
+    flat = replace(dot, pixels=dot.pixels * 0 + 40)  # labels as before, and nothing to see
+    assert cut_out(flat, np.arange(8)) is None

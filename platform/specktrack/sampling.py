@@ -37,7 +37,7 @@ class LabelledVideo:
 
 @dataclass(frozen=True)
 class Sample:
-    """One training sample: ``frames_in`` frames ``step`` apart from ``start``, cropped, resized, maybe mirrored."""
+    """One training sample: frames ``step`` apart from ``start`` on, cropped, resized, maybe mirrored."""
 
     video: int
     start: int
@@ -48,6 +48,11 @@ class Sample:
     reversed_time: bool
     number: int
     """Position in the run's list: the key of all further draws."""
+
+    def frames(self, count: int) -> np.ndarray:
+        """int64 [count]: the video's frames in the order in which the window shows them."""
+        frames = self.start + self.step * np.arange(count)
+        return frames[::-1] if self.reversed_time else frames
 
 
 class SamplingConfig(Config):
@@ -68,6 +73,11 @@ class SamplingConfig(Config):
     """Share of crops placed on motion away from the object: players, rackets, shadows (hard negatives)."""
     skip_frames: float = 0.15
     """Share of windows that take every second frame: faster motion, lower frame rates."""
+    still: float = Field(default=0.0, ge=0, le=1)
+    """Share of windows that show one frame all along: an object at rest, which rallies cut to play hardly contain."""
+    paste: float = Field(default=0.0, ge=0, le=1)
+    """Share of the windows in which no object is seen that get one pasted in, cut out of another window of the same
+    dataset: the object before backgrounds that it was never filmed before."""
     mirror: float = 0.5
     """Share of windows with left and right exchanged."""
     reverse: float = 0.5
@@ -127,6 +137,8 @@ class WindowSampler:
         video = self.videos[video_index]
         draw = np.random.default_rng([self.seed, 1, number])
         step = 2 if draw.random() < self.config.skip_frames else 1
+        if self.config.still and draw.random() < self.config.still:
+            step = 0
         span = (self.frames_in - 1) * step + 1
         if start + span > len(video.labelled) or not video.labelled[start : start + span].all():
             step, span = 1, self.frames_in

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 
 from specktrack.sampling import Sample, WindowSampler
 from specktrack.training.frame_cache import CachedVideo
+from specktrack.training.pasting import Pasting
 from specktrack.training.prefetch import prefetched
 
 
@@ -46,6 +47,7 @@ class Batches:
         self._videos, self._sampler, self._device = videos, sampler, device
         self._batch_size, self._shards, self._parts = batch_size, shards, parts
         self._steps = steps
+        self._pasting = Pasting(videos, sampler) if sampler.config.paste else None
 
     def __iter__(self) -> Iterator[tuple[Batch, ...]]:
         return prefetched(self._step, self._steps)
@@ -57,41 +59,57 @@ class Batches:
         """Shard ``shard`` of ``step``: every ``parts``-th sample of the global batch."""
         numbers = range(step * self._batch_size + shard, (step + 1) * self._batch_size, self._parts)
         samples = [self._sampler.sample(number) for number in numbers]
-        xy_net = torch.from_numpy(np.stack([self._positions(sample) for sample in samples]))
+        windows = [self._window(sample) for sample in samples]
+        xy_net = torch.from_numpy(np.stack([xy for _, xy in windows]))
         seed = np.random.default_rng([self._sampler.seed, 2, step, shard]).integers(2**62)
         return Batch(
             step,
-            self._pictures(samples),
+            self._pictures(samples, [cut for cut, _ in windows]),
             xy_net.to(self._device, non_blocking=True),
             torch.Generator().manual_seed(int(seed)),
             torch.from_numpy(np.stack([self._hard(sample) for sample in samples])).to(self._device, non_blocking=True),
         )
 
-    def _pictures(self, samples: list[Sample]) -> torch.Tensor:
-        """Cut, zoom and mirror in one pass over the whole batch; float32 [B, pictures, 3, h, w] on the device."""
-        config = self._sampler.config
-        out_w, out_h = config.crop_wh
-        # Every sample is cut with the margin of the widest zoom: equal sizes make one tensor and one kernel.
-        cut_w, cut_h = (int(np.ceil(side / config.zoom[0])) for side in config.crop_wh)
-        cuts = []
+    @property
+    def _cut_wh(self) -> tuple[int, int]:
+        """Every sample is cut with the margin of the widest zoom: equal sizes make one tensor and one kernel."""
+        width, height = (int(np.ceil(side / self._sampler.config.zoom[0])) for side in self._sampler.config.crop_wh)
+        return width, height
+
+    def _corner(self, sample: Sample) -> tuple[int, int]:
+        """Left and top of what is cut for a sample, px of its video at network size."""
+        x0, y0, _, _ = sample.crop
+        height, width = self._videos[sample.video].pixels.shape[1:3]
+        cut_w, cut_h = self._cut_wh
+        return max(0, min(x0, width - cut_w)), max(0, min(y0, height - cut_h))
+
+    def _window(self, sample: Sample) -> tuple[torch.Tensor, np.ndarray]:
+        """uint8 [pictures, h, w, 3] around the crop, and positions float32 [T, 2] in px of the training picture."""
+        video, frames = self._videos[sample.video], sample.frames(self._sampler.frames_in)
+        (left, top), (cut_w, cut_h) = self._corner(sample), self._cut_wh
+        around = slice(top, top + cut_h), slice(left, left + cut_w)
+        cut = video.pixels[:, *around][torch.from_numpy(frames.copy())]
+        xy_net = self._positions(sample, video.sampling.xy_net[frames])
+        if self._pasting is not None and np.isnan(xy_net).all():
+            cut, pasted_xy_net = self._pasting.onto(cut, sample, (left, top))
+            xy_net = self._positions(sample, pasted_xy_net)
+        if video.background is not None:
+            cut = torch.cat([video.background[around][None], cut])
+        return cut, xy_net
+
+    def _pictures(self, samples: list[Sample], cuts: list[torch.Tensor]) -> torch.Tensor:
+        """Zoom and mirror in one pass over the whole batch; float32 [B, pictures, 3, h, w] on the device."""
+        out_w, out_h = self._sampler.config.crop_wh
+        cut_w, cut_h = self._cut_wh
         thetas = np.zeros((len(samples), 2, 3), np.float32)
         for theta, sample in zip(thetas, samples, strict=True):
-            video = self._videos[sample.video]
-            pixels = video.pixels
             x0, y0, width, height = sample.crop
-            left = max(0, min(x0, pixels.shape[2] - cut_w))
-            top = max(0, min(y0, pixels.shape[1] - cut_h))
-            stop = sample.start + (self._sampler.frames_in - 1) * sample.step + 1
-            cut = pixels[sample.start : stop : sample.step, top : top + cut_h, left : left + cut_w]
-            cut = cut.flip(0) if sample.reversed_time else cut
-            if video.background is not None:
-                still = video.background[top : top + cut_h, left : left + cut_w]
-                cut = torch.cat([still[None], cut])
-            cuts.append(F.pad(cut, (0, 0, 0, cut_w - cut.shape[2], 0, cut_h - cut.shape[1])))
+            left, top = self._corner(sample)
             theta[0] = width / cut_w, 0, (2 * (x0 - left) + width) / cut_w - 1
             theta[1] = 0, height / cut_h, (2 * (y0 - top) + height) / cut_h - 1
             theta[0, 0] *= -1 if sample.mirrored else 1
-        stacked = torch.stack(cuts).to(self._device, non_blocking=True)  # uint8 [B, T, cut_h, cut_w, 3]
+        padded = [F.pad(cut, (0, 0, 0, cut_w - cut.shape[2], 0, cut_h - cut.shape[1])) for cut in cuts]
+        stacked = torch.stack(padded).to(self._device, non_blocking=True)  # uint8 [B, T, cut_h, cut_w, 3]
         planes = stacked.permute(0, 1, 4, 2, 3).flatten(1, 2).float() / 255
         grid = F.affine_grid(
             torch.from_numpy(thetas).to(self._device), [len(samples), 1, out_h, out_w], align_corners=False
@@ -99,25 +117,20 @@ class Batches:
         zoomed = F.grid_sample(planes, grid, mode="bilinear", padding_mode="border", align_corners=False)
         return zoomed.unflatten(1, (stacked.shape[1], 3))
 
-    def _positions(self, sample: Sample) -> np.ndarray:
-        """Positions float32 [T, 2] in px of the training picture; NaN where absent or outside."""
+    def _positions(self, sample: Sample, xy_net: np.ndarray) -> np.ndarray:
+        """Positions [T, 2] of the video, in px of the training picture; NaN where absent or outside."""
         x0, y0, width, height = sample.crop
         out_w, out_h = self._sampler.config.crop_wh
-        stop = sample.start + (self._sampler.frames_in - 1) * sample.step + 1
-        xy = self._videos[sample.video].sampling.xy_net[sample.start : stop : sample.step]
-        xy = (xy - (x0, y0) + 0.5) * (out_w / width, out_h / height) - 0.5
+        xy = (xy_net - (x0, y0) + 0.5) * (out_w / width, out_h / height) - 0.5
         with np.errstate(invalid="ignore"):
             outside = ~((xy > -0.5) & (xy < (out_w - 0.5, out_h - 0.5))).all(axis=1)
         xy[outside] = np.nan
         if sample.mirrored:
             xy[:, 0] = out_w - 1 - xy[:, 0]
-        return xy[:: -1 if sample.reversed_time else 1].astype(np.float32)
+        return xy.astype(np.float32)
 
     def _hard(self, sample: Sample) -> np.ndarray:
         """bool [T]: which of the sample's frames were mined."""
-        frames = self._sampler.frames_in
+        frames = sample.frames(self._sampler.frames_in)
         hard = self._videos[sample.video].hard
-        if hard is None:
-            return np.zeros(frames, bool)
-        stop = sample.start + (frames - 1) * sample.step + 1
-        return hard[sample.start : stop : sample.step][:: -1 if sample.reversed_time else 1].copy()
+        return np.zeros(len(frames), bool) if hard is None else hard[frames]

@@ -21,6 +21,9 @@ AROUND = np.arange(-40, 41, 8)
 """Frames before and after, of which the scene behind an object is the median."""
 FAINT, CLEAR = 12.0, 36.0
 """Grey levels beside the scene at which a pixel begins to belong to the object, and at which it is all object."""
+POOL = 256
+"""Windows of a dataset that objects are cut out of, drawn once: reading many frames for each would take longer than a
+step does."""
 TRIES = 4
 """Windows that are looked at for one that can be cut out; many objects fly before something that moves."""
 AT_REST = 0.5
@@ -32,9 +35,9 @@ class Cutout:
     """One object as it is seen in the frames of a window."""
 
     light: np.ndarray
-    """float32 [T, S, S, 3]: what the object adds to a pixel, without the part of the scene that shines through."""
+    """float16 [T, S, S, 3]: what the object adds to a pixel, without the part of the scene that shines through."""
     alpha: np.ndarray
-    """float32 [T, S, S, 1] in [0, 1]: how much of a pixel is the object."""
+    """float16 [T, S, S, 1] in [0, 1]: how much of a pixel is the object."""
     corner: np.ndarray
     """int64 [T, 2]: left and top of each patch, px of the video that it is from."""
     xy_net: np.ndarray
@@ -47,7 +50,9 @@ class Pasting:
     def __init__(self, videos: list[CachedVideo], sampler: WindowSampler) -> None:
         self._videos, self._sampler = videos, sampler
         dataset = np.array([video.sampling.dataset for video in videos])[sampler.windows[:, 0]]
-        self._windows = {number: np.flatnonzero(dataset == number) for number in np.unique(dataset)}
+        draw = np.random.default_rng([sampler.seed, 5])
+        self._pools = {number: draw.permutation(np.flatnonzero(dataset == number))[:POOL] for number in set(dataset)}
+        self._cutouts: dict[tuple[int, bool], Cutout | None] = {}
 
     def onto(self, cut: torch.Tensor, sample: Sample, corner: tuple[int, int]) -> tuple[torch.Tensor, np.ndarray]:
         """``cut`` uint8 [T, h, w, 3] at ``corner`` of its video with an object in it, and its positions [T, 2] there.
@@ -58,13 +63,20 @@ class Pasting:
         as_it_was = cut, np.full((len(cut), 2), np.nan, np.float32)
         if draw.random() >= self._sampler.config.paste:
             return as_it_was
-        windows = self._windows[self._videos[sample.video].sampling.dataset]
-        for window in draw.choice(windows, TRIES):
-            video, start = self._sampler.windows[window]
-            frames = start + np.arange(self._sampler.frames_in) * (draw.random() >= AT_REST)
-            if (cutout := cut_out(self._videos[video], frames)) is not None:
+        pool = self._pools[self._videos[sample.video].sampling.dataset]
+        for window in draw.choice(pool, TRIES):
+            if (cutout := self._cutout(int(window), at_rest=bool(draw.random() < AT_REST))) is not None:
                 return _laid(cut, cutout, sample, corner, draw)
         return as_it_was
+
+    def _cutout(self, window: int, *, at_rest: bool) -> Cutout | None:
+        """The object of a window, from memory if it was cut out before."""
+        key = window, at_rest
+        if key not in self._cutouts:
+            video, start = self._sampler.windows[window]
+            frames = start + np.arange(self._sampler.frames_in) * (not at_rest)
+            self._cutouts[key] = cut_out(self._videos[video], frames)
+        return self._cutouts[key]
 
 
 def cut_out(video: CachedVideo, frames: np.ndarray) -> Cutout | None:
@@ -89,7 +101,7 @@ def cut_out(video: CachedVideo, frames: np.ndarray) -> Cutout | None:
             return None
         lights.append(np.where(alpha > 0, patch - (1 - alpha) * scene, 0))
         alphas.append(alpha)
-    return Cutout(np.stack(lights).astype(np.float32), np.stack(alphas), corner, xy_net)
+    return Cutout(np.stack(lights).astype(np.float16), np.stack(alphas).astype(np.float16), corner, xy_net)
 
 
 def _alpha(difference: np.ndarray) -> np.ndarray | None:

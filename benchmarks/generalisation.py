@@ -1,0 +1,167 @@
+"""How well a model holds on footage that nobody trained on: counts by place, sport and kind of object.
+
+    python benchmarks/generalisation.py DATA [--model specknet] [--only drone ...]
+
+DATA holds the folders badminton, tennis_frames, volleyball_frames, drone and drone_ir of labelled video. Only clips of
+LEFT_OUT are followed: of places or sports that ``specknet-anywhere`` does not train on, and test rallies of known
+courts beside them. Leaves its numbers in docs/results/generalisation.json.
+"""
+
+import argparse
+import json
+import os
+import platform as machine
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+import specktrack
+from specktrack.datasets import load_dataset
+from specktrack.metrics import PointCounts, classify_points
+
+RESULT = Path(__file__).parents[1] / "docs" / "results" / "generalisation.json"
+PAPER_WH = np.array([512, 288])
+TOLERANCE_PX = 4.0
+AT_REST_PX, AT_REST_S = 2.0, 0.5
+"""An object rests while its label stays within so many px at 512x288 for so long."""
+
+
+@dataclass(frozen=True)
+class Domain:
+    """Clips of one kind, counted together."""
+
+    folder: str
+    clips: tuple[str, ...]
+    boxes: bool = False
+    """Found is what lies within the label's box, as objects of 20 px have no exact centre; else within 4 px."""
+
+
+def _numbered(beginning: str, *numbers: int) -> tuple[str, ...]:
+    return tuple(f"{beginning}_{number:03}" for number in numbers)
+
+
+LEFT_OUT = {
+    "badminton, known courts": Domain("badminton/test", ("00003", "00004", "00009", "00012", "00013")),
+    "tennis": Domain("tennis_frames", ("run0070", "run0496", "run0607", "run0789")),
+    "beach volleyball": Domain("volleyball_frames", ()),
+    "drones": Domain("drone", _numbered("V_DRONE", 46, 47, 48, 49, 50, 51, 53), boxes=True),
+    "birds": Domain("drone", _numbered("V_BIRD", 10, 12, 25, 26), boxes=True),
+    "airplanes": Domain("drone", _numbered("V_AIRPLANE", 14, 22, 27), boxes=True),
+    "helicopters": Domain("drone", _numbered("V_HELICOPTER", 16, 18), boxes=True),
+    "thermal drones": Domain("drone_ir", _numbered("IR_DRONE", 40, 115, 118), boxes=True),
+    "thermal birds": Domain("drone_ir", _numbered("IR_BIRD", 15, 30, 40), boxes=True),
+    "thermal airplanes": Domain("drone_ir", _numbered("IR_AIRPLANE", 35, 45), boxes=True),
+    "thermal helicopters": Domain("drone_ir", _numbered("IR_HELICOPTER", 1, 37, 45), boxes=True),
+}
+"""Places are left out, not clips: clips of one day look alike. Drones 046 to 053 are all clips of one field."""
+
+
+@dataclass(frozen=True)
+class Followed:
+    """A clip's labels with a model's rows for the labelled frames, N of them."""
+
+    label_px: np.ndarray
+    """[N, 2] source px, NaN where absent."""
+    found_px: np.ndarray
+    wh_px: np.ndarray
+    """[N, 2], the label's box; NaN where there is none."""
+    source_wh: np.ndarray
+    fps: float
+
+    def outcomes(self, *, boxes: bool) -> np.ndarray:
+        """Names of the five counts, str [N]."""
+        if not boxes:
+            return classify_points(
+                self.found_px, self.label_px, tolerance=TOLERANCE_PX, scale=tuple(PAPER_WH / self.source_wh)
+            )
+        in_half_boxes = np.abs(self.found_px - self.label_px) / (self.wh_px / 2)
+        nearest = np.zeros_like(in_half_boxes)
+        nearest[:, 0] = in_half_boxes.max(axis=1)
+        present = np.where(np.isnan(self.label_px), np.nan, 0.0)
+        found = np.where(np.isnan(self.found_px), np.nan, nearest)
+        return classify_points(found, present, tolerance=1.0)
+
+    def at_rest(self) -> np.ndarray:
+        """bool [N]."""
+        xy = self.label_px * PAPER_WH / self.source_wh
+        reach = max(1, round(AT_REST_S / 2 * self.fps))
+        near = np.lib.stride_tricks.sliding_window_view(
+            np.pad(xy, ((reach, reach), (0, 0)), constant_values=np.nan), 2 * reach + 1, axis=0
+        )
+        known = (~np.isnan(near)).sum(axis=(1, 2)) > 2 * reach
+        low, high = np.where(np.isnan(near), np.inf, near), np.where(np.isnan(near), -np.inf, near)
+        spread = high.max(axis=2) - low.min(axis=2)
+        return known & ~np.isnan(xy[:, 0]) & (spread < AT_REST_PX).all(axis=1)
+
+
+def followed(data: Path, domain: Domain, model: str, options: dict[str, object]) -> Iterator[Followed]:
+    """Every clip of a domain, annotated and joined with its labels."""
+    dataset = load_dataset(str(data / domain.folder))
+    for video in dataset.card.videos:
+        name = Path(video.ref.uri.rstrip("/")).stem
+        if domain.clips and name not in domain.clips:
+            continue
+        label = dataset.track(video)
+        rows = specktrack.annotate(video.ref.uri, model=model, **options)
+        assert isinstance(rows, pa.Table)
+        found = np.stack([rows["x"].to_numpy(), rows["y"].to_numpy()], axis=1)[label.frame]
+        wh_px = _boxes(data / domain.folder / f"{name}_boxes.csv", label.frame) if domain.boxes else label.wh_px
+        yield Followed(label.xy_px, found, wh_px, np.array([video.width_px, video.height_px]), video.fps)
+
+
+def _boxes(path: Path, frames: np.ndarray) -> np.ndarray:
+    """Width and height [N, 2] of the boxes ``frame,x,y,w,h`` in ``path``; NaN where a frame has none."""
+    values = np.genfromtxt(path, delimiter=",", skip_header=1).reshape(-1, 5)
+    wh_px = np.full((int(max(frames.max(), values[:, 0].max())) + 1, 2), np.nan)
+    wh_px[values[:, 0].astype(int)] = values[:, 3:5]
+    return wh_px[frames]
+
+
+def counted(clips: list[Followed], *, boxes: bool) -> dict[str, object]:
+    """Counts over all frames, and apart where the object rests and where it does not."""
+    outcomes = [clip.outcomes(boxes=boxes) for clip in clips]
+    rest = [clip.at_rest() for clip in clips]
+    absent_s = sum(np.isnan(clip.label_px[:, 0]).sum() / clip.fps for clip in clips)
+    everything = PointCounts.of(np.concatenate(outcomes))
+    resting = PointCounts.of(np.concatenate([o[r] for o, r in zip(outcomes, rest, strict=True)]))
+    moving = PointCounts.of(np.concatenate([o[~r] for o, r in zip(outcomes, rest, strict=True)]))
+    return {
+        "clips": len(clips),
+        **everything.as_dict(),
+        "f1_in_play": moving.f1,
+        "recall_at_rest": resting.recall if resting.total else None,
+        "frames_at_rest": resting.total,
+        "false_rows_per_minute_absent": everything.fp2 / absent_s * 60 if absent_s else None,
+    }
+
+
+def main() -> None:
+    """Follow what was left out, and count."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--model", default="specknet")
+    parser.add_argument("--only", nargs="*", default=list(LEFT_OUT), choices=list(LEFT_OUT))
+    parser.add_argument("--output", type=Path, default=RESULT)
+    options = parser.parse_args()
+    domains = {}
+    for name in options.only:
+        domain = LEFT_OUT[name]
+        domains[name] = counted(list(followed(options.data, domain, options.model, {})), boxes=domain.boxes)
+        print(name, {k: round(v, 3) if isinstance(v, float) else v for k, v in domains[name].items()}, flush=True)
+    where = f"{os.cpu_count()} cores, {machine.machine()}, torch {torch.__version__}"
+    values = {
+        "model": Path(options.model).stem,
+        "domains": domains,
+        "machine": where,
+        "date": time.strftime("%Y-%m-%d"),
+    }
+    options.output.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -19,10 +19,10 @@ from typing import Any
 import pyarrow.parquet as pq
 import torch
 
-from specktrack.annotate import annotate_here
+from specktrack.annotating import annotate_here
 from specktrack.evaluate import EvaluateConfig, EvaluationReport, evaluate
 from specktrack.models.checkpoint import load_model
-from specktrack.models.windowed_entries import HeatmapReading
+from specktrack.models.heatmap.entries import HeatmapReading
 
 RESULT = Path(__file__).parents[1] / "docs" / "results" / "accuracy_by_speed.json"
 SETTINGS = (

@@ -7,8 +7,8 @@ Every line is measured in this run, on this machine; quote ratios.
 
 import sys
 
-from specktrack.bench import BenchConfig, bench
-from specktrack.display import show
+from specktrack.cli.display import show
+from specktrack.verbs.bench import BenchConfig, bench
 
 if __name__ == "__main__":
     show(bench(BenchConfig(sources=tuple(sys.argv[1:]))))

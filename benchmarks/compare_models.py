@@ -28,12 +28,12 @@ from torch.utils.flop_counter import FlopCounterMode
 from specktrack.datasets.synthetic import SynthConfig, write_archive
 from specktrack.evaluate import EvaluateConfig, EvaluationReport, evaluate
 from specktrack.frames import concat
-from specktrack.models import VARIANTS, ZOO, build, network_config
 from specktrack.models.checkpoint import load_model
-from specktrack.models.inference import Detector
+from specktrack.models.heatmap.detector import Detector
 from specktrack.models.network import Network
-from specktrack.tracking import make_tracker
-from specktrack.tracking.windowed import Windowing
+from specktrack.models.zoo import VARIANTS, ZOO, build, network_config
+from specktrack.tracking.tracker import make_tracker
+from specktrack.tracking.windowed.session import Windowing
 from specktrack.training import TrainConfig, recipe_path
 from specktrack.training import train as train_network
 from specktrack.training.frame_cache import load_videos

@@ -15,8 +15,8 @@ import time
 import numpy as np
 import torch
 
-from specktrack.models import build, network_config
-from specktrack.models.heatmap_network import HeatmapNetwork
+from specktrack.models.heatmap.network import HeatmapNetwork
+from specktrack.models.zoo import build, network_config
 from specktrack.training.batches import Batch
 from specktrack.training.learner import Learner, learn
 from specktrack.training.state import TrainState

@@ -19,10 +19,10 @@ from pathlib import Path
 import av
 import torch
 
-from specktrack import models
-from specktrack.annotate import AnnotateConfig, annotate
+from specktrack.annotating import AnnotateConfig, annotate
 from specktrack.cluster import connected
 from specktrack.datasets.synthetic import SynthConfig, write_archive
+from specktrack.models import zoo
 from specktrack.models.checkpoint import ModelCard, save_model
 
 LIMIT_BYTES = 2 * 10**9
@@ -41,16 +41,16 @@ def main() -> None:
     parser.add_argument("--small", action="store_true")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        parts, model = math.ceil(asked.minutes / MOST_MINUTES), models.DEFAULT_MODEL
+        parts, model = math.ceil(asked.minutes / MOST_MINUTES), zoo.DEFAULT_MODEL
         videos = [Path(folder, f"{part}.mp4") for part in range(parts)]
         frames = parts * _write_long(videos[0], asked.minutes / parts, (256, 144) if asked.small else (1280, 720))
         for video in videos[1:]:
             video.hardlink_to(videos[0])
         if asked.small:
             model = f"{folder}/small.safetensors"
-            network = models.network_config(SMALL)
+            network = zoo.network_config(SMALL)
             torch.manual_seed(0)
-            save_model(Path(model), models.build(network).eval(), ModelCard(name="small", network=network))
+            save_model(Path(model), zoo.build(network).eval(), ModelCard(name="small", network=network))
         samples: list[Sample] = []
         stop = threading.Event()
         watcher = threading.Thread(target=_watch, args=(samples, stop))

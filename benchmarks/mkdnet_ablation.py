@@ -21,14 +21,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from specktrack.box_metrics import BOX_PROTOCOLS, score_sequence
 from specktrack.datasets.patches import PatchesConfig, load_scenes, render_patches, write_patches
 from specktrack.frames import FrameBatch, Trajectory, Viewport
-from specktrack.models import build
+from specktrack.metrics.boxes import BOX_PROTOCOLS, score_sequence
 from specktrack.models.checkpoint import Model, load_model
-from specktrack.models.dimp import Dimp
+from specktrack.models.template.dimp import Dimp
+from specktrack.models.zoo import build
 from specktrack.schema import Box, Prompt
-from specktrack.tracking.template import TemplateTracker
+from specktrack.tracking.template.session import TemplateTracker
 from specktrack.training.box_tracks import load_tracks
 from specktrack.training.pairs import BoxTrack, PairBatches, PairSampler
 from specktrack.training.template_config import MkdNetConfig, TemplateTrainConfig

@@ -15,14 +15,14 @@ import numpy as np
 import torch
 from PIL import Image
 
-from specktrack.box_metrics import BOX_PROTOCOLS, box_iou, centres, score_sequence
 from specktrack.datasets.benchmarks import BoxSequence, read_benchmark
 from specktrack.evaluate.trackers import boxes_of
 from specktrack.frames import FrameBatch, Viewport
+from specktrack.metrics.boxes import BOX_PROTOCOLS, box_iou, centres, score_sequence
 from specktrack.models.checkpoint import load_model
 from specktrack.schema import Box, Prompt
 from specktrack.storage import frame_names
-from specktrack.tracking import Tracker, make_tracker
+from specktrack.tracking.tracker import Tracker, make_tracker
 
 
 def main() -> None:

@@ -17,7 +17,7 @@ import torch
 
 from specktrack.evaluate import EvaluateConfig, EvaluationReport, evaluate
 from specktrack.models.checkpoint import load_model
-from specktrack.models.windowed_entries import WindowedConfig
+from specktrack.models.heatmap.entries import WindowedConfig
 
 RESULTS = Path(__file__).parents[1] / "docs" / "results"
 RULE = "published"

@@ -27,7 +27,7 @@ import torch
 from ray import serve
 from ray.util import list_named_actors
 
-from specktrack import models
+from specktrack.models import zoo
 from specktrack.models.checkpoint import ModelCard, save_model
 from specktrack.serving.client import AsyncClient, ServerError
 from specktrack.serving.config import ServerConfig
@@ -43,8 +43,8 @@ Answer = tuple[int, float]
 
 def make_model(folder: Path) -> str:
     torch.manual_seed(0)
-    config = models.network_config({"name": "specknet", "frames_in": 8, "input_wh": WH, "widths": (16, 32, 64, 96)})
-    save_model(folder / "small.safetensors", models.build(config).eval(), ModelCard(name="small", network=config))
+    config = zoo.network_config({"name": "specknet", "frames_in": 8, "input_wh": WH, "widths": (16, 32, 64, 96)})
+    save_model(folder / "small.safetensors", zoo.build(config).eval(), ModelCard(name="small", network=config))
     return str(folder / "small.safetensors")
 
 
@@ -214,9 +214,9 @@ def main() -> None:
         deploy(server_config(small, replicas=2))
         _, together = asyncio.run(measure(clip, seconds))
         asyncio.run(killed(clip, together / 2, 20 * seconds))
-        print(f"-- {models.DEFAULT_MODEL}")
+        print(f"-- {zoo.DEFAULT_MODEL}")
         clip = make_clip(folder, (640, 360))
-        deploy(server_config(models.DEFAULT_MODEL))
+        deploy(server_config(zoo.DEFAULT_MODEL))
         alone, together = asyncio.run(measure(clip, seconds))
         asyncio.run(overload(clip, alone, together, 2 * seconds))
         serve.shutdown()

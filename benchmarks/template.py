@@ -18,10 +18,10 @@ import numpy as np
 import torch
 
 from specktrack.frames import FrameBatch, Viewport
-from specktrack.models import VARIANTS, ZOO, build, network_config
-from specktrack.models.dimp import Dimp
+from specktrack.models.template.dimp import Dimp
+from specktrack.models.zoo import VARIANTS, ZOO, build, network_config
 from specktrack.schema import Box, Prompt
-from specktrack.tracking.template import TemplateSession
+from specktrack.tracking.template.session import TemplateSession
 
 STAGES = ("cut", "features", "scores", "box", "learn")
 

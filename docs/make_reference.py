@@ -3,12 +3,14 @@
 import sys
 from pathlib import Path
 
+from specktrack.cli.options import flag_of, sections_of
+from specktrack.cli.table import VERBS
+from specktrack.cli.usage import default_of, title_of
 from specktrack.errors import QuarantineReason
-from specktrack.models import without_weights
-from specktrack.options import VERBS, flag_of, load, sections_of
+from specktrack.lazy import load
+from specktrack.models.zoo import without_weights
 from specktrack.schema import ROWS
-from specktrack.usage import default_of, title_of
-from specktrack.verbs import ModelsListConfig, ZooEntry, models_list
+from specktrack.verbs.models import ModelsListConfig, ZooEntry, models_list
 
 FOLDER = Path(__file__).parent / "reference"
 

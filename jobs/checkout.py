@@ -13,6 +13,6 @@ def run(verb: str) -> int:
         sys.path.insert(0, source)
         # For the workers of a Ray that this process starts; a running cluster takes it from the job's runtime_env.
         os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [source, os.environ.get("PYTHONPATH")]))
-    from specktrack.cli import entry  # only now can it be found
+    from specktrack.cli.main import entry  # only now can it be found
 
     return entry([*verb.split(), "--json", *sys.argv[1:]])

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from specktrack import models
-from specktrack.annotate import AnnotateConfig
+from specktrack.annotating import AnnotateConfig
+from specktrack.models import zoo
 from specktrack.models.checkpoint import ModelCard, save_model
 from specktrack.video import write_video
 
@@ -32,8 +32,8 @@ def make_video(path: Path, frames: int, *, seed: int = 0) -> Path:
 def tiny_model(path: Path) -> str:
     """A tiny network with fixed random weights: its rows mean nothing, but any change of them shows."""
     torch.manual_seed(0)
-    config = models.network_config({"name": "specknet", "frames_in": 4, "input_wh": WH, "widths": (4, 8, 8, 8)})
-    save_model(path, models.build(config).eval(), ModelCard(name="tiny", network=config))
+    config = zoo.network_config({"name": "specknet", "frames_in": 4, "input_wh": WH, "widths": (4, 8, 8, 8)})
+    save_model(path, zoo.build(config).eval(), ModelCard(name="tiny", network=config))
     return str(path)
 
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from specktrack.cli import main
+from specktrack.cli.main import main
 from specktrack.datasets import export_rows, import_dataset, load_dataset
 from specktrack.errors import ConfigError, LabelError
 from specktrack.frames import Trajectory

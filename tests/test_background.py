@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 import torch
 
-from specktrack.annotate.background import READ_WHOLE_UP_TO, Backgrounds
-from specktrack.annotate.clips import annotate_clip
+from specktrack.annotating.background import READ_WHOLE_UP_TO, Backgrounds
+from specktrack.annotating.clips import annotate_clip
 from specktrack.errors import MediaError, QuarantineReason
 from specktrack.frames import FrameBatch, Viewport, concat
-from specktrack.models import build, network_config
 from specktrack.models.checkpoint import Model, ModelCard
+from specktrack.models.zoo import build, network_config
 from specktrack.schema import Clip
 from specktrack.storage import expand_sources
-from specktrack.tracking.background import MOST_FRAMES, RunningMedian, median_picture, stepped
-from specktrack.tracking.windowed import WindowedTracker, Windowing
+from specktrack.tracking.windowed.background import MOST_FRAMES, RunningMedian, median_picture, stepped
+from specktrack.tracking.windowed.session import WindowedTracker, Windowing
 from specktrack.video import probe, read_clip, write_video
 from specktrack.video.process import DecoderProcess
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.boxes import path_of_boxes, shifted
 
-from specktrack.box_metrics import (
+from specktrack.metrics.boxes import (
     BOX_PROTOCOLS,
     box_iou,
     changes_scale,

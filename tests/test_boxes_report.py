@@ -11,17 +11,17 @@ import pytest
 from PIL import Image
 from tests.boxes import lines, path_of_boxes, shifted, write
 
-from specktrack.box_metrics import (
+from specktrack.cli.main import main
+from specktrack.datasets.benchmarks import Benchmark, read_benchmark, read_boxes
+from specktrack.errors import ConfigError
+from specktrack.evaluate import BoxReport, EvaluateConfig, evaluate
+from specktrack.evaluate.trackers import as_text
+from specktrack.metrics.boxes import (
     BOX_PROTOCOLS,
     is_tiny,
     moves_fast,
     score_sequence,
 )
-from specktrack.cli import main
-from specktrack.datasets.benchmarks import Benchmark, read_benchmark, read_boxes
-from specktrack.errors import ConfigError
-from specktrack.evaluate import BoxReport, EvaluateConfig, evaluate
-from specktrack.evaluate.trackers import as_text
 
 OTB, GOT, UAV, LATOT = (BOX_PROTOCOLS[name] for name in ("otb", "got10k", "uav", "latot-all"))
 
@@ -134,6 +134,8 @@ def test_under_pointing_the_hits_stand_first(
     shown = capsys.readouterr().out
     assert "hits / frames" in shown and "39 / 39" in shown
     page = (out / "report.html").read_text()
+    assert main(["report", str(out), str(tmp_path / "again.html")]) == 0
+    assert (tmp_path / "again.html").read_text() == page
     assert page.index("pointing</") < page.index("success AUC</")
     rows = pq.read_table(out / "sequences.parquet").to_pylist()
     assert {row["pointing"] for row in rows if row["tracker"] == "Good"} == {1.0}

@@ -12,11 +12,12 @@ import pyarrow.parquet as pq
 import pytest
 from pydantic import Field
 
-from specktrack import cli, options
+from specktrack.cli import main as cli
+from specktrack.cli.options import parse
+from specktrack.cli.table import VERBS, Verb, find_verb
+from specktrack.cli.usage import usage
 from specktrack.config import Config, VerbConfig
 from specktrack.errors import ConfigError, MediaError, QuarantineReason, StorageError
-from specktrack.options import VERBS, Verb, find_verb, parse
-from specktrack.usage import usage
 
 ROOT = Path(__file__).parents[1]
 
@@ -80,9 +81,7 @@ def echo_verb(monkeypatch: pytest.MonkeyPatch) -> None:
     here = sys.modules[__name__]
     monkeypatch.setitem(sys.modules, "echoing", here)
     entry = Verb("Says what it was told.", "echoing:EchoConfig", "echoing:echo", ("sources",))
-    monkeypatch.setattr(options, "VERBS", {**VERBS, "echo": entry})
-    monkeypatch.setattr(cli, "VERBS", options.VERBS)
-    monkeypatch.setattr("specktrack.usage.VERBS", options.VERBS)
+    monkeypatch.setitem(VERBS, "echo", entry)
 
 
 def told(*arguments: str) -> EchoConfig:
@@ -325,7 +324,8 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
 
 def test_an_interrupted_process_does_not_wait_for_its_threads() -> None:
     code = (
-        "import signal, threading, time, _thread, sys; from specktrack import cli; cli.load = lambda path: time.sleep;"
+        "import signal, threading, time, _thread, sys; from specktrack.cli import main as cli;"
+        "cli.load = lambda path: time.sleep;"
         "signal.signal(signal.SIGINT, signal.default_int_handler);"  # shells have their background jobs ignore it
         "threading.Thread(target=time.sleep, args=(1000,)).start();"
         "cli.parse = lambda *_: _thread.interrupt_main() or time.sleep(9); sys.exit(cli.entry(['doctor']))"

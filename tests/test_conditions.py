@@ -3,8 +3,8 @@ import pytest
 
 from specktrack.evaluate.conditions import by_condition, conditions
 from specktrack.evaluate.joined import Joined
-from specktrack.metrics import PointCounts
-from specktrack.protocols import PAPER_WH, Tolerance
+from specktrack.metrics.points import PointCounts
+from specktrack.metrics.protocols import PAPER_WH, Tolerance
 
 TOLERANCE = Tolerance("4 px at 512x288", 4, PAPER_WH)
 

@@ -17,16 +17,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from specktrack import tracking
-from specktrack.annotate.clips import annotate_clip, annotate_here
+from specktrack.annotating.clips import annotate_clip, annotate_here
 from specktrack.errors import MediaError, QuarantineReason
 from specktrack.frames import Viewport
-from specktrack.models import build
 from specktrack.models.checkpoint import Model, ModelCard
-from specktrack.models.windowed_entries import SpeckNetConfig
+from specktrack.models.heatmap.entries import SpeckNetConfig
+from specktrack.models.zoo import build
 from specktrack.schema import Clip
 from specktrack.storage import open_store, stat
 from specktrack.storage.files import FileStore
+from specktrack.tracking.tracker import Tracker, make_tracker
 from specktrack.video import channel, forking, pictures, probe, process, read_clip, write_video
 from specktrack.video.channel import Channel, ClosedError
 from specktrack.video.process import DecodeLimits, DecoderProcess, ProcessReader
@@ -162,9 +162,9 @@ def test_a_video_written_over_while_it_is_read_gives_no_rows(video, tmp_path, mo
     assert result.error.reason is QuarantineReason.CHANGED and len(result.trajectory) == 0
 
 
-def tracker() -> tracking.Tracker:
+def tracker() -> Tracker:
     network = build(SpeckNetConfig(widths=(8, 8, 16, 16), frames_in=4, input_wh=(80, 48)))
-    return tracking.make_tracker(Model(network.eval(), ModelCard(name="random", network=network.config)), device="cpu")
+    return make_tracker(Model(network.eval(), ModelCard(name="random", network=network.config)), device="cpu")
 
 
 def test_a_decoder_that_hangs_is_killed_within_its_time(video):

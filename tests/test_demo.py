@@ -7,7 +7,7 @@ import pyarrow.csv
 import pytest
 from PIL import Image
 
-from specktrack import cli
+from specktrack.cli import main as cli
 from specktrack.ledger import read_annotations
 
 

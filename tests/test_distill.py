@@ -2,10 +2,10 @@ import pytest
 import torch
 
 from specktrack.errors import ConfigError
-from specktrack.models import build, network_config
 from specktrack.models.checkpoint import Model, ModelCard
-from specktrack.models.tracknet_entries import TrackNetV2Config
-from specktrack.models.windowed_entries import SpeckNetConfig
+from specktrack.models.heatmap.entries import SpeckNetConfig
+from specktrack.models.heatmap.tracknet_entries import TrackNetV2Config
+from specktrack.models.zoo import build, network_config
 from specktrack.training.distill import (
     Distillation,
     feature_distance,

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from specktrack.cli.options import parse
+from specktrack.cli.table import VERBS, find_verb
 from specktrack.errors import ConfigError
-from specktrack.options import VERBS, find_verb, load, parse
+from specktrack.lazy import load
 from specktrack.training.config import RECIPES
 
 ROOT = Path(__file__).parents[1]

@@ -10,7 +10,6 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 
-from specktrack.box_metrics import BOX_PROTOCOLS
 from specktrack.datasets import export_rows, import_dataset
 from specktrack.datasets.dataset import DatasetVideo, make_dataset, save_dataset
 from specktrack.errors import ConfigError, StorageError
@@ -18,7 +17,8 @@ from specktrack.evaluate import EvaluateConfig, EvaluationReport
 from specktrack.evaluate.points import evaluate
 from specktrack.frames import Trajectory
 from specktrack.ledger import Ledger
-from specktrack.protocols import PROTOCOLS
+from specktrack.metrics.boxes import BOX_PROTOCOLS
+from specktrack.metrics.protocols import PROTOCOLS
 from specktrack.rows import pair_videos, read_rows, rows_of
 from specktrack.schema import Clip, VideoRef
 from specktrack.storage import open_store
@@ -364,8 +364,8 @@ def test_a_model_is_counted_window_by_window(tmp_path: Path, outputs: str, count
     import torch
 
     from specktrack.evaluate.window_outputs import WindowRunner
-    from specktrack.models import build, network_config
     from specktrack.models.checkpoint import Model, ModelCard
+    from specktrack.models.zoo import build, network_config
     from specktrack.storage import stat
     from specktrack.video import write_video
 
@@ -399,8 +399,8 @@ def test_a_region_of_one_pixel_counts_where_a_paper_counts_regions(tmp_path: Pat
     import torch
 
     from specktrack.evaluate.window_outputs import WindowRunner
-    from specktrack.models import build, network_config
     from specktrack.models.checkpoint import Model, ModelCard
+    from specktrack.models.zoo import build, network_config
     from specktrack.storage import stat
     from specktrack.video import write_video
 
@@ -426,8 +426,8 @@ def test_a_model_is_evaluated_on_rendered_videos(tmp_path: Path) -> None:
     import torch
 
     from specktrack.datasets.synthetic import SynthConfig, write_archive
-    from specktrack.models import build, network_config
     from specktrack.models.checkpoint import ModelCard, save_model
+    from specktrack.models.zoo import build, network_config
 
     torch.manual_seed(0)
     config = network_config({"name": "tracknet-v2", "input_wh": (64, 48)})

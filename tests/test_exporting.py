@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 import torch
 
-from specktrack import models
-from specktrack.cli import main
+from specktrack.cli.main import main
 from specktrack.errors import CheckpointError, ConfigError
-from specktrack.models import build, exporting, network_config
+from specktrack.models import exporting, zoo
 from specktrack.models.checkpoint import Model, ModelCard, load_model, save_model
 from specktrack.models.convolutions import conv_norm_relu
 from specktrack.models.exporting import export_model
-from specktrack.models.heatmap_network import HeatmapNetwork, heatmap_head
+from specktrack.models.heatmap.network import HeatmapNetwork, heatmap_head
+from specktrack.models.zoo import build, network_config
 
 FILES = {"torch-export": "m.pt2", "onnx": "m.onnx", "openvino": "m.xml"}
 TINY = network_config({"name": "monotrack", "frames_in": 2, "input_wh": [96, 64]})
@@ -123,7 +123,7 @@ def test_a_value_that_is_no_number_differs(tiny):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name, entry in models.ZOO.items() if entry.family == "windowed"])
+@pytest.mark.parametrize("name", [name for name, entry in zoo.ZOO.items() if entry.family == "windowed"])
 @pytest.mark.parametrize("kind", FILES)
 def test_every_heatmap_network_can_be_exported(tmp_path, name, kind):
     needs_extra(kind)

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from specktrack.cli import main
+from specktrack.cli.main import main
 from specktrack.datasets import EXPORTS, export_rows
 from specktrack.errors import ConfigError
 from specktrack.frames import Trajectory

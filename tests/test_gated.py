@@ -3,11 +3,11 @@ import pytest
 import torch
 
 from specktrack.frames import FrameBatch, Viewport, concat
-from specktrack.models import build, network_config
 from specktrack.models.checkpoint import Model, ModelCard
-from specktrack.tracking import make_tracker
-from specktrack.tracking.gated import Gate, choose_gated, expected
-from specktrack.tracking.windowed import Windowing
+from specktrack.models.zoo import build, network_config
+from specktrack.tracking.tracker import make_tracker
+from specktrack.tracking.windowed.gated import Gate, choose_gated, expected
+from specktrack.tracking.windowed.session import Windowing
 
 
 def candidates(*frames):

@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 import torch
 
-from specktrack.box_metrics import BOX_PROTOCOLS
 from specktrack.datasets.synthetic import SynthConfig, write_archive
 from specktrack.errors import ConfigError
 from specktrack.evaluate.trackers import tracker_under
 from specktrack.frames import FrameBatch, Trajectory, Viewport, concat
-from specktrack.models import build, network_config
+from specktrack.metrics.boxes import BOX_PROTOCOLS
 from specktrack.models.checkpoint import Model, ModelCard, load_model
-from specktrack.models.global_search import (
+from specktrack.models.inference import channels_last, fold_batch_norm
+from specktrack.models.search.global_search import (
     STRIDES,
     GlobalSearch,
     SearchBatch,
@@ -23,11 +23,11 @@ from specktrack.models.global_search import (
     box_cells,
     point_loss,
 )
-from specktrack.models.inference import channels_last, fold_batch_norm
+from specktrack.models.zoo import build, network_config
 from specktrack.schema import Box, Prompt
-from specktrack.tracking import make_tracker, open_session
-from specktrack.tracking.global_search import Redetector, Searcher, TrajectoryPrior
-from specktrack.tracking.redetecting import RedetectingTracker
+from specktrack.tracking.template.redetecting import RedetectingTracker
+from specktrack.tracking.template.search import Redetector, Searcher, TrajectoryPrior
+from specktrack.tracking.tracker import make_tracker, open_session
 from specktrack.training import train
 from specktrack.training.search_config import SearchSamplingConfig, SearchTrainConfig
 from specktrack.training.search_samples import SearchBatches, SearchSampler

@@ -6,7 +6,7 @@ import torch
 
 from specktrack import heatmap
 from specktrack.heatmap import losses
-from specktrack.models.windowed_entries import Decoding, Loss
+from specktrack.models.heatmap.entries import Decoding, Loss
 
 
 @pytest.mark.parametrize(("kind", "radius_px", "stride", "worst_px"), [

@@ -12,11 +12,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from specktrack.cli import main
+from specktrack.cli.main import main
 from specktrack.errors import CheckpointError, ConfigError
-from specktrack.models import IMPORTABLE, build, network_config
 from specktrack.models.checkpoint import load_model, load_weights
 from specktrack.models.importing import import_model, inert_pickle, keras_files
+from specktrack.models.zoo import IMPORTABLE, build, network_config
 from specktrack.training.start import start_from
 
 VGG = [(64, 2), (128, 2), (256, 3), (512, 3), (256, 3), (128, 2), (64, 2)]
@@ -584,7 +584,7 @@ def virtual(h5py):
 
 
 def test_column_norm_is_keras_batch_norm_over_the_last_axis():
-    from specktrack.models.column_norm import ColumnNorm
+    from specktrack.models.heatmap.column_norm import ColumnNorm
 
     torch.manual_seed(0)
     layer = ColumnNorm(6, eps=1e-3).eval()

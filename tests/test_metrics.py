@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from specktrack.metrics import (
+from specktrack.metrics.points import (
     PointCounts,
     average_precision,
     classify_points,

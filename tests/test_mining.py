@@ -8,9 +8,9 @@ import torch
 from specktrack import heatmap
 from specktrack.errors import ConfigError
 from specktrack.frames import Trajectory, Viewport
-from specktrack.models import build, network_config
 from specktrack.models.checkpoint import Model, ModelCard
-from specktrack.models.heatmap_network import HeatmapNetwork
+from specktrack.models.heatmap.network import HeatmapNetwork
+from specktrack.models.zoo import build, network_config
 from specktrack.sampling import LabelledVideo, SamplingConfig, WindowSampler, motion_cells
 from specktrack.schema import VideoRef
 from specktrack.training.batches import Batches

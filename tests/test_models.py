@@ -1,15 +1,15 @@
 import pytest
 import torch
 
-from specktrack import models
 from specktrack.errors import CheckpointError, ConfigError
-from specktrack.models import build, network_config, without_weights
+from specktrack.models import zoo
 from specktrack.models.checkpoint import Model, ModelCard, load_model, save_model
+from specktrack.models.heatmap.entries import SpeckNetConfig
 from specktrack.models.inference import fold_batch_norm
-from specktrack.models.repair_entries import InpaintNetConfig
-from specktrack.models.windowed_entries import SpeckNetConfig
+from specktrack.models.repair.entries import InpaintNetConfig
+from specktrack.models.zoo import build, network_config, without_weights
 
-HEATMAP_NETWORKS = [name for name, entry in models.ZOO.items() if entry.family == "windowed"]
+HEATMAP_NETWORKS = [name for name, entry in zoo.ZOO.items() if entry.family == "windowed"]
 V5_ROWS = ["tracknet-v2-by-v5", "tracknet-v4-by-v5", "tracknet-v5-no-refinement", "tracknet-v5-no-motion"]
 TINY = SpeckNetConfig(widths=(8, 8, 16, 16), frames_in=4)
 
@@ -88,7 +88,7 @@ GOLDEN = {
 """First loss of each network; a refactoring may not change it."""
 
 
-@pytest.mark.parametrize("name", models.VARIANTS)
+@pytest.mark.parametrize("name", zoo.VARIANTS)
 def test_every_variant_is_a_network_of_the_zoo(name):
     assert network_config(name) != network_config(network_config(name).name)
 

@@ -2,9 +2,9 @@ import pytest
 import torch
 
 from specktrack.errors import ConfigError
-from specktrack.models import build, network_config
 from specktrack.models.checkpoint import ModelCard, load_weights, save_model
-from specktrack.models.windowed_entries import SpeckNetConfig
+from specktrack.models.heatmap.entries import SpeckNetConfig
+from specktrack.models.zoo import build, network_config
 from specktrack.training import TrainConfig, recipe_path
 from specktrack.training.narrowing import _STREAMS, narrowed
 from specktrack.training.start import first_network

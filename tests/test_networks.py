@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from specktrack.models import build, network_config
-from specktrack.models.tsmnet import shift
+from specktrack.models.heatmap.tsmnet import shift
+from specktrack.models.zoo import build, network_config
 
 
 def parameters(name):

@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from specktrack.annotate.plan import Cutting, _info_for, cut
-from specktrack.annotate.progress import Meter
+from specktrack.annotating.plan import Cutting, _info_for, cut
+from specktrack.annotating.progress import Meter
 from specktrack.schema import VideoRef
 from specktrack.video import VideoInfo
 
@@ -76,7 +76,7 @@ def test_progress_is_a_log_line_where_there_is_no_terminal(capsys: pytest.Captur
 
 
 def test_the_configuration_is_read_without_torch_and_ray() -> None:
-    script = "import sys; from specktrack.annotate import AnnotateConfig; print({'torch', 'ray'} & set(sys.modules))"
+    script = "import sys; from specktrack.annotating import AnnotateConfig; print({'torch', 'ray'} & set(sys.modules))"
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, env={"PYTHONPATH": "platform"}
     )

@@ -6,10 +6,9 @@ from hypothesis import strategies as st
 
 from specktrack.errors import ConfigError
 from specktrack.frames import FrameBatch, Trajectory, Viewport, concat
-from specktrack.models import build
 from specktrack.models.checkpoint import Model, ModelCard
-from specktrack.models.repair_entries import InpaintNetConfig
-from specktrack.tracking import make_tracker
+from specktrack.models.repair.entries import InpaintNetConfig
+from specktrack.models.zoo import build
 from specktrack.tracking.repair import (
     Ballistic,
     BallisticConfig,
@@ -21,6 +20,7 @@ from specktrack.tracking.repair import (
     hidden_gaps,
     make_repair,
 )
+from specktrack.tracking.tracker import make_tracker
 
 WH = (1280, 720)
 NAN = float("nan")

@@ -11,13 +11,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from specktrack import page
-from specktrack.cli import main
+from specktrack.cli.main import main
 from specktrack.datasets.dataset import DatasetVideo, make_dataset, save_dataset
 from specktrack.errors import ConfigError
 from specktrack.evaluate import EvaluateConfig, evaluate
 from specktrack.frames import Trajectory
-from specktrack.report import ReportConfig, report
+from specktrack.report import ReportConfig, page, report
 from specktrack.schema import Provenance, VideoRef
 from specktrack.storage import open_store
 

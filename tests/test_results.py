@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from specktrack.models import VARIANTS, ZOO
+from specktrack.models.zoo import VARIANTS, ZOO
 
 DOCS = Path(__file__).parents[1] / "docs"
 

@@ -19,14 +19,14 @@ from tests.annotating import run
 from tests.conftest import started
 from tests.faults.conftest import driver
 
-from specktrack.annotate import annotate_here
+from specktrack.annotating import annotate_here
 from specktrack.errors import CheckpointError, ConfigError, MediaError, StorageError
 from specktrack.evaluate import EvaluateConfig
 from specktrack.evaluate.boxes import _keep
 from specktrack.ledger import collect_garbage, read_annotations
-from specktrack.models import build, network_config
 from specktrack.models.checkpoint import load_model
 from specktrack.models.importing import import_model
+from specktrack.models.zoo import build, network_config
 from specktrack.schema import VideoRef
 from specktrack.storage import open_store, stat
 from specktrack.training import TrainConfig

@@ -11,8 +11,8 @@ from typing import Any, cast
 import pytest
 from ray.serve.schema import DeploymentSchema
 
+from specktrack.cli.options import parse
 from specktrack.errors import ConfigError
-from specktrack.options import parse
 from specktrack.serving.access import Keys, is_of_this_machine
 from specktrack.serving.api import _Outermost
 from specktrack.serving.config import (

@@ -13,8 +13,9 @@ from ray.serve._private.build_app import build_app
 from ray.serve.config import AutoscalingConfig
 from ray.serve.schema import ServeDeploySchema
 
+from specktrack.cli.options import parse
 from specktrack.errors import ConfigError
-from specktrack.options import load, parse
+from specktrack.lazy import load
 from specktrack.serving.config import ServerConfig, check_public_bind, is_public, parse_args
 from specktrack.serving.scaling import keep_sessions
 from specktrack.serving.server import check_keys

@@ -12,7 +12,7 @@ from tests.annotating import WH, tiny_model
 from tests.clock import Clock
 
 from specktrack.models.checkpoint import load_model
-from specktrack.models.inference import Detector
+from specktrack.models.heatmap.detector import Detector
 from specktrack.serving import passes
 from specktrack.serving.passes import Pulse, Window, forward
 from specktrack.serving.scaling import keep_sessions

@@ -30,7 +30,7 @@ from specktrack.serving.sessions import LiveSession, Sessions
 from specktrack.serving.streams import MOST_WAITING, MOST_WAITING_BYTES, Arrivals
 from specktrack.serving.tracking import decode_limits
 from specktrack.storage import stat
-from specktrack.tracking import Tracker, make_tracker
+from specktrack.tracking.tracker import Tracker, make_tracker
 from specktrack.video import write_video
 from specktrack.video.process import DecoderProcess
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from specktrack.cli import main
+from specktrack.cli.main import main
 from specktrack.datasets import load_dataset
 from specktrack.datasets.dataset import Dataset, DatasetVideo, make_dataset, save_dataset
 from specktrack.datasets.splits import (

@@ -15,9 +15,11 @@ from typing import Annotated, Any, get_args, get_origin
 import pytest
 from tests.ports import free_port
 
+from specktrack.cli.options import options_of, parse, types_in
+from specktrack.cli.submit import PLACES, SubmitConfig, submit
+from specktrack.cli.table import VERBS
 from specktrack.errors import ConfigError
-from specktrack.options import VERBS, load, options_of, parse, types_in
-from specktrack.submit import PLACES, SubmitConfig, submit
+from specktrack.lazy import load
 
 ROOT = Path(__file__).parents[1]
 
@@ -126,7 +128,7 @@ def test_no_cluster_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def sent_words(monkeypatch: pytest.MonkeyPatch, *command: str) -> list[str]:
     """The settings in the command line of the job."""
-    from specktrack.submit import _entrypoint
+    from specktrack.cli.submit import _entrypoint
 
     return shlex.split(_entrypoint(command).partition("exec ")[2])[5:]
 
@@ -179,7 +181,7 @@ def test_the_settings_of_this_machine_travel_with_the_job(tmp_path: Path, monkey
         def get_job_status(self, _: str) -> Any:
             return type("Status", (), {"value": "PENDING"})
 
-    monkeypatch.setattr("specktrack.submit._client", lambda _: Client())
+    monkeypatch.setattr("specktrack.cli.submit._client", lambda _: Client())
     monkeypatch.setenv("SPECKTRACK_DATA_SYNTH_SEED", "7")
     (tmp_path / "s.yaml").write_text("videos: 2\nsport: tennis\n")
     command = ("data", "synth", "/it's here", "--config", str(tmp_path / "s.yaml"), "--frames", "5")

@@ -4,9 +4,9 @@ import pytest
 import torch
 from tests.test_template_tracking import tiny
 
-from specktrack.models import VARIANTS, build, network_config
-from specktrack.models.dimp import Pairs, Proposals
-from specktrack.models.iou_net import IoUNet
+from specktrack.models.template.dimp import Pairs, Proposals
+from specktrack.models.template.iou_net import IoUNet
+from specktrack.models.zoo import VARIANTS, build, network_config
 
 
 @pytest.mark.parametrize(("name", "parameters"), [

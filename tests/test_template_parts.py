@@ -8,12 +8,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from specktrack.models import box_regression, network_config
-from specktrack.models.backbone import ResNet
-from specktrack.models.conjugate_gradient import TwoLayers, _activated, _principal, gauss_newton
-from specktrack.models.iou_net import IoUNet
-from specktrack.models.roi import precise_roi_pool
-from specktrack.models.target_model import (
+from specktrack.models.template import box_regression
+from specktrack.models.template.backbone import ResNet
+from specktrack.models.template.conjugate_gradient import TwoLayers, _activated, _principal, gauss_newton
+from specktrack.models.template.entries import RESNET18, RESNET50, TargetModelConfig
+from specktrack.models.template.iou_net import IoUNet
+from specktrack.models.template.roi import precise_roi_pool
+from specktrack.models.template.target_model import (
     FilterInitializer,
     GaussNewton,
     InstanceL2Norm,
@@ -25,7 +26,7 @@ from specktrack.models.target_model import (
     hinge_loss,
     score_kl_loss,
 )
-from specktrack.models.template_entries import RESNET18, RESNET50, TargetModelConfig
+from specktrack.models.zoo import network_config
 
 
 @pytest.fixture(scope="module")

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from tests.test_template_tracking import PROMPT, tiny
 
-from specktrack.annotate import annotate_here
-from specktrack.annotate.plan import Cutting, cut
-from specktrack.annotate.prompts import parse_prompt, prompts_of
+from specktrack.annotating import annotate_here
+from specktrack.annotating.plan import Cutting, cut
+from specktrack.annotating.prompts import parse_prompt, prompts_of
 from specktrack.errors import ConfigError
 from specktrack.schema import Box, Prompt, VideoRef
 from specktrack.storage import stat

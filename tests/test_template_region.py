@@ -6,7 +6,7 @@ import torch
 
 from specktrack.errors import ConfigError
 from specktrack.schema import Box
-from specktrack.tracking.region import Region, check_box
+from specktrack.tracking.template.region import Region, check_box
 
 
 @pytest.mark.real

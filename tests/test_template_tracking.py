@@ -10,24 +10,24 @@ import pytest
 import torch
 from PIL import Image
 
-from specktrack.box_metrics import BOX_PROTOCOLS, box_iou, score_sequence
 from specktrack.datasets.benchmarks import read_benchmark
 from specktrack.errors import ConfigError
 from specktrack.evaluate.trackers import run_sequence, tracker_under
 from specktrack.frames import FrameBatch, Viewport, concat
-from specktrack.models import build, network_config
+from specktrack.metrics.boxes import BOX_PROTOCOLS, box_iou, score_sequence
 from specktrack.models.checkpoint import Model, ModelCard, load_model
-from specktrack.models.dimp import Dimp
-from specktrack.models.iou_net import IoUNet
-from specktrack.models.template_entries import BackboneConfig, OnlineConfig
+from specktrack.models.template.dimp import Dimp
+from specktrack.models.template.entries import BackboneConfig, OnlineConfig
+from specktrack.models.template.iou_net import IoUNet
+from specktrack.models.zoo import build, network_config
 from specktrack.schema import Box, Prompt
 from specktrack.storage import frame_names
-from specktrack.tracking import make_tracker, open_session
-from specktrack.tracking.boxes import _variations, refine_box
-from specktrack.tracking.localise import Peak, State, localise
-from specktrack.tracking.region import Region
-from specktrack.tracking.samples import SampleMemory, _blurred, prompt_samples, variations
-from specktrack.tracking.template import TemplateSession, _grown, _kept_inside
+from specktrack.tracking.template.boxes import _variations, refine_box
+from specktrack.tracking.template.localise import Peak, State, localise
+from specktrack.tracking.template.region import Region
+from specktrack.tracking.template.samples import SampleMemory, _blurred, prompt_samples, variations
+from specktrack.tracking.template.session import TemplateSession, _grown, _kept_inside
+from specktrack.tracking.tracker import make_tracker, open_session
 
 ONLINE = OnlineConfig()
 

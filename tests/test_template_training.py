@@ -15,9 +15,9 @@ from tests.test_template_tracking import tiny
 from specktrack.datasets import import_dataset, load_dataset
 from specktrack.datasets.patches import PatchesConfig, load_scenes, render_patches, write_patches
 from specktrack.errors import ConfigError
-from specktrack.models import build, network_config
 from specktrack.models.checkpoint import save_model
-from specktrack.models.dimp import Dimp, Outputs, Pairs, Proposals
+from specktrack.models.template.dimp import Dimp, Outputs, Pairs, Proposals
+from specktrack.models.zoo import build, network_config
 from specktrack.training import template_loop, template_state
 from specktrack.training.box_tracks import load_tracks
 from specktrack.training.mkdnet import Discriminator, degrade, distillation, own_loss, teach

@@ -5,21 +5,21 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from specktrack.annotate import annotate_here
+from specktrack.annotating import annotate_here
 from specktrack.datasets import load_dataset
 from specktrack.datasets.synthetic import SynthConfig, write_archive
 from specktrack.errors import ConfigError
 from specktrack.frames import FrameBatch, Trajectory, Viewport, concat
 from specktrack.heatmap.decoding import decode_published
-from specktrack.models import build, network_config
 from specktrack.models.checkpoint import Model, ModelCard
-from specktrack.models.tracknet_entries import TrackNetV2Config
-from specktrack.models.windowed_entries import HeatmapReading, SpeckNetConfig
+from specktrack.models.heatmap.entries import HeatmapReading, SpeckNetConfig
+from specktrack.models.heatmap.tracknet_entries import TrackNetV2Config
+from specktrack.models.zoo import build, network_config
 from specktrack.schema import Box, Prompt
-from specktrack.tracking import make_tracker, open_session
-from specktrack.tracking.ensemble import Overlapping, joined
 from specktrack.tracking.motion import Choice, choose
-from specktrack.tracking.windowed import WindowedTracker, Windowing
+from specktrack.tracking.tracker import make_tracker, open_session
+from specktrack.tracking.windowed.ensemble import Overlapping, joined
+from specktrack.tracking.windowed.session import WindowedTracker, Windowing
 
 VIEWPORT = Viewport((320, 160), (64, 32))
 FRAMES = 61

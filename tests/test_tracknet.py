@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from specktrack.errors import ConfigError
-from specktrack.models import VARIANTS, build, network_config
-from specktrack.models.motion_prompt import MotionPrompt, brightness_steps
-from specktrack.models.tracknet_v3 import with_background
-from specktrack.models.tracknet_v4 import attention_per_frame
+from specktrack.models.heatmap.motion_prompt import MotionPrompt, brightness_steps
+from specktrack.models.heatmap.tracknet_v3 import with_background
+from specktrack.models.heatmap.tracknet_v4 import attention_per_frame
+from specktrack.models.zoo import VARIANTS, build, network_config
 
 V5_ROWS = [name for name, values in VARIANTS.items() if {"motion", "refinement"} & set(values)]
 

@@ -5,13 +5,13 @@ import pytest
 import ray
 import torch
 
-from specktrack import models
 from specktrack.config import read_yaml
 from specktrack.datasets.synthetic import SynthConfig, write_archive
 from specktrack.errors import CheckpointError, ConfigError
-from specktrack.models import build, network_config
+from specktrack.models import zoo
 from specktrack.models.checkpoint import load_model
-from specktrack.models.windowed_entries import SpeckNetConfig
+from specktrack.models.heatmap.entries import SpeckNetConfig
+from specktrack.models.zoo import build, network_config
 from specktrack.training import train, windowed_loop
 from specktrack.training.batches import Batches
 from specktrack.training.config import RECIPES, TrainConfig, recipe_path
@@ -46,7 +46,7 @@ def pictures(frames_in, windows, seed=0, wh=(64, 48)):
     return torch.from_numpy(frames).clamp(0, 1), torch.from_numpy(xy)
 
 
-@pytest.mark.parametrize("name", [name for name, entry in models.ZOO.items() if entry.family == "windowed"])
+@pytest.mark.parametrize("name", [name for name, entry in zoo.ZOO.items() if entry.family == "windowed"])
 def test_every_network_overfits_16_frames_to_under_one_px(name):
     torch.manual_seed(0)
     network_of = network_config(name)
@@ -137,7 +137,7 @@ def rendered(tmp_path_factory):
 def test_every_recipe_of_a_windowed_network_runs_two_steps(name, rendered):
     small = {"sampling.crop_wh": [64, 48], **({"network": "tracknet-v2"} if name == "fast" else {})}
     run = recipe(name, data=[str(rendered)], batch_size=2, **small)
-    assert run.network.name in models.ZOO and run.steps > 2
+    assert run.network.name in zoo.ZOO and run.steps > 2
     losses = learned(run, rendered, steps=2)
     assert len(losses) == 2 and np.isfinite(losses).all() and losses[0] > 0
 
@@ -234,7 +234,7 @@ def learned(recipe, folder, *, steps, workers=1):
 
 
 def test_every_network_of_the_zoo_has_its_recipe():
-    trained = {name for name, entry in models.ZOO.items() if entry.family in ("windowed", "repair", "search")}
+    trained = {name for name, entry in zoo.ZOO.items() if entry.family in ("windowed", "repair", "search")}
     assert trained | {"super-dimp", "mkdnet"} <= {recipe(name).network.name for name in RECIPE_NAMES}
 
 

@@ -10,8 +10,8 @@ from specktrack.datasets import make_dataset, save_dataset
 from specktrack.datasets.dataset import DatasetVideo
 from specktrack.errors import ConfigError
 from specktrack.frames import Trajectory
-from specktrack.models import build, network_config
 from specktrack.models.checkpoint import load_model
+from specktrack.models.zoo import build, network_config
 from specktrack.schema import VideoRef, Visibility
 from specktrack.storage import open_store
 from specktrack.training import train

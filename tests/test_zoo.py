@@ -6,18 +6,18 @@ import numpy as np
 import pytest
 import torch
 
-from specktrack import models
 from specktrack.frames import FrameBatch, Viewport, concat
-from specktrack.models import build, network_config
+from specktrack.models import zoo
 from specktrack.models.checkpoint import Model, ModelCard, load_model, save_model
+from specktrack.models.zoo import build, network_config
 from specktrack.schema import Clip
 from specktrack.storage import expand_sources
-from specktrack.tracking.windowed import WindowedTracker, Windowing
+from specktrack.tracking.windowed.session import WindowedTracker, Windowing
 from specktrack.training.config import TrainConfig
 from specktrack.training.state import TrainState
 from specktrack.video import read_clip
 
-HEATMAP_NETWORKS = [name for name, entry in models.ZOO.items() if entry.family == "windowed"]
+HEATMAP_NETWORKS = [name for name, entry in zoo.ZOO.items() if entry.family == "windowed"]
 VIEWPORT = Viewport((64, 32), (64, 32))
 PIXELS = np.random.default_rng(0).integers(0, 255, (13, 32, 64, 3), dtype=np.uint8)
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from specktrack.models import build, network_config
+from specktrack.models.zoo import build, network_config
 from specktrack.training.config import TrainConfig
 from specktrack.training.state import TrainState
 

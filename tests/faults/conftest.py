@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 from tests.annotating import make_video, tiny_model
 
-from specktrack.annotate import AnnotateConfig, annotate_here
+from specktrack.annotating import AnnotateConfig, annotate_here
 
 VIDEOS, FRAMES = 40, 220
 CLIPS = 5 * VIDEOS
@@ -56,7 +56,7 @@ class Driver(subprocess.Popen[str]):
 def driver(config: AnnotateConfig, **environment: str) -> Driver:
     """The run as a process of its own, on a Ray of its own unless the configuration names one."""
     script = (
-        "import sys; from specktrack.annotate import *\n"
+        "import sys; from specktrack.annotating import *\n"
         "print(annotate(AnnotateConfig.model_validate_json(sys.argv[1])).model_dump_json())"
     )
     inherited = {name: text for name, text in os.environ.items() if name != "RAY_ADDRESS"}

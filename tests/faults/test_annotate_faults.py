@@ -25,7 +25,7 @@ from tests.conftest import S3_ENVIRONMENT
 from tests.faults.conftest import CLIPS, FRAMES, Driver, driver
 from tests.faults.flaky_s3 import flaky_s3
 
-from specktrack.annotate import AnnotateConfig, AnnotateReport
+from specktrack.annotating import AnnotateConfig, AnnotateReport
 from specktrack.errors import StorageError
 from specktrack.frames import Trajectory
 from specktrack.ledger import Ledger, collect_garbage, read_annotations, read_records

@@ -9,16 +9,16 @@ import pytest
 from tests.faults.corpus import CORPUS, Bad, make
 from tests.videos import FRAMES, encode
 
-from specktrack.annotate.clips import ClipResult, annotate_clip
+from specktrack.annotating.clips import ClipResult, annotate_clip
 from specktrack.errors import MediaError
 from specktrack.frames import Trajectory
 from specktrack.ledger import Ledger, read_annotations
-from specktrack.models import build
 from specktrack.models.checkpoint import Model, ModelCard
-from specktrack.models.windowed_entries import SpeckNetConfig
+from specktrack.models.heatmap.entries import SpeckNetConfig
+from specktrack.models.zoo import build
 from specktrack.schema import Clip
 from specktrack.storage import open_store, stat
-from specktrack.tracking import Tracker, make_tracker
+from specktrack.tracking.tracker import Tracker, make_tracker
 from specktrack.video.process import DecoderProcess
 
 MOST_RSS_KB = 512 * 1024

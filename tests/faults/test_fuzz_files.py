@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from tests.faults.test_fuzz import ROUNDS, mutations
 
-from specktrack.annotate.prompts import prompts_of
+from specktrack.annotating.prompts import prompts_of
 from specktrack.datasets import load_dataset
 from specktrack.datasets.benchmarks import read_benchmark
 from specktrack.datasets.dataset import CARD_NAME, DatasetVideo, make_dataset, save_dataset

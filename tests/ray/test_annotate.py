@@ -18,14 +18,14 @@ import torch
 from PIL import Image
 from tests.annotating import WH, make_video, pids_of, run, tiny_model
 
-from specktrack import models
-from specktrack.annotate import annotate, annotate_here
-from specktrack.annotate.annotator import Annotator
-from specktrack.annotate.job import Seen, stop_if_hopeless
-from specktrack.annotate.pool import Attempts, work
+from specktrack.annotating import annotate, annotate_here
+from specktrack.annotating.annotator import Annotator
+from specktrack.annotating.job import Seen, stop_if_hopeless
+from specktrack.annotating.pool import Attempts, work
 from specktrack.datasets.patches import PatchesConfig, load_scenes, render_patches
 from specktrack.errors import ConfigError, MediaError, SpecktrackError, StorageError
 from specktrack.ledger import read_annotations, read_records
+from specktrack.models import zoo
 from specktrack.models.checkpoint import ModelCard, save_model
 from specktrack.schema import ClipRecord, ClipStatus, VideoRef
 from specktrack.storage import open_store, stat
@@ -103,8 +103,8 @@ class TestAnnotate:
 
     def test_gaps_are_repaired_alike_in_cut_and_uncut_video(self, archive: Path, tmp_path: Path) -> None:
         torch.manual_seed(0)
-        config = models.network_config({"name": "specknet", "frames_in": 4, "input_wh": WH, "widths": (4, 8, 8, 8)})
-        network = models.build(config).eval()
+        config = zoo.network_config({"name": "specknet", "frames_in": 4, "input_wh": WH, "widths": (4, 8, 8, 8)})
+        network = zoo.build(config).eval()
         with torch.no_grad():  # one that sees something in most frames
             logits = network(torch.rand(1, 4, 3, WH[1], WH[0]))
             network.head.weight /= logits.std()
@@ -220,9 +220,9 @@ class TestPrompts:
     def test_a_finder_helps_a_template_model_and_belongs_to_the_outputs_identity(self, tmp_path: Path) -> None:
         video = make_video(tmp_path / "v.mp4", 6)
         torch.manual_seed(0)
-        network = models.network_config("global-search")
+        network = zoo.network_config("global-search")
         finder = str(tmp_path / "finder.safetensors")
-        save_model(finder, models.build(network).eval(), ModelCard(name="random", network=network))
+        save_model(finder, zoo.build(network).eval(), ModelCard(name="random", network=network))
         config = run("speckdimp", tmp_path / "out", video, prompt="0,12,12,4,4", finder=finder)
         assert annotate(config).rows == 6
         with pytest.raises(ConfigError, match=r"another model or configuration.*finder"):
@@ -340,7 +340,7 @@ class TestDeaths:
     ) -> None:
         config = run(model, tmp_path / "out", archive, address="local", workers=1)
         script = (
-            "import sys; from specktrack.annotate import *; annotate(AnnotateConfig.model_validate_json(sys.argv[1]))"
+            "import sys; from specktrack.annotating import *; annotate(AnnotateConfig.model_validate_json(sys.argv[1]))"
         )
         driver = subprocess.Popen(
             [sys.executable, "-c", script, config.model_dump_json()],

@@ -3,8 +3,8 @@
 import pytest
 from tests.annotating import make_video, tiny_model
 
-from specktrack.bench import BenchConfig, bench
 from specktrack.errors import ConfigError
+from specktrack.verbs.bench import BenchConfig, bench
 
 
 @pytest.mark.ray

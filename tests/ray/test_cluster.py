@@ -16,7 +16,7 @@ from tests.ports import free_port
 ROOT = Path(__file__).parents[2]
 
 WORK = """
-from specktrack.annotate.pool import work
+from specktrack.annotating.pool import work
 from specktrack.cluster import connected
 
 class Twice:

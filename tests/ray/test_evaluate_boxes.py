@@ -9,8 +9,8 @@ from PIL import Image
 from tests.test_template_tracking import tiny
 
 from specktrack.evaluate import BoxReport, EvaluateConfig, evaluate
-from specktrack.models import build, network_config
 from specktrack.models.checkpoint import ModelCard, save_model
+from specktrack.models.zoo import build, network_config
 
 pytestmark = pytest.mark.ray
 

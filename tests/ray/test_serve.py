@@ -33,10 +33,10 @@ from tests.ray.fuzzing import fuzz
 from tests.test_template_tracking import tiny as tiny_template_model
 from websockets.sync.client import connect
 
-from specktrack import models
-from specktrack.annotate import annotate_here
+from specktrack.annotating import annotate_here
 from specktrack.frames import concat
 from specktrack.ledger import read_annotations
+from specktrack.models import zoo
 from specktrack.models.checkpoint import ModelCard, load_model, save_model
 from specktrack.models.inference import fast_dtype
 from specktrack.schema import Box, Clip, Prompt
@@ -44,7 +44,7 @@ from specktrack.serving.client import AsyncClient, Client, ServerError
 from specktrack.serving.config import Access, Limits, ServerConfig
 from specktrack.serving.server import deploy
 from specktrack.storage import stat
-from specktrack.tracking import open_session
+from specktrack.tracking.tracker import open_session
 from specktrack.video import read_clip
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
@@ -56,10 +56,10 @@ KEY = "a-key-for-these-tests-only"
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("serving")
     torch.manual_seed(0)
-    small = models.network_config({"name": "specknet", "frames_in": 4, "input_wh": WH, "widths": (4, 8, 8, 8)})
-    still = models.network_config({"name": "tracknet-v3", "frames_in": 2, "input_wh": WH})
+    small = zoo.network_config({"name": "specknet", "frames_in": 4, "input_wh": WH, "widths": (4, 8, 8, 8)})
+    still = zoo.network_config({"name": "tracknet-v3", "frames_in": 2, "input_wh": WH})
     for name, config in {"tiny": small, "other": small, "still": still}.items():
-        network = models.build(config)  # weights that find something everywhere: any change of the rows shows
+        network = zoo.build(config)  # weights that find something everywhere: any change of the rows shows
         torch.nn.init.normal_(network.get_parameter("head.weight"))
         torch.nn.init.constant_(network.get_parameter("head.bias"), 0.5)
         save_model(folder / f"{name}.safetensors", network.eval(), ModelCard(name=name, network=config))

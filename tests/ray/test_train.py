@@ -11,8 +11,8 @@ import torch
 
 from specktrack.datasets.synthetic import SynthConfig, write_archive
 from specktrack.errors import ConfigError, StorageError
-from specktrack.models import build, network_config
 from specktrack.models.checkpoint import ModelCard, load_model, load_tensors, save_model
+from specktrack.models.zoo import build, network_config
 from specktrack.training import TrainConfig, train
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_local")]

@@ -27,8 +27,8 @@ def _annotate_in_threads(
     """One video per core at a time: torch leaves the interpreter to the others while it computes."""
     import torch  # which comparing rows does not need
 
-    from specktrack.annotate import annotate_here
-    from specktrack.annotate.progress import Meter
+    from specktrack.annotating import annotate_here
+    from specktrack.annotating.progress import Meter
     from specktrack.models.checkpoint import load_model
 
     model, rows, unread, threads = load_model(name), {}, {}, torch.get_num_threads()
@@ -57,7 +57,7 @@ def _annotate_in_threads(
 
 def _annotate_on_ray(config: EvaluateConfig, videos: list[str]) -> tuple[dict[str, pa.Table], dict[str, str]]:
     """Annotate on a cluster; the rows stay below the output, so that a second evaluation finds them done."""
-    from specktrack.annotate import AnnotateConfig, annotate  # loads torch and ray
+    from specktrack.annotating import AnnotateConfig, annotate  # loads torch and ray
 
     with ExitStack() as stack:
         root = config.output or stack.enter_context(tempfile.TemporaryDirectory())

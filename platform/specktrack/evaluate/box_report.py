@@ -7,7 +7,11 @@ from typing import Any, Literal
 import numpy as np
 
 from specktrack import telemetry
-from specktrack.box_metrics import (
+from specktrack.config import Config
+from specktrack.datasets.benchmarks import Benchmark, BoxSequence
+from specktrack.errors import ConfigError, MediaError, StorageError
+from specktrack.evaluate.config import EvaluateConfig
+from specktrack.metrics.boxes import (
     BoxProtocol,
     SequenceScores,
     changes_scale,
@@ -16,10 +20,6 @@ from specktrack.box_metrics import (
     moves_fast,
     size_buckets,
 )
-from specktrack.config import Config
-from specktrack.datasets.benchmarks import Benchmark, BoxSequence
-from specktrack.errors import ConfigError, MediaError, StorageError
-from specktrack.evaluate.config import EvaluateConfig
 from specktrack.storage import stat
 from specktrack.video import probe
 

@@ -6,10 +6,10 @@ from typing import Any, TypeVar
 import numpy as np
 import ray
 
-from specktrack.box_metrics import BoxProtocol
 from specktrack.cluster import connected
 from specktrack.datasets.benchmarks import BoxSequence
 from specktrack.evaluate.trackers import run_sequence, tracker_under
+from specktrack.metrics.boxes import BoxProtocol
 
 _Result = TypeVar("_Result")
 

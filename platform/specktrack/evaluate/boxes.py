@@ -8,11 +8,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from specktrack import telemetry
-from specktrack.box_metrics import BOX_PROTOCOLS, BoxProtocol, no_scores, score_sequence
 from specktrack.datasets.benchmarks import Benchmark, BoxSequence, read_benchmark
 from specktrack.evaluate.box_report import BoxReport, Scored, box_report
 from specktrack.evaluate.config import EvaluateConfig
 from specktrack.evaluate.trackers import Results, as_text, find_results, run_sequence, tracker_under
+from specktrack.metrics.boxes import BOX_PROTOCOLS, BoxProtocol, no_scores, score_sequence
+from specktrack.report.boxes import box_plots, boxes_page
 from specktrack.storage import Store, open_store
 
 log = telemetry.get_logger()
@@ -95,15 +96,14 @@ def _score(sequence: BoxSequence, results: Sequence[Results], protocol: BoxProto
 
 
 def _write(store: Store, report: BoxReport, scores: Iterable[Scored]) -> None:
-    from specktrack.evaluate.box_page import plots, report_page
-
+    content = report.model_dump(mode="json")
     rows = [_row(score) for score in scores]
     sink = pa.BufferOutputStream()
     pq.write_table(pa.Table.from_pylist(rows), sink, compression="zstd")
     store.put("sequences.parquet", sink.getvalue().to_pybytes())
-    for name, drawing in plots(report).items():
+    for name, drawing in box_plots(content).items():
         store.put(f"{name}.svg", drawing.encode())
-    store.put("report.html", report_page(report, rows).encode())
+    store.put("report.html", boxes_page(content, rows).encode())
     store.put("evaluation.json", report.model_dump_json(indent=2).encode())
 
 

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from specktrack.evaluate.joined import Joined
-from specktrack.metrics import PointCounts
-from specktrack.protocols import PAPER_WH, Tolerance
+from specktrack.metrics.points import PointCounts
+from specktrack.metrics.protocols import PAPER_WH, Tolerance
 from specktrack.schema import Visibility
 
 SPEED_PX = (3.0, 8.0)

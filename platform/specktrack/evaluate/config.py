@@ -5,7 +5,7 @@ from typing import ClassVar, Literal, Self
 from pydantic import model_validator
 
 from specktrack.config import VerbConfig
-from specktrack.models.windowed_entries import HeatmapReading
+from specktrack.models.heatmap.entries import HeatmapReading
 
 
 class EvaluateConfig(VerbConfig, HeatmapReading):

@@ -9,8 +9,8 @@ import pyarrow.compute as pc
 from specktrack.datasets import DatasetVideo
 from specktrack.errors import ConfigError
 from specktrack.frames import Viewport, split_by_video
-from specktrack.metrics import classify_points, heatmap_truth, point_errors
-from specktrack.protocols import Tolerance
+from specktrack.metrics.points import classify_points, heatmap_truth, point_errors
+from specktrack.metrics.protocols import Tolerance
 
 
 @dataclass(frozen=True)

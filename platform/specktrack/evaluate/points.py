@@ -30,8 +30,8 @@ from specktrack.evaluate.windows import (
     windows_by_video,
     windows_of_model,
 )
-from specktrack.metrics import PointCounts, average_precision, error_summary
-from specktrack.protocols import PAPER_WH, PROTOCOLS, Protocol, Tolerance
+from specktrack.metrics.points import PointCounts, average_precision, error_summary
+from specktrack.metrics.protocols import PAPER_WH, PROTOCOLS, Protocol, Tolerance
 from specktrack.rows import check_frames, pair_videos, read_rows, read_windows
 from specktrack.schema import ROWS, Visibility
 from specktrack.storage import Store, open_store

@@ -4,14 +4,14 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from specktrack.annotate.clips import annotate_clip
+from specktrack.annotating.clips import annotate_clip
 from specktrack.errors import ConfigError
 from specktrack.models.checkpoint import Model
-from specktrack.models.inference import Detector
-from specktrack.models.windowed_entries import WindowedConfig
+from specktrack.models.heatmap.detector import Detector
+from specktrack.models.heatmap.entries import WindowedConfig
 from specktrack.schema import Clip, VideoRef
-from specktrack.tracking import make_tracker
-from specktrack.tracking.windowed import Windowing
+from specktrack.tracking.tracker import make_tracker
+from specktrack.tracking.windowed.session import Windowing
 from specktrack.video.process import DecoderProcess
 
 THRESHOLD = 0.5

@@ -18,8 +18,8 @@ from specktrack.datasets import DatasetVideo
 from specktrack.errors import ConfigError
 from specktrack.evaluate.joined import join_windows
 from specktrack.frames import split_by_video
-from specktrack.metrics import PointCounts
-from specktrack.protocols import Protocol
+from specktrack.metrics.points import PointCounts
+from specktrack.metrics.protocols import Protocol
 
 
 class WindowCounts(Config):
@@ -87,7 +87,7 @@ def windows_of_model(
     name: str, videos: list[DatasetVideo], *, input_wh: tuple[int, int] | None = None
 ) -> dict[str, pa.Table]:
     """Decoded outputs of all windows, by video URI. ConfigError for models that see no windows; MediaError."""
-    from specktrack.annotate.progress import Meter  # loads torch, as the others, which comparing rows does not need
+    from specktrack.annotating.progress import Meter  # loads torch, as the others, which comparing rows does not need
     from specktrack.evaluate.window_outputs import WindowRunner
     from specktrack.models.checkpoint import load_model
 

@@ -17,9 +17,9 @@ from safetensors.torch import save
 from specktrack import __version__
 from specktrack.config import Config, explain
 from specktrack.errors import CheckpointError, ConfigError
-from specktrack.models import WEIGHTS, build, network_config, without_weights
 from specktrack.models.entry import NetworkConfig
 from specktrack.models.network import Network
+from specktrack.models.zoo import WEIGHTS, build, network_config, without_weights
 
 _CARD = "specktrack.card"
 

@@ -25,9 +25,9 @@ from specktrack.config import Config
 from specktrack.datasets.synthetic import SynthConfig, render_clip
 from specktrack.errors import CheckpointError, ConfigError
 from specktrack.models.checkpoint import Model
-from specktrack.models.heatmap_network import HeatmapNetwork
+from specktrack.models.heatmap.entries import WindowedConfig
+from specktrack.models.heatmap.network import HeatmapNetwork
 from specktrack.models.inference import fold_batch_norm
-from specktrack.models.windowed_entries import WindowedConfig
 
 Format = Literal["onnx", "torch-export", "openvino"]
 

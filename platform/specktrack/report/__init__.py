@@ -1,19 +1,23 @@
 """``specktrack report``: one HTML page about an output of annotate, a file of rows, or an evaluation."""
 
+import io
 import json
 from typing import Any, ClassVar
 
+import pyarrow.parquet as pq
 from pydantic import Field
 
 from specktrack import telemetry
 from specktrack.config import Config, VerbConfig
 from specktrack.errors import ConfigError
-from specktrack.report.evaluation import evaluation_page
+from specktrack.report.boxes import boxes_page
+from specktrack.report.points import evaluation_page
 from specktrack.report.rows import rows_page
 from specktrack.rows import read_rows, store_of
 from specktrack.storage import Store, local_path, open_store, to_uri
 
 EVALUATION = "evaluation.json"
+SEQUENCES = "sequences.parquet"
 
 
 class ReportConfig(VerbConfig):
@@ -50,7 +54,11 @@ def report(config: ReportConfig) -> ReportSummary:
     else:
         store, content = found
         about = "boxes" if "trackers" in content else "evaluation"
-        text = _page_of_boxes(store, content) if about == "boxes" else evaluation_page(store, content, config.videos)
+        text = (
+            boxes_page(content, _sequences(store))
+            if about == "boxes"
+            else evaluation_page(store, content, config.videos)
+        )
     store, key = store_of(output)
     data = text.encode("utf-8", "backslashreplace")
     store.put(key, data)
@@ -79,8 +87,8 @@ def _evaluation(source: str) -> tuple[Store, dict[str, Any]] | None:
     return store, content
 
 
-def _page_of_boxes(store: Store, content: dict[str, Any]) -> str:
-    """The page that an evaluation of box trackers has made itself."""
-    if not store.exists("report.html"):
-        raise ConfigError("the evaluation has lost its report.html", store.uri, remedy="evaluate again")
-    return store.get("report.html").decode()
+def _sequences(store: Store) -> list[dict[str, Any]]:
+    """The rows per sequence of an evaluation of box trackers."""
+    if not store.exists(SEQUENCES):
+        raise ConfigError(f"the evaluation has lost its {SEQUENCES}", store.uri, remedy="evaluate again")
+    return pq.read_table(io.BytesIO(store.get(SEQUENCES))).to_pylist()

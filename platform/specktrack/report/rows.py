@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from specktrack import page
 from specktrack.frames import Trajectory, trajectories
+from specktrack.report import page
 from specktrack.schema import Provenance
 
 UNSURE = 30

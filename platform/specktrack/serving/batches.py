@@ -12,8 +12,8 @@ from typing import Any
 from ray import serve
 
 from specktrack import telemetry
-from specktrack.annotate import AnnotateConfig
-from specktrack.annotate.job import Seen, annotate
+from specktrack.annotating import AnnotateConfig
+from specktrack.annotating.job import Seen, annotate
 from specktrack.errors import ConfigError, SpecktrackError, StorageError
 from specktrack.serving.batch_records import Batch, BatchRecords, BatchState, is_forsaken
 from specktrack.serving.config import ServeConfig

@@ -8,7 +8,7 @@ from pydantic import Field, ValidationError, field_validator
 
 from specktrack.config import Config, VerbConfig, explain
 from specktrack.errors import ConfigError
-from specktrack.models import DEFAULT_MODEL
+from specktrack.models.zoo import DEFAULT_MODEL
 
 IMPORT_PATH = "specktrack.serving:build"
 

@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import torch
 
-from specktrack.models.inference import Detector
+from specktrack.models.heatmap.detector import Detector
 
 MOST_WINDOWS = 64
 CPU_PASS_PX = 8 * 128 * 64

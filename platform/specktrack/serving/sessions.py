@@ -14,7 +14,7 @@ from specktrack.frames import FrameBatch, Trajectory, Viewport, concat
 from specktrack.serving.config import Limits
 from specktrack.serving.problems import Refusal
 from specktrack.serving.routing import home_of
-from specktrack.tracking import Session, Tracker
+from specktrack.tracking.tracker import Session, Tracker
 from specktrack.video.process import DecodeLimits, DecoderProcess
 
 

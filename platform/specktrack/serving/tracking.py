@@ -21,10 +21,10 @@ import torch
 from ray import serve
 
 from specktrack import telemetry
-from specktrack.annotate.clips import annotate_clip
+from specktrack.annotating.clips import annotate_clip
 from specktrack.errors import CheckpointError, ConfigError, MediaError, QuarantineReason
 from specktrack.models.checkpoint import load_model
-from specktrack.models.inference import Detector
+from specktrack.models.heatmap.detector import Detector
 from specktrack.schema import Clip, Prompt
 from specktrack.serving.catalog import ServedModel
 from specktrack.serving.config import Limits, ServeConfig
@@ -33,8 +33,8 @@ from specktrack.serving.passes import Pulse, QueuedDetector, Window, forward
 from specktrack.serving.problems import request_id
 from specktrack.serving.sessions import Sessions
 from specktrack.storage import stat
-from specktrack.tracking import Tracker, make_tracker
 from specktrack.tracking.repair import make_repair
+from specktrack.tracking.tracker import Tracker, make_tracker
 from specktrack.video.process import DecodeLimits, DecoderProcess
 
 MODELS_PER_REPLICA = 4

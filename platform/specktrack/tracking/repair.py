@@ -19,12 +19,12 @@ from specktrack.config import Config
 from specktrack.errors import ConfigError
 from specktrack.frames import FrameBatch, Trajectory, Viewport, concat
 from specktrack.models.checkpoint import Model, load_model
-from specktrack.models.inpaint import InpaintNet
-from specktrack.models.repair_entries import REPAIRS
+from specktrack.models.repair.entries import REPAIRS
+from specktrack.models.repair.inpaint import InpaintNet
 from specktrack.schema import Prompt, Provenance, Visibility
 
 if TYPE_CHECKING:
-    from specktrack.tracking import Session, Tracker
+    from specktrack.tracking.tracker import Session, Tracker
 
 RULE_HEIGHT = 288
 """Picture height at which TrackNetV3 measures how far from the top edge a gap must begin and end."""

@@ -14,8 +14,8 @@ from pydantic import Field, SerializeAsAny, field_validator, model_validator
 
 from specktrack.config import Config, VerbConfig
 from specktrack.errors import ConfigError
-from specktrack.models import DEFAULT_MODEL, family_of, network_config
 from specktrack.models.entry import Family, NetworkConfig
+from specktrack.models.zoo import DEFAULT_MODEL, family_of, network_config
 from specktrack.training.places import ModelPlace, Place
 
 RECIPES = Path(__file__).parent / "recipes"

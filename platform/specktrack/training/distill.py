@@ -16,8 +16,8 @@ from torch import nn
 from specktrack import heatmap
 from specktrack.errors import ConfigError
 from specktrack.models.checkpoint import Model
-from specktrack.models.heatmap_network import HeatmapNetwork
-from specktrack.models.windowed_entries import WindowedConfig
+from specktrack.models.heatmap.entries import WindowedConfig
+from specktrack.models.heatmap.network import HeatmapNetwork
 from specktrack.training.windowed_config import DistillConfig
 
 SIDE = 16

@@ -14,7 +14,7 @@ from specktrack.errors import MediaError
 from specktrack.frames import Trajectory, Viewport
 from specktrack.sampling import LabelledVideo, motion_cells
 from specktrack.schema import VideoRef, Visibility
-from specktrack.tracking.background import median_picture, stepped
+from specktrack.tracking.windowed.background import median_picture, stepped
 from specktrack.training import omitted
 from specktrack.training.decoded import decoded
 from specktrack.training.omitted import Omitted, usable

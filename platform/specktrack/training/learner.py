@@ -10,7 +10,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from specktrack.augment import AugmentConfig
 from specktrack.augment.pictures import Blend, mix, photometric
-from specktrack.models.heatmap_network import HeatmapNetwork
+from specktrack.models.heatmap.network import HeatmapNetwork
 from specktrack.models.inference import fast_dtype
 from specktrack.training.batches import Batch
 from specktrack.training.distill import Distillation

@@ -16,9 +16,9 @@ from specktrack.config import sha_of
 from specktrack.errors import ConfigError
 from specktrack.frames import concat
 from specktrack.models.checkpoint import Model
-from specktrack.models.windowed_entries import HeatmapReading, WindowedConfig
-from specktrack.tracking import make_tracker
-from specktrack.tracking.windowed import Windowing
+from specktrack.models.heatmap.entries import HeatmapReading, WindowedConfig
+from specktrack.tracking.tracker import make_tracker
+from specktrack.tracking.windowed.session import Windowing
 from specktrack.training.frame_cache import CachedVideo
 from specktrack.training.validation import frames_of
 

@@ -12,9 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from specktrack.models.dimp import LOSS_WEIGHTS, Dimp, Outputs, Pairs, Proposals
-from specktrack.models.iou_net import Features
-from specktrack.models.template_entries import TemplateConfig
+from specktrack.models.template.dimp import LOSS_WEIGHTS, Dimp, Outputs, Pairs, Proposals
+from specktrack.models.template.entries import TemplateConfig
+from specktrack.models.template.iou_net import Features
 from specktrack.training.template_config import MkdNetConfig
 
 

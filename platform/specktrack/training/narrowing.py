@@ -12,7 +12,7 @@ import torch
 
 from specktrack.errors import ConfigError
 from specktrack.models.entry import NetworkConfig
-from specktrack.models.windowed_entries import SpeckNetConfig
+from specktrack.models.heatmap.entries import SpeckNetConfig
 
 
 @dataclass(frozen=True)

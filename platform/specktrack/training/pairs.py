@@ -20,10 +20,10 @@ import torch
 
 from specktrack import telemetry
 from specktrack.errors import ConfigError, MediaError
-from specktrack.models.dimp import Pairs
-from specktrack.models.template_entries import TemplateConfig
+from specktrack.models.template.dimp import Pairs
+from specktrack.models.template.entries import TemplateConfig
 from specktrack.schema import Box
-from specktrack.tracking.region import Region
+from specktrack.tracking.template.region import Region
 from specktrack.training.prefetch import prefetched
 from specktrack.training.template_config import PairConfig
 

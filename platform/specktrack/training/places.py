@@ -8,7 +8,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator
 
-from specktrack.models import WEIGHTS
+from specktrack.models.zoo import WEIGHTS
 from specktrack.storage import local_path
 
 

@@ -5,7 +5,7 @@ from typing import ClassVar, Literal
 from pydantic import Field, SerializeAsAny
 
 from specktrack.config import Config
-from specktrack.models.repair_entries import InpaintNetConfig
+from specktrack.models.repair.entries import InpaintNetConfig
 from specktrack.training.config import MeasuredConfig
 from specktrack.training.places import Place
 

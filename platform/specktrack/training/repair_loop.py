@@ -9,7 +9,7 @@ import ray.train.torch
 import torch
 from torch import nn
 
-from specktrack.models.inpaint import InpaintNet
+from specktrack.models.repair.inpaint import InpaintNet
 from specktrack.training.checkpoints import restore
 from specktrack.training.loop import train_steps
 from specktrack.training.repair_config import RepairTrainConfig

@@ -5,7 +5,7 @@ from typing import ClassVar, Self
 from pydantic import Field, SerializeAsAny, model_validator
 
 from specktrack.config import Config
-from specktrack.models.search_entries import GlobalSearchConfig, SearchConfig
+from specktrack.models.search.entries import GlobalSearchConfig, SearchConfig
 from specktrack.training.config import OneRateConfig
 
 

@@ -9,8 +9,8 @@ import ray.train.torch
 import torch
 from torch import nn
 
-from specktrack.models.global_search import GlobalSearch, SearchBatch
 from specktrack.models.inference import fast_dtype
+from specktrack.models.search.global_search import GlobalSearch, SearchBatch
 from specktrack.training.checkpoints import restore
 from specktrack.training.frame_cache import load_videos
 from specktrack.training.loop import train_steps

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from specktrack.models.global_search import SearchBatch
+from specktrack.models.search.global_search import SearchBatch
 from specktrack.training.frame_cache import CachedVideo
 from specktrack.training.prefetch import prefetched
 from specktrack.training.search_config import SearchSamplingConfig

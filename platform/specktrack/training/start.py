@@ -9,9 +9,9 @@ import torch
 
 from specktrack import telemetry
 from specktrack.errors import ConfigError
-from specktrack.models import build
 from specktrack.models.checkpoint import load_weights
 from specktrack.models.network import Network
+from specktrack.models.zoo import build
 from specktrack.training.config import TrainConfig
 from specktrack.training.narrowing import narrowed
 

@@ -5,7 +5,7 @@ from typing import ClassVar, Literal, Self
 from pydantic import Field, SerializeAsAny, model_validator
 
 from specktrack.config import Config
-from specktrack.models.template_entries import SpeckDimpConfig, TemplateConfig
+from specktrack.models.template.entries import SpeckDimpConfig, TemplateConfig
 from specktrack.training.config import TrainConfig
 from specktrack.training.places import ModelPlace
 

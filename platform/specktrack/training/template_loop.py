@@ -8,9 +8,9 @@ import torch
 
 from specktrack.errors import ConfigError
 from specktrack.models.checkpoint import load_model
-from specktrack.models.dimp import Dimp, Pairs, Proposals
 from specktrack.models.inference import fast_dtype
-from specktrack.models.template_entries import TemplateConfig
+from specktrack.models.template.dimp import Dimp, Pairs, Proposals
+from specktrack.models.template.entries import TemplateConfig
 from specktrack.training.box_tracks import load_tracks
 from specktrack.training.checkpoints import restore
 from specktrack.training.loop import train_steps

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from specktrack.models.dimp import Dimp
+from specktrack.models.template.dimp import Dimp
 from specktrack.training.mkdnet import Discriminator
 from specktrack.training.shards import mean_over_workers
 from specktrack.training.state import TrainState

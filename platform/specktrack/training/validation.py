@@ -4,10 +4,10 @@ import numpy as np
 import torch
 
 from specktrack.frames import FrameBatch, concat
-from specktrack.metrics import PointCounts, count_points, point_errors
+from specktrack.metrics.points import PointCounts, count_points, point_errors
 from specktrack.models.checkpoint import Model, ModelCard
-from specktrack.models.heatmap_network import HeatmapNetwork
-from specktrack.tracking import make_tracker
+from specktrack.models.heatmap.network import HeatmapNetwork
+from specktrack.tracking.tracker import make_tracker
 from specktrack.training.frame_cache import CachedVideo
 
 TOLERANCE_PX = 4.0

@@ -6,7 +6,7 @@ from pydantic import Field, SerializeAsAny, model_validator
 
 from specktrack.augment import AugmentConfig
 from specktrack.config import Config
-from specktrack.models.windowed_entries import SpeckNetConfig, WindowedConfig
+from specktrack.models.heatmap.entries import SpeckNetConfig, WindowedConfig
 from specktrack.sampling import SamplingConfig
 from specktrack.training.config import MeasuredConfig
 from specktrack.training.places import ModelPlace

@@ -10,8 +10,8 @@ from torch import nn
 
 from specktrack.errors import ConfigError
 from specktrack.models.checkpoint import Model, load_model
-from specktrack.models.heatmap_network import HeatmapNetwork
-from specktrack.models.windowed_entries import WindowedConfig
+from specktrack.models.heatmap.entries import WindowedConfig
+from specktrack.models.heatmap.network import HeatmapNetwork
 from specktrack.sampling import WindowSampler
 from specktrack.training.batches import Batches
 from specktrack.training.checkpoints import restore

@@ -10,7 +10,6 @@ from pathlib import Path
 import torch
 
 from specktrack.errors import CheckpointError, ConfigError
-from specktrack.models import VARIANTS, build, network_config
 from specktrack.models.checkpoint import ModelCard, save_model
 from specktrack.models.entry import NetworkConfig
 from specktrack.models.importing.keras_files import KERAS_SUFFIXES, read_keras
@@ -19,6 +18,7 @@ from specktrack.models.importing.layouts import Layout, Public
 from specktrack.models.importing.torch_files import read_torch
 from specktrack.models.importing.torch_layouts import TORCH_LAYOUTS
 from specktrack.models.network import Network
+from specktrack.models.zoo import VARIANTS, build, network_config
 
 
 def import_model(source: str | Path, destination: str | Path, *, network: str = "", licence: str = "") -> ModelCard:

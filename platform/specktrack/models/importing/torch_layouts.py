@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from specktrack.models.importing.layouts import BLOCKS, Layout, Public, place_in_line
-from specktrack.models.template_entries import TEMPLATE_VARIANTS
+from specktrack.models.template.entries import TEMPLATE_VARIANTS
 
 Replacement = str | Callable[[re.Match[str]], str]
 

@@ -1,0 +1,160 @@
+"""One clip: another process decodes ahead, the session follows, and the rows of [start, stop) are kept."""
+
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pyarrow as pa
+import torch
+
+from specktrack.annotating.background import Backgrounds
+from specktrack.annotating.prompts import prompts_of
+from specktrack.errors import MediaError, QuarantineReason
+from specktrack.frames import FrameBatch, Trajectory, concat
+from specktrack.models.checkpoint import Model, load_model
+from specktrack.models.heatmap.entries import HeatmapReading
+from specktrack.models.zoo import DEFAULT_MODEL
+from specktrack.schema import ROWS, Clip
+from specktrack.storage import expand_sources
+from specktrack.tracking.repair import make_repair
+from specktrack.tracking.tracker import Tracker, make_tracker
+from specktrack.tracking.windowed.session import Windowing
+from specktrack.video import VideoInfo
+from specktrack.video.process import DecoderProcess
+
+BATCHES_AHEAD = 2
+"""Decoded and waiting: 2 x 32 frames at 512x288 are 28 MB."""
+
+
+@dataclass
+class ClipResult:
+    """What came of one clip: all its rows, or the rows before ``error``."""
+
+    trajectory: Trajectory
+    decode_errors: int
+    error: MediaError | None
+    seconds: dict[str, float] = field(default_factory=dict)
+    """Work time: ``decode`` (beside the rest, in a process of its own), ``track``; ``starve`` is waiting for frames."""
+
+
+def annotate_clip(
+    tracker: Tracker,
+    clip: Clip,
+    info: VideoInfo,
+    decoder: DecoderProcess,
+    *,
+    backgrounds: Backgrounds | None = None,
+) -> ClipResult:
+    """Follow the object through one clip; a fault of the media ends up in the result, with the rows before it.
+
+    ``backgrounds`` remembers a video's background from clip to clip, for trackers that want one.
+    """
+    viewport = tracker.viewport(info.size_wh_px)
+    session, parts, error = tracker.open(clip.prompt), [], None
+    seconds = {"decode": 0.0, "track": 0.0, "starve": 0.0}
+    reader = background = None
+
+    def read(clip: Clip, info: VideoInfo) -> Iterator[FrameBatch]:
+        with closing(decoder.read_clip(clip, info=info, viewport=viewport)) as whole:
+            yield from _ahead(whole, decoder, seconds)
+
+    try:
+        if tracker.wants_background:
+            still = backgrounds or Backgrounds()
+            background = still.of(clip.video, viewport.network_wh_px, probe=decoder.probe, read=read)
+        reader = decoder.read_clip(clip, info=info, viewport=viewport)
+        for batch in _ahead(reader, decoder, seconds):
+            started = time.perf_counter()
+            parts.append(session.push(replace(batch, background=background)))
+            seconds["track"] += time.perf_counter() - started
+    except MediaError as fault:
+        error = fault
+    finally:
+        if reader is not None:
+            reader.close()
+    started = time.perf_counter()
+    parts.append(session.finish())
+    seconds["track"] += time.perf_counter() - started
+    trajectory = concat(parts).between(clip.start, clip.stop)
+    if error is not None and error.reason is QuarantineReason.CHANGED:
+        trajectory = Trajectory.empty()  # nobody knows of which version its rows are
+    if error is None and len(trajectory) != clip.stop - clip.start:
+        what = f"{len(trajectory)} of {clip.stop - clip.start} frames came"
+        error = MediaError(QuarantineReason.TRUNCATED, what, place=clip.video.uri)
+    return ClipResult(trajectory, reader.decode_errors if reader else 0, error, seconds)
+
+
+def annotate_here(
+    sources: str | Path | Sequence[str | Path],
+    *,
+    model: str | Path | Model = DEFAULT_MODEL,
+    prompt: str | None = None,
+    repair: str = "none",
+    reading: HeatmapReading | None = None,
+    device: str | None = None,
+) -> pa.Table:
+    """The rows of one or more videos, annotated in this process without a cluster; the row schema, ordered by video.
+
+    ``sources``, ``prompt``, ``repair`` and the fields of ``reading`` are those of ``specktrack annotate``. Raises
+    MediaError for a video that cannot be read to its end.
+    """
+    named = [sources] if isinstance(sources, str | Path) else sources
+    loaded = model if isinstance(model, Model) else load_model(model)
+    windowing = Windowing.of(reading or HeatmapReading())
+    tracker = make_tracker(loaded, device=device, windowing=windowing, repair=make_repair(repair))
+    tables = [ROWS.empty_table()]
+    refs = expand_sources([str(source) for source in named])
+    prompts = prompts_of(prompt, refs)
+    with _one_core_for_decoding(), DecoderProcess() as decoder:
+        for ref in refs:
+            info = decoder.probe(ref)
+            clip = Clip(video=ref, start=0, stop=info.frames, prompt=prompts.get(ref.uri))
+            result = annotate_clip(tracker, clip, info, decoder)
+            if result.error is not None:
+                raise result.error
+            tables.append(result.trajectory.to_rows(ref.uri))
+    return pa.concat_tables(tables).unify_dictionaries()
+
+
+@contextmanager
+def _one_core_for_decoding() -> Iterator[None]:
+    """torch's threads wait by spinning: one more than there are cores, and everything runs ten times slower."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(max(1, threads - 1))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _ahead(reader: Iterator[FrameBatch], decoder: DecoderProcess, seconds: dict[str, float]) -> Iterator[FrameBatch]:
+    """The reader's batches, fetched in a thread at most BATCHES_AHEAD ahead."""
+
+    def fetch() -> FrameBatch | None:
+        started = time.perf_counter()
+        batch = next(reader, None)
+        seconds["decode"] += time.perf_counter() - started
+        return batch
+
+    with ThreadPoolExecutor(1, "decode") as pool:
+        waiting = deque(pool.submit(fetch) for _ in range(BATCHES_AHEAD))
+        try:
+            while True:
+                started = time.perf_counter()
+                batch = waiting.popleft().result()
+                seconds["starve"] += time.perf_counter() - started
+                if batch is None:
+                    return
+                waiting.append(pool.submit(fetch))
+                yield batch
+        except MediaError:
+            raise
+        except BaseException:
+            decoder.stop()  # or the thread would be waited for while the process decodes for nobody
+            raise
+        finally:
+            pool.shutdown(cancel_futures=True)

@@ -1,0 +1,95 @@
+"""What an annotate run is told, and what it reports."""
+
+from typing import Any, ClassVar, Self
+
+from pydantic import Field, computed_field, field_validator, model_validator
+
+from specktrack.config import Config, VerbConfig
+from specktrack.errors import MediaError
+from specktrack.models.heatmap.entries import HeatmapReading
+from specktrack.models.zoo import DEFAULT_MODEL
+
+
+class AnnotateConfig(VerbConfig, HeatmapReading):
+    """Follow the object through videos and write one row per frame."""
+
+    verb: ClassVar[str] = "annotate"
+
+    sources: tuple[str, ...] = ()
+    """Videos, folders, globs, s3://bucket/prefix or @list.txt; at least one, except with ``gc``."""
+    output: str
+    """Folder or s3:// prefix for rows and records; a run that was interrupted in it is resumed."""
+    model: str = DEFAULT_MODEL
+    """Name of a packaged model, or the path of a checkpoint."""
+    repair: str = "none"
+    """How gaps are filled: none, ballistic, inpaintnet, or the path of a repair network; filled rows are marked."""
+    prompt: str | None = None
+    """What a template model follows: frame,cx,cy,w,h in source px, or a CSV or JSON file with a prompt per video."""
+    finder: str | None = None
+    """A search network (name or path) that finds a template model's lost target again."""
+    overlay: bool = False
+    """Also write each video with the trajectory drawn on it."""
+    dry_run: bool = False
+    """Measure and cut the videos, say what would be done, write nothing."""
+    resume: bool = True
+    """Keep what is complete in the output; otherwise remove it and start over."""
+    retry_quarantined: bool = False
+    """Do clips again that were set aside."""
+    gc: bool = False
+    """Only remove from the output what writers that died left in it more than a day ago; annotate nothing."""
+    address: str = "auto"
+    """Ray cluster: auto (RAY_ADDRESS, or one that runs here, else a new one), local, or ray://host:port."""
+    workers: int | None = Field(default=None, ge=1)
+    """Most actors at a time; the default takes what the cluster has."""
+    clip_s: float = Field(default=20.0, gt=0)
+    """Seconds of video in one unit of work: long enough to hide the lead-in, short enough to spread and to redo."""
+    timeout_s: float = Field(default=120.0, gt=0)
+    """A clip whose next frames are not decoded within this time is set aside."""
+
+    @field_validator("sources", mode="before")
+    @classmethod
+    def _one_source(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _something_to_do(self) -> Self:
+        if not self.sources and not self.gc:
+            raise ValueError("sources: name at least one video, folder, glob, s3:// prefix or @list.txt")
+        return self
+
+
+class AnnotateReport(Config):
+    """What a run did; the counts are of the clips that its sources name."""
+
+    output: str
+    videos: int
+    clips: int
+    committed: int = 0
+    """Clips that were completed now."""
+    resumed: int = 0
+    """Clips that were complete already."""
+    repeated: int = 0
+    """Attempts beyond a clip's first in this run: the workers, or their nodes, died over those before."""
+    without_overlay: int = 0
+    """Videos that have rows and whose overlay could not be drawn; the log says why."""
+    quarantined: dict[str, int] = {}
+    """Clips set aside, now or before, by reason; a video that could not be read at all counts as one."""
+    removed: int = 0
+    """Objects removed by ``gc``."""
+    planned_frames: int = 0
+    """Frames of the clips that were not complete at the start."""
+    frames: int = 0
+    """Frames annotated now."""
+    rows: int = 0
+    """Rows of all clips that the sources name."""
+    wall_s: float = 0.0
+    frames_per_s: float = 0.0
+    """From the first actor's start to the last record."""
+    seconds: dict[str, float] = {}
+    """Wall time per stage of the driver (plan, annotate, overlay), and work time per stage summed over actors."""
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def exit_code(self) -> int:
+        """0, or 5 where clips were set aside."""
+        return MediaError.exit_code if self.quarantined else 0

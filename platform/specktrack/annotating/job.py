@@ -1,0 +1,236 @@
+"""The whole run: expand -> plan -> skip what is complete -> annotate -> overlays -> seal."""
+
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import ray
+
+from specktrack import telemetry
+from specktrack.annotating import outputs, overlays
+from specktrack.annotating.annotator import STAGES, Annotator, Order
+from specktrack.annotating.config import AnnotateConfig, AnnotateReport
+from specktrack.annotating.plan import Cutting, Plan, make_plan
+from specktrack.annotating.pool import Attempts, gpu_share, work
+from specktrack.annotating.progress import Meter
+from specktrack.annotating.prompts import prompts_of
+from specktrack.cluster import connected
+from specktrack.config import sha_of
+from specktrack.errors import ConfigError, QuarantineReason, SpecktrackError, StorageError
+from specktrack.ledger import SUCCESS, Ledger, collect_garbage
+from specktrack.models.checkpoint import Model, load_model
+from specktrack.schema import ClipRecord, ClipStatus, VideoRef
+from specktrack.storage import expand_sources, open_store
+from specktrack.tracking.repair import Repair, make_repair
+from specktrack.tracking.tracker import make_tracker
+from specktrack.tracking.windowed.session import Windowing
+
+HOPELESS_AFTER = 5
+"""Videos that crash before the first success and so end a run: one alone may be made to."""
+
+log = telemetry.get_logger()
+
+
+class Seen(NamedTuple):
+    """How far a run is."""
+
+    clips: int
+    done: int
+    """Clips with a record, those of earlier runs included."""
+    frames: int
+    """Annotated now."""
+
+
+Watch = Callable[[Seen], None]
+
+
+def _nobody_watches(_: Seen) -> None:
+    pass
+
+
+def annotate(config: AnnotateConfig, *, watch: Watch | None = None, inside: bool = False) -> AnnotateReport:
+    """Annotate every video that the sources name; what an earlier run completed in the output is kept.
+
+    ``watch`` is told of every clip, and ends the run by raising; ``inside`` does the work in this process instead of in
+    a pool of actors, for few short videos.
+    Videos that cannot be used are quarantined and counted in the report. Raises ConfigError if the output was made by
+    another model or configuration, CheckpointError, StorageError.
+    """
+    started = time.monotonic()
+    if config.gc:
+        removed = collect_garbage(config.output)
+        return AnnotateReport(output=open_store(config.output).uri, videos=0, clips=0, removed=removed)
+    videos, model = _videos(config), load_model(config.model)
+    repair, finder = make_repair(config.repair), load_model(config.finder) if config.finder else None
+    tracker = make_tracker(model, device="cpu", windowing=Windowing.of(config), repair=repair, finder=finder)
+    prompts = prompts_of(config.prompt, videos)
+    tracker.open(next(iter(prompts.values()), None))  # refuse here a prompt too many or too few
+    settings = outputs.settings_of(config, tracker, prompts, finder)
+    ledger = Ledger(open_store(config.output), model.sha256, sha_of(settings))
+    outputs.claim(ledger.store, config, model, settings)
+    done = _completed(ledger, videos, config)
+    run = _Run(config, videos, model, repair, finder, ledger, done, watch or _nobody_watches, inside)
+    with connected(config.address):
+        attempts = Attempts()
+        with run.timed("plan"):
+            cutting = Cutting(tracker.stride, tracker.lead, config.clip_s, attempts, prompts)
+            plan = make_plan(videos, run.done, cutting, workers=config.workers, inside=inside)
+        if config.dry_run:
+            return _report(run, plan, {}, repeated=0)
+        with run.timed("annotate"):
+            now = _quarantine(plan, ledger) | _annotate(run, plan, attempts)
+        repeated, without_overlay = attempts.repeated(), 0
+        if config.overlay:
+            with run.timed("overlay"):
+                changed = {record.video.key for record in now.values()}
+                rows = overlays.wanted(videos, changed=changed, store=ledger.store)
+                order = overlays.Order(ledger.store.uri, config.timeout_s, attempts)
+                drawn = work(rows, overlays.Overlayer, order, workers=config.workers, inside=inside)
+                without_overlay = sum(bool(row["fault"]) for row in drawn)
+    ledger.seal(plan.keys)
+    run.seconds["wall"] = time.monotonic() - started
+    report = _report(run, plan, now, repeated=repeated, without_overlay=without_overlay)
+    outputs.describe(ledger.store, config, model, settings, report)
+    return report
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What is settled before there is a plan, and the time that each stage has taken so far."""
+
+    config: AnnotateConfig
+    videos: list[VideoRef]
+    model: Model
+    repair: Repair | None
+    finder: Model | None
+    ledger: Ledger
+    done: dict[str, ClipRecord]
+    """Records of earlier runs, by key."""
+    watch: Watch
+    inside: bool
+    seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+
+    @contextmanager
+    def timed(self, stage: str) -> Iterator[None]:
+        """Add the block's wall time to a stage."""
+        started = time.monotonic()
+        yield
+        self.seconds[stage] += time.monotonic() - started
+
+
+def _videos(config: AnnotateConfig) -> list[VideoRef]:
+    """The videos that the sources name, without the overlays of an output that lies below them."""
+    own = open_store(config.output).uri + "/overlays/"
+    videos = [video for video in expand_sources(config.sources) if not video.uri.startswith(own)]
+    if not videos:
+        raise ConfigError("the sources hold no video but the output's own", ", ".join(config.sources))
+    return videos
+
+
+def _completed(ledger: Ledger, videos: list[VideoRef], config: AnnotateConfig) -> dict[str, ClipRecord]:
+    """Records of earlier runs, less those of videos since replaced, and of quarantined clips that are to be retried."""
+    if config.dry_run and not config.resume:
+        return {}
+    done = ledger.completed()
+    keys = {video.uri: video.key for video in videos}
+    for key, record in list(done.items()):
+        replaced = keys.get(record.video.uri, record.video.key) != record.video.key
+        retried = config.retry_quarantined and record.status is ClipStatus.QUARANTINED and record.video.uri in keys
+        if replaced or retried:
+            del done[key]
+            if not config.dry_run:
+                ledger.forget(key)
+    return done
+
+
+def _quarantine(plan: Plan, ledger: Ledger) -> dict[str, ClipRecord]:
+    """Records of the videos that could not be measured; StorageError if the store gives out none at all."""
+    reasons = {row["reason"] for row in plan.unreadable.values()}
+    if not plan.clips and reasons == {QuarantineReason.UNREADABLE}:
+        detail = next(iter(plan.unreadable.values()))["detail"]
+        raise StorageError("no video can be read, the first for", detail, remedy="check the rights and run again")
+    now = {}
+    for key, row in plan.unreadable.items():
+        video, reason = VideoRef.model_validate_json(row["video"]), QuarantineReason(row["reason"])
+        log.warning("video quarantined", video=video.uri, reason=str(reason), detail=row["detail"])
+        now[key] = ledger.quarantine(video, 0, 0, reason=reason, detail=row["detail"])
+    return now
+
+
+def _annotate(run: _Run, plan: Plan, attempts: Attempts) -> dict[str, ClipRecord]:
+    """Records of the clips that had none, made by actors on the cluster."""
+    config, ledger = run.config, run.ledger
+    rows = plan.to_do(run.done)
+    if not rows:
+        return {}
+    ledger.store.delete(SUCCESS)
+    order = Order(
+        output=ledger.store.uri,
+        model=ray.put(run.model),
+        windowing=Windowing.of(config),
+        repair=ray.put(run.repair),
+        finder=ray.put(run.finder),
+        model_sha=ledger.model_sha,
+        config_sha=ledger.config_sha,
+        timeout_s=config.timeout_s,
+        gpu=gpu_share() > 0,
+        attempts=attempts,
+    )
+    now: dict[str, ClipRecord] = {}
+    run.watch(Seen(clips=len(plan.clips), done=len(plan.clips) - len(rows), frames=0))
+    with Meter(len(rows), sum(row["frames"] for row in rows)) as meter:
+        for receipt in work(rows, Annotator, order, workers=config.workers, gpu=order.gpu, inside=run.inside):
+            record = ClipRecord.model_validate_json(receipt["record"])
+            now[record.key] = record
+            meter.add(receipt["frames"])
+            run.watch(Seen(clips=len(plan.clips), done=len(plan.clips) - len(rows) + len(now), frames=meter.frames))
+            for stage in STAGES:
+                run.seconds[stage] += receipt["seconds"][stage]
+            if record.reason is not None:
+                log.warning("clip quarantined", clip=record.key, reason=str(record.reason), detail=record.detail)
+                stop_if_hopeless(now)
+    return now
+
+
+def stop_if_hopeless(now: dict[str, ClipRecord]) -> None:
+    """Raise SpecktrackError if all clips so far crashed, of several videos: the fault is not the videos'."""
+    crashed = [record for record in now.values() if record.reason is QuarantineReason.CRASHED]
+    videos = len({record.video.key for record in crashed})
+    if len(crashed) == len(now) and videos >= HOPELESS_AFTER:
+        raise SpecktrackError(
+            f"the first {len(crashed)} clips, of {videos} videos, all failed, the last with",
+            crashed[-1].detail,
+            remedy="mend the cause, then run again with --retry-quarantined",
+        )
+
+
+def _report(
+    run: _Run, plan: Plan, now: dict[str, ClipRecord], *, repeated: int, without_overlay: int = 0
+) -> AnnotateReport:
+    """The run in numbers; ``now`` holds the records that it made."""
+    planned = set(plan.keys)
+    standing = {key: record for key, record in (run.done | now).items() if key in planned}
+    reasons = [str(record.reason) for record in standing.values() if record.reason is not None]
+    if run.config.dry_run:
+        reasons += [row["reason"] for row in plan.unreadable.values()]
+    to_do = plan.to_do(run.done)
+    frames = sum(row["frames"] for row in to_do if row["key"] in now)
+    return AnnotateReport(
+        output=run.ledger.store.uri,
+        videos=len(run.videos),
+        clips=len(plan.clips),
+        committed=sum(record.status is ClipStatus.COMMITTED for record in now.values()),
+        resumed=len(plan.clips) - len(to_do),
+        repeated=repeated,
+        without_overlay=without_overlay,
+        quarantined=dict(sorted(Counter(reasons).items())),
+        planned_frames=sum(row["frames"] for row in to_do),
+        frames=frames,
+        rows=sum(record.rows for record in standing.values()),
+        wall_s=round(run.seconds["wall"], 3),
+        frames_per_s=round(frames / run.seconds["annotate"], 1) if frames else 0.0,
+        seconds={stage: round(spent, 3) for stage, spent in run.seconds.items() if stage != "wall"},
+    )

@@ -1,0 +1,152 @@
+"""From videos to clips: measured and cut on the cluster, in decoder processes that a hostile container may kill."""
+
+from bisect import bisect_right
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypedDict, cast
+
+from specktrack.annotating.pool import Attempts, work
+from specktrack.errors import ConfigError, MediaError
+from specktrack.schema import Clip, Prompt, VideoRef
+from specktrack.video import VideoInfo
+from specktrack.video.process import DecoderProcess
+
+SEEK_POINTS_BEFORE = 8
+"""Seek points kept before a clip's first frame, for streams where the nearest one cannot be used."""
+
+
+class PlannedClip(TypedDict):
+    """One clip to annotate, or one video to set aside, as a row of a Ray dataset."""
+
+    key: str
+    """That of the clip's record."""
+    video: str
+    """VideoRef as JSON."""
+    clip: str
+    """Clip as JSON; empty for a video to set aside."""
+    info: str
+    """VideoInfo as JSON, reduced to what decoding this clip needs."""
+    frames: int
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class Cutting:
+    """How videos are cut; what every planner of a run is given."""
+
+    stride: int
+    """Clips start at multiples of it."""
+    lead: int | None
+    """Frames before and after a clip that its rows depend on; None: a video stays one clip."""
+    clip_s: float
+    attempts: Attempts
+    prompts: Mapping[str, Prompt] = field(default_factory=dict)
+    """What is followed in a video, by its URI."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the sources hold, by record key."""
+
+    clips: dict[str, PlannedClip]
+    unreadable: dict[str, PlannedClip]
+    """Videos that could not be measured in this run."""
+    set_aside: tuple[str, ...]
+    """Videos that could not be measured in an earlier one."""
+
+    @property
+    def keys(self) -> list[str]:
+        """Keys of the records that a finished run has."""
+        return [*self.clips, *self.unreadable, *self.set_aside]
+
+    def to_do(self, done: Collection[str]) -> list[PlannedClip]:
+        """Clips without a record."""
+        return [clip for key, clip in self.clips.items() if key not in done]
+
+
+def make_plan(
+    videos: Sequence[VideoRef], done: Collection[str], cutting: Cutting, *, workers: int | None, inside: bool = False
+) -> Plan:
+    """Measure and cut videos on the cluster; those with a record as a whole were set aside earlier and are left so."""
+    set_aside = tuple(key_of_whole(video) for video in videos if key_of_whole(video) in done)
+    rows = [{"video": video.model_dump_json()} for video in videos if key_of_whole(video) not in done]
+    found = cast(Iterator[PlannedClip], work(rows, Planner, cutting, workers=workers, inside=inside))
+    planned = {row["key"]: row for row in found}
+    return Plan(
+        clips={key: planned[key] for key in sorted(planned) if planned[key]["clip"]},
+        unreadable={key: planned[key] for key in sorted(planned) if not planned[key]["clip"]},
+        set_aside=set_aside,
+    )
+
+
+def key_of_whole(video: VideoRef) -> str:
+    """Key of the record of a video that could not even be cut into clips."""
+    return f"{video.key}/{0:09d}-{0:09d}"
+
+
+class Planner:
+    """An actor's work: measures videos and cuts them into clips."""
+
+    def __init__(self, cutting: Cutting) -> None:
+        self._cutting, self._decoder = cutting, DecoderProcess()
+
+    def __call__(self, row: dict[str, str]) -> list[PlannedClip]:
+        """Clips of the video in ``row``, or the reason why it has none."""
+        video = VideoRef.model_validate_json(row["video"])
+        empty = PlannedClip(
+            key=key_of_whole(video), video=row["video"], clip="", info="", frames=0, reason="", detail=""
+        )
+        try:
+            self._cutting.attempts.begin(video.key)
+            info = self._decoder.probe(video)
+        except MediaError as error:
+            return [{**empty, "reason": str(error.reason), "detail": str(error)}]
+        return [
+            {
+                **empty,
+                "key": f"{video.key}/{clip.key}",
+                "clip": clip.model_dump_json(),
+                "info": _info_for(clip, info).model_dump_json(),
+                "frames": clip.stop - clip.start,
+            }
+            for clip in cut(video, info, self._cutting)
+        ]
+
+
+def cut(video: VideoRef, info: VideoInfo, cutting: Cutting) -> list[Clip]:
+    """Cut a video into clips of about ``clip_s``, so that their rows together are those of one uncut pass.
+
+    Starts are multiples of the session's stride, and lie ``lead`` frames after a seek point where one is near: then the
+    decoder starts where the lead-in does. A video that can only be read from its start stays whole, and so does one
+    whose rows depend on all of it. ConfigError if it has no frame of its prompt's number.
+    """
+    prompt = cutting.prompts.get(video.uri)
+    if prompt is not None and prompt.frame >= info.frames:
+        raise ConfigError(f"the prompt's frame is not among the video's {info.frames}", prompt.frame, video.uri)
+    if cutting.lead is None:
+        return [Clip(video=video, start=0, stop=info.frames, prompt=prompt)]
+    stride, lead = cutting.stride, cutting.lead
+    length = max(1, round(cutting.clip_s * info.fps / stride)) * stride
+    easy = sorted({-(-(keyframe + lead) // stride) * stride for keyframe in info.keyframes})
+    starts = [0]
+    while not info.counted and (target := starts[-1] + length) + length // 2 < info.frames:
+        after = bisect_right(easy, target)
+        nearest = min(easy[max(0, after - 1) : after + 1], key=lambda start: abs(start - target))
+        starts.append(nearest if abs(nearest - target) <= length // 4 else target)
+    return [
+        Clip(video=video, start=start, stop=stop, lead_in=min(lead, start), lead_out=min(lead, info.frames - stop))
+        for start, stop in zip(starts, [*starts[1:], info.frames], strict=True)
+    ]
+
+
+def _info_for(clip: Clip, info: VideoInfo) -> VideoInfo:
+    """A match has 10,000 seek points and 300 clips: each clip takes along only the ones near it, and the first."""
+    first = max(1, bisect_right(info.keyframes, clip.start - clip.lead_in) - SEEK_POINTS_BEFORE)
+    last = bisect_right(info.keyframes, clip.stop + clip.lead_out)
+    return info.model_copy(
+        update={
+            "keyframes": info.keyframes[:1] + info.keyframes[first:last],
+            "keyframe_pts": info.keyframe_pts[:1] + info.keyframe_pts[first:last],
+        }
+    )

@@ -1,0 +1,92 @@
+"""The command line: ``specktrack VERB ...``.
+
+``import specktrack.cli.main`` loads neither torch nor ray: a verb's module is imported when the verb is used.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from pydantic_core import to_jsonable_python
+
+from specktrack import __version__, telemetry
+from specktrack.cli.options import parse
+from specktrack.cli.table import VERBS, find_verb, verbs_of
+from specktrack.cli.usage import group_usage, overview, usage
+from specktrack.errors import ConfigError, SpecktrackError
+from specktrack.lazy import load
+
+_HELP = ("-h", "--help")
+INTERRUPTED = 130
+STORAGE_FAILED = 4
+PIPE_CLOSED = 141
+"""128 + SIGPIPE: what a shell reports for a writer whose reader went away."""
+
+
+def entry(argv: Sequence[str] | None = None) -> int:
+    """``main`` for a process of its own: one that was interrupted ends at once, not when its threads have finished."""
+    code = main(argv)
+    if code == INTERRUPTED:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    return code
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command line and return its exit code; bad input ends in one sentence on stderr."""
+    try:
+        code = _run(list(sys.argv[1:] if argv is None else argv))
+        sys.stdout.flush()
+    except SpecktrackError as error:
+        # An error that crossed a Ray worker is an instance of its class too, but its text is the worker's traceback.
+        cause = getattr(error, "cause", None)
+        return _fail(cause if isinstance(cause, SpecktrackError) else error, error.exit_code)
+    except KeyboardInterrupt:
+        return _fail("interrupted; what was written stays, the same command can be run again", INTERRUPTED)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or the interpreter complains when it flushes at exit
+        return PIPE_CLOSED
+    except OSError as error:
+        return _fail(error, STORAGE_FAILED)
+    return code
+
+
+def as_json(report: Any) -> Any:
+    """A report as plain lists and mappings; NaN becomes None, which JSON can say."""
+    return to_jsonable_python(report, inf_nan_mode="null")
+
+
+def _run(arguments: list[str]) -> int:
+    if arguments[:1] == ["help"]:  # `help annotate` is `annotate --help`
+        arguments = [*arguments[1:], "--help"]
+    if not arguments or arguments[0] in _HELP:
+        print(overview())
+        return 0 if arguments else ConfigError.exit_code
+    if arguments[0] == "--version":
+        print(f"specktrack {__version__}")
+        return 0
+    if verbs_of(arguments[0]) and arguments[1:2] and arguments[1] in _HELP:
+        print(group_usage(verbs_of(arguments[0])))
+        return 0
+    verb_name, rest = find_verb(arguments)
+    if verb_name == "submit" and rest and rest[0] not in _HELP and any(word in _HELP for word in rest):
+        verb_name, rest = find_verb(rest)  # `submit annotate --help` asks about annotate
+    if any(word in _HELP for word in rest):
+        print(usage(verb_name))
+        return 0
+    config, given = parse(verb_name, rest)
+    telemetry.configure(verbose=given.verbose)
+    report = load(VERBS[verb_name].run)(config)
+    if given.json:
+        print(json.dumps(as_json(report)))
+    else:
+        load(VERBS[verb_name].show)(report)
+    return int(getattr(report, "exit_code", 0))
+
+
+def _fail(error: object, code: int) -> int:
+    print(f"error: {error}", file=sys.stderr)
+    return code

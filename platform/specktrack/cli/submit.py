@@ -1,0 +1,191 @@
+"""Run a verb as a job on a Ray cluster, follow its log, and end as it ended."""
+
+import asyncio
+import json
+import logging
+import os
+import re
+import shlex
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, ClassVar
+
+from pydantic import Field
+
+from specktrack import telemetry
+from specktrack.cli.options import parse
+from specktrack.cli.table import find_verb
+from specktrack.config import Config, VerbConfig
+from specktrack.errors import ConfigError, SpecktrackError
+from specktrack.models.repair.entries import REPAIRS
+from specktrack.models.zoo import VARIANTS, ZOO
+
+_CHATTY = ("ray", "ray.dashboard.modules.job.sdk", "ray.dashboard.modules.dashboard_sdk")
+"""Ray's loggers that tell how the source is packed and sent."""
+STOPPED = 130
+"""Exit code of a job that someone stopped."""
+PLACES = frozenset(
+    {
+        "access.api_keys_file", "access.outputs", "access.sources", "annotations", "cache", "data", "destination",
+        "distill.teacher", "finder", "init", "mining.model", "model", "models", "output", "predictions", "prompt",
+        "repair", "rows", "source", "sources", "validation", "video", "videos",
+    }
+)  # fmt: skip
+"""Settings that name a place, or (init, model and others) a name or a place; a prompt may be its own numbers."""
+
+
+class SubmitConfig(VerbConfig):
+    """Run another verb on a Ray cluster."""
+
+    verb: ClassVar[str] = "submit"
+
+    command: tuple[str, ...] = Field(min_length=1)
+    """The verb and its arguments, as they would be typed without 'submit'; the options of submit go before it."""
+    address: str | None = None
+    """The cluster: its dashboard (http://HEAD:8265) or ray://HEAD:10001; else RAY_ADDRESS, else one on this machine."""
+    submission_id: str | None = None
+    """Name of the job; a name that was used before is refused, so that nothing runs twice."""
+    follow: bool = True
+    """Stream the job's log and wait for its end."""
+
+
+class SubmitReport(Config):
+    """What became of a job."""
+
+    submission_id: str
+    status: str
+    exit_code: int
+    """The exit code of the verb itself."""
+    result: Any = None
+    """The verb's own report, if it printed one."""
+
+
+def submit(config: SubmitConfig) -> SubmitReport:
+    """Submit the verb, stream its log to stderr, and end as it ended.
+
+    The verb's settings are read here: a mistake is found before anything is sent, and a ``--config`` file and
+    ``SPECKTRACK_...`` variables of this machine count. Ray's client reads RAY_AUTH_MODE and RAY_AUTH_TOKEN_PATH.
+    """
+    entrypoint = _entrypoint(config.command)
+    client = _client(config.address)
+    try:
+        name = client.submit_job(entrypoint=entrypoint, submission_id=config.submission_id, runtime_env=_runtime_env())
+    except RuntimeError as error:
+        raise ConfigError("the cluster refuses the job", _last_line(error)) from None
+    telemetry.get_logger().info("job submitted", submission_id=name, stop=f"ray job stop {name}")
+    if not config.follow:
+        return SubmitReport(submission_id=name, status=client.get_job_status(name).value, exit_code=0)
+    try:
+        asyncio.run(_stream(client, name))
+    except KeyboardInterrupt:
+        telemetry.get_logger().warning("the job goes on", log=f"ray job logs -f {name}", stop=f"ray job stop {name}")
+        raise
+    info = client.get_job_info(name)
+    status = info.status.value
+    failed = info.driver_exit_code or SpecktrackError.exit_code
+    code = {"SUCCEEDED": 0, "STOPPED": STOPPED}.get(status, failed)
+    return SubmitReport(submission_id=name, status=status, exit_code=code, result=_last_json(client.get_job_logs(name)))
+
+
+def _entrypoint(command: tuple[str, ...]) -> str:
+    """The command line of the job: the verb with all settings that were given, as ``key=value``."""
+    verb, arguments = find_verb(list(command))
+    if verb == "submit":
+        raise ConfigError("a job that submits a job", "submit", remedy="name another verb")
+    settings, _ = parse(verb, arguments)
+    given = settings.model_dump(mode="json", exclude_unset=True, exclude_none=True)
+    given = _placed(given, verb)
+    words = [f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in given.items()]
+    job = shlex.join(["-m", "specktrack.cli", *verb.split(), "--json", *words])
+    # A Ray that was started from a virtual environment does not put its Python on the job's PATH. On this machine, or
+    # one that is laid out alike, this interpreter is the right one; elsewhere it is `python`, as Ray's images have it.
+    here = shlex.quote(sys.executable)
+    return f"p={here}; $p -c 'import ray' 2>/dev/null || p=python; exec $p {job}"
+
+
+def _placed(given: dict[str, Any], verb: str, above: str = "") -> dict[str, Any]:
+    """The settings with the paths among them made absolute."""
+    placed = {}
+    for key, value in given.items():
+        if isinstance(value, dict):
+            placed[key] = _placed(value, verb, f"{above}{key}.")
+        else:
+            placed[key] = _absolute(value, verb) if f"{above}{key}" in PLACES else value
+    return placed
+
+
+def _absolute(value: Any, verb: str) -> Any:
+    """Relative paths as absolute ones: the job runs in a folder of its own, which the cluster removes with the job."""
+    if isinstance(value, list):
+        return [_absolute(each, verb) for each in value]
+    if not isinstance(value, str):
+        return value  # a number of another verb's: `data synth videos=3`
+    at, path = ("@", value[1:]) if value.startswith("@") else ("", value)
+    is_name = value in (*ZOO, *VARIANTS, *REPAIRS) and not Path(value).exists()
+    is_name = is_name or re.fullmatch(r"\d+(,[-\d.]+){4}", value) is not None  # a prompt: frame,cx,cy,w,h
+    if "://" in path or is_name or Path(path).expanduser().is_absolute() or not path:
+        return value
+    local = f"{at}{Path(path).expanduser().absolute()}"
+    telemetry.get_logger().info("a path of this machine, read by the cluster's", verb=verb, path=local)
+    return local
+
+
+def _runtime_env() -> dict[str, Any]:
+    """From a checkout, send the package's source root alone: it is small, whatever else lies in the checkout.
+
+    As the job's working_dir it is on the path of the driver and of every worker. An installed package is expected to
+    be installed on the cluster too.
+    """
+    source_root = Path(__file__).resolve().parents[2]
+    if not (source_root.parent / "pyproject.toml").exists():
+        return {}
+    return {"working_dir": str(source_root), "excludes": ["**/__pycache__"]}
+
+
+def _client(address: str | None) -> Any:
+    if find_spec("aiohttp") is None:
+        raise ConfigError("submitting needs Ray's job client", remedy="pip install 'specktrack[jobs]'")
+    from ray.exceptions import (
+        AuthenticationError,
+        RayError,
+    )  # only now: the client needs aiohttp, from the extra 'jobs'
+    from ray.job_submission import JobSubmissionClient
+
+    if address:
+        # Ray lets RAY_ADDRESS win over the argument; this variable wins over both.
+        os.environ["RAY_API_SERVER_ADDRESS"] = address
+    try:
+        client = JobSubmissionClient(address)
+    except AuthenticationError as error:
+        what, remedy = _last_line(error).partition(". ")[0], "name the file with its token in RAY_AUTH_TOKEN_PATH"
+        raise ConfigError("the cluster does not let this machine in", address, what, remedy) from None
+    except (ConnectionError, RuntimeError, ValueError, RayError) as error:
+        remedy = "give --address http://HEAD:8265, or open it with `ray dashboard cluster.yaml`"
+        raise ConfigError("no Ray cluster answers", address, _last_line(error), remedy) from None
+    for name in _CHATTY:
+        logging.getLogger(name).setLevel(logging.ERROR)
+    return client
+
+
+async def _stream(client: Any, name: str) -> None:
+    """Copy the job's log to stderr; stdout belongs to the report."""
+    async for lines in client.tail_job_logs(name):
+        sys.stderr.write(lines)
+        sys.stderr.flush()
+
+
+def _last_json(log: str) -> Any:
+    """The last line that is a JSON value, or None."""
+    for line in reversed(log.splitlines()):
+        if line.startswith(("{", "[")):
+            try:
+                return json.loads(line)
+            except ValueError:
+                continue
+    return None
+
+
+def _last_line(error: Exception) -> str:
+    """What an error says, without the server's traceback above it."""
+    return next((line for line in reversed(str(error).splitlines()) if len(line) > 3), type(error).__name__)[:300]

@@ -1,0 +1,1 @@
+"""How right rows are: points, boxes, and the published rules for counting."""

@@ -1,0 +1,1 @@
+"""Networks on windows of frames, which draw a heatmap for each frame."""

@@ -1,0 +1,39 @@
+"""A heatmap network at work: windows in, heatmaps and the candidates in them out."""
+
+# B batch, T frames in window, N frames, K candidates, C channel, H W network px, H' W' heatmap px
+
+import torch
+
+from specktrack import heatmap
+from specktrack.models.heatmap.entries import Decoding
+from specktrack.models.heatmap.network import HeatmapNetwork
+from specktrack.models.inference import channels_last, fast_dtype, fold_batch_norm
+
+
+class Detector:
+    """Frames to candidates by one windowed network, on one device."""
+
+    def __init__(
+        self, network: HeatmapNetwork, *, device: torch.device, candidates: int = 4, decoding: Decoding = "peaks"
+    ) -> None:
+        self.config, self.device, self.dtype = network.config, device, fast_dtype(device)
+        self.candidates, self.decoding = candidates, decoding
+        self._network = channels_last(fold_batch_norm(network).to(device, self.dtype))
+        self.windows_at_once = 8 if device.type == "cuda" else 1
+        """Windows that a session hands over together: on a CPU eight take as long as one after the other."""
+
+    @torch.inference_mode()
+    def heatmaps(self, windows_BTHWC: torch.Tensor) -> torch.Tensor:
+        """float32 heatmaps in [0, 1], [B, frames_out, H', W'], of uint8 windows [B, pictures_in, H, W, 3]."""
+        windows = windows_BTHWC.to(self.device, non_blocking=True)
+        frames = windows.permute(0, 1, 4, 2, 3).to(self.dtype).div_(255)
+        return self._network.probabilities(self._network(frames))
+
+    @torch.inference_mode()
+    def decode(self, heatmaps_NHW: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Candidate positions [N, K, 2] (network px) and scores [N, K] on the CPU, best first."""
+        stride = self.config.target.stride
+        if self.decoding != "peaks":
+            return heatmap.decode_published(self.decoding, heatmaps_NHW, stride=stride, candidates=self.candidates)
+        xy, score = heatmap.decode(heatmaps_NHW, stride=stride, candidates=self.candidates)
+        return xy.cpu(), score.cpu()

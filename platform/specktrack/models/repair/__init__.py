@@ -1,0 +1,1 @@
+"""Networks that fill the gaps of a trajectory; they see positions, never a picture."""

@@ -1,0 +1,1 @@
+"""Networks that find a template's target anywhere in a whole frame."""

@@ -1,0 +1,133 @@
+"""The zoo: one torch-free configuration class per network, in one table.
+
+A model joins by one file with an ``nn.Module`` and one entry here; the command line, YAML, the model list, the card,
+annotating and training follow from the entry.
+"""
+
+import importlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import ValidationError
+
+from specktrack.config import explain
+from specktrack.errors import ConfigError
+from specktrack.models.entry import Family, NetworkConfig
+from specktrack.models.heatmap.entries import (
+    CmuNetConfig,
+    MonoTrackConfig,
+    ResTrackNetV2Config,
+    SpeckNetConfig,
+    TsmNetConfig,
+    WasbConfig,
+)
+from specktrack.models.heatmap.tracknet_entries import (
+    TrackNetV1Config,
+    TrackNetV2Config,
+    TrackNetV3Config,
+    TrackNetV4Config,
+    TrackNetV5Config,
+)
+from specktrack.models.repair.entries import InpaintNetConfig
+from specktrack.models.search.entries import GlobalSearchConfig
+from specktrack.models.template.entries import TEMPLATE_ENTRIES, TEMPLATE_VARIANTS
+
+if TYPE_CHECKING:
+    from specktrack.models.network import Network
+
+DEFAULT_MODEL = "specknet"
+"""The compact network whose weights come inside the package."""
+
+WEIGHTS = Path(__file__).parent / "weights"
+
+_ENTRIES: tuple[type[NetworkConfig], ...] = (
+    TrackNetV1Config,
+    TrackNetV2Config,
+    TrackNetV3Config,
+    TrackNetV4Config,
+    TrackNetV5Config,
+    WasbConfig,
+    MonoTrackConfig,
+    ResTrackNetV2Config,
+    CmuNetConfig,
+    TsmNetConfig,
+    SpeckNetConfig,
+    InpaintNetConfig,
+    *TEMPLATE_ENTRIES,
+    GlobalSearchConfig,
+)
+ZOO = {entry.model_fields["name"].default: entry for entry in _ENTRIES}
+"""Every network by name."""
+
+VARIANTS: dict[str, dict[str, object]] = {
+    "tracknet-v1-1in1out": {"name": "tracknet-v1", "frames_in": 1},  # Model I of the paper
+    "tracknet-v1-table": {"name": "tracknet-v1", "decoder_width": 512},
+    "tracknet-v1-unit": {"name": "tracknet-v1", "pixels": "unit"},  # an independent PyTorch port's scale
+    "tracknet-v2-3in1out": {"name": "tracknet-v2", "outputs": "last"},
+    # The baseline in TrackNetV3's paper: V2 in V3's layers.
+    "tracknet-v2-by-v3": {"name": "tracknet-v3", "frames_in": 3, "background": "none"},
+    "tracknet-v3-no-background": {"name": "tracknet-v3", "background": "none"},
+    "tracknet-v3-subtract": {"name": "tracknet-v3", "background": "subtract"},
+    "tracknet-v3-subtract-concat": {"name": "tracknet-v3", "background": "subtract-concat"},
+    "tracknet-v3-16-frames": {"name": "tracknet-v3", "frames_in": 16},
+    "tracknet-v3-32-frames": {"name": "tracknet-v3", "frames_in": 32},
+    "tracknet-v4-fusion-2": {"name": "tracknet-v4", "fusion": "2"},
+    "tracknet-v4-fusion-2-text": {"name": "tracknet-v4", "fusion": "2-text"},
+    "tracknet-v4-denormalised": {"name": "tracknet-v4", "denormalise": True},
+    "tracknet-v4-on-v3": {"name": "tracknet-v4", "base": "tracknet-v3", "frames_in": 8, "background": "concat"},
+    # 30 px at 1280x720, the paper's region of interest; the public code's other label is the disk.
+    "tracknet-v5-roi": {"name": "tracknet-v5", "target": {"kind": "disk", "radius_px": 12.0}},
+    # The rows of V5's paper: its V2 and V4, then V2 with its motion and V2 with its head.
+    "tracknet-v2-by-v5": {"name": "tracknet-v5", "motion": "none", "refinement": False},
+    "tracknet-v4-by-v5": {"name": "tracknet-v5", "motion": "absolute", "refinement": False},
+    "tracknet-v5-no-refinement": {"name": "tracknet-v5", "refinement": False},
+    "tracknet-v5-no-motion": {"name": "tracknet-v5", "motion": "none"},
+    "cmu-net-siso": {"name": "cmu-net", "frames_in": 1},
+    "specknet-wide": {"name": "specknet", "widths": [48, 96, 160, 256]},  # the default's teacher
+    **TEMPLATE_VARIANTS,
+}
+"""Published settings other than a network's defaults, by the name that a recipe or ``models show`` uses."""
+
+
+IMPORTABLE = frozenset({
+    "tracknet-v1", "tracknet-v2", "tracknet-v3", "tracknet-v4", "wasb", "monotrack", "restracknet-v2", "inpaintnet",
+    "atom", "dimp18", "dimp50", "prdimp50", "super-dimp", "mkdnet", "mkdnet-released",
+})  # fmt: skip
+"""Networks and variants for which a public program's weights can be imported."""
+
+
+def without_weights(name: str) -> str:
+    """How to come by weights of a network or variant that has none in the package; empty for any other name."""
+    if name not in ZOO and name not in VARIANTS:
+        return ""
+    remedy = f"train it: specktrack train --network {name} --data DATASET --output RUN"
+    if name in IMPORTABLE:
+        remedy += f"; or import public weights: specktrack models import FILE {name}.safetensors --network {name}"
+    return f"it is in the zoo, but has no shipped weights; {remedy}; then give the path of the result"
+
+
+def network_config(values: dict[str, object] | str) -> NetworkConfig:
+    """A network's configuration from its name, a variant's name, or a mapping with ``name``; ConfigError if unknown."""
+    mapping = VARIANTS.get(values, {"name": values}) if isinstance(values, str) else values
+    entry = ZOO.get(str(mapping.get("name")))
+    if entry is None:
+        raise ConfigError("no such network", mapping.get("name"), remedy=f"the zoo has: {', '.join([*ZOO, *VARIANTS])}")
+    try:
+        return entry.model_validate(mapping)
+    except ValidationError as error:
+        raise ConfigError(explain(error, entry), place="network") from None
+
+
+def family_of(network: object) -> Family | None:
+    """The family of what ``network_config`` takes, or of its result; None if it is unknown."""
+    if isinstance(network, NetworkConfig):
+        return network.family
+    mapping = VARIANTS.get(network, {"name": network}) if isinstance(network, str) else network
+    entry = ZOO.get(str(mapping.get("name"))) if isinstance(mapping, dict) else None
+    return entry.family if entry else None
+
+
+def build(config: NetworkConfig) -> "Network":
+    """The network of ``config`` with fresh weights."""
+    module_name, class_name = config.module.split(":")
+    return getattr(importlib.import_module(module_name), class_name)(config)

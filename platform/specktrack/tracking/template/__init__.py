@@ -1,0 +1,1 @@
+"""Following what a prompt's box shows: around the last box, or in whole frames."""

@@ -1,0 +1,1 @@
+"""Following by a windowed network: overlapping windows, candidates per frame, a choice, rows."""

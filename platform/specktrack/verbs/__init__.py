@@ -1,0 +1,1 @@
+"""Verbs that are a configuration and a function: datasets, the zoo, rows, this machine. The others have packages."""

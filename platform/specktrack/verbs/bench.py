@@ -1,0 +1,122 @@
+"""How fast this machine turns video into rows, and where the time goes."""
+
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+from specktrack import telemetry
+from specktrack.config import Config, VerbConfig
+from specktrack.datasets.synthetic import SynthConfig, write_archive
+from specktrack.frames import FrameBatch
+from specktrack.models.zoo import DEFAULT_MODEL
+from specktrack.schema import Clip, VideoRef
+from specktrack.storage import expand_sources
+from specktrack.video import VideoInfo, probe, read_clip
+
+if TYPE_CHECKING:
+    from specktrack.tracking.tracker import Tracker
+
+TRACKED_FRAMES = 256
+
+log = telemetry.get_logger()
+
+
+class BenchConfig(VerbConfig):
+    """Measure how fast video becomes rows on this machine."""
+
+    verb: ClassVar[str] = "bench"
+
+    sources: tuple[str, ...] = ()
+    """Videos, folders, globs, s3://bucket/prefix or @list.txt; rendered 1280x720 video if none are given."""
+    model: str = DEFAULT_MODEL
+    """Name of a packaged model, or the path of a checkpoint, that follows without a prompt."""
+    address: str = "local"
+    """Ray cluster: auto, local or an address."""
+
+
+class BenchReport(Config):
+    """Frames per second of one run; ratios hold better than absolute figures."""
+
+    model: str
+    cores: int
+    device: str
+    videos: int
+    frames: int
+    decode: float
+    """Decoding and resizing alone, one thread."""
+    track_one_thread: float
+    """Network, candidates and choice alone, one thread (or the GPU)."""
+    track_all_threads: float
+    """The same with as many threads as cores."""
+    annotate_here: float
+    """Videos to rows in this process."""
+    annotate_on_ray: float
+    """Videos to rows on disk on Ray, start of its actors included."""
+
+
+def bench(config: BenchConfig) -> BenchReport:
+    """Measure; raises what annotating raises, ConfigError for a model that needs a prompt."""
+    import torch  # which `bench --help` need not wait for
+
+    from specktrack.annotating import AnnotateConfig, annotate, annotate_here
+    from specktrack.cluster import connected
+    from specktrack.models.checkpoint import load_model
+    from specktrack.tracking.tracker import make_tracker
+
+    model, threads = load_model(config.model), torch.get_num_threads()
+    tracker = make_tracker(model)
+    tracker.open()  # refuses models that need a prompt before anything is rendered
+    with tempfile.TemporaryDirectory(prefix="specktrack-bench-") as folder:
+        sources = list(config.sources) or [_rendered(folder)]
+        videos = [(ref, probe(ref)) for ref in expand_sources(sources)]
+        frames = sum(info.frames for _, info in videos)
+        rates = {"decode": _rate("decode", frames, lambda: _decode(videos, tracker))}
+        for name, used in (("track_one_thread", 1), ("track_all_threads", os.cpu_count() or 1)):
+            torch.set_num_threads(used)
+            rates[name] = _rate(name, TRACKED_FRAMES, lambda: _track(videos[0][1], tracker))
+        torch.set_num_threads(threads)
+        rates["annotate_here"] = _rate("annotate here", frames, lambda: annotate_here(sources, model=model))
+        with connected(config.address):
+            run = AnnotateConfig(sources=tuple(sources), output=f"{folder}/rows", model=config.model)
+            rates["annotate_on_ray"] = annotate(run).frames_per_s
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
+    return BenchReport(
+        model=config.model, cores=os.cpu_count() or 1, device=device, videos=len(videos), frames=frames, **rates
+    )
+
+
+def _rate(name: str, frames: int, action: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    action()
+    rate = round(frames / (time.perf_counter() - started), 1)
+    log.info("measured", what=name, frames_per_s=rate)
+    return rate
+
+
+def _decode(videos: list[tuple[VideoRef, VideoInfo]], tracker: "Tracker") -> None:
+    for ref, info in videos:
+        clip, viewport = Clip(video=ref, start=0, stop=info.frames), tracker.viewport(info.size_wh_px)
+        with read_clip(clip, info=info, viewport=viewport) as reader:
+            for _ in reader:
+                pass
+
+
+def _track(info: VideoInfo, tracker: "Tracker") -> None:
+    """Noise, at the size in which the tracker sees the video."""
+    viewport = tracker.viewport(info.size_wh_px)
+    width, height = viewport.network_wh_px
+    pixels = np.random.default_rng(0).integers(0, 255, (32, height, width, 3), dtype=np.uint8)
+    session = tracker.open()
+    for first in range(0, TRACKED_FRAMES, len(pixels)):
+        frame = np.arange(first, first + len(pixels))
+        session.push(FrameBatch(pixels, frame, frame / 30, viewport))
+    session.finish()
+
+
+def _rendered(folder: str) -> str:
+    write_archive(SynthConfig(videos=4, frames=300, width_px=1280, height_px=720, workers=2), f"{folder}/archive")
+    return f"{folder}/archive"

@@ -1,0 +1,131 @@
+"""``specktrack data ...``: bring labels in, look at them, divide them, render some."""
+
+from typing import Any, ClassVar
+
+from pydantic import Field, PositiveInt
+
+from specktrack import datasets
+from specktrack.config import VerbConfig
+from specktrack.datasets import DatasetCard, SplitReport
+from specktrack.datasets.patches import PatchesConfig, write_patches
+from specktrack.datasets.synthetic import SynthConfig, write_archive
+from specktrack.rows import labels_of_rows, read_rows
+from specktrack.storage import open_store
+
+
+class DataImportConfig(VerbConfig):
+    """Bring labels into the row schema; their videos stay where they are."""
+
+    verb: ClassVar[str] = "data_import"
+
+    format: str
+    """auto, tennis, shuttlecock, multiball, volleyball, badminton, wasb-soccer, wasb-volleyball, wasb-basketball,
+    cvat, label-studio; otb, lasot, got10k, trackingnet, uav, latot: benchmarks of boxes; or rows: a file or folder of
+    rows that were checked by a person."""
+    source: str
+    """The folder with labels and videos; for rows also one file."""
+    destination: str
+    """The folder or s3:// prefix for the dataset."""
+    videos: str | None = None
+    """The folder or s3:// prefix where the videos are, if not beside their labels; found by place or by file name."""
+    labels_only_wh_px: tuple[PositiveInt, PositiveInt] | None = None
+    """Width and height of the pictures, for labels that came without their videos."""
+    split: str | None = None
+    """Box benchmarks: only the train or test sequences, by the list beside the labels."""
+
+
+def data_import(config: DataImportConfig) -> DatasetCard:
+    """Import a dataset; its card."""
+    where = config.model_dump(include={"videos", "labels_only_wh_px"})
+    if config.format == "rows" and config.split is None:
+        dataset = labels_of_rows(read_rows(config.source), config.source, **where)
+        return datasets.save_dataset(dataset, open_store(config.destination))
+    return datasets.import_dataset(config.format, config.source, config.destination, split=config.split, **where)
+
+
+class DataCheckConfig(VerbConfig):
+    """Look for labels that cannot be right."""
+
+    verb: ClassVar[str] = "data_check"
+
+    data: str
+    """The dataset, or a folder in a known format."""
+    output: str | None = None
+    """Folder for one picture per video with labels drawn on their frames, doubtful ones first."""
+    labels: int = Field(default=12, ge=1)
+    """Labels on each picture."""
+
+
+def data_check(config: DataCheckConfig) -> dict[str, Any]:
+    """Check a dataset; the findings."""
+    return datasets.check_dataset(datasets.load_dataset(config.data), config.output, n=config.labels)
+
+
+class DataStatsConfig(VerbConfig):
+    """Count what a dataset holds."""
+
+    verb: ClassVar[str] = "data_stats"
+
+    data: str
+    """The dataset, or a folder in a known format."""
+
+
+def data_stats(config: DataStatsConfig) -> dict[str, Any]:
+    """Numbers about a dataset."""
+    return datasets.dataset_stats(datasets.load_dataset(config.data))
+
+
+class DataSplitConfig(VerbConfig):
+    """Divide a dataset into training and test videos; the videos stay where they are."""
+
+    verb: ClassVar[str] = "data_split"
+
+    data: str
+    """The dataset, or a folder in a known format."""
+    destination: str
+    """The folder or s3:// prefix for the datasets train, val and test."""
+    by: str = "match"
+    """match or video (drawn by seed), or a paper's: shuttlecock, tennis-game, tennis-clip, wasb-soccer, wasb-tennis,
+    wasb-badminton, wasb-volleyball, wasb-basketball."""
+    test_share: float = Field(default=0.2, gt=0, lt=1)
+    """Share of the labelled frames for test, by match or video."""
+    val_share: float = Field(default=0.1, ge=0, lt=1)
+    """Share of the labelled frames for val, by match or video; 0 writes none."""
+    seed: int = Field(default=0, ge=0)
+    """Draws the matches or videos."""
+
+
+def data_split(config: DataSplitConfig) -> list[SplitReport]:
+    """Split a dataset; its parts."""
+    shares = config.model_dump(include={"test_share", "val_share", "seed"})
+    return datasets.split_dataset(datasets.load_dataset(config.data), config.destination, config.by, **shares)
+
+
+class DataSynthConfig(SynthConfig):
+    """Render videos with an object whose position is known."""
+
+    verb: ClassVar[str] = "data_synth"
+
+    destination: str
+    """The folder or s3:// prefix for the videos and their labels."""
+
+
+def data_synth(config: DataSynthConfig) -> DatasetCard:
+    """Render an archive; its card."""
+    settings = SynthConfig.model_validate(config.model_dump(exclude={"destination"}))
+    return write_archive(settings, config.destination)
+
+
+class DataPatchesConfig(PatchesConfig):
+    """Render arbitrary moving things, with their boxes, over arbitrary scenes."""
+
+    verb: ClassVar[str] = "data_patches"
+
+    destination: str
+    """The folder for the sequences and their labels."""
+
+
+def data_patches(config: DataPatchesConfig) -> DatasetCard:
+    """Render sequences; the dataset's card."""
+    settings = PatchesConfig.model_validate(config.model_dump(exclude={"destination"}))
+    return write_patches(settings, config.destination)

@@ -1,0 +1,148 @@
+"""``specktrack models ...``: the zoo, and weights that come in or go out."""
+
+from typing import Any, ClassVar, Literal
+
+from specktrack.config import Config, VerbConfig
+from specktrack.models.zoo import VARIANTS, WEIGHTS, ZOO, build, network_config
+
+
+class ZooEntry(Config):
+    """One model of the zoo."""
+
+    name: str
+    family: str
+    parameters: int
+    frames_in: int
+    frames_out: int
+    input_wh: tuple[int, int]
+    weights: str | None
+    """File name of the weights inside the package; None where it must be trained first."""
+
+
+class ModelsListConfig(VerbConfig):
+    """The models that can be named."""
+
+    verb: ClassVar[str] = "models_list"
+
+
+def models_list(_: ModelsListConfig) -> list[ZooEntry]:
+    """One entry per network of the zoo and per published variant."""
+    return [_entry(name) for name in (*ZOO, *VARIANTS)]
+
+
+class ModelsShowConfig(VerbConfig):
+    """One model's configuration and card."""
+
+    verb: ClassVar[str] = "models_show"
+
+    name: str
+    """Name in the zoo, or path of a checkpoint."""
+
+
+def models_show(config: ModelsShowConfig) -> dict[str, Any]:
+    """The zoo entry, and the card where there are weights. CheckpointError if there is neither."""
+    from specktrack.models.checkpoint import load_model  # torch takes seconds that `data check` need not wait for
+
+    shown: dict[str, Any] = {}
+    if config.name in ZOO or config.name in VARIANTS:
+        network = network_config(config.name)
+        shown = _entry(config.name).model_dump() | {
+            "about": network.about(),
+            "network": network.model_dump(mode="json"),
+        }
+        if shown["weights"] is None:
+            return shown
+    card = load_model(config.name).card.model_dump(mode="json")
+    return shown | card | {"parameters": shown.get("parameters") or _parameters(card["network"])}
+
+
+class ModelsImportConfig(VerbConfig):
+    """Read weights that were published for a network of the zoo."""
+
+    verb: ClassVar[str] = "models_import"
+
+    source: str
+    """A PyTorch file of weights, or a Keras file (.h5, .keras), which needs the extra 'keras'."""
+    destination: str
+    """The checkpoint to write, a .safetensors file."""
+    network: str = ""
+    """The variant whose weights they are, where shapes cannot tell, such as tracknet-v4-fusion-2."""
+    licence: str = ""
+    """Licence of the weights, for the model card."""
+
+
+def models_import(config: ModelsImportConfig) -> dict[str, Any]:
+    """Import published weights; the card of the checkpoint."""
+    from specktrack.models.importing import import_model  # as above
+
+    card = import_model(config.source, config.destination, network=config.network, licence=config.licence)
+    return {"model": config.destination, **card.model_dump(mode="json")}
+
+
+class ModelsExportConfig(VerbConfig):
+    """Write a trained model as a file that other runtimes load."""
+
+    verb: ClassVar[str] = "models_export"
+
+    name: str
+    """Name of a packaged model, or the path of a checkpoint."""
+    destination: str
+    """The file: .onnx, .pt2 for torch-export, or .xml for openvino, which writes the weights beside it as .bin."""
+    format: Literal["onnx", "torch-export", "openvino"]
+    """What the file is for; onnx and openvino need the extra 'export'."""
+
+
+class ModelsExportReport(Config):
+    """What was written and how far it is from the original."""
+
+    model: str
+    sha256: str
+    """Of network and weights."""
+    written: tuple[str, ...]
+    bytes: int
+    largest_difference: float
+    """Over all output values of rendered frames, fp32 on the CPU; heatmaps lie in [0, 1]."""
+    differing: float
+    """Share of values that differ by more than 1e-3; above 0 only where the output is the likeliest of many levels."""
+    largest_distance_px: float
+    """Between positions decoded from them, network px."""
+    positions: int
+    """How many of those were compared: frames in which the network found an object."""
+
+
+def models_export(config: ModelsExportConfig) -> ModelsExportReport:
+    """Export a model and compare the file with it."""
+    from specktrack.models.checkpoint import load_model  # as above
+    from specktrack.models.exporting import export_model
+
+    model = load_model(config.name)
+    written, parity = export_model(model, config.destination, config.format)
+    return ModelsExportReport(
+        model=model.card.name,
+        sha256=model.sha256,
+        written=tuple(str(path) for path in written),
+        bytes=sum(path.stat().st_size for path in written),
+        **parity.model_dump(),
+    )
+
+
+def _entry(name: str) -> ZooEntry:
+    config = network_config(name)
+    weights = WEIGHTS / f"{name}.safetensors"
+    return ZooEntry(
+        name=name,
+        family=config.family,
+        parameters=_parameters(name),
+        frames_in=config.frames_in,
+        frames_out=config.frames_out,
+        input_wh=config.input_wh,
+        weights=weights.name if weights.is_file() else None,
+    )
+
+
+def _parameters(network: str | dict[str, object]) -> int:
+    """How many numbers a network learns; built on the meta device, which allocates nothing."""
+    import torch  # as above
+
+    with torch.device("meta"):
+        return sum(parameter.numel() for parameter in build(network_config(network)).parameters())

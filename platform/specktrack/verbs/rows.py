@@ -1,0 +1,99 @@
+"""``specktrack export`` and ``specktrack render``: rows as another tool's files, and drawn onto their video."""
+
+import tempfile
+from pathlib import Path
+from typing import ClassVar
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from pydantic import PositiveFloat, PositiveInt
+
+from specktrack import datasets, overlay
+from specktrack.config import Config, VerbConfig
+from specktrack.errors import ConfigError
+from specktrack.rows import check_frames, read_rows, rows_of, store_of
+from specktrack.storage import stat, to_uri
+from specktrack.video.confined import probe
+
+
+class ExportConfig(VerbConfig):
+    """Write rows in another tool's format."""
+
+    verb: ClassVar[str] = "export"
+
+    annotations: str
+    """An output of annotate, or a .parquet, .csv or .jsonl file of rows."""
+    to: str
+    """csv, jsonl (all columns); tracknet-csv, tennis, badminton, multiball (points); cvat, label-studio (to correct
+    and to import again); coco, mot, otb, got10k (boxes)."""
+    destination: str
+    """The folder, or the file where there is one to write."""
+    video: str | None = None
+    """Only the rows of this video (its URI, path or file name)."""
+    box_px: PositiveFloat | None = None
+    """Side of the square that stands for a point in formats of boxes, which refuse points without it."""
+    size_wh_px: tuple[PositiveInt, PositiveInt] | None = None
+    """Width and height of the pictures, for formats that need them where the videos cannot be read."""
+
+
+class ExportReport(Config):
+    """What was written."""
+
+    rows: int
+    written: tuple[str, ...]
+    """URIs."""
+
+
+def export(config: ExportConfig) -> ExportReport:
+    """Export rows; what was written."""
+    rows = read_rows(config.annotations)
+    if config.video is not None:
+        rows = rows_of(rows, config.video, config.annotations)
+    needs_size = config.to in datasets.EXPORTS and datasets.EXPORTS[config.to].needs_size
+    sizes_wh_px = _sizes_wh_px(config, rows) if needs_size else {}
+    written = datasets.export_rows(rows, config.to, config.destination, sizes_wh_px=sizes_wh_px, box_px=config.box_px)
+    return ExportReport(rows=rows.num_rows, written=tuple(written))
+
+
+def _sizes_wh_px(config: ExportConfig, rows: pa.Table) -> dict[str, tuple[int, int]]:
+    """Each video's size: as given, or as it is."""
+    uris = pc.unique(rows["video"]).to_pylist()
+    return {uri: config.size_wh_px or probe(stat(uri)).size_wh_px for uri in uris}
+
+
+class RenderConfig(VerbConfig):
+    """Draw rows onto their video."""
+
+    verb: ClassVar[str] = "render"
+
+    video: str
+    """The video."""
+    annotations: str
+    """An output of annotate, or a .parquet, .csv or .jsonl file of rows."""
+    output: str
+    """The MP4 file to write, in a folder or S3."""
+
+
+class RenderReport(Config):
+    """What was drawn."""
+
+    output: str
+    """Its URI."""
+    rows: int
+    bytes: int
+
+
+def render_video(config: RenderConfig) -> RenderReport:
+    """Render an overlay video; it appears when it is complete."""
+    output = to_uri(config.output)
+    if not output.lower().endswith(".mp4"):
+        raise ConfigError("an overlay is written as .mp4", config.output, remedy="give a name that ends in .mp4")
+    video = stat(to_uri(config.video))
+    rows = rows_of(read_rows(config.annotations), config.video, config.annotations)
+    check_frames(rows, probe(video).frames, config.annotations)
+    store, key = store_of(output)
+    with tempfile.TemporaryDirectory() as folder:
+        drawn = Path(folder, "overlay.mp4")
+        overlay.render(video, rows, drawn)
+        store.put_file(key, drawn)
+        return RenderReport(output=output, rows=rows.num_rows, bytes=drawn.stat().st_size)

@@ -22,6 +22,7 @@ from specktrack.schema import ROWS, Clip
 from specktrack.storage import expand_sources
 from specktrack.tracking.repair import make_repair
 from specktrack.tracking.tracker import Tracker, make_tracker
+from specktrack.tracking.windowed.interleaved import at_rate
 from specktrack.tracking.windowed.session import Windowing
 from specktrack.video import VideoInfo
 from specktrack.video.process import DecoderProcess
@@ -53,6 +54,7 @@ def annotate_clip(
 
     ``backgrounds`` remembers a video's background from clip to clip, for trackers that want one.
     """
+    tracker = at_rate(tracker, info.fps)
     viewport = tracker.viewport(info.size_wh_px)
     session, parts, error = tracker.open(clip.prompt), [], None
     seconds = {"decode": 0.0, "track": 0.0, "starve": 0.0}

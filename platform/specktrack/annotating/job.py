@@ -76,7 +76,7 @@ def annotate(config: AnnotateConfig, *, watch: Watch | None = None, inside: bool
     with connected(config.address):
         attempts = Attempts()
         with run.timed("plan"):
-            cutting = Cutting(tracker.stride, tracker.lead, config.clip_s, attempts, prompts)
+            cutting = Cutting(tracker.stride, tracker.lead, config.clip_s, attempts, tracker.step_s, prompts)
             plan = make_plan(videos, run.done, cutting, workers=config.workers, inside=inside)
         if config.dry_run:
             return _report(run, plan, {}, repeated=0)

@@ -8,6 +8,7 @@ from typing import TypedDict, cast
 from specktrack.annotating.pool import Attempts, work
 from specktrack.errors import ConfigError, MediaError
 from specktrack.schema import Clip, Prompt, VideoRef
+from specktrack.tracking.windowed.interleaved import frames_apart
 from specktrack.video import VideoInfo
 from specktrack.video.process import DecoderProcess
 
@@ -36,11 +37,13 @@ class Cutting:
     """How videos are cut; what every planner of a run is given."""
 
     stride: int
-    """Clips start at multiples of it."""
+    """Clips start at multiples of it, counted in frames ``step_s`` apart."""
     lead: int | None
-    """Frames before and after a clip that its rows depend on; None: a video stays one clip."""
+    """Frames before and after a clip that its rows depend on, counted alike; None: a video stays one clip."""
     clip_s: float
     attempts: Attempts
+    step_s: float | None = None
+    """Seconds between the frames that the tracker sees together, see ``tracking.windowed.interleaved``."""
     prompts: Mapping[str, Prompt] = field(default_factory=dict)
     """What is followed in a video, by its URI."""
 
@@ -126,7 +129,8 @@ def cut(video: VideoRef, info: VideoInfo, cutting: Cutting) -> list[Clip]:
         raise ConfigError(f"the prompt's frame is not among the video's {info.frames}", prompt.frame, video.uri)
     if cutting.lead is None:
         return [Clip(video=video, start=0, stop=info.frames, prompt=prompt)]
-    stride, lead = cutting.stride, cutting.lead
+    every = frames_apart(info.fps, cutting.step_s)
+    stride, lead = cutting.stride * every, cutting.lead * every
     length = max(1, round(cutting.clip_s * info.fps / stride)) * stride
     easy = sorted({-(-(keyframe + lead) // stride) * stride for keyframe in info.keyframes})
     starts = [0]

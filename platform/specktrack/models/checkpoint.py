@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import SerializeAsAny, ValidationError
+from pydantic import Field, SerializeAsAny, ValidationError
 from pydantic_core import from_json
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
@@ -36,6 +36,9 @@ class ModelCard(Config):
     """What it was trained on."""
     recipe: dict[str, Any] = {}
     """The resolved training configuration."""
+    step_s: float = Field(default=1 / 30, gt=0)
+    """Seconds between the frames of the windows that it was taught; video of 25 to 30 frames/s is what this field's
+    networks learn from."""
     metrics: dict[str, Any] = {}
     """Measured numbers, each with what it was measured on."""
     licence: str = ""

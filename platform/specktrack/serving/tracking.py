@@ -35,6 +35,7 @@ from specktrack.serving.sessions import Sessions
 from specktrack.storage import stat
 from specktrack.tracking.repair import make_repair
 from specktrack.tracking.tracker import Tracker, make_tracker
+from specktrack.tracking.windowed.interleaved import at_rate
 from specktrack.video.process import DecodeLimits, DecoderProcess
 
 MODELS_PER_REPLICA = 4
@@ -103,7 +104,7 @@ class TrackingReplica:
     async def open(self, name: str, prompt: Prompt | None, fps: float) -> str:
         """A new session's id."""
         tracker = await self.tracker(name)
-        session = tracker.open(prompt)
+        session = at_rate(tracker, fps).open(prompt)
         key = self._sessions.add(session, tracker, model=name, fps=fps)
         log.info("session opened", request=request_id(), session=key, model=name)
         self._metrics.sessions.set(len(self._sessions))

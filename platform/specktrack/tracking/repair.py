@@ -301,6 +301,11 @@ class RepairedTracker:
         return -(-(self._tracker.lead + self._repair.reach) // self.stride) * self.stride
 
     @property
+    def step_s(self) -> float | None:
+        """That of the tracker."""
+        return self._tracker.step_s
+
+    @property
     def wants_background(self) -> bool:
         """Whether the tracker does."""
         return self._tracker.wants_background

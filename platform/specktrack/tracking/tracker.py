@@ -50,6 +50,11 @@ class Tracker(Protocol):
         ...
 
     @property
+    def step_s(self) -> float | None:
+        """Seconds between the frames that it wants to see together; None: those that the video has. See ``at_rate``."""
+        ...
+
+    @property
     def wants_background(self) -> bool:
         """Whether its sessions see better with ``FrameBatch.background``."""
         ...

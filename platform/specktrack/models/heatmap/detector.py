@@ -37,3 +37,16 @@ class Detector:
             return heatmap.decode_published(self.decoding, heatmaps_NHW, stride=stride, candidates=self.candidates)
         xy, score = heatmap.decode(heatmaps_NHW, stride=stride, candidates=self.candidates)
         return xy.cpu(), score.cpu()
+
+
+class MirroredDetector(Detector):
+    """A detector that also sees every window mirrored, and gives the mean of both heatmaps."""
+
+    def __init__(self, detector: Detector) -> None:
+        vars(self).update(vars(detector))
+        self._detector = detector
+
+    def heatmaps(self, windows_BTHWC: torch.Tensor) -> torch.Tensor:
+        """As Detector.heatmaps."""
+        mirrored = self._detector.heatmaps(windows_BTHWC.flip(-2)).flip(-1)
+        return (self._detector.heatmaps(windows_BTHWC) + mirrored) / 2

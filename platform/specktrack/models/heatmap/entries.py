@@ -41,6 +41,16 @@ class HeatmapReading(Config):
     """How a heatmap becomes a position: peaks (sub-pixel, chosen by the flight around it), or a paper's rule with its
     choice: largest-box (TrackNetV2 to V4), largest-contour (V5), hough (V1), components (WASB)."""
 
+    threshold: float | None = Field(default=None, gt=0, lt=1)
+    """Score below which a lone peak is no object, in place of the decoding's own: a lower one finds more, and more that
+    is wrong. Costs nothing."""
+    flip: bool = False
+    """Take the mean with the heatmaps of the mirrored picture: a little more accurate at twice the time."""
+    time_step: float | None = Field(default=None, ge=0)
+    """Seconds between the frames that a window sees together, in place of the step that the model was taught (its card
+    says it): a video of a higher rate is followed as several of a lower one, interleaved, so every frame has its row.
+    0 takes frames as they follow one another."""
+
     @field_validator("input_wh")
     @classmethod
     def _halved_four_times(cls, value: tuple[int, int] | None) -> tuple[int, int] | None:

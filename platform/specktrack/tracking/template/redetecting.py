@@ -75,6 +75,7 @@ class RedetectingTracker:
     stride = 1
     lead = None
     """Rows depend on all frames since the prompt."""
+    step_s = None
     wants_background = False
 
     def __init__(self, local: LocalTracker, finder: Redetector, redetecting: Redetecting | None = None) -> None:

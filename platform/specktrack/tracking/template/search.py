@@ -68,6 +68,7 @@ class SearchTracker:
     """Opens sessions of one search network on one device."""
 
     stride, lead = 1, 0
+    step_s = None
     wants_background = False
 
     def __init__(self, model: Model, *, device: torch.device, searching: Searching | None = None) -> None:

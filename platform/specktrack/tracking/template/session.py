@@ -37,6 +37,7 @@ class TemplateTracker:
     stride = 1
     lead = None
     """Rows depend on all frames since the prompt."""
+    step_s = None
     wants_background = False
 
     def __init__(self, model: Model, *, device: torch.device, best_point: bool = False) -> None:

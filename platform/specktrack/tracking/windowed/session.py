@@ -16,7 +16,7 @@ from pydantic import Field
 from specktrack.errors import ConfigError
 from specktrack.frames import FrameBatch, Trajectory, Viewport
 from specktrack.models.checkpoint import Model
-from specktrack.models.heatmap.detector import Detector
+from specktrack.models.heatmap.detector import Detector, MirroredDetector
 from specktrack.models.heatmap.entries import HeatmapReading, WindowedConfig
 from specktrack.models.heatmap.network import HeatmapNetwork
 from specktrack.schema import Prompt
@@ -41,13 +41,12 @@ class Windowing(HeatmapReading):
     def of(cls, reading: HeatmapReading) -> Self:
         """With the choice that belongs to the decoding: a paper's takes each frame alone, WASB's has its gate."""
         settings = {name: getattr(reading, name) for name in HeatmapReading.model_fields}
-        match reading.decoding:
-            case "peaks":
-                return cls(**settings)
-            case "components":
-                return cls(**settings, choice=Gate(threshold=ANY_REGION))
-            case _:
-                return cls(**settings, choice=Choice(frames=0))
+        choice: Choice | Gate = Choice() if reading.decoding == "peaks" else Choice(frames=0)
+        if reading.decoding == "components":
+            choice = Gate(threshold=ANY_REGION)
+        if reading.threshold is not None:
+            choice = choice.model_copy(update={"threshold": reading.threshold})
+        return cls(**settings, choice=choice)
 
     def stride_of(self, network: WindowedConfig) -> int:
         """Frames from one window to the next."""
@@ -79,6 +78,8 @@ class WindowedTracker:
             model.network, device=device, candidates=self.config.candidates, decoding=self.config.decoding
         )
         self._detector = through(detector) if through else detector
+        if self.config.flip:
+            self._detector = MirroredDetector(self._detector)
 
     @property
     def stride(self) -> int:
@@ -89,6 +90,12 @@ class WindowedTracker:
     def lead(self) -> int:
         """Frames before and after a clip that its rows depend on."""
         return reach(self._network, self.config)
+
+    @property
+    def step_s(self) -> float | None:
+        """Seconds between frames as the network was taught, or as the configuration says."""
+        step_s = self.model.card.step_s if self.config.time_step is None else self.config.time_step
+        return step_s or None
 
     @property
     def wants_background(self) -> bool:

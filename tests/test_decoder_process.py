@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -67,9 +67,10 @@ def parent_of(pid: int) -> int:
 
 def wait_for_end(pid: int) -> None:
     deadline = time.monotonic() + 60
-    while Path(f"/proc/{pid}").exists() and "State:\tZ" not in Path(f"/proc/{pid}/status").read_text():
-        assert time.monotonic() < deadline, "the decoder process outlived its owner"
-        time.sleep(0.05)
+    with suppress(FileNotFoundError):
+        while "State:\tZ" not in Path(f"/proc/{pid}/status").read_text():
+            assert time.monotonic() < deadline, "the decoder process outlived its owner"
+            time.sleep(0.05)
 
 
 def test_it_gives_what_the_decoder_in_this_process_gives(decoder, video):
@@ -213,6 +214,24 @@ def test_the_process_ends_with_its_owner(video):
     owner.kill()
     owner.communicate()
     wait_for_end(pid)
+
+
+def test_it_imports_nothing_from_the_current_folder(video, tmp_path):
+    for name in ("calendar", "av", "numpy", "json"):
+        (tmp_path / f"{name}.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    code = (
+        "import sys; here = sys.path.pop(0)\nfrom specktrack.storage import stat\n"
+        "from specktrack.video.process import DecoderProcess\n"
+        "sys.path.insert(0, here)\nprint(DecoderProcess().probe(stat(sys.argv[1])).frames)"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.path.abspath("platform")}
+    for flag in ("-c", "/dev/stdin"):
+        done = subprocess.run(
+            [sys.executable, flag, *([code] if flag == "-c" else []), str(video)],
+            input=code, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False,
+        )  # fmt: skip
+        assert done.stdout == f"{FRAMES}\n", done.stderr
+    assert not (tmp_path / "ran").exists()
 
 
 def test_its_environment_holds_no_credentials(video, monkeypatch):

@@ -14,11 +14,12 @@ import socket
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 from specktrack.errors import SpecktrackError
 from specktrack.video.channel import Channel
 
-COMMAND = ("-m", "specktrack.video.child")
+COMMAND = ("-P", "-m", "specktrack.video.child")
 START_S = 60.0
 END_S = 5.0
 
@@ -69,13 +70,19 @@ class Child:
             self._data.close()
 
 
+def _import_path() -> list[str]:
+    """This process's, without the current folder unless specktrack is in it: a folder of videos may hold any module."""
+    own = str(Path(__file__).parents[2])
+    elsewhere = (entry for entry in sys.path if entry and os.path.exists(entry))
+    return [entry for entry in elsewhere if entry == own or not os.path.samefile(entry, ".")]
+
+
 class _Parent:
     """The forking parent of this process."""
 
     def __init__(self) -> None:
         self._socket, its = socket.socketpair()
         kept = {name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ}  # and no credentials
-        path = os.pathsep.join(entry for entry in sys.path if entry)
         with its:
             self._process = subprocess.Popen(
                 [sys.executable, *COMMAND, str(its.fileno())],
@@ -83,7 +90,12 @@ class _Parent:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 start_new_session=True,  # no terminal: neither its Ctrl-C nor a way to type into it
-                env={"PYTHONPATH": path, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", **kept},
+                env={
+                    "PYTHONPATH": os.pathsep.join(_import_path()),
+                    "OMP_NUM_THREADS": "1",
+                    "OPENBLAS_NUM_THREADS": "1",
+                    **kept,
+                },
             )
 
     def fork(self, rights: dict[str, int | None]) -> Child:

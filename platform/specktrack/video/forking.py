@@ -72,9 +72,9 @@ class Child:
 
 def _import_path() -> list[str]:
     """This process's, without the current folder unless specktrack is in it: a folder of videos may hold any module."""
-    own = str(Path(__file__).parents[2])
-    elsewhere = (entry for entry in sys.path if entry and os.path.exists(entry))
-    return [entry for entry in elsewhere if entry == own or not os.path.samefile(entry, ".")]
+    own, here = Path(__file__).parents[2], Path()
+    elsewhere = (Path(entry) for entry in sys.path if entry and Path(entry).exists())
+    return [str(folder) for folder in elsewhere if folder == own or not folder.samefile(here)]
 
 
 class _Parent:
@@ -82,7 +82,12 @@ class _Parent:
 
     def __init__(self) -> None:
         self._socket, its = socket.socketpair()
-        kept = {name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ}  # and no credentials
+        environment = {  # and no credentials
+            "PYTHONPATH": os.pathsep.join(_import_path()),
+            "OMP_NUM_THREADS": "1",
+            "OPENBLAS_NUM_THREADS": "1",
+            **{name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ},
+        }
         with its:
             self._process = subprocess.Popen(
                 [sys.executable, *COMMAND, str(its.fileno())],
@@ -90,12 +95,7 @@ class _Parent:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 start_new_session=True,  # no terminal: neither its Ctrl-C nor a way to type into it
-                env={
-                    "PYTHONPATH": os.pathsep.join(_import_path()),
-                    "OMP_NUM_THREADS": "1",
-                    "OPENBLAS_NUM_THREADS": "1",
-                    **kept,
-                },
+                env=environment,
             )
 
     def fork(self, rights: dict[str, int | None]) -> Child:

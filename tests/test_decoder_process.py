@@ -9,7 +9,9 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -65,9 +67,10 @@ def parent_of(pid: int) -> int:
 
 def wait_for_end(pid: int) -> None:
     deadline = time.monotonic() + 60
-    while Path(f"/proc/{pid}").exists() and "State:\tZ" not in Path(f"/proc/{pid}/status").read_text():
-        assert time.monotonic() < deadline, "the decoder process outlived its owner"
-        time.sleep(0.05)
+    with suppress(FileNotFoundError):
+        while "State:\tZ" not in Path(f"/proc/{pid}/status").read_text():
+            assert time.monotonic() < deadline, "the decoder process outlived its owner"
+            time.sleep(0.05)
 
 
 def test_it_gives_what_the_decoder_in_this_process_gives(decoder, video):
@@ -213,11 +216,30 @@ def test_the_process_ends_with_its_owner(video):
     wait_for_end(pid)
 
 
+def test_it_imports_nothing_from_the_current_folder(video, tmp_path):
+    for name in ("calendar", "av", "numpy", "json"):
+        (tmp_path / f"{name}.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    code = (
+        "import sys; here = sys.path.pop(0)\nfrom specktrack.storage import stat\n"
+        "from specktrack.video.process import DecoderProcess\n"
+        "sys.path.insert(0, here)\nprint(DecoderProcess().probe(stat(sys.argv[1])).frames)"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.path.abspath("platform")}
+    for flag in ("-c", "/dev/stdin"):
+        done = subprocess.run(
+            [sys.executable, flag, *([code] if flag == "-c" else []), str(video)],
+            input=code, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False,
+        )  # fmt: skip
+        assert done.stdout == f"{FRAMES}\n", done.stderr
+    assert not (tmp_path / "ran").exists()
+
+
 def test_its_environment_holds_no_credentials(video, monkeypatch):
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "canary-2718281828")
     with DecoderProcess() as decoder:
         decoder.probe(stat(str(video)))
-        assert b"canary" not in Path(f"/proc/{pid_of(decoder)}/environ").read_bytes()
+        parent = parent_of(pid_of(decoder))  # its own environment, which it shares, is hidden from all but root
+        assert b"canary" not in Path(f"/proc/{parent}/environ").read_bytes()
 
 
 def test_the_forking_parent_may_die_as_well(decoder, video):
@@ -325,30 +347,66 @@ BATCH = 48 * 80 * 3
         ({"decode_errors": -1}, 0),
         ({"bytes": [-1, 10]}, 0),
         ({"bytes": [0, 0]}, 0),
-        ({"error": ["no such reason", "", None, "", ""]}, 0),
+        ({"error": {"reason": "no such reason", "what": ""}}, 0),
+        ({"error": {"reason": "damaged", "what": "x", "value": 10**4000}}, 0),
+        ({"error": {"reason": "damaged", "what": "x", "place": "s3://another"}}, 0),
+        ({"said": "x" * 10_001}, 0),
     ],
 )
 def test_a_process_that_was_taken_over_is_not_believed(video, monkeypatch, head, body_bytes):
-    data, its_data = socket.socketpair()
-    lifeline, its_lifeline = socket.socketpair()
-    monkeypatch.setattr(process, "fork", lambda **rights: forking.Child(data, lifeline))
     clip, viewport = whole(video)
-    with its_data, its_lifeline, DecoderProcess() as decoder:
-        text = json.dumps(head).encode()
-        its_data.sendall(struct.pack(">IQ", len(text), body_bytes) + text + bytes(min(body_bytes, BATCH)))
-        its_lifeline.shutdown(socket.SHUT_WR)
+    with taken_over(monkeypatch, head, body_bytes) as decoder:
         with pytest.raises(MediaError, match="an answer that cannot be") as caught:
             next(decoder.read_clip(clip, info=probe(clip.video), viewport=viewport))
         assert caught.value.reason is QuarantineReason.CRASHED and decoder.pid is None
 
 
-@pytest.mark.parametrize("sent", [b"", b"short", struct.pack(">IQ", 2**31, 0), struct.pack(">IQ", 3, 0) + b"nul"])
-def test_a_channel_refuses_what_is_no_message(sent):
+@contextmanager
+def taken_over(monkeypatch, head, body_bytes=0) -> Iterator[DecoderProcess]:
+    """A decoder whose process answers any request with this, whatever that leads to."""
+    data, its_data = socket.socketpair()
+    lifeline, its_lifeline = socket.socketpair()
+    monkeypatch.setattr(process, "fork", lambda **rights: forking.Child(data, lifeline))
+    with its_data, its_lifeline, DecoderProcess() as decoder:
+        text = json.dumps(head).encode()
+        its_data.sendall(struct.pack(">IQ", len(text), body_bytes) + text + bytes(min(body_bytes, BATCH)))
+        its_lifeline.shutdown(socket.SHUT_WR)
+        yield decoder
+
+
+LOUD = "\x1b[2J\r\n\u202e<b>" + "x" * 50_000
+QUIET = " [2J   <b>" + "x" * 290
+
+
+def test_what_it_says_of_a_fault_is_short_and_plain_and_the_place_is_the_owner_s(video, monkeypatch):
+    ref = stat(str(video))
+    fault = {"reason": "damaged", "what": LOUD, "value": LOUD, "remedy": LOUD}
+    with taken_over(monkeypatch, {"error": fault}) as decoder, pytest.raises(MediaError) as caught:
+        decoder.probe(ref)
+    assert str(caught.value) == f"{QUIET}: {QUIET!r} ({ref.uri}); {QUIET}"
+    words = {"container": LOUD, "codec": LOUD, "pixel_format": LOUD}
+    with taken_over(monkeypatch, {"info": probe(ref).model_dump(mode="json") | words}) as decoder:
+        info = decoder.probe(ref)
+    assert (info.container, info.codec, info.pixel_format) == (QUIET, QUIET, QUIET)
+
+
+@pytest.mark.parametrize(
+    ("sent", "why"),
+    [
+        (b"", "closed"),
+        (b"short", "closed"),
+        (struct.pack(">IQ", 64 * 2**20, 0), "closed"),
+        (struct.pack(">IQ", 64 * 2**20 + 1, 0), "a head of 67108865 bytes"),
+        (struct.pack(">IQ", 3, 0) + b"nul", "not JSON"),
+        (struct.pack(">IQ", 4, 0) + b"null", "no object"),
+    ],
+)
+def test_a_channel_refuses_what_is_no_message(sent, why):
     ours, theirs = socket.socketpair()
     with ours, theirs:
         theirs.sendall(sent)
         theirs.shutdown(socket.SHUT_WR)
-        with pytest.raises(ClosedError):
+        with pytest.raises(ClosedError, match=why):
             Channel(ours).receive_head()
 
 

@@ -8,6 +8,7 @@ import re
 import sys
 import tomllib
 from collections.abc import Iterator
+from io import BytesIO
 from pathlib import Path
 
 import boto3
@@ -15,24 +16,28 @@ import numpy as np
 import pytest
 import torch
 from packaging.requirements import Requirement
+from PIL import Image
 from tests.annotating import run
 from tests.conftest import started
 from tests.faults.conftest import driver
 
 from specktrack.annotating import annotate_here
-from specktrack.errors import CheckpointError, ConfigError, MediaError, StorageError
+from specktrack.errors import CheckpointError, ConfigError, MediaError, QuarantineReason, StorageError
 from specktrack.evaluate import EvaluateConfig
 from specktrack.evaluate.boxes import _keep
+from specktrack.frames import Viewport
 from specktrack.ledger import collect_garbage, read_annotations
 from specktrack.models.checkpoint import load_model
 from specktrack.models.importing import import_model
 from specktrack.models.zoo import build, network_config
-from specktrack.schema import VideoRef
+from specktrack.schema import Clip, VideoRef
 from specktrack.storage import open_store, stat
 from specktrack.training import TrainConfig
 from specktrack.training.decoded import decoded
 from specktrack.training.state import TrainState
-from specktrack.video import forking, probe, write_video
+from specktrack.verbs import doctor
+from specktrack.video import forking, landlock, probe, write_video
+from specktrack.video.pictures import FORMATS
 from specktrack.video.process import DecoderProcess
 from specktrack.video.system_calls import ARCHITECTURES, DENIED
 
@@ -191,6 +196,8 @@ def test_a_whole_run_needs_no_more_than_the_policy():
 
 # --- the decoder process ----------------------------------------------------------------------------------------
 
+TURNED = Image.Exif()
+TURNED[0x0112] = 6  # orientation: a quarter turn
 FILTERED = pytest.mark.skipif(
     sys.platform != "linux" or platform.machine() not in ARCHITECTURES,
     reason="the filter for system calls is Linux' on x86_64 and aarch64",
@@ -208,13 +215,69 @@ def tried(monkeypatch) -> Iterator[DecoderProcess]:
         forking._parent.end()
 
 
+@pytest.fixture(params=["landlock", "no landlock"])
+def kernel(request, monkeypatch) -> str:
+    """What the kernel has; without Landlock, the filter shuts all files."""
+    if request.param == "landlock" and not landlock.version():
+        pytest.skip("this kernel has no Landlock")
+    if request.param == "no landlock":
+        monkeypatch.setattr(forking, "COMMAND", ("-c", WITHOUT_LANDLOCK))
+        monkeypatch.setattr(forking, "_parent", None)
+    return request.param
+
+
+WITHOUT_LANDLOCK = """
+import sys
+from specktrack.video import child, landlock
+landlock.version = lambda: 0
+if "doors" in sys.argv:
+    from tests import doors
+    child._answer = doors._answer
+child.main(int(sys.argv[-1]))
+"""
+
+
 @FILTERED
-def test_a_decoder_process_that_was_taken_over_can_do_nothing_beyond_it(tried, tmp_path):
+def test_a_decoder_process_that_was_taken_over_can_do_nothing_beyond_it(tried, kernel, tmp_path, monkeypatch):
+    if kernel == "no landlock":
+        monkeypatch.setattr(forking, "COMMAND", ("-c", WITHOUT_LANDLOCK, "doors"))
     (tmp_path / "kept").write_text("x")
     child = tried._start()
     child.channel.patience_s = 60
-    child.channel.send({"folder": str(tmp_path)})
+    child.channel.send({"folder": str(tmp_path), "owner": os.getpid()})
     assert child.channel.receive_head()[0] == {"open": []}
+
+
+@FILTERED
+def test_all_that_decoding_needs_is_there_behind_the_walls(kernel, tmp_path):
+    grey = np.zeros((48, 64, 3), np.uint8)
+    write_video(tmp_path / "a.mp4", (grey + number for number in range(12)), fps=30, wh=(64, 48))
+    (tmp_path / "none.mp4").write_bytes(b"no video")
+    pictures = []
+    for kind in FORMATS:
+        picture = BytesIO()
+        Image.new("L" if kind == "TIFF" else "RGB", (9, 7)).save(picture, kind, exif=b"" if kind == "BMP" else TURNED)
+        pictures.append(picture.getvalue())
+    ref = stat(str(tmp_path / "a.mp4"))
+    with DecoderProcess() as decoder:
+        info = decoder.probe(ref)
+        read = decoder.read_clip(Clip(video=ref, start=0, stop=12), info=info, viewport=Viewport((64, 48), (32, 24)))
+        assert sum(map(len, read)) == 12
+        assert sorted(decoder.picture(each)[0] for each in pictures) == [(7, 9)] * 4 + [(9, 7)]
+        for broken in (b"", b"no picture", *(each[: len(each) // 2] for each in pictures)):
+            with pytest.raises(MediaError, match="not a readable picture"):
+                decoder.picture(broken)
+        with pytest.raises(MediaError) as caught:
+            decoder.probe(stat(str(tmp_path / "none.mp4")))
+        assert caught.value.reason is QuarantineReason.NOT_A_VIDEO
+
+
+@FILTERED
+@pytest.mark.parametrize(("version", "files"), [(7, "its own code alone by Landlock 7"), (0, "none")])
+def test_the_doctor_says_how_far_decoders_are_confined(version, files, monkeypatch):
+    monkeypatch.setattr(landlock, "version", lambda: version)
+    check = doctor._decoder()
+    assert check.ok and f"a filter for system calls; files to open: {files}" in check.detail
 
 
 def test_a_bug_in_the_decoder_process_is_logged_by_its_owner_once(tried, capsys):

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import ray
+from ray.job_config import JobConfig
 
 from specktrack.errors import ConfigError
 
@@ -48,10 +49,23 @@ def _connect(address: str) -> None:
     logging = {"logging_level": "error", "logging_config": ray.LoggingConfig(log_level="ERROR")}
     try:
         # None, not "auto": the latter would also join any stray Ray process that it finds on this machine.
-        ray.init(None if address == "auto" else address, include_dashboard=False, **logging)
+        there = None if address == "auto" else address
+        ray.init(there, include_dashboard=False, job_config=_OwnPath(), **logging)
     except (ConnectionError, RuntimeError, ValueError) as error:
         named = os.environ.get("RAY_ADDRESS", address) if address == "auto" else address
         raise ConfigError(f"no Ray cluster answers: {error}", named, remedy="check the address and the token") from None
+
+
+class _OwnPath(JobConfig):
+    """Leaves the workers their own import path.
+
+    Ray puts the driver's current folder, and that of its script, before the standard library: in a folder of videos any
+    ``calendar.py`` would be run.
+    """
+
+    def _serialize(self) -> str:
+        self._py_driver_sys_path: list[str] = []
+        return str(super()._serialize())
 
 
 def _spend_warning() -> None:

@@ -11,6 +11,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+from tests.annotating import make_video, tiny_model
 from tests.ports import free_port
 
 ROOT = Path(__file__).parents[2]
@@ -38,6 +39,23 @@ def test_work_prints_nothing_but_its_own_lines() -> None:
         capture_output=True, text=True, timeout=280, check=False,
     )  # fmt: skip
     assert (done.stdout, done.stderr, done.returncode) == ("[2, 4]\n", "", 0)
+
+
+@pytest.mark.ray
+def test_nothing_is_imported_from_the_folder_that_a_run_is_started_in(tmp_path: Path) -> None:
+    (tmp_path / "videos").mkdir()
+    make_video(tmp_path / "videos" / "a.mp4", 12)
+    for name in (*sorted(sys.stdlib_module_names - set(sys.builtin_module_names)), "av", "numpy", "specktrack"):
+        (tmp_path / "videos" / f"{name}.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'a').write('{name} ')\n")
+    model = tiny_model(tmp_path / "tiny.safetensors")
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "specktrack.cli", "annotate", ".", "--output", str(tmp_path / "out"),
+         "--model", model, "--address", "local"],
+        env={**os.environ, "PYTHONPATH": str(ROOT / "platform")}, cwd=tmp_path / "videos",
+        capture_output=True, text=True, timeout=280, check=False,
+    )  # fmt: skip
+    assert not (tmp_path / "ran").exists(), (tmp_path / "ran").read_text()
+    assert done.returncode == 0, done.stderr[-3000:]
 
 
 def answer(url: str, *, token: str | None = None, body: bytes | None = None) -> int:

@@ -23,7 +23,7 @@ from specktrack.models.zoo import DEFAULT_MODEL
 from specktrack.schema import Clip
 from specktrack.storage import stat, to_uri
 from specktrack.tracking.tracker import make_tracker
-from specktrack.video import probe, read_clip, write_video
+from specktrack.video import landlock, probe, read_clip, write_video
 from specktrack.video.process import DecoderProcess
 
 _LOW_MEMORY_GIB = 4.0
@@ -108,7 +108,10 @@ def _decoder() -> Check:
     except SpecktrackError as error:
         return Check(name="decoder", ok=False, detail=str(error), remedy="see the log above")
     if confined:
-        return Check(name="decoder", ok=True, detail="its own process, confined: limits and a filter for system calls")
+        known = landlock.version()
+        files = f"its own code alone by Landlock {known}" if known else "none, for this kernel has no Landlock"
+        detail = f"its own process, confined: limits, a filter for system calls; files to open: {files}"
+        return Check(name="decoder", ok=True, detail=detail)
     remedy = "decode what strangers send on Linux, x86_64 or aarch64, with seccomp in its kernel"
     return Check(name="decoder", ok=True, detail="its own process with limits, but no filter", remedy=remedy)
 

@@ -22,17 +22,18 @@ from specktrack.storage import read_through
 from specktrack.video import ClipReader, VideoInfo, probe, read_clip
 from specktrack.video.channel import MOST_SAID, Channel, ClosedError
 from specktrack.video.pictures import decode_picture
-from specktrack.video.sandbox import confine, end_with
+from specktrack.video.sandbox import code_folders, confine, end_with
 
-USED_BY_THE_FIRST = ("av.subtitles.stream", "numpy.ma")
-"""Modules that the first video loads: better here, once, than in every child."""
+LATE = ("av.subtitles.stream", "numpy.ma", "PIL.GifImagePlugin", "PIL.MpoImagePlugin", "PIL.PpmImagePlugin")
+"""Modules that are loaded by the first video or picture: here, once, for a child may not be able to."""
 UNFILTERED = "this system has no filter for system calls: what takes a decoder over may do what its user may"
 
 
 def main(number: int) -> None:
     """Fork a child for each pair of sockets that comes; kill and bury those whose lifeline is shut."""
-    for module in USED_BY_THE_FIRST:
+    for module in LATE:
         importlib.import_module(module)
+    code_folders()  # once, for all children
     requests = socket.socket(fileno=number)
     children: dict[socket.socket, int] = {}
     while True:
@@ -83,11 +84,11 @@ def _be_child(channel: Channel, rights: dict[str, Any]) -> NoReturn:
                 _answer(channel, request, body)
             except MediaError as error:
                 value = error.value if isinstance(error.value, int | float) else error.value and str(error.value)
-                channel.send({"error": [str(error.reason), error.what, value, error.place, error.remedy]})
+                fault = {"reason": error.reason, "what": error.what, "value": value, "remedy": error.remedy}
+                channel.send({"error": fault})
             except MemoryError:
-                channel.send(
-                    {"error": [str(QuarantineReason.TOO_LARGE), "decoding needs too much memory", None, "", ""]}
-                )
+                fault = {"reason": QuarantineReason.TOO_LARGE, "what": "decoding needs too much memory"}
+                channel.send({"error": fault})
     except ClosedError:
         code = 0
     except BaseException:  # noqa: BLE001 -- the end of a process: what a bug says must be seen

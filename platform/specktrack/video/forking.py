@@ -14,11 +14,12 @@ import socket
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 from specktrack.errors import SpecktrackError
 from specktrack.video.channel import Channel
 
-COMMAND = ("-m", "specktrack.video.child")
+COMMAND = ("-P", "-m", "specktrack.video.child")
 START_S = 60.0
 END_S = 5.0
 
@@ -69,13 +70,24 @@ class Child:
             self._data.close()
 
 
+def _import_path() -> list[str]:
+    """This process's, without the current folder unless specktrack is in it: a folder of videos may hold any module."""
+    own, here = Path(__file__).parents[2], Path()
+    elsewhere = (Path(entry) for entry in sys.path if entry and Path(entry).exists())
+    return [str(folder) for folder in elsewhere if folder == own or not folder.samefile(here)]
+
+
 class _Parent:
     """The forking parent of this process."""
 
     def __init__(self) -> None:
         self._socket, its = socket.socketpair()
-        kept = {name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ}  # and no credentials
-        path = os.pathsep.join(entry for entry in sys.path if entry)
+        environment = {  # and no credentials
+            "PYTHONPATH": os.pathsep.join(_import_path()),
+            "OMP_NUM_THREADS": "1",
+            "OPENBLAS_NUM_THREADS": "1",
+            **{name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ},
+        }
         with its:
             self._process = subprocess.Popen(
                 [sys.executable, *COMMAND, str(its.fileno())],
@@ -83,7 +95,7 @@ class _Parent:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 start_new_session=True,  # no terminal: neither its Ctrl-C nor a way to type into it
-                env={"PYTHONPATH": path, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", **kept},
+                env=environment,
             )
 
     def fork(self, rights: dict[str, int | None]) -> Child:

@@ -13,7 +13,7 @@ says is checked, for it may have been taken over.
                                  <-        {"pictures": 32, "frame": n, "pts_s": [...]} + pixels    per batch, then {}
     {"picture": [w, h]} + bytes  ->
                                  <-        {"pictures": 1, "picture_wh_px": [w, h]} + pixels
-                                 <-        {"error": [reason, ...]}         in the place of an answer
+                                 <-        {"error": {"reason": ...}}       in the place of an answer
                                  <-        {"said": "..."}                  a few times, at any moment: is logged
 """
 
@@ -22,10 +22,10 @@ from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from signal import Signals
-from typing import Any, BinaryIO, Self
+from typing import Annotated, Any, BinaryIO, Self
 
 import numpy as np
-from pydantic import Field, NonNegativeInt, PositiveInt, ValidationError
+from pydantic import AfterValidator, Field, NonNegativeInt, PositiveInt, ValidationError
 
 from specktrack import telemetry
 from specktrack.config import Config
@@ -40,6 +40,8 @@ from specktrack.video.folder import FolderDecoder, index_folder
 from specktrack.video.forking import Child, fork
 from specktrack.video.sandbox import MEMORY_BYTES
 
+MOST_TEXT = 300
+"""Characters that are kept of a text: FFmpeg's longest messages are half as long."""
 MOST_BYTES_AT_ONCE = 16 * 2**20
 MOST_OFFSET = 2**50
 SLOWEST_BYTES_PER_S = 10**6
@@ -66,14 +68,39 @@ class DecodeLimits(Config):
     take of it, they earn again by their pictures (SLOWEST_PIXELS_PER_S)."""
 
 
+def _plain(text: str) -> str:
+    """The text as records, logs and answers over HTTP may carry it: short, and no control characters."""
+    return "".join(each if each.isprintable() else " " for each in text[:MOST_TEXT])
+
+
+def _plain_lines(text: str) -> str:
+    return "\n".join(map(_plain, text.splitlines()))
+
+
+def _plainly_described(info: VideoInfo) -> VideoInfo:
+    words = {name: _plain(text) for name, text in info if isinstance(text, str)}
+    return info.model_copy(update=words)
+
+
+Text = Annotated[str, AfterValidator(_plain)]
+
+
+class Fault(Config):
+    """The MediaError that ends a request; its place is known to the owner."""
+
+    reason: QuarantineReason
+    what: Text
+    value: Annotated[int, Field(ge=-(2**63), lt=2**63)] | float | Text | None = None
+    remedy: Text = ""
+
+
 class Answer(Config):
     """What a decoder process may say."""
 
-    error: tuple[QuarantineReason, str, int | float | str | None, str, str] | None = None
-    """Arguments of the MediaError that ends a request."""
+    error: Fault | None = None
     bytes: tuple[NonNegativeInt, PositiveInt] | None = None
     """Offset and size of a piece of the video that it needs."""
-    info: VideoInfo | None = None
+    info: Annotated[VideoInfo, AfterValidator(_plainly_described)] | None = None
     picture_wh_px: tuple[PositiveInt, PositiveInt] | None = None
     pictures: NonNegativeInt = 0
     """Pictures whose pixels follow."""
@@ -82,8 +109,16 @@ class Answer(Config):
     pts_s: tuple[float, ...] = ()
     decode_errors: NonNegativeInt = 0
     lost_frames: NonNegativeInt = 0
-    said: str | None = Field(default=None, max_length=MOST_SAID)
+    said: Annotated[str, Field(max_length=MOST_SAID), AfterValidator(_plain_lines)] | None = None
     """What its owner should log: a bug's traceback, a confinement that failed."""
+
+
+class _FaultError(Exception):
+    """The decoder says why a request cannot be answered; it is ready for the next."""
+
+    def __init__(self, fault: Fault) -> None:
+        super().__init__(fault)
+        self.fault = fault
 
 
 class _NonsenseError(Exception):
@@ -204,6 +239,9 @@ class DecoderProcess:
             child.channel.send(request, body)
             yield child
             child.idle = True
+        except _FaultError as error:
+            child.idle, fault = True, error.fault
+            raise MediaError(fault.reason, fault.what, fault.value, place, fault.remedy) from None
         except ClosedError:
             raise MediaError(QuarantineReason.CRASHED, "the decoder died", self._end(), place) from None
         except (ValidationError, _NonsenseError):
@@ -233,8 +271,7 @@ class DecoderProcess:
                 _log(answer.said)
                 continue
             if answer.error is not None:
-                child.idle = True
-                raise MediaError(*answer.error)
+                raise _FaultError(answer.error)
             if answer.bytes is None or source is None:
                 break
             offset, size = answer.bytes

@@ -1,8 +1,11 @@
-"""What a decoding process may no longer do: new sockets, programs or files to write, and more than its share.
+"""What a decoding process may no longer do: sockets, programs, files that are not its own code, more than its share.
 
 Media decoders are large C programs that read what strangers send. So they run in a process of their own which gives
-up, before it sees the first byte: address space, CPU time and open files beyond a limit, writing (FSIZE 0), core dumps,
-and by a seccomp filter every system call that reaches beyond it (``system_calls.py``).
+up, before it sees the first byte: address space, CPU time and open files beyond a limit, writing (FSIZE 0), core dumps
+and being looked into, capabilities, and by a seccomp filter every system call that reaches beyond it
+(``system_calls.py``). By Landlock it reads Python, its packages and the system's libraries, and no other file: neither
+its user's, nor /proc with the environments and the memory of others. Where the kernel has no Landlock, the filter
+refuses to open any file; what decoding needs is loaded before (``child.py``).
 """
 
 import ctypes
@@ -12,10 +15,15 @@ import resource
 import signal
 import struct
 import sys
+import sysconfig
+from functools import lru_cache
+from pathlib import Path
 
-from specktrack.video.system_calls import ARCHITECTURES, DENIED, EQUAL, FIRST_UNKNOWN, LOOKED_INTO
+from specktrack.video import landlock
+from specktrack.video.system_calls import ARCHITECTURES, DENIED, EQUAL, FIRST_UNKNOWN, LOOKED_INTO, OPENING
 
-_PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS, _PR_SET_SECCOMP, _MODE_FILTER = 1, 38, 22, 2
+_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS, _PR_SET_SECCOMP, _MODE_FILTER = 1, 4, 38, 22, 2
+_CAPABILITIES_VERSION = 0x20080522
 _ALLOW, _ERRNO = 0x7FFF0000, 0x00050000
 _EPERM, _ENOSYS = 1, 38
 _LOAD, _JUMP_AT_LEAST, _RETURN = 0x20, 0x35, 0x06  # BPF: ld abs, jge, ret
@@ -24,6 +32,7 @@ MEMORY_BYTES = 3 * 2**30
 """Address space, libraries and their reservations included: 8K pictures need about 700 MB."""
 OPEN_FILES = 64
 """A socket, three streams, and a module that is loaded late."""
+SYSTEM_LIBRARIES = ("/lib", "/lib64", "/usr/lib", "/usr/lib64")
 
 
 def end_with(parent: int) -> None:
@@ -46,22 +55,37 @@ def confine(*, memory_bytes: int = MEMORY_BYTES, cpu_s: int | None = None) -> bo
         hard = resource.getrlimit(limit)[1]
         value = hard if most is None else most if hard == resource.RLIM_INFINITY else min(most, hard)
         resource.setrlimit(limit, (value, value))
-    return _filter_system_calls()
+    return sys.platform == "linux" and _confine_on_linux()
 
 
-def _filter_system_calls() -> bool:
-    if sys.platform != "linux" or platform.machine() not in ARCHITECTURES:
+def _confine_on_linux() -> bool:
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    if walled := landlock.version() > 0:
+        landlock.read_only_below(code_folders())
+    libc.capset(struct.pack("=Ii", _CAPABILITIES_VERSION, 0), bytes(24))
+    libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+    if platform.machine() not in ARCHITECTURES:
         return False
-    program = _program(platform.machine())
+    program = _program(platform.machine(), opening=walled)
     code = ctypes.create_string_buffer(program, len(program))
     header = struct.pack("@HxxxxxxP", len(program) // 8, ctypes.addressof(code))  # struct sock_fprog
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0):
-        return False
-    return libc.prctl(_PR_SET_SECCOMP, _MODE_FILTER, ctypes.create_string_buffer(header, len(header)), 0, 0) == 0
+    return bool(libc.prctl(_PR_SET_SECCOMP, _MODE_FILTER, header, 0, 0) == 0)
 
 
-def _program(machine: str) -> bytes:
+@lru_cache
+def code_folders() -> frozenset[Path]:
+    """Those of the interpreter, of the packages that it has loaded by now, and of the system's libraries.
+
+    Not all of ``sys.path``: the folder that a program was started in may be there as well.
+    """
+    loaded = [module for name, module in sys.modules.items() if "." not in name]
+    packages = {folder for module in loaded for folder in getattr(module, "__path__", ())}
+    python = {sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib"), f"{sys.base_prefix}/lib"}
+    return frozenset(Path(each) for each in python | packages | set(SYSTEM_LIBRARIES) if Path(each).is_dir())
+
+
+def _program(machine: str, *, opening: bool) -> bytes:
     """The filter in BPF: instructions of (code, jump if true, jump if false, constant)."""
     at = list(ARCHITECTURES).index(machine)
     refuse, absent, number_of_call = (
@@ -71,7 +95,7 @@ def _program(machine: str) -> bytes:
     )
     lines = [(_LOAD, 0, 0, 4), (EQUAL, 1, 0, ARCHITECTURES[machine]), refuse]
     lines += [number_of_call, (_JUMP_AT_LEAST, 0, 1, FIRST_UNKNOWN), absent]
-    for numbers in DENIED.values():
+    for numbers in (DENIED if opening else DENIED | OPENING).values():
         if (number := numbers[at]) is not None:
             lines += [(EQUAL, 0, 1, number), refuse]
     for look in LOOKED_INTO:

@@ -48,6 +48,9 @@ DENIED = {  # None where an architecture has no such call
     "userfaultfd": (323, 282),
 }  # fmt: skip
 
+OPENING = {"open": (2, None), "openat": (257, 56)}
+"""Refused as well where Landlock does not say which files may be opened."""
+
 EQUAL, ANY_BIT = 0x15, 0x45
 """BPF's jumps: the word is the constant; it has a bit of the constant."""
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC

@@ -22,13 +22,12 @@ import torch
 
 import specktrack
 from specktrack.datasets import load_dataset
-from specktrack.metrics import PointCounts, classify_points
+from specktrack.evaluate.conditions import at_rest
+from specktrack.metrics.points import PointCounts, classify_points
 
 RESULT = Path(__file__).parents[1] / "docs" / "results" / "generalisation.json"
 PAPER_WH = np.array([512, 288])
 TOLERANCE_PX = 4.0
-AT_REST_PX, AT_REST_S = 2.0, 0.5
-"""An object rests while its label stays within so many px at 512x288 for so long."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +64,7 @@ LEFT_OUT = {
 class Followed:
     """A clip's labels with a model's rows for the labelled frames, N of them."""
 
+    frame: np.ndarray
     label_px: np.ndarray
     """[N, 2] source px, NaN where absent."""
     found_px: np.ndarray
@@ -88,15 +88,7 @@ class Followed:
 
     def at_rest(self) -> np.ndarray:
         """bool [N]."""
-        xy = self.label_px * PAPER_WH / self.source_wh
-        reach = max(1, round(AT_REST_S / 2 * self.fps))
-        near = np.lib.stride_tricks.sliding_window_view(
-            np.pad(xy, ((reach, reach), (0, 0)), constant_values=np.nan), 2 * reach + 1, axis=0
-        )
-        known = (~np.isnan(near)).sum(axis=(1, 2)) > 2 * reach
-        low, high = np.where(np.isnan(near), np.inf, near), np.where(np.isnan(near), -np.inf, near)
-        spread = high.max(axis=2) - low.min(axis=2)
-        return known & ~np.isnan(xy[:, 0]) & (spread < AT_REST_PX).all(axis=1)
+        return at_rest(self.label_px * PAPER_WH / self.source_wh, self.frame, self.fps)
 
 
 def followed(data: Path, domain: Domain, model: str, options: dict[str, object]) -> Iterator[Followed]:
@@ -111,7 +103,7 @@ def followed(data: Path, domain: Domain, model: str, options: dict[str, object])
         assert isinstance(rows, pa.Table)
         found = np.stack([rows["x"].to_numpy(), rows["y"].to_numpy()], axis=1)[label.frame]
         wh_px = _boxes(data / domain.folder / f"{name}_boxes.csv", label.frame) if domain.boxes else label.wh_px
-        yield Followed(label.xy_px, found, wh_px, np.array([video.width_px, video.height_px]), video.fps)
+        yield Followed(label.frame, label.xy_px, found, wh_px, np.array([video.width_px, video.height_px]), video.fps)
 
 
 def _boxes(path: Path, frames: np.ndarray) -> np.ndarray:

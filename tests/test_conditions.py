@@ -9,7 +9,7 @@ from specktrack.metrics.protocols import PAPER_WH, Tolerance
 TOLERANCE = Tolerance("4 px at 512x288", 4, PAPER_WH)
 
 
-def video(label_px, *, pred_px=None, frame=None, visibility="clear", wh_px=None):
+def video(label_px, *, pred_px=None, frame=None, visibility="clear", wh_px=None, fps=30.0):
     label_px = np.array(label_px, float)
     n = len(label_px)
     words = np.where(np.isnan(label_px).any(axis=1), "absent", visibility).astype(object)
@@ -17,6 +17,7 @@ def video(label_px, *, pred_px=None, frame=None, visibility="clear", wh_px=None)
         "v", np.arange(n) if frame is None else np.array(frame), label_px,
         label_px if pred_px is None else np.array(pred_px, float), np.ones(n), np.zeros((n, 0, 2)), 0, 0, (1024, 576),
         words, np.full((n, 2), np.nan) if wh_px is None else np.array(wh_px, float),
+        fps,
     )  # fmt: skip
 
 
@@ -75,4 +76,18 @@ def test_counts_add_up_over_videos_and_empty_conditions_are_left_out():
     hit, miss = video([(10, 10), (14, 10)]), video([(10, 10), (14, 10)], pred_px=[GONE, (90, 10)])
     counts = by_condition([hit, miss], TOLERANCE)
     assert counts["slow (< 3 px/frame)"] == PointCounts(tp=2, fp1=1, fn=1)
-    assert set(counts) == {"slow (< 3 px/frame)", "upper half (far court)"}
+    assert set(counts) == {"in play (all but those at rest)", "slow (< 3 px/frame)", "upper half (far court)"}
+
+
+@pytest.mark.parametrize(("fps", "reach"), [(30.0, 8), (60.0, 15)])
+def test_rest_is_told_by_the_time_around_a_label(fps, reach):
+    path = [(100 + 40 * i, 100) for i in range(30)] + [(1300, 100.5)] * 40
+    rest = np.array(where("at rest", path, fps=fps))
+    assert not rest[: 30 + reach].any() and rest[30 + reach + 1 :].all()
+    assert where("in play", path, fps=fps) == (~rest).tolist()
+
+
+def test_nothing_rests_where_labels_do_not_say_so():
+    assert where("at rest", [(100, 100)] * 5 + [GONE] * 20) == [False] * 25
+    assert not any(where("at rest", [(100, 100), (100, 100)], frame=[0, 500]))
+    assert all(where("at rest", [(100 + i % 2, 100) for i in range(40)]))

@@ -22,6 +22,9 @@ NEAR_A_GAP = 2
 LONG_GAP = 8
 """Frames from which an absence is long: the ball has left the picture rather than passed behind something."""
 
+REST_PX, REST_S = 2.0, 0.5
+"""An object is at rest while it stays within so many px at 512x288 for so long: before a serve, dead on the floor."""
+
 
 def by_condition(joined: Iterable[Joined], tolerance: Tolerance) -> dict[str, PointCounts]:
     """Counts of the frames under each condition. A frame may be under several; conditions without one are left out."""
@@ -45,7 +48,10 @@ def conditions(video: Joined) -> Mapping[str, np.ndarray]:
     gap = _gap_lengths(present, video.frame)
     near = present & (_widened(gap > 0, NEAR_A_GAP))
     side = np.sqrt(video.wh_px.prod(axis=1)) * (PAPER_WH[0] / video.source_wh[0])
+    rest = at_rest(xy, video.frame, video.fps)
     return {
+        f"at rest (< {REST_PX:g} px in {REST_S:g} s)": rest,
+        "in play (all but those at rest)": ~rest,
         f"slow (< {SPEED_PX[0]:g} px/frame)": speed < SPEED_PX[0],
         f"medium ({SPEED_PX[0]:g} to {SPEED_PX[1]:g} px/frame)": (speed >= SPEED_PX[0]) & (speed < SPEED_PX[1]),
         f"fast (>= {SPEED_PX[1]:g} px/frame)": speed >= SPEED_PX[1],
@@ -60,6 +66,22 @@ def conditions(video: Joined) -> Mapping[str, np.ndarray]:
         f"small ({SIZE_PX[0]:g} to {SIZE_PX[1]:g} px)": present & (side >= SIZE_PX[0]) & (side < SIZE_PX[1]),
         f"larger (>= {SIZE_PX[1]:g} px)": present & (side >= SIZE_PX[1]),
     }
+
+
+def at_rest(xy: np.ndarray, frame: np.ndarray, fps: float) -> np.ndarray:
+    """Which labels [N, 2], px at 512x288, stay in one place in the time around them; bool [N].
+
+    Absent and unlabelled frames say nothing, so most of the time has to be labelled.
+    """
+    reach = max(1, round(REST_S / 2 * fps))
+    first, last = (int(frame[0]), int(frame[-1])) if len(frame) else (0, 0)
+    path = np.full((last - first + 1 + 2 * reach, 2), np.nan)
+    path[frame - first + reach] = xy
+    around = np.lib.stride_tricks.sliding_window_view(path, 2 * reach + 1, axis=0)[frame - first]  # [N, 2, W]
+    unknown = np.isnan(around)
+    spread = np.where(unknown, -np.inf, around).max(axis=2) - np.where(unknown, np.inf, around).min(axis=2)
+    often = (~unknown).sum(axis=2) > reach
+    return np.asarray((often & (spread < REST_PX)).all(axis=1) & ~np.isnan(xy).any(axis=1))
 
 
 def _speed_px(xy: np.ndarray, frame: np.ndarray) -> np.ndarray:

@@ -33,6 +33,7 @@ class Joined:
     """Of the label, object [N] of Visibility."""
     wh_px: np.ndarray
     """Size of the labelled object [N, 2], source px; NaN where the labels do not say."""
+    fps: float
 
     def errors(self, at_wh: tuple[int, int] | None = None) -> np.ndarray:
         """Distances [N] measured at a size, or in source px; NaN unless label and prediction are present."""
@@ -93,7 +94,7 @@ def join(uri: str, labels: pa.Table, rows: pa.Table, video: DatasetVideo) -> Joi
         uri, frame, positions(labels), pred_px, score, _others(frame, others),
         missing=int((~found).sum()), beyond=len(pred_frame) - int(found.sum()),
         source_wh=(video.width_px, video.height_px),
-        visibility=_words(labels), wh_px=_columns(labels, "w", "h"),
+        visibility=_words(labels), wh_px=_columns(labels, "w", "h"), fps=video.fps,
     )  # fmt: skip
 
 
@@ -106,7 +107,7 @@ def join_windows(uri: str, labels: pa.Table, rows: pa.Table, video: DatasetVideo
         uri, kept["frame"].to_numpy(), positions(truth), positions(kept),
         kept["score"].to_numpy(zero_copy_only=False).astype(float), np.zeros((len(kept), 0, 2)),
         missing=0, beyond=len(rows) - len(kept), source_wh=(video.width_px, video.height_px),
-        visibility=_words(truth), wh_px=_columns(truth, "w", "h"),
+        visibility=_words(truth), wh_px=_columns(truth, "w", "h"), fps=video.fps,
     )  # fmt: skip
 
 

@@ -17,13 +17,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import torch
 
 import specktrack
-from specktrack.datasets import load_dataset
 from specktrack.evaluate.conditions import at_rest
 from specktrack.metrics.points import PointCounts, classify_points
+from specktrack.storage import stat
+from specktrack.video import probe
 
 RESULT = Path(__file__).parents[1] / "docs" / "results" / "generalisation.json"
 PAPER_WH = np.array([512, 288])
@@ -91,27 +91,43 @@ class Followed:
         return at_rest(self.label_px * PAPER_WH / self.source_wh, self.frame, self.fps)
 
 
-def followed(data: Path, domain: Domain, model: str, options: dict[str, object]) -> Iterator[Followed]:
+def followed(data: Path, domain: Domain, model: str) -> Iterator[Followed]:
     """Every clip of a domain, annotated and joined with its labels."""
-    dataset = load_dataset(str(data / domain.folder))
-    for video in dataset.card.videos:
-        name = Path(video.ref.uri.rstrip("/")).stem
-        if domain.clips and name not in domain.clips:
+    for csv in sorted((data / domain.folder).rglob("*.csv")):
+        if csv.stem.endswith("_boxes") or (domain.clips and csv.stem not in domain.clips):
             continue
-        label = dataset.track(video)
-        rows = specktrack.annotate(video.ref.uri, model=model, **options)
-        assert isinstance(rows, pa.Table)
-        found = np.stack([rows["x"].to_numpy(), rows["y"].to_numpy()], axis=1)[label.frame]
-        wh_px = _boxes(data / domain.folder / f"{name}_boxes.csv", label.frame) if domain.boxes else label.wh_px
-        yield Followed(label.frame, label.xy_px, found, wh_px, np.array([video.width_px, video.height_px]), video.fps)
+        info = probe(stat(_video(csv)))
+        source_wh = np.array(info.size_wh_px)
+        frame, label_px = _labels(csv, source_wh)
+        rows = specktrack.annotate(_video(csv), model=model)
+        found = np.stack([rows[name].to_numpy() for name in ("x", "y")], axis=1)[frame]
+        wh_px = (
+            _boxes(csv.with_name(f"{csv.stem}_boxes.csv"), frame) if domain.boxes else np.full((len(frame), 2), np.nan)
+        )
+        yield Followed(frame, label_px, found, wh_px, source_wh, info.fps)
 
 
-def _boxes(path: Path, frames: np.ndarray) -> np.ndarray:
+def _video(csv: Path) -> str:
+    """The clip beside its labels: a file, or a folder of frames."""
+    places = csv.with_suffix(".mp4"), csv.with_suffix(""), csv.parents[1] / "images" / csv.stem
+    return str(next(place for place in places if place.exists()))
+
+
+def _labels(csv: Path, source_wh: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Frames [N] and positions [N, 2] in source px, NaN where absent; files give shares of the picture."""
+    values = np.genfromtxt(csv, delimiter=",", names=True)
+    frame, *_ = (values[name] for name in ("Frame", "frame_num") if name in values.dtype.names)
+    xy = np.stack([values["x"], values["y"]], axis=1)
+    xy[(xy < 0).any(axis=1)] = np.nan
+    return frame.astype(int), xy * source_wh
+
+
+def _boxes(path: Path, frame: np.ndarray) -> np.ndarray:
     """Width and height [N, 2] of the boxes ``frame,x,y,w,h`` in ``path``; NaN where a frame has none."""
-    values = np.genfromtxt(path, delimiter=",", skip_header=1).reshape(-1, 5)
-    wh_px = np.full((int(max(frames.max(), values[:, 0].max())) + 1, 2), np.nan)
-    wh_px[values[:, 0].astype(int)] = values[:, 3:5]
-    return wh_px[frames]
+    values = np.genfromtxt(path, delimiter=",", names=True)
+    wh_px = np.full((int(max(frame.max(), values["frame"].max())) + 1, 2), np.nan)
+    wh_px[values["frame"].astype(int)] = np.stack([values["w"], values["h"]], axis=1)
+    return wh_px[frame]
 
 
 def counted(clips: list[Followed], *, boxes: bool) -> dict[str, object]:
@@ -143,7 +159,7 @@ def main() -> None:
     domains = {}
     for name in options.only:
         domain = LEFT_OUT[name]
-        domains[name] = counted(list(followed(options.data, domain, options.model, {})), boxes=domain.boxes)
+        domains[name] = counted(list(followed(options.data, domain, options.model)), boxes=domain.boxes)
         print(name, {k: round(v, 3) if isinstance(v, float) else v for k, v in domains[name].items()}, flush=True)
     where = f"{os.cpu_count()} cores, {machine.machine()}, torch {torch.__version__}"
     values = {

@@ -30,6 +30,7 @@ from specktrack.evaluate.windows import (
     windows_by_video,
     windows_of_model,
 )
+from specktrack.metrics.calibration import Reliability, reliability
 from specktrack.metrics.points import PointCounts, average_precision, error_summary
 from specktrack.metrics.protocols import PAPER_WH, PROTOCOLS, Protocol, Tolerance
 from specktrack.rows import check_frames, pair_videos, read_rows, read_windows
@@ -103,6 +104,8 @@ class EvaluationReport(Config):
     """None where no other object is labelled."""
     per_window: WindowCounts | None = None
     """The same, every output of every window counted apart, if that was asked for."""
+    reliability: Reliability | None = None
+    """Whether scores are probabilities, at the first tolerance; None where a prediction has no score."""
     error_px: dict[str, float | None]
     """Position errors in source px where label and prediction are present."""
     error_512x288_px: dict[str, float | None]
@@ -240,7 +243,7 @@ def _report(
         )
         for video in joined
     )
-    first = totals[0].as_dict()
+    first, detections = totals[0].as_dict(), _detections(joined, protocol.tolerances[0])
     return EvaluationReport(
         protocol=config.protocol,
         data=config.data,
@@ -253,7 +256,8 @@ def _report(
         counts={key: first[key] for key in ("tp", "tn", "fp1", "fp2", "fn", "total")},
         **{key: first[key] for key in ("f1", "precision", "recall", "accuracy")},
         at={name: total.as_dict() for name, total in zip(names, totals, strict=True)},
-        average_precision=_average_precision(joined, protocol.tolerances[0], totals[0]),
+        average_precision=average_precision(*detections, positives=totals[0].tp + totals[0].fn) if detections else None,
+        reliability=reliability(*detections) if detections else None,
         per_window=per_window,
         distractors=_distractors(joined, protocol.tolerances[0]),
         error_px=error_summary(np.concatenate([video.errors() for video in joined])),
@@ -265,13 +269,14 @@ def _report(
     )
 
 
-def _average_precision(joined: list[Joined], tolerance: Tolerance, counts: PointCounts) -> float | None:
+def _detections(joined: list[Joined], tolerance: Tolerance) -> tuple[np.ndarray, np.ndarray] | None:
+    """Scores of all positions that were predicted, and whether each is right; None if one has no score."""
     score = np.concatenate([video.score for video in joined])
     outcome = np.concatenate([video.outcomes(tolerance) for video in joined])
     detected = np.isin(outcome, ("tp", "fp1", "fp2"))
     if not detected.any() or np.isnan(score[detected]).any():
         return None
-    return average_precision(score[detected], outcome[detected] == "tp", positives=counts.tp + counts.fn)
+    return score[detected], outcome[detected] == "tp"
 
 
 def _distractors(joined: list[Joined], tolerance: Tolerance) -> Distractors | None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from pydantic import Field, SerializeAsAny, ValidationError
 from pydantic_core import from_json
@@ -17,11 +18,25 @@ from safetensors.torch import save
 from specktrack import __version__
 from specktrack.config import Config, explain
 from specktrack.errors import CheckpointError, ConfigError
+from specktrack.metrics.calibration import logit
 from specktrack.models.entry import NetworkConfig
 from specktrack.models.network import Network
 from specktrack.models.zoo import WEIGHTS, build, network_config, without_weights
 
 _CARD = "specktrack.card"
+
+
+class Calibration(Config):
+    """Makes a score a probability: s becomes sigmoid(slope * logit(s) + offset), by Platt's scaling."""
+
+    slope: float = Field(default=1.0, gt=0)
+    offset: float = 0.0
+
+    def of(self, score: np.ndarray) -> np.ndarray:
+        """float32 [N]: the share of rows with such a ``score`` [N] that is right; as they are if nothing was fitted."""
+        if self == Calibration():
+            return score
+        return (1 / (1 + np.exp(-self.slope * logit(score) - self.offset))).astype(np.float32)
 
 
 class ModelCard(Config):
@@ -36,6 +51,8 @@ class ModelCard(Config):
     """What it was trained on."""
     recipe: dict[str, Any] = {}
     """The resolved training configuration."""
+    calibration: Calibration = Calibration()
+    """From a heatmap's peak to the score of a row."""
     step_s: float = Field(default=1 / 30, gt=0)
     """Seconds between the frames of the windows that it was taught; video of 25 to 30 frames/s is what this field's
     networks learn from."""

@@ -33,6 +33,7 @@ def evaluation_page(store: Store, content: Mapping[str, Any], drawn: int) -> str
         page.cards(_headline(content)),
         page.section("Counts", _counts(content), note="Each labelled frame counts once. " + _legend()),
         page.section("Position errors", *_errors(content, frames)),
+        page.section("Scores", *_reliability(content), note="Of rows with score s a share s should be right."),
         page.section("Conditions", _conditions(content), note="A frame may be under several."),
         page.section("Videos", _videos(content, ordered, names), note="Worst accuracy first."),
         page.section("Worst frames", "" if frames is None else _worst(frames, names), note=_legend()),
@@ -90,6 +91,25 @@ def _errors(content: Mapping[str, Any], frames: pa.Table | None) -> Iterator[str
         drawing = page.histogram(errors, edges=np.linspace(0, 25, 51), x_label="source px", wh=(560, 190))
         if drawing:
             yield page.figure(drawing, "distance between prediction and label, where both are present")
+
+
+def _reliability(content: Mapping[str, Any]) -> Iterator[str]:
+    """The reliability diagram, as a drawing and in numbers."""
+    found = content.get("reliability")
+    if found is None:
+        return
+    bins = found["bins"]
+    score, right = (np.array([of[key] for of in bins]) for key in ("score", "right"))
+    drawing = page.line_plot(
+        [page.Line("as it should be", score, score, page.COLOURS[1], broad=True), page.Line("rows", score, right)],
+        x_label="score", y_label="share that is right",
+    )  # fmt: skip
+    if len(bins) > 1:
+        yield page.figure(drawing, f"expected calibration error {found['error']:.3f}")
+    yield page.table(
+        ["score", "rows", "mean score", "right"],
+        [[f"{of['low']:.1f} to {of['high']:.1f}", *(of[key] for key in ("rows", "score", "right"))] for of in bins],
+    )
 
 
 def _conditions(content: Mapping[str, Any]) -> str:

@@ -15,7 +15,7 @@ from pydantic import Field
 
 from specktrack.errors import ConfigError
 from specktrack.frames import FrameBatch, Trajectory, Viewport
-from specktrack.models.checkpoint import Model
+from specktrack.models.checkpoint import Calibration, Model
 from specktrack.models.heatmap.detector import Detector, MirroredDetector
 from specktrack.models.heatmap.entries import HeatmapReading, WindowedConfig
 from specktrack.models.heatmap.network import HeatmapNetwork
@@ -112,14 +112,14 @@ class WindowedTracker:
             raise ConfigError(
                 "this model follows without a prompt", self.model.card.name, remedy="leave the prompt away"
             )
-        return WindowedSession(self._detector, self.config)
+        return WindowedSession(self._detector, self.config, self.model.card.calibration)
 
 
 class WindowedSession:
     """Live state: frames that wait for their windows, heatmap sums that wait for theirs, candidates for the choice."""
 
-    def __init__(self, detector: Detector, config: Windowing) -> None:
-        self._detector, self._config = detector, config
+    def __init__(self, detector: Detector, config: Windowing, calibration: Calibration | None = None) -> None:
+        self._detector, self._config, self._calibration = detector, config, calibration or Calibration()
         self._network = detector.config
         self._stride = config.stride_of(detector.config)
         self._viewport: Viewport | None = None  # of all frames pushed
@@ -210,7 +210,7 @@ class WindowedSession:
         assert self._viewport is not None
         frame, xy_px, score = self._decoded.take(self._config.choice, self._viewport, last=last)
         pts_s = np.array([self._pts_s.pop(int(f)) for f in frame])
-        return Trajectory(frame, pts_s, xy_px, score)
+        return Trajectory(frame, pts_s, xy_px, self._calibration.of(score))
 
 
 class _Candidates:

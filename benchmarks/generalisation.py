@@ -91,11 +91,10 @@ class Followed:
         return at_rest(self.label_px * PAPER_WH / self.source_wh, self.frame, self.fps)
 
 
-def followed(data: Path, domain: Domain, model: str) -> Iterator[Followed]:
-    """Every clip of a domain, annotated and joined with its labels."""
-    for csv in sorted((data / domain.folder).rglob("*.csv")):
-        if csv.stem.endswith("_boxes") or (domain.clips and csv.stem not in domain.clips):
-            continue
+def followed(data: Path, domain: Domain, model: str, most: int | None) -> Iterator[Followed]:
+    """The clips of a domain, annotated and joined with their labels."""
+    files = [csv for csv in sorted((data / domain.folder).rglob("*.csv")) if not csv.stem.endswith("_boxes")]
+    for csv in [csv for csv in files if not domain.clips or csv.stem in domain.clips][:most]:
         info = probe(stat(_video(csv)))
         source_wh = np.array(info.size_wh_px)
         frame, label_px = _labels(csv, source_wh)
@@ -154,12 +153,15 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--model", default="specknet")
     parser.add_argument("--only", nargs="*", default=list(LEFT_OUT), choices=list(LEFT_OUT))
+    parser.add_argument("--most-clips", type=int, help="of each domain, for a first look")
     parser.add_argument("--output", type=Path, default=RESULT)
     options = parser.parse_args()
     domains = {}
     for name in options.only:
         domain = LEFT_OUT[name]
-        domains[name] = counted(list(followed(options.data, domain, options.model)), boxes=domain.boxes)
+        domains[name] = counted(
+            list(followed(options.data, domain, options.model, options.most_clips)), boxes=domain.boxes
+        )
         print(name, {k: round(v, 3) if isinstance(v, float) else v for k, v in domains[name].items()}, flush=True)
     where = f"{os.cpu_count()} cores, {machine.machine()}, torch {torch.__version__}"
     values = {

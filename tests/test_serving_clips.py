@@ -355,6 +355,8 @@ class TestPlaces:
         roots = (str(tmp_path / "in"), "s3://bucket/videos")
         assert allowed_place("a.mp4", roots, "sources") == (tmp_path / "in" / "a.mp4").as_uri()
         assert allowed_place("s3://bucket/videos/a", roots, "sources") == "s3://bucket/videos/a"
+        (tmp_path / "in" / "loop").symlink_to("loop")
+        assert allowed_place("loop/a.mp4", roots, "sources").endswith("in/loop/a.mp4")  # whoever opens it is refused
         for place in (
             "../secret", "/etc/passwd", "s3://bucket/videos2/a", "s3://other/a", "out/x.mp4", "@list.txt", "x" * 5000,
             f"{tmp_path}/in/../secret", "https://x/y", "s3://bucket/videos/../x", "file://host/etc", "a\0b",

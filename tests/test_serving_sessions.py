@@ -14,7 +14,7 @@ from PIL import Image
 from starlette.requests import Request
 from tests.clock import Clock
 
-from specktrack.errors import MediaError
+from specktrack.errors import ConfigError, MediaError
 from specktrack.models.checkpoint import load_model
 from specktrack.serving import batch_records
 from specktrack.serving.api import _session_routes
@@ -82,6 +82,48 @@ class TestRecords:
         clock.now_s += batch_records.LOST_AFTER_S  # it died before its record said that it began
         second = BatchRecords([str(tmp_path)]).begin(batch)
         assert second is not None and second.runs == 2
+
+    @pytest.mark.parametrize("fault", ["unreadable", "garbage", "a root that is a file", "a mark that says nothing"])
+    def test_one_that_cannot_be_read_keeps_no_other_from_its_turn(
+        self, fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.setattr(batch_records, "time", clock := Clock())
+        roots = [str(tmp_path / "a"), str(tmp_path / "b")]
+        records = BatchRecords(roots)
+        bad, good, other = (
+            records.create(["file:///v.mp4"], (tmp_path / root / "x").as_uri(), "tiny").id for root in "aab"
+        )
+        own = tmp_path / "a" / "_batches"
+        record, mark = own / f"{bad}.json", own / "open" / bad
+        if fault == "unreadable":
+            record.unlink()
+            record.mkdir()
+        elif fault == "garbage":
+            record.write_text("{}")
+        elif fault == "a mark that says nothing":
+            mark.write_bytes(b"nan")
+        else:
+            own.rename(tmp_path / "away")
+            own.write_text("")
+        clock.now_s += batch_records.LOST_AFTER_S
+        expected = {"a root that is a file": {other}, "a mark that says nothing": {bad, good, other}}
+        assert set(records.forsaken()) == expected.get(fault, {good, other})
+        for key in (bad, good, other):
+            records.wait_for(key)
+        if fault in ("unreadable", "garbage"):
+            assert bad in capsys.readouterr().err
+        if fault == "garbage":
+            assert not mark.exists() and "not a batch's record" in (own / "damaged" / bad).read_text()
+        if fault == "unreadable":
+            record.rmdir()
+            record.write_text(records.get(good).model_copy(update={"id": bad}).model_dump_json())  # type: ignore[union-attr]
+            clock.now_s += batch_records.LOST_AFTER_S
+            assert bad in records.forsaken(), "it is looked for again"
+
+    def test_a_batch_of_a_root_that_is_no_more_is_refused_in_a_sentence(self, tmp_path: Path) -> None:
+        batch = BatchRecords([str(tmp_path / "a")]).create(["file:///v.mp4"], (tmp_path / "a" / "x").as_uri(), "tiny")
+        with pytest.raises(ConfigError, match="no output of this server any more"):
+            BatchRecords([str(tmp_path / "b")]).save(batch)
 
     def test_a_batch_cancelled_before_its_first_clip_is_not_run(self, tmp_path: Path) -> None:
         config = ServeConfig(access=Access(outputs=(str(tmp_path),)))

@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import ray
 from ray.job_config import JobConfig
@@ -63,9 +64,9 @@ class _OwnPath(JobConfig):
     ``calendar.py`` would be run.
     """
 
-    def _serialize(self) -> str:
+    def _serialize(self) -> Any:
         self._py_driver_sys_path: list[str] = []
-        return str(super()._serialize())
+        return super()._serialize()
 
 
 def _spend_warning() -> None:

@@ -4,21 +4,24 @@
     ROOT/_batches/open/<id>      there as long as the batch is not done; when an ingress last waited for its run
     ROOT/_batches/runs/<id>.<n>  whose put-if-absent succeeded begins the n-th run
     ROOT/_batches/cancel/<id>    somebody asked to stop
+    ROOT/_batches/damaged/<id>   why its record cannot be read, in the place of its mark in open/
 
 ROOT is the one of ``access.outputs`` that the batch writes below.
 """
 
 import itertools
+import re
 import secrets
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from enum import StrEnum
 
 from pydantic import Field, ValidationError
 
+from specktrack import telemetry
 from specktrack.config import Config
-from specktrack.errors import Conflict, StorageError
+from specktrack.errors import ConfigError, Conflict, StorageError
 from specktrack.serving.config import ServeConfig
 from specktrack.serving.places import allowed_place, is_below
 from specktrack.storage import MissingError, Store, open_store
@@ -26,6 +29,9 @@ from specktrack.storage import MissingError, Store, open_store
 FOLDER = "_batches"
 LOST_AFTER_S = 30.0
 """Without a heartbeat for so long, nobody is at work on a batch."""
+_TIME = re.compile(rb"\d{1,12}(\.\d*)?")
+
+log = telemetry.get_logger()
 
 
 class BatchState(StrEnum):
@@ -115,8 +121,9 @@ class BatchRecords:
     def wait_for(self, key: str) -> None:
         """Say that the caller waits for the batch's run: nobody else has to ask for one."""
         for _, store in self._stores:
-            if store.exists(f"open/{key}"):
-                store.put(f"open/{key}", _now())
+            with _others_go_on(store.uri):
+                if store.exists(f"open/{key}"):
+                    store.put(f"open/{key}", _now())
 
     def get(self, key: str) -> Batch | None:
         """A record by id."""
@@ -124,10 +131,7 @@ class BatchRecords:
             return None
         for _, store in self._stores:
             with suppress(MissingError):
-                try:
-                    return Batch.model_validate_json(store.get(f"{key}.json"))
-                except ValidationError:
-                    raise StorageError("not a batch's record", key, store.uri) from None
+                return _read(store, key)
         return None
 
     def save(self, batch: Batch) -> None:
@@ -146,19 +150,59 @@ class BatchRecords:
         """Whether somebody asked to stop."""
         return self._store_of(batch.output).exists(f"cancel/{batch.id}")
 
-    def forsaken(self) -> Iterator[str]:
-        """Ids of batches that are not done, and that nobody is at work on or waits for."""
+    def forsaken(self) -> list[str]:
+        """Ids of batches that are not done, and that nobody is at work on or waits for.
+
+        A record that is none is set aside; a root or a record that cannot be read now costs no other batch its turn.
+        """
+        found = []
         for _, store in self._stores:
-            for info in store.list("open/"):
-                with suppress(MissingError):  # it ended just now
-                    batch, waited_s = self.get(info.key.removeprefix("open/")), _since(store.get(info.key))
-                    if batch is not None and batch.state.is_final:
-                        store.delete(info.key)  # of one who waited when it ended
-                    elif batch is not None and is_forsaken(batch) and waited_s >= LOST_AFTER_S:
-                        yield batch.id
+            with _others_go_on(store.uri):
+                for info in store.list("open/"):
+                    with _others_go_on(store.uri_of(info.key)):
+                        if self._is_forsaken(store, key := info.key.removeprefix("open/")):
+                            found.append(key)
+        return found
+
+    def _is_forsaken(self, store: Store, key: str) -> bool:
+        try:
+            batch, waited_s = _read(store, key), _since(store.get(f"open/{key}"))
+        except MissingError:  # not written yet, or it ended just now
+            return False
+        except _DamagedError as error:
+            log.error("a batch is set aside", batch=key, error=str(error))
+            store.put(f"damaged/{key}", str(error).encode())
+            store.delete(f"open/{key}")
+            return False
+        if batch.state.is_final:
+            store.delete(f"open/{key}")  # of one who waited when it ended
+        return not batch.state.is_final and is_forsaken(batch) and waited_s >= LOST_AFTER_S
 
     def _store_of(self, output: str) -> Store:
-        return next(store for root, store in self._stores if is_below(output, root))
+        for root, store in self._stores:
+            if is_below(output, root):
+                return store
+        raise ConfigError("no output of this server any more", output, remedy="name it in access.outputs again")
+
+
+class _DamagedError(StorageError):
+    """A record that nobody can read, now or later."""
+
+
+@contextmanager
+def _others_go_on(place: str) -> Iterator[None]:
+    try:
+        yield
+    except StorageError as error:
+        log.warning("cannot look for batches", place=place, error=str(error))
+
+
+def _read(store: Store, key: str) -> Batch:
+    """The record of a batch below one root; MissingError if it is not there."""
+    try:
+        return Batch.model_validate_json(store.get(f"{key}.json"))
+    except ValidationError:
+        raise _DamagedError("not a batch's record", key, store.uri) from None
 
 
 def _now() -> bytes:
@@ -166,8 +210,8 @@ def _now() -> bytes:
 
 
 def _since(mark: bytes) -> float:
-    """Seconds since a mark was made."""
-    return time.time() - float(mark or 0)
+    """Seconds since a mark was made; one that says no time is old."""
+    return time.time() - (float(mark) if _TIME.fullmatch(mark) else 0.0)
 
 
 def is_forsaken(batch: Batch) -> bool:

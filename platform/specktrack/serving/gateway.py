@@ -221,11 +221,11 @@ class Gateway:
             try:
                 for key in tuple(self._dispatched):
                     await asyncio.to_thread(self._records.wait_for, key)
-                for key in await asyncio.to_thread(lambda: list(self._records.forsaken())):
+                for key in await asyncio.to_thread(self._records.forsaken):
                     await asyncio.to_thread(self._records.wait_for, key)
                     self._dispatch(key)
-            except SpecktrackError as error:
-                log.warning("cannot look for batches", error=str(error))
+            except Exception:  # at the actor's boundary: a task that ended would be missed by nobody
+                log.exception("cannot look for batches")
             await asyncio.sleep(LOOK_FOR_BATCHES_S)
 
     def _dispatch(self, key: str) -> None:

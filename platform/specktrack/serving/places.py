@@ -1,5 +1,6 @@
 """Which folders and prefixes a request may name."""
 
+import os
 from collections.abc import Sequence
 from http import HTTPStatus
 from pathlib import Path
@@ -36,4 +37,4 @@ def is_below(uri: str, root: str) -> bool:
     path, root_path = local_path(uri), local_path(root_uri)
     if path is None or root_path is None:
         return path is root_path and (uri == root_uri or uri.startswith(f"{root_uri}/")) and "/../" not in f"{uri}/"
-    return Path(path).resolve().is_relative_to(root_path.resolve())
+    return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root_path))  # Path.resolve() chokes on loops

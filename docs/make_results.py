@@ -9,6 +9,7 @@ import functools
 import json
 import operator
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ def tables() -> str:
     trained, comparisons = _runs(RESULTS), _comparisons()
     costs = _read(RESULTS / "costs.json") if (RESULTS / "costs.json").exists() else {"models": {}}
     parts = [
+        *_generalisation(),
         *_by_speed(),
         "### Trained models\nAs they come, over the five test rallies, in the windows that they are annotated with.",
         _accuracy_table(trained, costs),
@@ -176,6 +178,33 @@ def _by_speed() -> list[str]:
         f" from open to rows ({stored['machine']}, {stored['date']})."
     )
     return [head, _table(f"model|input|windows per frame|frames/s|{_COUNTS}", rows)]
+
+
+def _generalisation() -> list[str]:
+    path = RESULTS / "generalisation.json"
+    if not path.exists():
+        return []
+    stored = _read(path)
+    rows = [
+        [
+            domain, at["clips"], at["total"], *_counts(at)[:8], _three(at["f1_in_play"]),
+            _or_empty(at["recall_at_rest"], _three), at["frames_at_rest"] or "",
+            _or_empty(at["false_rows_per_minute_absent"], "{:.1f}".format),
+        ]
+        for domain, at in stored["domains"].items()
+    ]  # fmt: skip
+    head = (
+        f"### Where nobody trained\nThe default on clips of places and sports that its training left out, and test"
+        f" rallies of known courts beside them\n(`python benchmarks/generalisation.py DATA`, {stored['date']},"
+        f" {stored['machine']}). Found is within 4 px at 512x288; things in the\nsky within their box. At rest: a label"
+        " moves less than 2 px at 512x288 in half a second."
+    )
+    names = "F1 in play|recall at rest|frames at rest|false rows per minute of absence"
+    return [head, _table(f"footage|clips|frames|TP|TN|FP1|FP2|FN|F1|precision|recall|{names}", rows)]
+
+
+def _or_empty(value: float | None, text: Callable[[float], str]) -> str:
+    return "" if value is None else text(value)
 
 
 def _repairs() -> list[str]:

@@ -22,7 +22,6 @@ import torch
 from specktrack.annotating import annotate_here
 from specktrack.evaluate import EvaluateConfig, EvaluationReport, evaluate
 from specktrack.models.checkpoint import load_model
-from specktrack.models.heatmap.entries import HeatmapReading
 
 RESULT = Path(__file__).parents[1] / "docs" / "results" / "accuracy_by_speed.json"
 SETTINGS = (
@@ -51,10 +50,9 @@ def main() -> None:
 
 def _measured(data: str, name: str, size: str, overlap: str) -> dict[str, Any]:
     width, height = map(int, size.split("x"))
-    reading = HeatmapReading(input_wh=(width, height), overlap=int(overlap))
     model = load_model(name)
     started = time.perf_counter()
-    table = annotate_here(data, model=model, reading=reading, device="cpu")
+    table = annotate_here(data, model=model, input_wh=(width, height), overlap=int(overlap), device="cpu")
     seconds = time.perf_counter() - started
     with tempfile.TemporaryDirectory() as folder:
         pq.write_table(table, f"{folder}/rows.parquet")
@@ -63,7 +61,7 @@ def _measured(data: str, name: str, size: str, overlap: str) -> dict[str, Any]:
     return {
         "model": name,
         "input": size,
-        "overlap": reading.overlap,
+        "overlap": int(overlap),
         "frames_per_s": round(table.num_rows / seconds, 1),
         "at": report.at[COUNTED],
     }

@@ -32,15 +32,14 @@ from specktrack.models.checkpoint import load_model
 from specktrack.models.heatmap.detector import Detector
 from specktrack.models.network import Network
 from specktrack.models.zoo import VARIANTS, ZOO, build, network_config
-from specktrack.tracking.tracker import make_tracker
-from specktrack.tracking.windowed.session import Windowing
+from specktrack.tracking.tracker import tracker_of
 from specktrack.training import TrainConfig, recipe_path
 from specktrack.training import train as train_network
 from specktrack.training.frame_cache import load_videos
 from specktrack.training.validation import frames_of
 
 RESULTS = Path(__file__).parents[1] / "docs" / "results"
-END_TO_END = Windowing(overlap=1)
+END_TO_END = {"overlap": 1}
 """Each frame is seen once: stride-1 ensembles cost up to eight times as much, which is another comparison."""
 CACHE = Path("~/.cache/specktrack/frames").expanduser()
 KEPT = (
@@ -149,7 +148,7 @@ def _numbers(evaluation: EvaluationReport) -> dict[str, Any]:
 def _rows(model: Path, test: str) -> str:
     """Rows of the test videos by windows end to end, as a Parquet file."""
     loaded = load_model(model)
-    tracker = make_tracker(loaded, device="cpu", windowing=END_TO_END)
+    tracker = tracker_of(loaded, device="cpu", **END_TO_END)
     wants_background = loaded.config.pictures_in > loaded.config.frames_in
     tables = []
     for video in load_videos((test,), input_wh=loaded.config.input_wh, folder=CACHE, background=wants_background):

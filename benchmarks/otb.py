@@ -19,10 +19,9 @@ from specktrack.datasets.benchmarks import BoxSequence, read_benchmark
 from specktrack.evaluate.trackers import boxes_of
 from specktrack.frames import FrameBatch, Viewport
 from specktrack.metrics.boxes import BOX_PROTOCOLS, box_iou, centres, score_sequence
-from specktrack.models.checkpoint import load_model
 from specktrack.schema import Box, Prompt
 from specktrack.storage import frame_names
-from specktrack.tracking.tracker import Tracker, make_tracker
+from specktrack.tracking.tracker import Tracker, tracker_of
 
 
 def main() -> None:
@@ -34,7 +33,7 @@ def main() -> None:
     parser.add_argument("--sequences", nargs="+", help="default: all that have their pictures")
     given = parser.parse_args()
     torch.set_num_threads(1)
-    tracker = make_tracker(load_model(given.model), device="cpu")
+    tracker = tracker_of(given.model, device="cpu")
     print("| sequence | success AUC | within 5 px | centred | lost | without a box | followed | frames/s |")
     print("|---|--:|--:|--:|--:|--:|---|--:|")
     for sequence in read_benchmark(str(given.otb)).sequences:

@@ -28,7 +28,7 @@ from specktrack.models.zoo import build
 from specktrack.schema import Clip
 from specktrack.storage import open_store, stat
 from specktrack.storage.files import FileStore
-from specktrack.tracking.tracker import Tracker, make_tracker
+from specktrack.tracking.tracker import Tracker, tracker_of
 from specktrack.video import channel, forking, pictures, probe, process, read_clip, write_video
 from specktrack.video.channel import Channel, ClosedError
 from specktrack.video.process import DecodeLimits, DecoderProcess, ProcessReader
@@ -167,7 +167,7 @@ def test_a_video_written_over_while_it_is_read_gives_no_rows(video, tmp_path, mo
 
 def tracker() -> Tracker:
     network = build(SpeckNetConfig(widths=(8, 8, 16, 16), frames_in=4, input_wh=(80, 48)))
-    return make_tracker(Model(network.eval(), ModelCard(name="random", network=network.config)), device="cpu")
+    return tracker_of(Model(network.eval(), ModelCard(name="random", network=network.config)), device="cpu")
 
 
 def test_a_decoder_that_hangs_is_killed_within_its_time(video):

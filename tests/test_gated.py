@@ -5,9 +5,8 @@ import torch
 from specktrack.frames import FrameBatch, Viewport, concat
 from specktrack.models.checkpoint import Model, ModelCard
 from specktrack.models.zoo import build, network_config
-from specktrack.tracking.tracker import make_tracker
 from specktrack.tracking.windowed.gated import Gate, choose_gated, expected
-from specktrack.tracking.windowed.session import Windowing
+from specktrack.tracking.windowed.session import WindowedTracker, Windowing
 
 
 def candidates(*frames):
@@ -97,7 +96,7 @@ def test_rows_of_a_gated_session_do_not_depend_on_batches_or_cuts():
         network.head.bias.copy_(-(logits.mean() + 4) / logits.std() + 0.5)
     windowing = Windowing(choice={"kind": "gated", "memory": 5, "max_disp_px": 60.0})
     model = Model(network, ModelCard(name="random", network=config))
-    tracker = make_tracker(model, device="cpu", windowing=windowing)
+    tracker = WindowedTracker(model, device=torch.device("cpu"), config=windowing)
     pixels = np.random.default_rng(0).integers(0, 255, (41, 32, 64, 3), dtype=np.uint8)
     viewport = Viewport((320, 160), (64, 32))
 

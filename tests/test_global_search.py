@@ -9,7 +9,6 @@ import torch
 
 from specktrack.datasets.synthetic import SynthConfig, write_archive
 from specktrack.errors import ConfigError
-from specktrack.evaluate.trackers import tracker_under
 from specktrack.frames import FrameBatch, Trajectory, Viewport, concat
 from specktrack.metrics.boxes import BOX_PROTOCOLS
 from specktrack.models.checkpoint import Model, ModelCard, load_model
@@ -25,9 +24,10 @@ from specktrack.models.search.global_search import (
 )
 from specktrack.models.zoo import build, network_config
 from specktrack.schema import Box, Prompt
+from specktrack.tracking.following import Following
 from specktrack.tracking.template.redetecting import RedetectingTracker
 from specktrack.tracking.template.search import Redetector, Searcher, TrajectoryPrior
-from specktrack.tracking.tracker import make_tracker, open_session
+from specktrack.tracking.tracker import Parts, make_tracker, open_session, tracker_of
 from specktrack.training import train
 from specktrack.training.search_config import SearchSamplingConfig, SearchTrainConfig
 from specktrack.training.search_samples import SearchBatches, SearchSampler
@@ -330,7 +330,7 @@ def prompt_of(at: np.ndarray, frame: int = 1) -> Prompt:
 
 def test_rows_are_tracked_and_do_not_depend_on_how_the_clip_is_cut(learned: Model) -> None:
     batch, at = clip()
-    tracker = make_tracker(learned, device="cpu")
+    tracker = tracker_of(learned, device="cpu")
     whole = tracker.open(prompt_of(at)).push(batch)
     parts = tracker.open(prompt_of(at))
     cut = concat([parts.push(batch[:3]), parts.push(batch[3:4]), parts.push(batch[4:]), parts.finish()])
@@ -346,7 +346,10 @@ def test_rows_are_tracked_and_do_not_depend_on_how_the_clip_is_cut(learned: Mode
 
 def test_the_pointing_game_asks_for_the_best_point_however_low_its_score(learned: Model) -> None:
     batch, at = clip()
-    judged = {name: tracker_under(BOX_PROTOCOLS[name], learned, None) for name in ("pointing", "otb")}
+    judged = {
+        name: make_tracker(Following(), parts=Parts(learned), best_point=BOX_PROTOCOLS[name].best_point)
+        for name in ("pointing", "otb")
+    }
     rows = {name: tracker.open(prompt_of(at)).push(batch) for name, tracker in judged.items()}
     assert rows["pointing"].present[1:].all() and not rows["otb"].present[5]  # frame 5 shows no target
     np.testing.assert_array_equal(rows["pointing"].score, rows["otb"].score)
@@ -354,7 +357,7 @@ def test_the_pointing_game_asks_for_the_best_point_however_low_its_score(learned
 
 def test_a_session_needs_its_prompt_and_its_prompts_frame(learned: Model) -> None:
     batch, at = clip()
-    tracker = make_tracker(learned, device="cpu")
+    tracker = tracker_of(learned, device="cpu")
     with pytest.raises(ConfigError, match="a search network needs a prompt"):
         tracker.open()
     with pytest.raises(ConfigError, match="the frame of the prompt was not pushed: 1"):
@@ -364,7 +367,7 @@ def test_a_session_needs_its_prompt_and_its_prompts_frame(learned: Model) -> Non
 
 
 def test_the_viewport_keeps_the_frames_aspect(learned: Model) -> None:
-    assert make_tracker(learned, device="cpu").viewport((320, 192)).network_wh_px == (160, 96)
+    assert tracker_of(learned, device="cpu").viewport((320, 192)).network_wh_px == (160, 96)
 
 
 def test_pictures_of_any_size_and_targets_larger_than_the_template(learned: Model) -> None:
@@ -517,7 +520,8 @@ def test_a_template_trackers_path_says_which_of_two_things_alike_was_lost(
         shares = []
         for upper in (True, False):
             batch, at = passing(upper=upper)
-            rows = make_tracker(local, device="cpu", finder=finder).open(prompt_of(at, 0)).push(batch)
+            tracker = make_tracker(Following(), device="cpu", parts=Parts(local, finder=finder))
+            rows = tracker.open(prompt_of(at, 0)).push(batch)
             right = np.abs(rows.xy_px - at).max(axis=1) < 4
             assert right[:8].all() and not rows.present[8:14].any()
             shares.append(float(right[16:].mean()))
@@ -554,5 +558,5 @@ def test_a_place_told_while_the_target_is_lost_is_no_part_of_its_path(learned: M
 
 
 def test_only_template_networks_are_helped(learned: Model) -> None:
-    with pytest.raises(ConfigError, match="only a template network loses its target"):
-        make_tracker(learned, device="cpu", finder=learned)
+    with pytest.raises(ConfigError, match=r"a search network takes no finder: .*only a template network does"):
+        tracker_of(learned, device="cpu", finder="finder.safetensors")

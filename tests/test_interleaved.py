@@ -9,12 +9,12 @@ from specktrack.annotating.plan import Cutting, cut
 from specktrack.frames import FrameBatch, Trajectory, Viewport, concat
 from specktrack.models.checkpoint import Model, ModelCard
 from specktrack.models.heatmap.detector import Detector, MirroredDetector
-from specktrack.models.heatmap.entries import HeatmapReading, SpeckNetConfig
+from specktrack.models.heatmap.entries import SpeckNetConfig
 from specktrack.models.zoo import build
 from specktrack.schema import VideoRef
+from specktrack.tracking.following import Reading
 from specktrack.tracking.motion import Choice
-from specktrack.tracking.repair import make_repair
-from specktrack.tracking.tracker import make_tracker
+from specktrack.tracking.tracker import tracker_of
 from specktrack.tracking.windowed.interleaved import InterleavedSession, InterleavedTracker, at_rate, frames_apart
 from specktrack.tracking.windowed.session import Windowing
 from specktrack.video import VideoInfo
@@ -58,13 +58,13 @@ def test_frames_of_a_window_lie_as_far_apart_as_they_were_taught(fps, apart):
 
 
 def test_at_the_taught_rate_nothing_changes(model):
-    tracker = make_tracker(model)
+    tracker = tracker_of(model)
     assert at_rate(tracker, 30.0) is tracker
-    assert at_rate(make_tracker(model, windowing=Windowing(time_step=0)), 240.0).stride == tracker.stride
+    assert at_rate(tracker_of(model, time_step=0), 240.0).stride == tracker.stride
 
 
 def test_every_phase_has_the_rows_of_its_own_video(model):
-    tracker = make_tracker(model)
+    tracker = tracker_of(model)
     fast = rows(at_rate(tracker, 120.0), range(FRAMES))
     assert fast.frame.tolist() == list(range(FRAMES)) and fast.pts_s[7] == 7 / 120
     for phase in range(4):
@@ -75,7 +75,7 @@ def test_every_phase_has_the_rows_of_its_own_video(model):
 
 @pytest.mark.parametrize("repair", ["none", "ballistic"])
 def test_rows_depend_neither_on_batches_nor_on_clips(model, repair):
-    tracker = at_rate(make_tracker(model, repair=make_repair(repair)), 120.0)
+    tracker = at_rate(tracker_of(model, repair=repair), 120.0)
     whole = rows(tracker, range(FRAMES))
     assert 0 < whole.present.sum() < FRAMES
     for batch_frames in (1, 7, FRAMES):
@@ -86,14 +86,14 @@ def test_rows_depend_neither_on_batches_nor_on_clips(model, repair):
 
 
 def test_rows_begin_with_any_first_frame_and_end_with_any_number(model):
-    tracker = at_rate(make_tracker(model), 120.0)
+    tracker = at_rate(tracker_of(model), 120.0)
     for frames in (range(1), range(3), range(5, 9), range(13, 57)):
         assert rows(tracker, frames).frame.tolist() == list(frames)
     assert len(tracker.open().finish()) == 0
 
 
 def test_clips_of_fast_video_are_cut_where_its_phases_allow(model):
-    tracker = make_tracker(model)
+    tracker = tracker_of(model)
     info = VideoInfo(
         container="mov", codec="h264", pixel_format="yuv420p", bit_depth=8, width_px=320, height_px=160, frames=5000,
         fps=120.0, duration_s=5000 / 120, keyframes=(0,), keyframe_pts=(0,),
@@ -135,7 +135,7 @@ def test_a_gap_is_as_long_as_it_lasts_in_the_video():
 def test_annotate_follows_fast_video_at_the_taught_step(model, tmp_path):
     path = write_video(tmp_path / "fast.mp4", fps=120)
     own = annotate_here(path, model=model)
-    as_they_follow = annotate_here(path, model=model, reading=HeatmapReading(time_step=0))
+    as_they_follow = annotate_here(path, model=model, time_step=0)
     assert own["frame"].to_pylist() == as_they_follow["frame"].to_pylist() == list(range(40))
     assert own["score"].to_pylist() != as_they_follow["score"].to_pylist()
 
@@ -158,21 +158,20 @@ def test_flip_is_the_mean_with_the_mirrored_picture(model):
     torch.testing.assert_close(mean, (plain.heatmaps(window) + plain.heatmaps(window.flip(3)).flip(3)) / 2)
     mirrored = MirroredDetector(plain).heatmaps(window.flip(3)).flip(3)
     torch.testing.assert_close(mean, mirrored)
-    flipped = rows(make_tracker(model, windowing=Windowing(flip=True)), range(32))
-    assert not np.array_equal(flipped.score, rows(make_tracker(model), range(32)).score)
+    flipped = rows(tracker_of(model, flip=True), range(32))
+    assert not np.array_equal(flipped.score, rows(tracker_of(model), range(32)).score)
 
 
 @pytest.mark.parametrize("decoding", ["peaks", "largest-box", "components"])
 def test_a_threshold_takes_the_place_of_the_decoding_s_own(decoding):
-    choice = Windowing.of(HeatmapReading(decoding=decoding, threshold=0.123)).choice
+    choice = Windowing.of(Reading(decoding=decoding, threshold=0.123)).choice
     assert choice.threshold == 0.123
     assert (
-        choice.model_copy(update={"threshold": 0.3})
-        == Windowing.of(HeatmapReading(decoding=decoding, threshold=0.3)).choice
+        choice.model_copy(update={"threshold": 0.3}) == Windowing.of(Reading(decoding=decoding, threshold=0.3)).choice
     )
-    assert Windowing.of(HeatmapReading()).choice == Choice()
+    assert Windowing.of(Reading()).choice == Choice()
 
 
 def test_only_trackers_of_windows_are_interleaved(model):
-    assert isinstance(at_rate(make_tracker(model), 60.0), InterleavedTracker)
-    assert at_rate(at_rate(make_tracker(model), 60.0), 60.0).step_s is None
+    assert isinstance(at_rate(tracker_of(model), 60.0), InterleavedTracker)
+    assert at_rate(at_rate(tracker_of(model), 60.0), 60.0).step_s is None

@@ -20,7 +20,7 @@ from specktrack.tracking.repair import (
     hidden_gaps,
     make_repair,
 )
-from specktrack.tracking.tracker import make_tracker
+from specktrack.tracking.tracker import tracker_of
 
 WH = (1280, 720)
 NAN = float("nan")
@@ -204,7 +204,7 @@ def test_repairs_by_name():
     with pytest.raises(ConfigError, match="this model does not repair trajectories: 'specknet'"):
         make_repair("specknet")
     with pytest.raises(ConfigError, match="a repair network follows nothing by itself"):
-        make_tracker(INPAINTING_MODEL)
+        tracker_of(INPAINTING_MODEL)
 
 
 INPAINTING_MODEL = Model(build(InpaintNetConfig()), ModelCard(name="random", network=InpaintNetConfig()))

@@ -15,7 +15,6 @@ from starlette.requests import Request
 from tests.clock import Clock
 
 from specktrack.errors import ConfigError, MediaError
-from specktrack.models.checkpoint import load_model
 from specktrack.serving import batch_records
 from specktrack.serving.api import _session_routes
 from specktrack.serving.batch_records import BatchRecords, BatchState
@@ -30,7 +29,7 @@ from specktrack.serving.sessions import LiveSession, Sessions
 from specktrack.serving.streams import MOST_WAITING, MOST_WAITING_BYTES, Arrivals
 from specktrack.serving.tracking import decode_limits
 from specktrack.storage import stat
-from specktrack.tracking.tracker import Tracker, make_tracker
+from specktrack.tracking.tracker import Tracker, tracker_of
 from specktrack.video import write_video
 from specktrack.video.process import DecoderProcess
 
@@ -39,7 +38,7 @@ SMALL = Limits(body_bytes=1000, frames=100, pixels=100_000, picture_bytes=100_00
 
 @pytest.fixture(scope="module")
 def tracker() -> Tracker:
-    return make_tracker(load_model("specknet"), device="cpu")
+    return tracker_of("specknet", device="cpu")
 
 
 @pytest.fixture(scope="module")
@@ -154,7 +153,7 @@ class TestDecoding:
                 decoder.picture(data)
             assert fault.value.reason == reason
         assert decoder.picture(png((8, 6)))[0] == (8, 6)
-        tracker = make_tracker(load_model("specknet"), device="cpu")
+        tracker = tracker_of("specknet", device="cpu")
         live = LiveSession(tracker.open(), tracker, decoder, SMALL, model="specknet", fps=25)
         with pytest.raises(MediaError, match="another size than the first of its stream"):
             live.push([png((8, 6)), png((6, 8))], None)

@@ -12,22 +12,23 @@ from PIL import Image
 
 from specktrack.datasets.benchmarks import read_benchmark
 from specktrack.errors import ConfigError
-from specktrack.evaluate.trackers import run_sequence, tracker_under
+from specktrack.evaluate.trackers import run_sequence
 from specktrack.frames import FrameBatch, Viewport, concat
 from specktrack.metrics.boxes import BOX_PROTOCOLS, box_iou, score_sequence
-from specktrack.models.checkpoint import Model, ModelCard, load_model
+from specktrack.models.checkpoint import Model, ModelCard
 from specktrack.models.template.dimp import Dimp
 from specktrack.models.template.entries import BackboneConfig, OnlineConfig
 from specktrack.models.template.iou_net import IoUNet
 from specktrack.models.zoo import build, network_config
 from specktrack.schema import Box, Prompt
 from specktrack.storage import frame_names
+from specktrack.tracking.following import Following
 from specktrack.tracking.template.boxes import _variations, refine_box
 from specktrack.tracking.template.localise import Peak, State, localise
 from specktrack.tracking.template.region import Region
 from specktrack.tracking.template.samples import SampleMemory, _blurred, prompt_samples, variations
 from specktrack.tracking.template.session import TemplateSession, _grown, _kept_inside
-from specktrack.tracking.tracker import make_tracker, open_session
+from specktrack.tracking.tracker import Parts, make_tracker, open_session, tracker_of
 
 ONLINE = OnlineConfig()
 
@@ -319,7 +320,10 @@ class TestLearning:
 
     def test_the_pointing_game_is_told_the_best_point_of_a_lost_target_too_and_nothing_else_changes(self, video):
         model = tiny(online={"lost_below": 100.0, "memory": 24, "first_iterations": 30, "box_steps": 0, "dropouts": 1})
-        judged = {name: tracker_under(BOX_PROTOCOLS[name], model, None).open(PROMPT) for name in ("pointing", "otb")}
+        judged = {
+            name: make_tracker(Following(), parts=Parts(model), best_point=BOX_PROTOCOLS[name].best_point).open(PROMPT)
+            for name in ("pointing", "otb")
+        }
         at = Viewport((W, H), (W, H))
         batch = FrameBatch(video[:6], np.arange(6), np.arange(6) / 30, at)
         found = {name: session.push(batch) for name, session in judged.items()}
@@ -392,7 +396,7 @@ def test_a_session_without_a_prompt_or_with_an_impossible_one_says_so(video):
 
 
 def test_a_template_tracker_sees_source_px_and_needs_all_frames_since_its_prompt():
-    tracker = make_tracker(tiny(), device="cpu")
+    tracker = tracker_of(tiny(), device="cpu")
     assert tracker.viewport((1920, 1080)) == Viewport((1920, 1080), (1920, 1080))
     assert tracker.lead is None and tracker.stride == 1 and tracker.config.first_iterations == 6
 
@@ -412,7 +416,7 @@ def shrunk(sequence, times, folder):
 @pytest.mark.real
 @pytest.mark.parametrize("times", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_the_shipped_weights_follow_real_sequences_to_the_last_frame(real_data, tmp_path, times):
-    tracker = make_tracker(load_model("speckdimp"), device="cpu")
+    tracker = tracker_of("speckdimp", device="cpu")
     for original in read_benchmark(str(real_data / "tracking" / "otb")).sequences:
         (tmp_path / original.name).mkdir()
         sequence = shrunk(original, times, tmp_path / original.name)

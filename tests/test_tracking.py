@@ -12,12 +12,13 @@ from specktrack.errors import ConfigError
 from specktrack.frames import FrameBatch, Trajectory, Viewport, concat
 from specktrack.heatmap.decoding import decode_published
 from specktrack.models.checkpoint import Model, ModelCard
-from specktrack.models.heatmap.entries import HeatmapReading, SpeckNetConfig
+from specktrack.models.heatmap.entries import SpeckNetConfig
 from specktrack.models.heatmap.tracknet_entries import TrackNetV2Config
 from specktrack.models.zoo import build, network_config
 from specktrack.schema import Box, Prompt
+from specktrack.tracking.following import Reading
 from specktrack.tracking.motion import Choice, choose
-from specktrack.tracking.tracker import make_tracker, open_session
+from specktrack.tracking.tracker import open_session, tracker_of
 from specktrack.tracking.windowed.ensemble import Overlapping, joined
 from specktrack.tracking.windowed.session import WindowedTracker, Windowing
 
@@ -221,7 +222,7 @@ def test_a_pool_keeps_what_one_window_alone_sees():
 
 def test_a_pool_is_of_regions():
     with pytest.raises(ValidationError, match="ensemble=pooled chooses among regions: it takes decoding=components"):
-        HeatmapReading(ensemble="pooled")
+        Reading(ensemble="pooled")
 
 
 def random_tracker(windowing):
@@ -237,14 +238,14 @@ def random_tracker(windowing):
 
 
 def test_wasbs_step_1_and_step_3():
-    step_1 = random_tracker(Windowing.of(HeatmapReading(overlap=3, ensemble="pooled", decoding="components")))
+    step_1 = random_tracker(Windowing.of(Reading(overlap=3, ensemble="pooled", decoding="components")))
     whole = rows(step_1, 0, FRAMES, FRAMES)
     assert (whole.frame == np.arange(FRAMES)).all() and whole.present.any()
     assert_same(rows(step_1, 0, FRAMES, 7), whole)
     clip = rows(step_1, 30 - step_1.lead, 34 + step_1.lead, 9).between(30, 34)
     assert_same(clip, whole.between(30, 34))
     step_3 = [
-        random_tracker(Windowing.of(HeatmapReading(overlap=1, ensemble=kind, decoding="components")))
+        random_tracker(Windowing.of(Reading(overlap=1, ensemble=kind, decoding="components")))
         for kind in ("pooled", "average")
     ]
     alone, mean = (rows(tracker, 0, FRAMES, FRAMES) for tracker in step_3)
@@ -264,17 +265,17 @@ def test_rows_of_cut_video_equal_those_of_one_pass_in_every_ensemble(kind):
 
 
 def test_a_published_decoding_brings_its_paper_s_choice():
-    assert Windowing.of(HeatmapReading()) == Windowing()
-    assert Windowing.of(HeatmapReading(decoding="largest-box", overlap=8)).choice == Choice(frames=0)
-    gated = Windowing.of(HeatmapReading(decoding="components", ensemble="triangular"))
+    assert Windowing.of(Reading()) == Windowing()
+    assert Windowing.of(Reading(decoding="largest-box", overlap=8)).choice == Choice(frames=0)
+    gated = Windowing.of(Reading(decoding="components", ensemble="triangular"))
     assert gated.choice.kind == "gated" and gated.ensemble == "triangular" and gated.decoding == "components"
 
 
 def test_heatmap_settings_are_refused_where_there_is_no_heatmap():
     config = network_config("inpaintnet")
     repairer = Model(build(config), ModelCard(name="inpaint", network=config))
-    with pytest.raises(ConfigError, match="are of heatmap networks: 'inpaint'"):
-        make_tracker(repairer, windowing=Windowing(overlap=1))
+    with pytest.raises(ConfigError, match="a repair network takes no overlap: 'inpaint'"):
+        tracker_of(repairer, overlap=1)
 
 
 @pytest.mark.parametrize("decoding", ["largest-box", "largest-contour", "hough", "components"])
@@ -294,11 +295,11 @@ def test_a_video_seen_at_another_size_has_its_rows_in_the_same_pixels(tmp_path):
     truth = load_dataset(str(tmp_path))
     track = truth.track(truth.card.videos[0])
     for wh in (512, 288), (768, 432):
-        table = annotate_here(truth.card.videos[0].ref.uri, reading=HeatmapReading(input_wh=wh), device="cpu")
+        table = annotate_here(truth.card.videos[0].ref.uri, input_wh=wh, device="cpu")
         off_px = np.linalg.norm(Trajectory.from_rows(table).xy_px - track.xy_px, axis=1)
         assert np.nanmedian(off_px) < 2
 
 
 def test_an_input_size_that_no_network_can_halve_four_times_is_refused():
     with pytest.raises(ValidationError, match="both sides must be multiples of 16: take 640,368"):
-        HeatmapReading(input_wh=(640, 361))
+        Reading(input_wh=(640, 361))

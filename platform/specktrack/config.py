@@ -10,12 +10,14 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from specktrack.errors import ConfigError
+
+AnyModel = TypeVar("AnyModel", bound=BaseModel)
 
 
 class Config(BaseModel):
@@ -101,6 +103,14 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ConfigError("a configuration file holds 'key: value' lines", type(content).__name__, str(path))
     return content
+
+
+def validated(cls: type[AnyModel], values: Any, place: str) -> AnyModel:
+    """``cls`` of ``values``; ConfigError with a sentence per problem."""
+    try:
+        return cls.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(explain(error, cls), place=place) from None
 
 
 def explain(error: ValidationError, cls: type[BaseModel]) -> str:

@@ -18,7 +18,7 @@ from specktrack.models.heatmap.entries import SpeckNetConfig
 from specktrack.models.zoo import build
 from specktrack.schema import Clip
 from specktrack.storage import open_store, stat
-from specktrack.tracking.tracker import Tracker, make_tracker
+from specktrack.tracking.tracker import Tracker, tracker_of
 from specktrack.video.process import DecoderProcess
 
 MOST_RSS_KB = 512 * 1024
@@ -30,7 +30,7 @@ MOST_S = 30.0
 @pytest.fixture(scope="module")
 def tracker() -> Tracker:
     network = build(SpeckNetConfig(widths=(8, 8, 16, 16), frames_in=4, input_wh=(80, 48)))
-    return make_tracker(Model(network.eval(), ModelCard(name="random", network=network.config)), device="cpu")
+    return tracker_of(Model(network.eval(), ModelCard(name="random", network=network.config)), device="cpu")
 
 
 @pytest.fixture

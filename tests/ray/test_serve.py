@@ -132,9 +132,9 @@ def http(server: str) -> Iterator[httpx.Client]:
         yield client
 
 
-def expected_rows(folder: Path, video: str, model: str = "tiny") -> list[dict[str, Any]]:
+def expected_rows(folder: Path, video: str, model: str = "tiny", **settings: Any) -> list[dict[str, Any]]:
     """What annotate says, as plain rows without the video's name."""
-    rows = annotate_here(folder / "videos" / video, model=folder / f"{model}.safetensors", device="cpu")
+    rows = annotate_here(folder / "videos" / video, model=folder / f"{model}.safetensors", device="cpu", **settings)
     assert rows["x"].null_count < rows.num_rows / 2
     return rows.drop_columns("video").to_pylist()
 
@@ -201,6 +201,29 @@ class TestClips:
             if kind != "text/csv":
                 assert rows.schema.metadata[b"model"] == b"tiny"
                 assert rows.drop_columns("video").to_pylist() == expected
+
+    def test_a_request_chooses_how_its_clip_is_read(self, server: str, http: httpx.Client, folder: Path) -> None:
+        video = folder / "videos" / "v0.mp4"
+        expected = expected_rows(folder, "v0.mp4", overlap=1)
+        assert expected != expected_rows(folder, "v0.mp4")
+        clip = {"clip": ("clip.mp4", video.read_bytes())}
+        for given in (
+            {"params": {"overlap": 1}, "files": clip}, {"data": {"overlap": "1"}, "files": clip},
+            {"json": {"uri": "v0.mp4", "overlap": 1}},
+            {"json": {"uri": "v0.mp4", "overlap": 4}, "params": {"overlap": 1}},
+        ):  # fmt: skip
+            assert http.post("/v1/annotate", **given).json()["rows"] == expected, given
+        with Client(server, key=KEY) as client:
+            table = client.annotate(video, overlap=1, input_wh=(192, 96), decoding="largest-box")
+        small = expected_rows(folder, "v0.mp4", overlap=1, input_wh=(192, 96), decoding="largest-box")
+        assert table.drop_columns("video").to_pylist() == small
+        assert follow(stream_url(server, fps=30, overlap=1), encoded_pictures(video)) == expected
+        for given, said in (
+            ({"overlap": 9}, "at most 8"), ({"input_wh": "1600x912"}, "at most 1,000,000 pixels"),
+            ({"input_wh": "640,361"}, "take 640,368"), ({"overlp": 1}, "overlp"),
+        ):  # fmt: skip
+            answer = http.post("/v1/annotate", params=given, json={"uri": "v0.mp4"})
+            assert answer.status_code == 422 and said in answer.json()["detail"], answer.text
 
     def test_a_path_below_the_sources_is_read_and_no_other(self, http: httpx.Client, folder: Path) -> None:
         answer = http.post("/v1/annotate", json={"uri": "v0.mp4", "model": "other"})
@@ -284,7 +307,8 @@ class TestStreams:
     def test_a_fault_is_told_before_the_connection_is_closed(self, server: str) -> None:
         for query, message, status, said in (
             ({"model": "nobody"}, b"", 404, "no such model"),
-            ({"fps": -1}, b"", 422, "above 0"),
+            ({"fps": -1}, b"", 422, "fps='-1': input should be greater than 0"),
+            ({"overlap": 9}, b"", 422, "more windows per frame than this server allows"),
             ({}, b"no picture", 422, "not a readable picture"),
             ({}, "no end", 400, "text message"),
         ):
@@ -376,7 +400,8 @@ def open_session_at(
 
 class TestBatches:
     def test_rows_are_those_of_annotate_and_the_replica_comes_and_goes(self, http: httpx.Client, folder: Path) -> None:
-        answer = http.post("/v1/batches", json={"sources": ["v0.mp4", "v1.mp4"], "output": "one"})
+        asked = {"sources": ["v0.mp4", "v1.mp4"], "output": "one", "overlap": 4}
+        answer = http.post("/v1/batches", json=asked)
         assert answer.status_code == 202, answer.text
         said = wait_for(http, answer.json()["id"], "done", "failed")
         assert (said["state"], said["clips"], said["done"], said["rows"]) == ("done", 2, 2, 87)
@@ -384,7 +409,7 @@ class TestBatches:
         rows = read_annotations(str(folder / "out" / "one"))
         for video in ("v0.mp4", "v1.mp4"):
             own = rows.filter(pc.ends_with(rows["video"], video)).drop_columns("video").to_pylist()
-            assert own == expected_rows(folder, video)
+            assert own == expected_rows(folder, video, overlap=4)
         again = http.post("/v1/batches", json={"sources": ["v0.mp4"], "output": "one", "model": "other"}).json()
         failed = wait_for(http, again["id"], "done", "failed")
         assert failed["state"] == "failed" and "another model" in failed["error"]

@@ -17,8 +17,8 @@ from specktrack.frames import Trajectory
 from specktrack.ledger import Ledger
 from specktrack.schema import Clip, ClipRecord
 from specktrack.storage import open_store
+from specktrack.tracking.following import Following
 from specktrack.tracking.tracker import make_tracker
-from specktrack.tracking.windowed.session import Windowing
 from specktrack.video import VideoInfo
 from specktrack.video.process import DecodeLimits, DecoderProcess
 
@@ -32,13 +32,9 @@ class Order:
     """What every annotator of a run is given."""
 
     output: str
-    model: Any
-    """Reference of the Model in Ray's object store."""
-    windowing: Windowing
-    repair: Any
-    """Reference of a Repair or None."""
-    finder: Any
-    """Reference of a Model or None."""
+    following: Following
+    parts: Any
+    """Reference of its Parts in Ray's object store."""
     model_sha: str
     config_sha: str
     timeout_s: float
@@ -61,11 +57,9 @@ class Annotator:
 
     def __init__(self, order: Order) -> None:
         torch.set_num_threads(1)  # one actor per core; threads inside would only contend
-        self._order, self._model = order, ray.get(order.model)
-        device, repair, finder = "cuda" if order.gpu else "cpu", ray.get(order.repair), ray.get(order.finder)
-        self._tracker = make_tracker(
-            self._model, device=device, windowing=order.windowing, repair=repair, finder=finder
-        )
+        self._order, parts = order, ray.get(order.parts)
+        self._model = parts.model
+        self._tracker = make_tracker(order.following, device="cuda" if order.gpu else "cpu", parts=parts)
         self._decoder, self._backgrounds = DecoderProcess(DecodeLimits(stall_s=order.timeout_s)), Backgrounds()
         self._ledger = Ledger(open_store(order.output), order.model_sha, order.config_sha)
 

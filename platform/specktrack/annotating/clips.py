@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import torch
@@ -15,15 +16,12 @@ from specktrack.annotating.background import Backgrounds
 from specktrack.annotating.prompts import prompts_of
 from specktrack.errors import MediaError, QuarantineReason
 from specktrack.frames import FrameBatch, Trajectory, concat
-from specktrack.models.checkpoint import Model, load_model
-from specktrack.models.heatmap.entries import HeatmapReading
+from specktrack.models.checkpoint import Model
 from specktrack.models.zoo import DEFAULT_MODEL
 from specktrack.schema import ROWS, Clip
 from specktrack.storage import expand_sources
-from specktrack.tracking.repair import make_repair
-from specktrack.tracking.tracker import Tracker, make_tracker
+from specktrack.tracking.tracker import Tracker, tracker_of
 from specktrack.tracking.windowed.interleaved import at_rate
-from specktrack.tracking.windowed.session import Windowing
 from specktrack.video import VideoInfo
 from specktrack.video.process import DecoderProcess
 
@@ -95,21 +93,24 @@ def annotate_here(
     *,
     model: str | Path | Model = DEFAULT_MODEL,
     prompt: str | None = None,
-    repair: str = "none",
-    reading: HeatmapReading | None = None,
     device: str | None = None,
+    **settings: Any,
 ) -> pa.Table:
     """The rows of one or more videos, annotated in this process without a cluster; the row schema, ordered by video.
 
-    ``sources``, ``prompt``, ``repair`` and the fields of ``reading`` are those of ``specktrack annotate``. Raises
-    MediaError for a video that cannot be read to its end.
+    ``sources``, ``prompt`` and the ``settings`` (overlap, repair and the other fields of ``Following``) are those of
+    ``specktrack annotate``. Raises ConfigError for a setting that there is not or that the model cannot use, MediaError
+    for a video that cannot be read to its end.
     """
     named = [sources] if isinstance(sources, str | Path) else sources
-    loaded = model if isinstance(model, Model) else load_model(model)
-    windowing = Windowing.of(reading or HeatmapReading())
-    tracker = make_tracker(loaded, device=device, windowing=windowing, repair=make_repair(repair))
+    tracker = tracker_of(model, device=device, **settings)
+    return annotate_with(tracker, [str(source) for source in named], prompt=prompt)
+
+
+def annotate_with(tracker: Tracker, sources: Sequence[str], *, prompt: str | None = None) -> pa.Table:
+    """The rows of ``annotate_here``, by a tracker that is there already."""
     tables = [ROWS.empty_table()]
-    refs = expand_sources([str(source) for source in named])
+    refs = expand_sources(sources)
     prompts = prompts_of(prompt, refs)
     with _one_core_for_decoding(), DecoderProcess() as decoder:
         for ref in refs:

@@ -6,11 +6,10 @@ from pydantic import Field, computed_field, field_validator, model_validator
 
 from specktrack.config import Config, VerbConfig
 from specktrack.errors import MediaError
-from specktrack.models.heatmap.entries import HeatmapReading
-from specktrack.models.zoo import DEFAULT_MODEL
+from specktrack.tracking.following import Following
 
 
-class AnnotateConfig(VerbConfig, HeatmapReading):
+class AnnotateConfig(VerbConfig, Following):
     """Follow the object through videos and write one row per frame."""
 
     verb: ClassVar[str] = "annotate"
@@ -19,14 +18,8 @@ class AnnotateConfig(VerbConfig, HeatmapReading):
     """Videos, folders, globs, s3://bucket/prefix or @list.txt; at least one, except with ``gc``."""
     output: str
     """Folder or s3:// prefix for rows and records; a run that was interrupted in it is resumed."""
-    model: str = DEFAULT_MODEL
-    """Name of a packaged model, or the path of a checkpoint."""
-    repair: str = "none"
-    """How gaps are filled: none, ballistic, inpaintnet, or the path of a repair network; filled rows are marked."""
     prompt: str | None = None
     """What a template model follows: frame,cx,cy,w,h in source px, or a CSV or JSON file with a prompt per video."""
-    finder: str | None = None
-    """A search network (name or path) that finds a template model's lost target again."""
     overlay: bool = False
     """Also write each video with the trajectory drawn on it."""
     dry_run: bool = False

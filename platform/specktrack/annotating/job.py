@@ -21,12 +21,10 @@ from specktrack.cluster import connected
 from specktrack.config import sha_of
 from specktrack.errors import ConfigError, QuarantineReason, SpecktrackError, StorageError
 from specktrack.ledger import SUCCESS, Ledger, collect_garbage
-from specktrack.models.checkpoint import Model, load_model
 from specktrack.schema import ClipRecord, ClipStatus, VideoRef
 from specktrack.storage import expand_sources, open_store
-from specktrack.tracking.repair import Repair, make_repair
-from specktrack.tracking.tracker import make_tracker
-from specktrack.tracking.windowed.session import Windowing
+from specktrack.tracking.following import Following
+from specktrack.tracking.tracker import Parts, load_parts, make_tracker
 
 HOPELESS_AFTER = 5
 """Videos that crash before the first success and so end a run: one alone may be made to."""
@@ -63,16 +61,15 @@ def annotate(config: AnnotateConfig, *, watch: Watch | None = None, inside: bool
     if config.gc:
         removed = collect_garbage(config.output)
         return AnnotateReport(output=open_store(config.output).uri, videos=0, clips=0, removed=removed)
-    videos, model = _videos(config), load_model(config.model)
-    repair, finder = make_repair(config.repair), load_model(config.finder) if config.finder else None
-    tracker = make_tracker(model, device="cpu", windowing=Windowing.of(config), repair=repair, finder=finder)
+    videos, parts = _videos(config), load_parts(config)
+    model, tracker = parts.model, make_tracker(config, device="cpu", parts=parts)
     prompts = prompts_of(config.prompt, videos)
     tracker.open(next(iter(prompts.values()), None))  # refuse here a prompt too many or too few
-    settings = outputs.settings_of(config, tracker, prompts, finder)
+    settings = outputs.settings_of(config, tracker, prompts, parts.finder)
     ledger = Ledger(open_store(config.output), model.sha256, sha_of(settings))
     outputs.claim(ledger.store, config, model, settings)
     done = _completed(ledger, videos, config)
-    run = _Run(config, videos, model, repair, finder, ledger, done, watch or _nobody_watches, inside)
+    run = _Run(config, videos, parts, ledger, done, watch or _nobody_watches, inside)
     with connected(config.address):
         attempts = Attempts()
         with run.timed("plan"):
@@ -103,9 +100,7 @@ class _Run:
 
     config: AnnotateConfig
     videos: list[VideoRef]
-    model: Model
-    repair: Repair | None
-    finder: Model | None
+    parts: Parts
     ledger: Ledger
     done: dict[str, ClipRecord]
     """Records of earlier runs, by key."""
@@ -169,10 +164,8 @@ def _annotate(run: _Run, plan: Plan, attempts: Attempts) -> dict[str, ClipRecord
     ledger.store.delete(SUCCESS)
     order = Order(
         output=ledger.store.uri,
-        model=ray.put(run.model),
-        windowing=Windowing.of(config),
-        repair=ray.put(run.repair),
-        finder=ray.put(run.finder),
+        following=Following.of(config.model, config),
+        parts=ray.put(run.parts),
         model_sha=ledger.model_sha,
         config_sha=ledger.config_sha,
         timeout_s=config.timeout_s,

@@ -24,7 +24,11 @@ def settings_of(
     config: AnnotateConfig, tracker: Tracker, prompts: Mapping[str, Prompt], finder: Model | None
 ) -> dict[str, Any]:
     """Everything but the model that decides rows and clips; where two outputs agree in it, their rows agree."""
-    settings = {"clip_s": config.clip_s, "tracking": tracker.config.model_dump(mode="json")}
+    settings: dict[str, Any] = {"clip_s": config.clip_s, "tracking": tracker.config.model_dump(mode="json")}
+    if tracker.step_s is not None:
+        settings["step_s"] = (
+            tracker.step_s
+        )  # outputs of versions before 0.2 have none: frames as they follow one another
     if prompts:
         settings["prompts_sha256"] = sha_of({uri: prompt.model_dump() for uri, prompt in prompts.items()})
     if finder is not None:

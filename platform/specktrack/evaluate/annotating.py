@@ -15,30 +15,28 @@ from specktrack.ledger import read_annotations
 
 def rows_of_model(config: EvaluateConfig, videos: list[DatasetVideo]) -> tuple[dict[str, pa.Table], dict[str, str]]:
     """Rows by video URI, and the videos that could not be read with the reason."""
-    assert config.model is not None
     if config.address is not None:
         return _annotate_on_ray(config, [video.ref.uri for video in videos])
-    return _annotate_in_threads(config.model, config, videos)
+    return _annotate_in_threads(config, videos)
 
 
 def _annotate_in_threads(
-    name: str, config: EvaluateConfig, videos: list[DatasetVideo]
+    config: EvaluateConfig, videos: list[DatasetVideo]
 ) -> tuple[dict[str, pa.Table], dict[str, str]]:
     """One video per core at a time: torch leaves the interpreter to the others while it computes."""
     import torch  # which comparing rows does not need
 
-    from specktrack.annotating import annotate_here
+    from specktrack.annotating.clips import annotate_with
     from specktrack.annotating.progress import Meter
-    from specktrack.models.checkpoint import load_model
+    from specktrack.tracking.tracker import make_tracker
 
-    model, rows, unread, threads = load_model(name), {}, {}, torch.get_num_threads()
+    tracker, threads = make_tracker(config.following), torch.get_num_threads()
+    rows: dict[str, pa.Table] = {}
+    unread: dict[str, str] = {}
     workers = min(threads, len(videos))
     pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(threads // workers,))
     try:
-        work = {
-            pool.submit(annotate_here, video.ref.uri, model=model, repair=config.repair, reading=config): video
-            for video in videos
-        }
+        work = {pool.submit(annotate_with, tracker, [video.ref.uri]): video for video in videos}
         with Meter(len(videos), sum(video.frames for video in videos)) as meter:
             for done in as_completed(work):
                 video = work[done]
@@ -62,17 +60,7 @@ def _annotate_on_ray(config: EvaluateConfig, videos: list[str]) -> tuple[dict[st
     with ExitStack() as stack:
         root = config.output or stack.enter_context(tempfile.TemporaryDirectory())
         place = f"{root.rstrip('/')}/annotations"
-        annotate(
-            AnnotateConfig(
-                sources=tuple(videos),
-                output=place,
-                model=config.model,
-                repair=config.repair,
-                overlap=config.overlap,
-                ensemble=config.ensemble,
-                decoding=config.decoding,
-                address=config.address,
-            )
-        )
+        following = config.following.model_dump()
+        annotate(AnnotateConfig(sources=tuple(videos), output=place, address=config.address, **following))
         rows = by_video(read_annotations(place), place)
     return rows, {uri: "quarantined" for uri in videos if uri not in rows}

@@ -8,8 +8,9 @@ import ray
 
 from specktrack.cluster import connected
 from specktrack.datasets.benchmarks import BoxSequence
-from specktrack.evaluate.trackers import run_sequence, tracker_under
+from specktrack.evaluate.trackers import run_sequence
 from specktrack.metrics.boxes import BoxProtocol
+from specktrack.tracking.following import Following
 
 _Result = TypeVar("_Result")
 
@@ -29,32 +30,35 @@ def score_on_ray(
 
 
 def follow_on_ray(
-    address: str, sequences: Sequence[BoxSequence], protocol: BoxProtocol, *, model_name: str, finder_name: str | None
+    address: str, sequences: Sequence[BoxSequence], protocol: BoxProtocol, following: Following
 ) -> tuple[str, dict[str, np.ndarray]]:
     """A model's name and its boxes by name of the sequence; one tracker per actor, one actor per core."""
-    from specktrack.models.checkpoint import load_model
+    from specktrack.tracking.tracker import load_parts  # loads torch
 
     with connected(address):
-        model = load_model(model_name)
-        finder = load_model(finder_name) if finder_name else None
-        shared, labels = ray.put((protocol, model, finder)), ray.put(list(sequences))
+        parts = load_parts(following)
+        shared, labels = ray.put((following, parts, protocol.best_point)), ray.put(list(sequences))
         workers = max(1, min(len(sequences), int(ray.cluster_resources().get("CPU", 1))))
         rows = (
             ray.data.range(len(sequences), override_num_blocks=_blocks(len(sequences)))
             .map(_Follower, fn_constructor_args=(shared, labels), concurrency=workers, num_cpus=1)
             .take_all()
         )
-    return model.card.name, {row["sequence"]: np.array(row["boxes"], float).reshape(-1, 4) for row in rows}
+    return parts.model.card.name, {row["sequence"]: np.array(row["boxes"], float).reshape(-1, 4) for row in rows}
 
 
 class _Follower:
     """An actor with a tracker; it follows sequences one after the other."""
 
-    def __init__(self, models: Any, sequences: Any) -> None:
+    def __init__(self, shared: Any, sequences: Any) -> None:
         import torch
 
+        from specktrack.tracking.tracker import make_tracker
+
         torch.set_num_threads(1)  # one actor per core
-        self._tracker, self._sequences = tracker_under(*ray.get(models)), ray.get(sequences)
+        following, parts, best_point = ray.get(shared)
+        self._tracker = make_tracker(following, parts=parts, best_point=best_point)
+        self._sequences = ray.get(sequences)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         sequence = self._sequences[row["id"]]

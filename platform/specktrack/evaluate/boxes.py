@@ -11,7 +11,7 @@ from specktrack import telemetry
 from specktrack.datasets.benchmarks import Benchmark, BoxSequence, read_benchmark
 from specktrack.evaluate.box_report import BoxReport, Scored, box_report
 from specktrack.evaluate.config import EvaluateConfig
-from specktrack.evaluate.trackers import Results, as_text, find_results, run_sequence, tracker_under
+from specktrack.evaluate.trackers import Results, as_text, find_results, run_sequence
 from specktrack.metrics.boxes import BOX_PROTOCOLS, BoxProtocol, no_scores, score_sequence
 from specktrack.report.boxes import box_plots, boxes_page
 from specktrack.storage import Store, open_store
@@ -40,16 +40,16 @@ def evaluate_boxes(config: EvaluateConfig) -> BoxReport:
 
 def _score_here(config: EvaluateConfig, benchmark: Benchmark, protocol: BoxProtocol) -> list[Scored]:
     if config.model is not None:
-        from specktrack.models.checkpoint import load_model  # loads torch
+        from specktrack.tracking.tracker import load_parts, make_tracker  # loads torch
 
-        model = load_model(config.model)
-        tracker = tracker_under(protocol, model, load_model(config.finder) if config.finder else None)
-        boxes = {}
+        parts = load_parts(config.following)
+        name, boxes = parts.model.card.name, {}
+        tracker = make_tracker(config.following, parts=parts, best_point=protocol.best_point)
         for sequence in benchmark.sequences:
             boxes[sequence.name] = run_sequence(tracker, sequence)
-            _keep(config, model.card.name, sequence.name, boxes[sequence.name])
+            _keep(config, name, sequence.name, boxes[sequence.name])
             log.info("sequence followed", sequence=sequence.name, frames=len(sequence.label_xywh))
-        results = [Results(model.card.name, {}, boxes)]
+        results = [Results(name, {}, boxes)]
     else:
         results = find_results(str(config.predictions), benchmark.sequences)
     return [score for sequence in benchmark.sequences for score in _score(sequence, results, protocol)]
@@ -65,9 +65,7 @@ def _score_on_ray(config: EvaluateConfig, benchmark: Benchmark, protocol: BoxPro
         return score_on_ray(config.address, benchmark.sequences, lambda item: _score(item, results, protocol))
     from specktrack.evaluate.box_tasks import follow_on_ray
 
-    name, boxes = follow_on_ray(
-        config.address, benchmark.sequences, protocol, model_name=config.model, finder_name=config.finder
-    )
+    name, boxes = follow_on_ray(config.address, benchmark.sequences, protocol, config.following)
     for sequence, found in boxes.items():
         _keep(config, name, sequence, found)
     followed = [Results(name, {}, boxes)]

@@ -5,10 +5,10 @@ from typing import ClassVar, Literal, Self
 from pydantic import model_validator
 
 from specktrack.config import VerbConfig
-from specktrack.models.heatmap.entries import HeatmapReading
+from specktrack.tracking.following import Following, Manner, changed
 
 
-class EvaluateConfig(VerbConfig, HeatmapReading):
+class EvaluateConfig(VerbConfig, Manner):
     """Compare a model, or rows that exist, with labels."""
 
     verb: ClassVar[str] = "evaluate"
@@ -18,13 +18,9 @@ class EvaluateConfig(VerbConfig, HeatmapReading):
     JSON file."""
     model: str | None = None
     """Annotate the dataset's videos with this model (name or path), from the first box on in a box benchmark."""
-    finder: str | None = None
-    """Box benchmarks: a search network (name or path) that finds the template model's lost target again."""
     predictions: str | None = None
     """Compare these instead: an output of annotate, a .parquet, .csv or .jsonl file with the row columns, or (boxes) a
     folder of text files, one per sequence, in one folder per tracker."""
-    repair: str = "none"
-    """How gaps of a point model's rows are filled: none, ballistic, inpaintnet, or the path of a repair network."""
     protocol: Literal[
         "points", "shuttlecock", "tennis-game", "tennis-clip", "wasb",
         "latot-all", "latot-test", "otb", "lasot", "got10k", "uav", "pointing",
@@ -44,10 +40,12 @@ class EvaluateConfig(VerbConfig, HeatmapReading):
             raise ValueError("give either model or predictions")
         if self.per_window and self.address is not None:
             raise ValueError("per_window works in this process, without address")
-        if self.repair != "none" and self.model is None:
-            raise ValueError("repair goes with model; predictions are compared as they are")
-        fields = HeatmapReading.model_fields.items()
-        changed = sorted(name for name, field in fields if getattr(self, name) != field.default)
-        if changed and self.model is None:
-            raise ValueError(f"{changed[0]} goes with model; predictions are compared as they are")
+        if self.model is None and (idle := sorted(changed(self))):
+            raise ValueError(f"{idle[0]} goes with model; predictions are compared as they are")
         return self
+
+    @property
+    def following(self) -> Following:
+        """How the model follows, where one is named."""
+        assert self.model is not None
+        return Following.of(self.model, self)

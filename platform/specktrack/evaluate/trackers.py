@@ -13,14 +13,12 @@ import pyarrow.compute as pc
 from specktrack.datasets.benchmarks import BoxSequence, read_boxes
 from specktrack.errors import ConfigError
 from specktrack.frames import Trajectory
-from specktrack.metrics.boxes import BoxProtocol
 from specktrack.rows import read_rows
 from specktrack.schema import Box, Clip, Prompt
 from specktrack.storage import frame_names, open_store, stat, to_uri
 from specktrack.video.confined import probe, read_clip
 
 if TYPE_CHECKING:
-    from specktrack.models.checkpoint import Model
     from specktrack.tracking.tracker import Tracker
 
 _NOT_BOXES = re.compile(r"_(?:time|times|confidence|object_presence_scores|score|scores)$")
@@ -79,13 +77,6 @@ def find_results(place: str, sequences: Sequence[BoxSequence]) -> list[Results]:
         Results((root if folder == "." else folder).removesuffix("_tracking_result"), files, {})
         for folder, files in sorted(found.items())
     ]
-
-
-def tracker_under(protocol: BoxProtocol, model: "Model", finder: "Model | None") -> "Tracker":
-    """The tracker that a protocol judges, ready to follow."""
-    from specktrack.tracking.tracker import make_tracker  # which loads torch
-
-    return make_tracker(model, finder=finder, best_point=protocol.best_point)
 
 
 def run_sequence(tracker: "Tracker", sequence: BoxSequence) -> np.ndarray:

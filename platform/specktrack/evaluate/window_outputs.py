@@ -10,8 +10,7 @@ from specktrack.models.checkpoint import Model
 from specktrack.models.heatmap.detector import Detector
 from specktrack.models.heatmap.entries import WindowedConfig
 from specktrack.schema import Clip, VideoRef
-from specktrack.tracking.tracker import make_tracker
-from specktrack.tracking.windowed.session import Windowing
+from specktrack.tracking.windowed.session import WindowedTracker, Windowing
 from specktrack.video.process import DecoderProcess
 
 THRESHOLD = 0.5
@@ -46,7 +45,8 @@ class WindowRunner:
             input_wh=input_wh, overlap=config.frames_in, candidates=1, decoding=config.published_decoding
         )
         self._recorder: _Recorder | None = None
-        self._tracker = make_tracker(model, windowing=windowing, through=self._record)
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._tracker = WindowedTracker(model, device=device, config=windowing, through=self._record)
 
     def _record(self, detector: Detector) -> Detector:
         self._recorder = _Recorder(detector)

@@ -8,9 +8,7 @@ import importlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pydantic import ValidationError
-
-from specktrack.config import explain
+from specktrack.config import validated
 from specktrack.errors import ConfigError
 from specktrack.models.entry import Family, NetworkConfig
 from specktrack.models.heatmap.entries import (
@@ -112,10 +110,7 @@ def network_config(values: dict[str, object] | str) -> NetworkConfig:
     entry = ZOO.get(str(mapping.get("name")))
     if entry is None:
         raise ConfigError("no such network", mapping.get("name"), remedy=f"the zoo has: {', '.join([*ZOO, *VARIANTS])}")
-    try:
-        return entry.model_validate(mapping)
-    except ValidationError as error:
-        raise ConfigError(explain(error, entry), place="network") from None
+    return validated(entry, mapping, "network")
 
 
 def family_of(network: object) -> Family | None:

@@ -1,9 +1,10 @@
-"""The JSON that the routes answer with, as OpenAPI shows it."""
+"""What requests may choose, and the JSON that the routes answer with, as OpenAPI shows them."""
 
 from pydantic import Field
 
 from specktrack.config import Config
 from specktrack.schema import Box
+from specktrack.tracking.following import Reading
 
 
 class Row(Config):
@@ -53,13 +54,31 @@ class OpenedSession(Config):
     rows: list[Row]
 
 
-class AnnotateUri(Config):
+class Asked(Reading):
+    """What a request may choose; the server's own settings stand for all that it leaves out."""
+
+    model: str | None = Field(default=None, max_length=200)
+    """A name from GET /v1/models; the first by default."""
+
+    def over(self, other: "Asked") -> "Asked":
+        """What this request and ``other`` chose; this one wins."""
+        names = set(Asked.model_fields)
+        chosen = [asked.model_dump(include=names, exclude_unset=True) for asked in (other, self)]
+        return Asked.model_validate(chosen[0] | chosen[1])
+
+
+class StreamAsked(Asked):
+    """The query of a stream."""
+
+    fps: float | None = Field(default=None, gt=0, le=1000)
+    """Pictures per second; by default they have the times of their arrival."""
+
+
+class AnnotateUri(Asked):
     """A clip that the server fetches."""
 
     uri: str = Field(min_length=1, max_length=4096)
     """https://, s3:// or a path below the server's sources; each only where the operator allowed it."""
-    model: str | None = Field(default=None, max_length=200)
-    """A name from GET /v1/models."""
 
 
 class BoxField(Box):

@@ -25,7 +25,7 @@ from specktrack.config import explain
 from specktrack.schema import Prompt
 from specktrack.serving import formats, problems, uploads
 from specktrack.serving.access import is_of_this_machine
-from specktrack.serving.answers import AnnotateUri, Annotation, BoxField, Health, OpenedSession, Rows
+from specktrack.serving.answers import AnnotateUri, Annotation, Asked, BoxField, Health, OpenedSession, Rows
 from specktrack.serving.batch_records import Batch, BatchRequest
 from specktrack.serving.catalog import ModelInfo
 from specktrack.serving.gateway import Gateway
@@ -50,9 +50,6 @@ async def _own_folder() -> AsyncIterator[Path]:
 
 
 OwnFolder = Annotated[Path, Depends(_own_folder)]
-ModelName = Annotated[
-    str | None, Query(max_length=200, description="A name from GET /v1/models; the first by default.")
-]
 log = telemetry.get_logger()
 
 
@@ -148,7 +145,7 @@ def _clip_routes(gateway: Gateway) -> APIRouter:
                         "schema": {
                             "type": "object",
                             "required": ["clip"],
-                            "properties": {"clip": _FILE, "model": {"type": "string"}},
+                            "properties": {"clip": _FILE, **Asked.model_json_schema()["properties"]},
                         }
                     },
                     formats.JSON: {"schema": AnnotateUri.model_json_schema()},
@@ -157,15 +154,15 @@ def _clip_routes(gateway: Gateway) -> APIRouter:
             }
         },
     )
-    async def annotate(request: Request, folder: OwnFolder, model: ModelName = None) -> Response:
+    async def annotate(request: Request, folder: OwnFolder, asked: Annotated[Asked, Query()]) -> Response:
         """One clip in, one row per frame out.
 
-        The clip is the body itself, the ``clip`` part of a multipart body, or ``{"uri": ...}``. Accept chooses JSON,
-        CSV, Parquet or an Arrow stream.
+        The clip is the body itself, the ``clip`` part of a multipart body, or ``{"uri": ...}``. The model and how the
+        clip is read are chosen in the query or in the body. Accept chooses JSON, CSV, Parquet or an Arrow stream.
         """
         kind = formats.choose(request.headers.get("accept"))
-        path, video, named = await _clip(request, folder, gateway)
-        rows, facts = await gateway.annotate(path, gateway.model(model or named), video)
+        path, video, also_asked = await _clip(request, folder, gateway)
+        rows, facts = await gateway.annotate(path, video, asked.over(also_asked))
         answer = await asyncio.to_thread(formats.FORMATS[kind], rows, {"video": video, **facts})
         return Response(answer, media_type=kind)
 
@@ -176,9 +173,9 @@ def _stream_routes(gateway: Gateway) -> APIRouter:
     routes = APIRouter()
 
     @routes.websocket("/v1/stream")
-    async def live(socket: WebSocket, model: str | None = None, fps: float | None = None) -> None:
+    async def live(socket: WebSocket) -> None:
         """One JPEG or PNG picture per binary message in; rows out as they become final."""
-        await stream(gateway, socket, model, fps)
+        await stream(gateway, socket)
 
     return routes
 
@@ -279,24 +276,24 @@ def _batch_routes(gateway: Gateway) -> APIRouter:
     return routes
 
 
-async def _clip(request: Request, folder: Path, gateway: Gateway) -> tuple[Path, str, str | None]:
-    """The clip of a request on disk, what its rows call it, and the model that the body names."""
+async def _clip(request: Request, folder: Path, gateway: Gateway) -> tuple[Path, str, Asked]:
+    """The clip of a request on disk, what its rows call it, and what the body chooses."""
     limits, kind = gateway.config.limits, uploads.media_type_of(request)
     if kind == formats.JSON:
         asked = _validated(AnnotateUri, await uploads.receive_json(request, limits))
         gateway.model(asked.model)
         await gateway.fetch_clip(asked.uri, folder / "clip")
-        return folder / "clip", asked.uri, asked.model
+        return folder / "clip", asked.uri, asked
     if kind == uploads.MULTIPART:
         form = await uploads.receive_form(request, folder, limits, most_bytes=limits.body_bytes + 65536)
         clips = [file for file in form.files if file[0] == "clip"]
         if len(clips) != 1 or len(form.files) != 1:
             named = [name for name, _, _ in form.files]
             raise Refusal(HTTPStatus.BAD_REQUEST, "a multipart body holds one file, named 'clip'", named)
-        return clips[0][2], uploads.safe_name(clips[0][1]), form.fields.get("model")
+        return clips[0][2], uploads.safe_name(clips[0][1]), _validated(Asked, form.fields)
     if kind.startswith(uploads.RAW):
         form = await uploads.receive_file(request, folder, limits, most_bytes=limits.body_bytes)
-        return form.files[0][2], "clip", None
+        return form.files[0][2], "clip", Asked()
     raise _unsupported(request, f"{uploads.MULTIPART}, {formats.JSON}, video/* or application/octet-stream")
 
 

@@ -22,9 +22,11 @@ from pydantic import Field, ValidationError
 from specktrack import telemetry
 from specktrack.config import Config
 from specktrack.errors import ConfigError, Conflict, StorageError
+from specktrack.serving.answers import Asked
 from specktrack.serving.config import ServeConfig
 from specktrack.serving.places import allowed_place, is_below
 from specktrack.storage import MissingError, Store, open_store
+from specktrack.tracking.following import Reading
 
 FOLDER = "_batches"
 LOST_AFTER_S = 30.0
@@ -49,15 +51,13 @@ class BatchState(StrEnum):
         return self in (BatchState.DONE, BatchState.FAILED, BatchState.CANCELLED)
 
 
-class BatchRequest(Config):
+class BatchRequest(Asked):
     """What a client asks for."""
 
     sources: tuple[str, ...] = Field(min_length=1, max_length=1000)
     """Videos, folders, globs or s3:// prefixes below the server's ``access.sources``."""
     output: str = Field(min_length=1)
     """Folder or prefix below the server's ``access.outputs``."""
-    model: str | None = None
-    """A name from GET /v1/models."""
 
 
 class Batch(Config):
@@ -68,6 +68,8 @@ class Batch(Config):
     sources: tuple[str, ...]
     output: str
     model: str
+    reading: Reading | None = None
+    """How its videos are read; None in the record of a server that knew no choice, which read them by its default."""
     created_s: float
     """Seconds since 1970."""
     heartbeat_s: float
@@ -93,13 +95,12 @@ class BatchRecords:
     def __init__(self, roots: Sequence[str]) -> None:
         self._stores = [(root, open_store(f"{root.rstrip('/')}/{FOLDER}")) for root in roots]
 
-    def create(self, sources: Sequence[str], output: str, model: str) -> Batch:
+    def create(self, sources: Sequence[str], output: str, model: str, reading: Reading | None = None) -> Batch:
         """A new record; its marker is written first, so that no batch is forgotten."""
         now = time.time()
         key = secrets.token_hex(8)
-        batch = Batch(
-            id=key, sources=tuple(sources), output=output, model=model, created_s=now, heartbeat_s=now - LOST_AFTER_S
-        )
+        asked = {"sources": tuple(sources), "output": output, "model": model, "reading": reading}
+        batch = Batch(id=key, **asked, created_s=now, heartbeat_s=now - LOST_AFTER_S)
         store = self._store_of(output)
         store.put(f"open/{key}", _now())
         self.save(batch)

@@ -84,12 +84,8 @@ class BatchReplica:
         inside = batch.runs == 1 and len(videos) <= self._config.small_batch_videos
         heart.update(inside=inside)
         log.info("batch begun", batch=batch.id, run=batch.runs, videos=len(videos), inside=inside)
-        asked = AnnotateConfig(
-            sources=batch.sources,
-            output=batch.output,
-            model=self._paths[batch.model],
-            repair=self._config.repair,
-        )
+        following = self._config.following(self._paths[batch.model], "windowed", batch.reading)
+        asked = AnnotateConfig(sources=batch.sources, output=batch.output, **following.model_dump())
         report = annotate(asked, watch=heart.saw, inside=inside)
         for reason, clips in report.quarantined.items():
             self._metrics.quarantined.inc(clips, tags={"reason": reason})

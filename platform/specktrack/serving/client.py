@@ -29,9 +29,10 @@ import httpx
 import pyarrow as pa
 import pyarrow.ipc
 
+from specktrack.config import validated
 from specktrack.errors import SpecktrackError
 from specktrack.schema import Box
-from specktrack.serving.answers import OpenedSession, Row
+from specktrack.serving.answers import Asked, OpenedSession, Row, StreamAsked
 from specktrack.serving.batch_records import Batch, BatchRequest
 from specktrack.serving.catalog import ModelInfo
 
@@ -57,8 +58,8 @@ class ServerError(SpecktrackError):
         self.retry_after_s: float | None = None
 
 
-def _annotate(clip: str | Path | bytes, model: str | None) -> Steps:
-    headers, given = {"Accept": ARROW}, {"params": {"model": model} if model else {}}
+def _annotate(clip: str | Path | bytes, model: str | None, reading: Mapping[str, Any]) -> Steps:
+    headers, given = {"Accept": ARROW}, {"params": _query(Asked, {"model": model, **reading})}
     if isinstance(clip, str) and "://" in clip:
         answer = yield "POST", "/v1/annotate", {"json": {"uri": clip}, "headers": headers, **given}
     elif isinstance(clip, bytes):
@@ -73,13 +74,26 @@ def _annotate(clip: str | Path | bytes, model: str | None) -> Steps:
         return reader.read_all()
 
 
+def _query(kind: type[Asked], given: Mapping[str, Any]) -> dict[str, str]:
+    """What is asked for, as a query; ConfigError for what there is not."""
+    chosen = {name: value for name, value in given.items() if value is not None}
+    asked = validated(kind, chosen, "the request").model_dump(mode="json", exclude_unset=True)
+    return {name: ",".join(map(str, value)) if isinstance(value, list) else str(value) for name, value in asked.items()}
+
+
 def _models() -> Steps:
     answer = yield "GET", "/v1/models", {}
     return [ModelInfo.model_validate(each) for each in answer.json()]
 
 
+def _batch_request(sources: Sequence[str], output: str, model: str | None, reading: Mapping[str, Any]) -> BatchRequest:
+    return validated(
+        BatchRequest, {"sources": tuple(sources), "output": output, "model": model, **reading}, "the request"
+    )
+
+
 def _start_batch(request: BatchRequest) -> Steps:
-    answer = yield "POST", "/v1/batches", {"json": request.model_dump(mode="json")}
+    answer = yield "POST", "/v1/batches", {"json": request.model_dump(mode="json", exclude_unset=True)}
     return Batch.model_validate(answer.json())
 
 
@@ -181,13 +195,16 @@ class Client:
         """The models that can be named."""
         return self._drive(_models())
 
-    def annotate(self, clip: str | Path | bytes, *, model: str | None = None) -> pa.Table:
-        """The rows of a clip: a local path, its bytes, or a URI that the server may read."""
-        return self._drive(_annotate(clip, model))
+    def annotate(self, clip: str | Path | bytes, *, model: str | None = None, **reading: Any) -> pa.Table:
+        """The rows of a clip: a local path, its bytes, or a URI that the server may read.
 
-    def start_batch(self, sources: Sequence[str], output: str, *, model: str | None = None) -> Batch:
-        """Have many videos annotated in the background."""
-        return self._drive(_start_batch(BatchRequest(sources=tuple(sources), output=output, model=model)), tries=1)
+        ``reading`` are fields of ``Reading``, such as ``overlap=1``; the server's own stand for the others.
+        """
+        return self._drive(_annotate(clip, model, reading))
+
+    def start_batch(self, sources: Sequence[str], output: str, *, model: str | None = None, **reading: Any) -> Batch:
+        """Have many videos annotated in the background; ``reading`` as in ``annotate``."""
+        return self._drive(_start_batch(_batch_request(sources, output, model, reading)), tries=1)
 
     def batch(self, key: str) -> Batch:
         """How far a batch is."""
@@ -256,14 +273,15 @@ class AsyncClient:
         """The models that can be named."""
         return await self._drive(_models())
 
-    async def annotate(self, clip: str | Path | bytes, *, model: str | None = None) -> pa.Table:
+    async def annotate(self, clip: str | Path | bytes, *, model: str | None = None, **reading: Any) -> pa.Table:
         """See Client."""
-        return await self._drive(_annotate(clip, model))
+        return await self._drive(_annotate(clip, model, reading))
 
-    async def start_batch(self, sources: Sequence[str], output: str, *, model: str | None = None) -> Batch:
+    async def start_batch(
+        self, sources: Sequence[str], output: str, *, model: str | None = None, **reading: Any
+    ) -> Batch:
         """See Client."""
-        request = BatchRequest(sources=tuple(sources), output=output, model=model)
-        return await self._drive(_start_batch(request), tries=1)
+        return await self._drive(_start_batch(_batch_request(sources, output, model, reading)), tries=1)
 
     async def batch(self, key: str) -> Batch:
         """See Client."""
@@ -295,16 +313,21 @@ class AsyncClient:
         return await self._drive(_close_session(key), tries=1)
 
     async def stream(
-        self, pictures: Iterable[bytes] | AsyncIterator[bytes], *, model: str | None = None, fps: float | None = None
+        self,
+        pictures: Iterable[bytes] | AsyncIterator[bytes],
+        *,
+        model: str | None = None,
+        fps: float | None = None,
+        **reading: Any,
     ) -> AsyncIterator[list[Row]]:
-        """Rows of a live stream as they become final, for pictures encoded as JPEG or PNG.
+        """Rows of a live stream as they become final, for pictures encoded as JPEG or PNG; ``reading`` as elsewhere.
 
         What ``pictures`` raises ends the stream and is raised here; so is a ServerError where it ends before its end.
         """
         from websockets.asyncio.client import connect  # comes with ray[serve]; only streams need it
         from websockets.exceptions import InvalidStatus
 
-        query = httpx.QueryParams({key: value for key, value in (("model", model), ("fps", fps)) if value is not None})
+        query = httpx.QueryParams(_query(StreamAsked, {"model": model, "fps": fps, **reading}))
         url = f"ws{self._url.removeprefix('http').rstrip('/')}/v1/stream?{query}"
         headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
         try:

@@ -1,14 +1,17 @@
 """What a server is told: the application's settings, and those of ``specktrack serve`` around them."""
 
 import ipaddress
+import math
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, field_validator
 
-from specktrack.config import Config, VerbConfig, explain
+from specktrack.config import Config, VerbConfig, validated
 from specktrack.errors import ConfigError
+from specktrack.models.entry import Family
 from specktrack.models.zoo import DEFAULT_MODEL
+from specktrack.tracking.following import Following, Manner, Reading
 
 IMPORT_PATH = "specktrack.serving:build"
 
@@ -34,6 +37,10 @@ class Limits(Config):
     """Address space of one decoding process."""
     picture_bytes: int = Field(default=8_000_000, ge=1)
     """Bytes of one picture of a stream or session."""
+    overlap: int = Field(default=8, ge=1)
+    """Windows that see each frame, where a request chooses how many."""
+    input_pixels: int = Field(default=1_000_000, ge=256)
+    """Pixels that a network sees of each frame, where a request chooses the size; 0.6 million are 1024x576."""
     sessions: int = Field(default=32, ge=1)
     """Streams and sessions at a time on one replica."""
     session_idle_s: float = Field(default=60.0, gt=0)
@@ -64,13 +71,12 @@ class Access(Config):
         return value
 
 
-class ServeConfig(Config):
-    """The application's settings: ``args:`` in serve_config.yaml."""
+class ServeConfig(Manner):
+    """The application's settings: ``args:`` in serve_config.yaml. How videos are followed goes for all models that can
+    use it; a request may choose how its own are read."""
 
     models: tuple[str, ...] = Field(default=(DEFAULT_MODEL,), min_length=1)
     """Names of packaged models or paths of checkpoints; the first is used where a request names none."""
-    repair: str = "none"
-    """How gaps are filled: none, ballistic, inpaintnet, or the path of a repair network; filled rows are marked."""
     limits: Limits = Limits()
     access: Access = Access()
     batch_windows: int = Field(default=8, ge=1)
@@ -79,6 +85,25 @@ class ServeConfig(Config):
     """A batch of at most so many videos is done inside its replica; larger ones become a Ray Data run."""
     trusted: bool = False
     """This server may answer on a public address without keys: something in front of it checks callers."""
+
+    def reading(self, asked: Reading) -> Reading:
+        """The server's reading but for what a request chose; ConfigError beyond the ceilings."""
+        chosen = {name: getattr(asked, name) for name in asked.model_fields_set & Reading.model_fields.keys()}
+        own = {name: getattr(self, name) for name in Reading.model_fields}
+        reading = validated(Reading, own | chosen, "the request")
+        if "overlap" in chosen and reading.overlap > self.limits.overlap:
+            raise ConfigError("more windows per frame than this server allows", reading.overlap, "overlap",
+                              f"at most {self.limits.overlap}")  # fmt: skip
+        if "input_wh" in chosen and math.prod(reading.input_wh or ()) > self.limits.input_pixels:
+            raise ConfigError("a larger size than this server allows", reading.input_wh, "input_wh",
+                              f"at most {self.limits.input_pixels:,} pixels")  # fmt: skip
+        return reading
+
+    def following(self, model: str, family: Family, reading: Reading | None = None) -> Following:
+        """How a model of the server follows, with the reading that a request came to or else the server's."""
+        manner = Manner(**{name: getattr(reading or self, name) for name in Reading.model_fields},
+                        repair=self.repair, finder=self.finder)  # fmt: skip
+        return Following.of(model, manner.for_family(family))
 
 
 class ServerConfig(ServeConfig, VerbConfig):
@@ -130,10 +155,7 @@ def _check_passed_on(content: Mapping[str, Any], known: Mapping[str, Any], place
 
 def parse_args(args: Mapping[str, Any]) -> ServeConfig:
     """The application's settings from the ``args:`` of a Serve file; ConfigError names an unknown key."""
-    try:
-        return ServeConfig.model_validate(dict(args))
-    except ValidationError as error:
-        raise ConfigError(explain(error, ServeConfig), place="args of the application in serve_config.yaml") from None
+    return validated(ServeConfig, dict(args), "args of the application in serve_config.yaml")
 
 
 def is_public(host: str) -> bool:

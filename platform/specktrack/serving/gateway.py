@@ -27,6 +27,7 @@ from specktrack import telemetry
 from specktrack.errors import SpecktrackError
 from specktrack.schema import Prompt
 from specktrack.serving.access import Keys
+from specktrack.serving.answers import Asked
 from specktrack.serving.batch_records import Batch, BatchRecords, BatchRequest, BatchState, checked_request
 from specktrack.serving.catalog import ServedModel
 from specktrack.serving.config import ServeConfig, check_public_bind
@@ -36,6 +37,7 @@ from specktrack.serving.places import allowed_place
 from specktrack.serving.problems import Refusal, cause_of
 from specktrack.serving.routing import home_of
 from specktrack.storage import open_binary, stat
+from specktrack.tracking.following import Reading
 
 APPLICATION = "specktrack"
 CHUNK_BYTES = 1 << 20
@@ -103,8 +105,9 @@ class Gateway:
             raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, what, model.name, remedy=remedy)
         return model
 
-    async def annotate(self, clip: Path, model: ServedModel, video: str) -> tuple[pa.Table, dict[str, Any]]:
+    async def annotate(self, clip: Path, video: str, asked: Asked) -> tuple[pa.Table, dict[str, Any]]:
         """Rows of a clip that lies on this node's disk, and facts about it."""
+        model, reading = self.model(asked.model), self.config.reading(asked)
         if not clip.stat().st_size:
             raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, "the clip has no bytes", video)
         if model.family != "windowed":
@@ -113,7 +116,7 @@ class Gateway:
         data = _bytes_of(clip)  # not in a thread: it waits for no disk, and a thread costs a millisecond
         handle = self._handles["windowed"].options(multiplexed_model_id=model.name)
         async with asyncio.timeout(self.config.limits.request_s):
-            return await _answer(handle.annotate.remote(data, model.name, video))
+            return await _answer(handle.annotate.remote(data, model.name, video, reading))
 
     async def fetch_clip(self, uri: str, path: Path) -> None:
         """Bring the clip behind a URI that a caller names to this node's disk; TimeoutError if that takes too long."""
@@ -124,11 +127,12 @@ class Gateway:
         async with asyncio.timeout(self.config.limits.upload_s):  # whatever the host does in between
             await asyncio.get_running_loop().run_in_executor(self._fetches, work)
 
-    async def open(self, model: ServedModel, prompt: Prompt | None, fps: float) -> str:
+    async def open(self, model: ServedModel, prompt: Prompt | None, fps: float, asked: Reading | None = None) -> str:
         """A new session's id."""
+        reading = self.config.reading(asked or Reading())
         family = "windowed" if model.family == "windowed" else "template"
         handle = self._handles[family].options(multiplexed_model_id=model.name)
-        return f"{family[0]}.{await _answer(handle.open.remote(model.name, prompt, fps))}"
+        return f"{family[0]}.{await _answer(handle.open.remote(model.name, prompt, fps, reading))}"
 
     async def push(self, key: str, pictures: list[bytes], pts_s: list[float] | None = None) -> pa.Table:
         """Rows of a session that are final after more pictures."""
@@ -148,12 +152,12 @@ class Gateway:
 
     async def start_batch(self, request: BatchRequest) -> Batch:
         """Record a batch and have it begun."""
-        model = self.model(request.model)
+        model, reading = self.model(request.model), self.config.reading(request)
         if model.family != "windowed":
             what, remedy = "a batch needs a model that takes no box", "name one of the windowed family"
             raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, what, model.name, remedy=remedy)
         sources, output = await asyncio.to_thread(checked_request, request, self.config)
-        batch = await asyncio.to_thread(self._records.create, sources, output, model.name)
+        batch = await asyncio.to_thread(self._records.create, sources, output, model.name, reading)
         log.info("batch accepted", batch=batch.id, sources=len(sources), output=output)
         self._dispatch(batch.id)
         return batch

@@ -138,7 +138,8 @@ def serve_file(config: ServerConfig) -> dict[str, Any]:
     if access["api_keys_file"] is not None:
         access["api_keys_file"] = _absolute(access["api_keys_file"])
     args["models"] = [_absolute(model) if "/" in model else model for model in args["models"]]
-    args["repair"] = _absolute(args["repair"]) if "/" in args["repair"] else args["repair"]
+    for name in ("repair", "finder"):
+        args[name] = _absolute(args[name]) if args[name] and "/" in args[name] else args[name]
     return {
         "proxy_location": "EveryNode",
         "http_options": {"host": config.host, "port": config.port},

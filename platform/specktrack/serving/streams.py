@@ -8,7 +8,7 @@
                                                  text: {"problem": {...}}, and the connection is closed
 
 A client that wants to be sure that it is not far ahead waits for ``frames``. With ``?fps=`` frame n has the time
-n / fps, else the time of its arrival since the first.
+n / fps, else the time of its arrival since the first. The query also names the model and how it is read.
 """
 
 import asyncio
@@ -20,8 +20,10 @@ from http import HTTPStatus
 import pyarrow as pa
 from fastapi import WebSocket, WebSocketDisconnect
 
+from specktrack.config import validated
 from specktrack.errors import MediaError, QuarantineReason
 from specktrack.serving import formats
+from specktrack.serving.answers import StreamAsked
 from specktrack.serving.gateway import Gateway
 from specktrack.serving.problems import Refusal, problem_of
 
@@ -58,7 +60,7 @@ class Arrivals(asyncio.Queue[Arrival]):
         return item
 
 
-async def stream(gateway: Gateway, socket: WebSocket, model: str | None, fps: float | None) -> None:
+async def stream(gateway: Gateway, socket: WebSocket) -> None:
     """Serve one connection to its end."""
     try:
         accepted = gateway.keys.check_websocket(
@@ -71,14 +73,13 @@ async def stream(gateway: Gateway, socket: WebSocket, model: str | None, fps: fl
     await socket.accept(subprotocol=accepted)
     key = None
     try:
-        if fps is not None and not 0 < fps <= 1000:
-            raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, "fps is a number above 0 and at most 1000", fps)
-        served = gateway.model(model)
+        asked = validated(StreamAsked, dict(socket.query_params), "the query")
+        served = gateway.model(asked.model)
         if served.family != "windowed":
             what = "this model follows an object that a box names"
             raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, what, served.name, remedy="open a session with it")
-        key = await gateway.open(served, None, fps or 30.0)
-        await _follow(gateway, socket, key, timed=fps is None)
+        key = await gateway.open(served, None, asked.fps or 30.0, asked)
+        await _follow(gateway, socket, key, timed=asked.fps is None)
         key = None
         await socket.close()
     except WebSocketDisconnect:

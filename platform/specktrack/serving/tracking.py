@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,7 +24,6 @@ from ray import serve
 from specktrack import telemetry
 from specktrack.annotating.clips import annotate_clip
 from specktrack.errors import CheckpointError, ConfigError, MediaError, QuarantineReason
-from specktrack.models.checkpoint import load_model
 from specktrack.models.heatmap.detector import Detector
 from specktrack.schema import Clip, Prompt
 from specktrack.serving.catalog import ServedModel
@@ -33,13 +33,15 @@ from specktrack.serving.passes import Pulse, QueuedDetector, Window, forward
 from specktrack.serving.problems import request_id
 from specktrack.serving.sessions import Sessions
 from specktrack.storage import stat
-from specktrack.tracking.repair import make_repair
-from specktrack.tracking.tracker import Tracker, make_tracker
+from specktrack.tracking.following import Reading
+from specktrack.tracking.tracker import Tracker, load_parts, make_tracker
 from specktrack.tracking.windowed.interleaved import at_rate
 from specktrack.video.process import DecodeLimits, DecoderProcess
 
 MODELS_PER_REPLICA = 4
 """Loaded at a time; the one that was not used for longest makes room."""
+READINGS_PER_MODEL = 4
+"""Trackers of one model that are kept, each with its own copy of the network: requests choose how they read."""
 STUCK_AFTER_S = 120.0
 """The largest batch of windows takes seconds on the slowest machine."""
 THREADS = 64
@@ -47,6 +49,23 @@ THREADS = 64
 
 log = telemetry.get_logger()
 T = TypeVar("T")
+MakeTracker = Callable[[Reading], Tracker]
+
+
+def trackers_of(
+    config: ServeConfig, model: ServedModel, *, device: str, through: Callable[[Detector], Detector]
+) -> MakeTracker:
+    """What makes the trackers of a model, which is loaded once, for each reading that a request comes to."""
+    parts = load_parts(config.following(model.path, model.family))
+    if parts.model.sha256 != model.sha256:
+        raise CheckpointError("the model was replaced since the server started", model.path, remedy="restart it")
+
+    @lru_cache(READINGS_PER_MODEL)
+    def make(reading: Reading) -> Tracker:
+        following = config.following(model.path, model.family, reading)
+        return make_tracker(following, device=device, parts=parts, through=through)
+
+    return make
 
 
 class TrackingReplica:
@@ -64,8 +83,8 @@ class TrackingReplica:
         type(self).forward.set_max_batch_size(config.batch_windows)
 
     @serve.multiplexed(max_num_models_per_replica=MODELS_PER_REPLICA)
-    async def tracker(self, name: str) -> Tracker:
-        """The tracker of a model, loaded if it is not there."""
+    async def loaded(self, name: str) -> MakeTracker:
+        """What makes the trackers of a model, which is loaded if it is not there."""
         if name not in self._models:
             raise CheckpointError("no such model", name, remedy=f"there are: {', '.join(self._models)}")
         loop = asyncio.get_running_loop()
@@ -78,13 +97,21 @@ class TrackingReplica:
             self._network_thread, forward, windows, self._count_pass
         )
 
+    async def tracker(self, name: str, reading: Reading | None = None) -> Tracker:
+        """The tracker of a model that is read as a request came to, or else as the server is set up."""
+        make = await self.loaded(name)
+        reading = reading or self._config.reading(Reading())
+        return await asyncio.get_running_loop().run_in_executor(self._threads, make, reading)
+
     async def warm(self, name: str) -> None:
         """Load a model before somebody asks for it."""
         await self.tracker(name)
 
-    async def annotate(self, clip: np.ndarray | bytes, name: str, video: str) -> tuple[pa.Table, dict[str, Any]]:
+    async def annotate(
+        self, clip: np.ndarray | bytes, name: str, video: str, reading: Reading
+    ) -> tuple[pa.Table, dict[str, Any]]:
         """Rows of a whole clip, and what is known of it; MediaError if it cannot be used to its end."""
-        tracker, decoder = await self.tracker(name), DecoderProcess(self._decode_limits)
+        tracker, decoder = await self.tracker(name, reading), DecoderProcess(self._decode_limits)
         started, ended = time.perf_counter(), {"reason": "interrupted"}
         try:
             async with asyncio.timeout(self._config.limits.request_s):
@@ -101,9 +128,9 @@ class TrackingReplica:
         self._metrics.frames.inc(rows.num_rows, tags={"model": name})
         return rows, {**facts, "model": name, "model_sha256": self._models[name].sha256}
 
-    async def open(self, name: str, prompt: Prompt | None, fps: float) -> str:
+    async def open(self, name: str, prompt: Prompt | None, fps: float, reading: Reading) -> str:
         """A new session's id."""
-        tracker = await self.tracker(name)
+        tracker = await self.tracker(name, reading)
         session = at_rate(tracker, fps).open(prompt)
         key = self._sessions.add(session, tracker, model=name, fps=fps)
         log.info("session opened", request=request_id(), session=key, model=name)
@@ -152,18 +179,16 @@ class TrackingReplica:
         """What ``routing`` chooses by."""
         return {"sessions": len(self._sessions)}
 
-    def _load(self, model: ServedModel, loop: asyncio.AbstractEventLoop) -> Tracker:
+    def _load(self, model: ServedModel, loop: asyncio.AbstractEventLoop) -> MakeTracker:
         def through(detector: Detector) -> Detector:
             def submit(frames_THWC: torch.Tensor) -> Future[torch.Tensor]:
                 return asyncio.run_coroutine_threadsafe(self.forward(Window(detector, model.name, frames_THWC)), loop)
 
             return QueuedDetector(detector, submit, windows_at_once=self._config.batch_windows)
 
-        loaded = load_model(model.path)
-        if loaded.sha256 != model.sha256:
-            raise CheckpointError("the model was replaced since the server started", model.path, remedy="restart it")
+        make = trackers_of(self._config, model, device=self._device, through=through)
         log.info("model loaded", model=model.name, device=self._device)
-        return make_tracker(loaded, device=self._device, repair=make_repair(self._config.repair), through=through)
+        return make
 
     def _follow(
         self, tracker: Tracker, data: np.ndarray | bytes, video: str, decoder: DecoderProcess

@@ -1,17 +1,20 @@
 """Sessions: one object followed through one clip. A tracker is a model made ready on a device; it opens sessions."""
 
 from collections.abc import Callable
-from typing import Protocol
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
 
 import torch
 
 from specktrack.config import Config
 from specktrack.errors import ConfigError
 from specktrack.frames import FrameBatch, Trajectory, Viewport
-from specktrack.models.checkpoint import Model
+from specktrack.models.checkpoint import Model, load_model
 from specktrack.models.heatmap.detector import Detector
 from specktrack.schema import Prompt
-from specktrack.tracking.repair import Repair, RepairedTracker
+from specktrack.tracking.following import Following
+from specktrack.tracking.repair import Repair, RepairedTracker, make_repair
 from specktrack.tracking.template.redetecting import RedetectingTracker
 from specktrack.tracking.template.search import Redetector, Searcher, Searching, SearchTracker
 from specktrack.tracking.template.session import TemplateTracker
@@ -68,51 +71,77 @@ class Tracker(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Parts:
+    """What a ``Following`` names, loaded: a driver loads it once and hands it to its actors."""
+
+    model: Model
+    repair: Repair | None = None
+    finder: Model | None = None
+
+
+def load_parts(following: Following, *, model: Model | None = None) -> Parts:
+    """Load the networks that ``following`` names; ``model`` is its model where that is loaded already.
+
+    Raises CheckpointError for one that is not there or damaged, ConfigError for one that cannot do what is asked of it.
+    """
+    loaded = model or load_model(following.model)
+    following.check(loaded.config.family, loaded.card.name)
+    finder = load_model(following.finder) if following.finder else None
+    return Parts(loaded, make_repair(following.repair), finder)
+
+
 def make_tracker(
-    model: Model,
+    following: Following,
     *,
     device: str | None = None,
-    windowing: Windowing | None = None,
-    repair: Repair | None = None,
-    finder: Model | None = None,
+    parts: Parts | None = None,
     best_point: bool = False,
     through: Callable[[Detector], Detector] | None = None,
 ) -> Tracker:
-    """The tracker of the model's family, on ``device`` or else on CUDA where there is one.
+    """The tracker of ``following``, on ``device`` or else on CUDA where there is one.
 
-    ``windowing`` is how a windowed network's heatmaps become rows: size, overlap, decoding and choice. ``repair`` fills
-    gaps of the rows. ``finder`` is a search network that finds a template network's lost target again. With
-    ``best_point`` the rows of search and template networks say the highest score's place where they would say that the
-    target is lost. ``through`` puts something between the sessions of a windowed network and
-    its detector: a server's queue, in which windows of many sessions share a forward pass.
+    ``parts`` are what it names, where they are loaded already. With ``best_point`` the rows of search and template
+    networks say the highest score's place where they would say that the target is lost. ``through`` puts something
+    between the sessions of a windowed network and its detector: a server's queue, in which windows of many sessions
+    share a forward pass.
 
-    ConfigError for networks that follow nothing by themselves, such as those that repair trajectories.
+    ConfigError for settings that the model cannot use, and for networks that follow nothing by themselves.
     """
+    loaded = parts or load_parts(following)
+    model, family = loaded.model, loaded.model.config.family
+    following.check(family, model.card.name)
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     tracker: Tracker
-    if model.config.family == "windowed":
-        tracker = WindowedTracker(model, device=place, config=windowing, through=through)
-    elif windowing not in (None, Windowing()):
-        raise ConfigError("input_wh, overlap, ensemble and decoding are of heatmap networks", model.card.name)
-    elif model.config.family == "template":
-        local = TemplateTracker(model, device=place, best_point=best_point)
-        tracker = local if finder is None else RedetectingTracker(local, Redetector(Searcher(finder, device=place)))
-    elif model.config.family == "search":
-        tracker = SearchTracker(model, device=place, searching=Searching(threshold=0.0) if best_point else None)
-    else:
-        raise ConfigError(f"a {model.config.family} network follows nothing by itself", model.card.name)
-    if finder is not None and model.config.family != "template":
-        raise ConfigError("only a template network loses its target and can be helped", model.card.name)
-    return tracker if repair is None else RepairedTracker(tracker, repair)
+    match family:
+        case "windowed":
+            tracker = WindowedTracker(model, device=place, config=Windowing.of(following), through=through)
+        case "template":
+            tracker = TemplateTracker(model, device=place, best_point=best_point)
+            if loaded.finder is not None:
+                tracker = RedetectingTracker(tracker, Redetector(Searcher(loaded.finder, device=place)))
+        case "search":
+            tracker = SearchTracker(model, device=place, searching=Searching(threshold=0.0) if best_point else None)
+        case _:
+            raise ConfigError(f"a {family} network follows nothing by itself", model.card.name)
+    return tracker if loaded.repair is None else RepairedTracker(tracker, loaded.repair)
+
+
+def tracker_of(model: str | Path | Model, *, device: str | None = None, **settings: Any) -> Tracker:
+    """The tracker of a model by name, path or as it is; ``settings`` are the other fields of ``Following``."""
+    loaded = model if isinstance(model, Model) else load_model(model)
+    following = Following.of(loaded.card.name if isinstance(model, Model) else str(model), settings)
+    return make_tracker(following, device=device, parts=load_parts(following, model=loaded))
 
 
 def open_session(
-    model: Model, *, prompt: Prompt | None = None, device: str | None = None, windowing: Windowing | None = None
+    model: str | Path | Model, *, prompt: Prompt | None = None, device: str | None = None, **settings: Any
 ) -> Session:
     """A session of ``model``; for many clips make one tracker and open its sessions.
 
-    Frames come as FrameBatch at the size of the tracker's viewport, which ``video.read_clip`` delivers. ConfigError for
-    a prompt where the model takes none (windowed networks know what they follow from their training), or none where it
-    needs one (template networks follow what the prompt's box shows).
+    ``settings`` are the other fields of ``Following``: overlap, repair and so on. Frames come as FrameBatch at the size
+    of the tracker's viewport, which ``video.read_clip`` delivers. ConfigError for a prompt where the model takes none
+    (windowed networks know what they follow from their training), or none where it needs one (template networks follow
+    what the prompt's box shows).
     """
-    return make_tracker(model, device=device, windowing=windowing).open(prompt)
+    return tracker_of(model, device=device, **settings).open(prompt)

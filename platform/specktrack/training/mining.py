@@ -16,9 +16,8 @@ from specktrack.config import sha_of
 from specktrack.errors import ConfigError
 from specktrack.frames import concat
 from specktrack.models.checkpoint import Model
-from specktrack.models.heatmap.entries import HeatmapReading, WindowedConfig
-from specktrack.tracking.tracker import make_tracker
-from specktrack.tracking.windowed.session import Windowing
+from specktrack.models.heatmap.entries import WindowedConfig
+from specktrack.tracking.tracker import open_session
 from specktrack.training.frame_cache import CachedVideo
 from specktrack.training.validation import frames_of
 
@@ -58,8 +57,7 @@ def hard_frames(video: CachedVideo, model: Model, device: torch.device) -> np.nd
     """bool [N]: the model sees the object near its label, and yet too far from it. Read as its paper reads it."""
     if not isinstance(model.config, WindowedConfig):
         raise ConfigError(f"a {model.config.family} network sees no windows to mine", model.card.name)
-    reading = HeatmapReading(overlap=1, decoding=model.config.published_decoding)
-    session = make_tracker(model, device=str(device), windowing=Windowing.of(reading)).open()
+    session = open_session(model, device=str(device), overlap=1, decoding=model.config.published_decoding)
     rows = concat([*(session.push(batch) for batch in frames_of(video)), session.finish()])
     off_px = rows[video.label.frame].xy_px - video.label.xy_px  # NaN where one is absent
     off_net = off_px * np.array(video.viewport.network_wh_px) / video.viewport.source_wh_px

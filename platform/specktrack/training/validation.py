@@ -7,7 +7,7 @@ from specktrack.frames import FrameBatch, concat
 from specktrack.metrics.points import PointCounts, count_points, point_errors
 from specktrack.models.checkpoint import Model, ModelCard
 from specktrack.models.heatmap.network import HeatmapNetwork
-from specktrack.tracking.tracker import make_tracker
+from specktrack.tracking.tracker import tracker_of
 from specktrack.training.frame_cache import CachedVideo
 
 TOLERANCE_PX = 4.0
@@ -17,7 +17,7 @@ TOLERANCE_PX = 4.0
 def validate(network: HeatmapNetwork, videos: list[CachedVideo], device: torch.device) -> dict[str, float]:
     """F1, precision, recall and accuracy at 4 px in 512x288, and the median error, over all frames of ``videos``."""
     model = Model(network, ModelCard(name="in training", network=network.config))
-    tracker = make_tracker(model, device=str(device))
+    tracker = tracker_of(model, device=str(device))
     counts, errors = PointCounts(0, 0, 0, 0, 0), []
     for video in videos:
         session = tracker.open()

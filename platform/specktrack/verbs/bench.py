@@ -12,9 +12,9 @@ from specktrack import telemetry
 from specktrack.config import Config, VerbConfig
 from specktrack.datasets.synthetic import SynthConfig, write_archive
 from specktrack.frames import FrameBatch
-from specktrack.models.zoo import DEFAULT_MODEL
 from specktrack.schema import Clip, VideoRef
 from specktrack.storage import expand_sources
+from specktrack.tracking.following import Following
 from specktrack.video import VideoInfo, probe, read_clip
 
 if TYPE_CHECKING:
@@ -25,15 +25,13 @@ TRACKED_FRAMES = 256
 log = telemetry.get_logger()
 
 
-class BenchConfig(VerbConfig):
-    """Measure how fast video becomes rows on this machine."""
+class BenchConfig(VerbConfig, Following):
+    """Measure how fast video becomes rows on this machine, with a model that follows without a prompt."""
 
     verb: ClassVar[str] = "bench"
 
     sources: tuple[str, ...] = ()
     """Videos, folders, globs, s3://bucket/prefix or @list.txt; rendered 1280x720 video if none are given."""
-    model: str = DEFAULT_MODEL
-    """Name of a packaged model, or the path of a checkpoint, that follows without a prompt."""
     address: str = "local"
     """Ray cluster: auto, local or an address."""
 
@@ -62,13 +60,12 @@ def bench(config: BenchConfig) -> BenchReport:
     """Measure; raises what annotating raises, ConfigError for a model that needs a prompt."""
     import torch  # which `bench --help` need not wait for
 
-    from specktrack.annotating import AnnotateConfig, annotate, annotate_here
+    from specktrack.annotating import AnnotateConfig, annotate
+    from specktrack.annotating.clips import annotate_with
     from specktrack.cluster import connected
-    from specktrack.models.checkpoint import load_model
     from specktrack.tracking.tracker import make_tracker
 
-    model, threads = load_model(config.model), torch.get_num_threads()
-    tracker = make_tracker(model)
+    tracker, threads = make_tracker(config), torch.get_num_threads()
     tracker.open()  # refuses models that need a prompt before anything is rendered
     with tempfile.TemporaryDirectory(prefix="specktrack-bench-") as folder:
         sources = list(config.sources) or [_rendered(folder)]
@@ -79,9 +76,10 @@ def bench(config: BenchConfig) -> BenchReport:
             torch.set_num_threads(used)
             rates[name] = _rate(name, TRACKED_FRAMES, lambda: _track(videos[0][1], tracker))
         torch.set_num_threads(threads)
-        rates["annotate_here"] = _rate("annotate here", frames, lambda: annotate_here(sources, model=model))
+        rates["annotate_here"] = _rate("annotate here", frames, lambda: annotate_with(tracker, sources))
         with connected(config.address):
-            run = AnnotateConfig(sources=tuple(sources), output=f"{folder}/rows", model=config.model)
+            following = Following.of(config.model, config).model_dump()
+            run = AnnotateConfig(sources=tuple(sources), output=f"{folder}/rows", **following)
             rates["annotate_on_ray"] = annotate(run).frames_per_s
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
     return BenchReport(

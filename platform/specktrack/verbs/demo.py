@@ -18,16 +18,16 @@ from specktrack.evaluate import EvaluateConfig, EvaluationReport
 from specktrack.evaluate.points import evaluate
 from specktrack.ledger import read_annotations
 from specktrack.models.checkpoint import model_path
-from specktrack.models.zoo import DEFAULT_MODEL
 from specktrack.schema import Clip, VideoRef
 from specktrack.storage import stat, to_uri
+from specktrack.tracking.following import Following
 from specktrack.video import probe, read_clip
 
 _ARCHIVE = SynthConfig(videos=3, frames=90, width_px=640, height_px=360, seed=11, cuts_per_minute=0)
 _CONTACT_COLUMNS, _CONTACT_ROWS, _TILE_WH = 4, 3, (480, 270)
 
 
-class DemoConfig(VerbConfig):
+class DemoConfig(VerbConfig, Following):
     """Make a small archive, annotate it, and show what comes out."""
 
     verb: ClassVar[str] = "demo"
@@ -36,8 +36,6 @@ class DemoConfig(VerbConfig):
     """Your own video; without one, three short rallies are rendered."""
     output: str = "demo-output"
     """Folder for everything that is written."""
-    model: str = DEFAULT_MODEL
-    """Name in the zoo, or path of a checkpoint."""
     address: str = "auto"
     """Ray cluster: auto, local or an address."""
 
@@ -79,8 +77,9 @@ def demo(config: DemoConfig) -> DemoReport:
         write_archive(_ARCHIVE, source)
     output = str(folder / "annotations")
     start = time.perf_counter()
-    settings = {"model": config.model, "address": config.address, "overlay": True, "resume": False}
-    done = annotate(AnnotateConfig(sources=(source,), output=output, **settings))
+    settings = {"address": config.address, "overlay": True, "resume": False}
+    following = Following.of(config.model, config).model_dump()
+    done = annotate(AnnotateConfig(sources=(source,), output=output, **settings, **following))
     wall_s = time.perf_counter() - start
     rows = read_annotations(output)
     scores = _compare(source, output, folder) if config.video is None else None

@@ -22,7 +22,7 @@ from specktrack.models.checkpoint import load_model
 from specktrack.models.zoo import DEFAULT_MODEL
 from specktrack.schema import Clip
 from specktrack.storage import stat, to_uri
-from specktrack.tracking.tracker import make_tracker
+from specktrack.tracking.tracker import tracker_of
 from specktrack.video import landlock, probe, read_clip, write_video
 from specktrack.video.process import DecoderProcess
 
@@ -127,7 +127,7 @@ def _model(name: str) -> Check:
     count = np.arange(len(pixels))
     # torch's threads wait by spinning: beside anything else that is at work, one core less is many times faster.
     torch.set_num_threads(max(1, torch.get_num_threads() - 1))
-    tracker = make_tracker(model)
+    tracker = tracker_of(model)
     for _ in range(2):  # the first pass also sets things up; the second is the rate
         session, start = tracker.open(), time.perf_counter()
         rows = len(session.push(FrameBatch(pixels, count, count / 25, viewport))) + len(session.finish())

@@ -1,8 +1,8 @@
 """Zoo entries of the heatmap networks: they see a window of frames and draw one heatmap per frame."""
 
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field
 
 from specktrack.config import Config
 from specktrack.models.entry import Family, NetworkConfig
@@ -17,53 +17,6 @@ Decoding = Literal["peaks", "largest-box", "largest-contour", "hough", "componen
 
 Pixels = Literal["unit", "bytes", "imagenet"]
 """From 0 to 1, from 0 to 255, or normalised by ImageNet's mean and deviation."""
-
-
-Ensemble = Literal["middle", "average", "triangular", "pooled"]
-"""How the windows that see a frame are weighed: ``middle`` is the project's, the mean in which a window's middle counts
-most; ``average`` is the plain mean; ``triangular`` is TrackNetV3's, equal to ``middle`` but a plain mean at a video's
-ends; ``pooled`` takes no mean but the regions of each heatmap side by side, and with an overlap of all frames it is
-WASB's step 1. With an overlap of 1 they are all TrackNetV3's ``nonoverlap`` and WASB's step 3."""
-
-
-class HeatmapReading(Config):
-    """How one position per frame comes from the heatmaps of overlapping windows."""
-
-    input_wh: tuple[int, int] | None = None
-    """Size at which a heatmap network sees a 16:9 video, in place of its own: multiples of 16. A larger one shows
-    smaller objects and takes longer, in proportion to its area; other aspect ratios keep the area."""
-    overlap: int = Field(default=2, ge=1)
-    """Windows of a heatmap network that see each frame: 1 is fastest, frames_in is the full temporal ensemble."""
-    ensemble: Ensemble = "middle"
-    """How their heatmaps become one: middle (its middle knows most), average, or TrackNetV3's triangular; pooled
-    decodes each alone, which with decoding=components and an overlap of all frames is WASB's step 1."""
-    decoding: Decoding = "peaks"
-    """How a heatmap becomes a position: peaks (sub-pixel, chosen by the flight around it), or a paper's rule with its
-    choice: largest-box (TrackNetV2 to V4), largest-contour (V5), hough (V1), components (WASB)."""
-
-    threshold: float | None = Field(default=None, gt=0, lt=1)
-    """Score below which a lone peak is no object, in place of the decoding's own: a lower one finds more, and more that
-    is wrong. Costs nothing."""
-    flip: bool = False
-    """Take the mean with the heatmaps of the mirrored picture: a little more accurate at twice the time."""
-    time_step: float | None = Field(default=None, ge=0)
-    """Seconds between the frames that a window sees together, in place of the step that the model was taught (its card
-    says it): a video of a higher rate is followed as several of a lower one, interleaved, so every frame has its row.
-    0 takes frames as they follow one another."""
-
-    @field_validator("input_wh")
-    @classmethod
-    def _halved_four_times(cls, value: tuple[int, int] | None) -> tuple[int, int] | None:
-        if value is not None and any(side < 16 or side % 16 for side in value):
-            width, height = (max(1, round(side / 16)) * 16 for side in value)
-            raise ValueError(f"both sides must be multiples of 16: take {width},{height}")
-        return value
-
-    @model_validator(mode="after")
-    def _pools_regions(self) -> Self:
-        if self.ensemble == "pooled" and self.decoding != "components":
-            raise ValueError("ensemble=pooled chooses among regions: it takes decoding=components")
-        return self
 
 
 class HeatmapTarget(Config):

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import torch
 
-from specktrack.models.heatmap.entries import Ensemble
+from specktrack.tracking.following import Ensemble
 
 Decode = Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
 """From heatmaps [N, H, W] to candidates [N, K, 2] and their scores [N, K], best first."""

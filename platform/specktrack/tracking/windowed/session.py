@@ -7,19 +7,20 @@ depends on frames at most ``reach`` away. So rows are the same however the video
 # T frames in window, K candidates
 
 from collections.abc import Callable
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from specktrack.errors import ConfigError
 from specktrack.frames import FrameBatch, Trajectory, Viewport
 from specktrack.models.checkpoint import Calibration, Model
 from specktrack.models.heatmap.detector import Detector, MirroredDetector
-from specktrack.models.heatmap.entries import HeatmapReading, WindowedConfig
+from specktrack.models.heatmap.entries import WindowedConfig
 from specktrack.models.heatmap.network import HeatmapNetwork
 from specktrack.schema import Prompt
+from specktrack.tracking.following import Reading
 from specktrack.tracking.motion import Choice, choose
 from specktrack.tracking.windowed.background import RunningMedian
 from specktrack.tracking.windowed.ensemble import joined
@@ -29,7 +30,11 @@ ANY_REGION = 1 / 3
 """Score of a region of one pixel at one half, s / (1 + s): WASB takes any region above its threshold."""
 
 
-class Windowing(HeatmapReading):
+_FIRST = {"input_wh", "overlap", "ensemble", "decoding"}
+"""Settings that every output's ``run.json`` holds."""
+
+
+class Windowing(Reading):
     """How windows are laid and how one candidate per frame is chosen."""
 
     candidates: int = Field(default=4, ge=1)
@@ -38,15 +43,28 @@ class Windowing(HeatmapReading):
     """How one of a frame's candidates is taken: ``flight`` weighs both neighbourhoods, ``gated`` is WASB's tracker."""
 
     @classmethod
-    def of(cls, reading: HeatmapReading) -> Self:
+    def of(cls, reading: Reading) -> Self:
         """With the choice that belongs to the decoding: a paper's takes each frame alone, WASB's has its gate."""
-        settings = {name: getattr(reading, name) for name in HeatmapReading.model_fields}
+        settings = {name: getattr(reading, name) for name in Reading.model_fields}
         choice: Choice | Gate = Choice() if reading.decoding == "peaks" else Choice(frames=0)
         if reading.decoding == "components":
             choice = Gate(threshold=ANY_REGION)
         if reading.threshold is not None:
             choice = choice.model_copy(update={"threshold": reading.threshold})
         return cls(**settings, choice=choice)
+
+    @model_serializer(mode="wrap")
+    def _as_outputs_are_known(self, fields: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Later settings only where they are used, so that what older versions wrote is still resumed.
+
+        What the time step decides is known by the tracker's ``step_s``, as it may be the model's own.
+        """
+        unused = {
+            name
+            for name in Reading.model_fields.keys() - _FIRST
+            if getattr(self, name) == Reading.model_fields[name].default
+        }
+        return {name: value for name, value in fields(self).items() if name not in unused | {"time_step"}}
 
     def stride_of(self, network: WindowedConfig) -> int:
         """Frames from one window to the next."""

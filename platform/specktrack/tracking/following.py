@@ -1,0 +1,118 @@
+"""How a video is followed, as one configuration: every verb, the server and the Python API hold it or inherit it.
+
+A new setting is one field here. ``tracker.make_tracker`` is the only way from it to rows; this module loads no torch.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from specktrack.config import Config, validated
+from specktrack.errors import ConfigError
+from specktrack.models.entry import Family
+from specktrack.models.heatmap.entries import Decoding
+from specktrack.models.zoo import DEFAULT_MODEL
+
+Ensemble = Literal["middle", "average", "triangular", "pooled"]
+"""How the windows that see a frame are weighed: ``middle`` is the project's, the mean in which a window's middle counts
+most; ``average`` is the plain mean; ``triangular`` is TrackNetV3's, equal to ``middle`` but a plain mean at a video's
+ends; ``pooled`` takes no mean but the regions of each heatmap side by side, and with an overlap of all frames it is
+WASB's step 1. With an overlap of 1 they are all TrackNetV3's ``nonoverlap`` and WASB's step 3."""
+
+
+class Reading(Config):
+    """How one position per frame comes from the heatmaps of overlapping windows."""
+
+    input_wh: tuple[int, int] | None = None
+    """Size at which a heatmap network sees a 16:9 video, in place of its own: multiples of 16. A larger one shows
+    smaller objects and takes longer, in proportion to its area; other aspect ratios keep the area."""
+    overlap: int = Field(default=2, ge=1)
+    """Windows of a heatmap network that see each frame: 1 is fastest, frames_in is the full temporal ensemble."""
+    ensemble: Ensemble = "middle"
+    """How their heatmaps become one: middle (its middle knows most), average, or TrackNetV3's triangular; pooled
+    decodes each alone, which with decoding=components and an overlap of all frames is WASB's step 1."""
+    decoding: Decoding = "peaks"
+    """How a heatmap becomes a position: peaks (sub-pixel, chosen by the flight around it), or a paper's rule with its
+    choice: largest-box (TrackNetV2 to V4), largest-contour (V5), hough (V1), components (WASB)."""
+    threshold: float | None = Field(default=None, gt=0, lt=1)
+    """Score below which a lone peak is no object, in place of the decoding's own: a lower one finds more, and more that
+    is wrong. Costs nothing."""
+    flip: bool = False
+    """Take the mean with the heatmaps of the mirrored picture: a little more accurate at twice the time."""
+    time_step: float | None = Field(default=None, ge=0)
+    """Seconds between the frames that a window sees together, in place of the step that the model was taught (its card
+    says it): a video of a higher rate is followed as several of a lower one, interleaved, so every frame has its row.
+    0 takes frames as they follow one another."""
+
+    @field_validator("input_wh", mode="before")
+    @classmethod
+    def _two_numbers(cls, value: Any) -> Any:
+        """``768x432`` and ``768,432``, as a command line or a query has them."""
+        text = value[0] if isinstance(value, list) and len(value) == 1 else value
+        return re.split("[x,]", text) if isinstance(text, str) else value
+
+    @field_validator("input_wh")
+    @classmethod
+    def _halved_four_times(cls, value: tuple[int, int] | None) -> tuple[int, int] | None:
+        if value is not None and any(side < 16 or side % 16 for side in value):
+            width, height = (max(1, round(side / 16)) * 16 for side in value)
+            raise ValueError(f"both sides must be multiples of 16: take {width},{height}")
+        return value
+
+    @model_validator(mode="after")
+    def _pools_regions(self) -> Self:
+        if self.ensemble == "pooled" and self.decoding != "components":
+            raise ValueError("ensemble=pooled chooses among regions: it takes decoding=components")
+        return self
+
+
+class Manner(Reading):
+    """How any model's outputs become rows: how they are read, and what helps."""
+
+    repair: str = "none"
+    """How gaps are filled: none, ballistic, inpaintnet, or the path of a repair network; filled rows are marked."""
+    finder: str | None = None
+    """A search network (name or path) that finds a template model's lost target again."""
+
+    def for_family(self, family: Family) -> "Manner":
+        """Without what a network of ``family`` cannot use, for those who set up several models at once."""
+        kept = Manner.model_fields.keys() - NOT_FOR[family]
+        return Manner(**{name: getattr(self, name) for name in kept})
+
+
+class Following(Manner):
+    """Which model follows, and how its outputs become rows."""
+
+    model: str = DEFAULT_MODEL
+    """Name of a packaged model, or the path of a checkpoint."""
+
+    @classmethod
+    def of(cls, model: str, manner: Manner | Mapping[str, Any]) -> Self:
+        """A model with the settings of a larger configuration, or with those given; ConfigError for an unknown one."""
+        if isinstance(manner, Manner):
+            manner = {name: getattr(manner, name) for name in Manner.model_fields}
+        return validated(cls, {**manner, "model": model}, "how a video is followed")
+
+    def check(self, family: Family, name: str) -> None:
+        """ConfigError for a setting that a network of ``family``, called ``name``, cannot use."""
+        if unused := sorted(changed(self) & NOT_FOR[family]):
+            taker = next(other for other, refused in NOT_FOR.items() if unused[0] not in refused)
+            what, remedy = f"a {family} network takes no {unused[0]}", f"only a {taker} network does: leave it out"
+            raise ConfigError(what, name, remedy=remedy)
+
+
+_READING = frozenset(Reading.model_fields)
+NOT_FOR: Mapping[Family, frozenset[str]] = {
+    "windowed": frozenset({"finder"}),
+    "template": _READING,
+    "search": _READING | {"finder"},
+    "repair": _READING | {"finder"},
+}
+"""Settings that mean nothing to a family's networks."""
+
+
+def changed(manner: Manner) -> set[str]:
+    """Names of the settings that are not at their defaults."""
+    return {name for name, field in Manner.model_fields.items() if getattr(manner, name) != field.default}

@@ -9,7 +9,7 @@ from specktrack.metrics.calibration import fitted, reliability
 from specktrack.models.checkpoint import Calibration, Model, ModelCard, load_model, save_model
 from specktrack.models.heatmap.entries import SpeckNetConfig
 from specktrack.models.zoo import build
-from specktrack.tracking.tracker import make_tracker
+from specktrack.tracking.tracker import tracker_of
 
 
 def scores(slope, offset, n=40_000):
@@ -61,6 +61,6 @@ def test_the_card_s_calibration_is_in_the_rows_and_survives_the_file(tmp_path):
 def rows(model):
     pixels = np.random.default_rng(0).integers(0, 255, (24, 32, 64, 3), dtype=np.uint8)
     frame = np.arange(len(pixels))
-    session = make_tracker(model).open()
+    session = tracker_of(model).open()
     batch = FrameBatch(pixels, frame, frame / 30, Viewport((64, 32), (64, 32)))
     return concat([session.push(batch), session.finish()])

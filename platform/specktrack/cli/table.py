@@ -39,6 +39,12 @@ VERBS: Mapping[str, Verb] = {
         "specktrack.training:train",
         recipes="specktrack.training:recipe_path",
     ),
+    "adapt": Verb(
+        "Let a model learn from what it is sure of in videos without labels.",
+        "specktrack.verbs.adapt:AdaptConfig",
+        "specktrack.verbs.adapt:adapt",
+        ("sources",),
+    ),
     "evaluate": Verb(
         "Compare a model, or rows that exist, with labels.",
         "specktrack.evaluate:EvaluateConfig",

@@ -38,9 +38,9 @@ def s3_server() -> Iterator[str]:
 
 
 @contextmanager
-def started(module: str, environment: dict[str, str]) -> Iterator[str]:
+def started(module: str, environment: dict[str, str], *arguments: str) -> Iterator[str]:
     """URL of a server in its own process, a module that prints the port it was given."""
-    command = [sys.executable, "-m", module]
+    command = [sys.executable, "-m", module, *arguments]
     process = subprocess.Popen(
         command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     )

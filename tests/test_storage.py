@@ -1,10 +1,12 @@
 """Stores keep their promises on a folder and on S3 alike; sources name the videos that a person means."""
 
+import errno
 import os
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote
@@ -12,11 +14,15 @@ from urllib.parse import unquote
 import boto3
 import pytest
 from botocore.exceptions import ClientError
+from tests.conftest import S3_ENVIRONMENT, started
 
+from specktrack import ledger as ledger_module
 from specktrack.errors import ConfigError, Conflict, MediaError, QuarantineReason, StorageError
-from specktrack.schema import sha256_hex
+from specktrack.ledger import Ledger
+from specktrack.schema import VideoRef, sha256_hex
 from specktrack.storage import (
     FileStore,
+    check_exclusive,
     expand_sources,
     frame_names,
     listed_frames,
@@ -295,7 +301,7 @@ class Faulty(BaseHTTPRequestHandler):
         type(self).asked += 1
         answer = self.script.pop(0) if len(self.script) > 1 else self.script[0]
         status = 200 if answer == "short" else int(answer)
-        code = {403: "AccessDenied", 404: "NoSuchKey", 500: "InternalError", 503: "SlowDown"}.get(status)
+        code = {403: "AccessDenied", 404: "NoSuchKey", 400: "RequestTimeout"}.get(status, "OfAnotherServer")
         body = b"0123456789" if status == 200 else f"<Error><Code>{code}</Code></Error>".encode()
         self.send_response(status)
         self.send_header("Content-Length", str(len(body)))
@@ -344,6 +350,26 @@ class TestS3Faults:
         faulty.script = list(script)
         assert open_store("s3://bucket").get("a") == b"0123456789"
         assert faulty.asked == len(script)
+
+    @pytest.mark.parametrize("status", [400, 429, 500, 502, 503, 504])
+    def test_each_code_that_passes_is_known_by_itself(
+        self, faulty: type[Faulty], monkeypatch: pytest.MonkeyPatch, status: int
+    ) -> None:
+        monkeypatch.setattr(s3_module, "PAUSES_S", (0.0,) * 7)
+        faulty.script = [status, 200]
+        assert open_store("s3://bucket").get("a") == b"0123456789"
+        faulty.script, faulty.asked = [status], 0
+        with pytest.raises(StorageError, match=f"S3 answered {status}"):
+            open_store("s3://bucket").get("a")
+        assert faulty.asked == 8
+
+    @pytest.mark.parametrize("text", ["x", "", "0", "-1", "2.5", "1" * 5000])
+    def test_a_number_of_tries_that_is_none_is_refused(
+        self, s3: str, monkeypatch: pytest.MonkeyPatch, text: str
+    ) -> None:
+        monkeypatch.setenv("AWS_MAX_ATTEMPTS", text)
+        with pytest.raises(ConfigError, match=r"not a number of tries.*AWS_MAX_ATTEMPTS"):
+            open_store(f"s3://{s3}").get("a")
 
     @pytest.mark.parametrize("status", [403, 404])
     def test_what_does_not_pass_is_not(self, faulty: type[Faulty], status: int) -> None:
@@ -395,6 +421,59 @@ class TestS3Faults:
 
     def test_the_shortest_pauses_leave_three_tries_after_an_outage_of_30_s(self) -> None:
         assert 0.6 * sum(PAUSES_S[:-2]) > 30
+
+
+@contextmanager
+def careless(how: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """URI of a bucket on a server without conditional writes."""
+    with started("tests.careless_s3", {**os.environ, **S3_ENVIRONMENT}, how) as url:
+        for name, text in {**S3_ENVIRONMENT, "AWS_ENDPOINT_URL": url}.items():
+            monkeypatch.setenv(name, text)
+        boto3.client("s3").create_bucket(Bucket="careless")
+        yield "s3://careless/out"
+
+
+class TestWithoutConditions:
+    """Servers that let every writer win, and a file system without hard links."""
+
+    def test_they_are_refused_with_the_remedy_and_one_writer_may_use_them(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with careless("ignores", monkeypatch) as uri:
+            with pytest.raises(StorageError, match=r"no conditional writes.*--single-writer"):
+                check_exclusive(open_store(uri))
+            store = open_store(uri, single_writer=True)
+            assert list(store.list()) == [], "the probe is gone"
+            store.put_if_absent("a", b"1")
+            with pytest.raises(Conflict):
+                store.put_if_absent("a", b"2")
+            assert store.get("a") == b"1"
+
+    def test_one_that_is_always_busy_ends_a_commit(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(ledger_module, "PAUSES_S", (0.0, 0.0))
+        with careless("busy", monkeypatch) as uri:
+            video = VideoRef(uri="file:///v.mp4", etag="1", size_bytes=1)
+            with pytest.raises(StorageError, match=r"can neither be written nor read.*run the same command"):
+                Ledger(open_store(uri), "m", "c").quarantine(video, 0, 0, reason=QuarantineReason.EMPTY, detail="")
+
+    def test_a_server_with_them_passes(self, root: str) -> None:
+        store = open_store(root)
+        check_exclusive(store)
+        assert list(store.list()) == []
+
+    @pytest.mark.parametrize("number", [errno.EPERM, errno.ENOTSUP, errno.ENOSYS])
+    def test_without_hard_links(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+        def link(*_: object) -> None:
+            raise OSError(number, os.strerror(number))
+
+        monkeypatch.setattr(os, "link", link)
+        with pytest.raises(StorageError, match=r"hard links.*--single-writer"):
+            check_exclusive(FileStore(tmp_path))
+        store = FileStore(tmp_path, single_writer=True)
+        store.put_if_absent("a", b"1")
+        with pytest.raises(Conflict):
+            store.put_if_absent("a", b"2")
+        assert store.get("a") == b"1" and [info.key for info in store.list()] == ["a"]
 
 
 class TestS3Errors:

@@ -15,6 +15,7 @@ or removed.
 
 import io
 import json
+import random
 import re
 import time
 import uuid
@@ -36,6 +37,8 @@ from specktrack.schema import ROWS, Clip, ClipRecord, ClipStatus, VideoRef, sha2
 from specktrack.storage import MissingError, Store, open_store
 
 SUCCESS = "_SUCCESS"
+PAUSES_S = (0.0, 0.1, 0.5, 2.0, 4.0)
+"""Before a record is put again that neither was taken nor has a winner."""
 READERS = 16
 """Records are small: reading them is all waiting."""
 ORPHAN_AGE_S = 24 * 3600.0
@@ -145,11 +148,19 @@ class Ledger:
             name = f"data/{record.video.key}/{uuid.uuid4().hex}.parquet"
             self.store.put(name, data)
             record = record.model_copy(update={"data_uri": name, "rows": table.num_rows, "sha256": sha256_hex(data)})
-        while (standing := self._put(record)) is None:
-            pass  # the winner's record was forgotten before it could be read: ours may stand
+        standing = self._standing(record)
         if record.data_uri is not None and standing.data_uri != record.data_uri:  # equal: our own repeated PUT
             self.store.delete(record.data_uri)
         return self._ours(standing)
+
+    def _standing(self, record: ClipRecord) -> ClipRecord:
+        """The clip's record: ours, or the winner's. One forgotten before it could be read gives ours another chance."""
+        for pause_s in (*PAUSES_S, 0.0):
+            if (standing := self._put(record)) is not None:
+                return standing
+            time.sleep(pause_s * random.uniform(0.5, 1.0))
+        what, remedy = "a record can neither be written nor read", "run the same command again"
+        raise StorageError(what, record.key, self.store.uri, remedy)
 
     def _put(self, record: ClipRecord) -> ClipRecord | None:
         """Try to make it the clip's record; the one that stands, if it can be read."""

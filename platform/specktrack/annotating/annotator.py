@@ -16,7 +16,7 @@ from specktrack.errors import MediaError, QuarantineReason, SpecktrackError
 from specktrack.frames import Trajectory
 from specktrack.ledger import Ledger
 from specktrack.schema import Clip, ClipRecord
-from specktrack.storage import open_store
+from specktrack.storage import Store
 from specktrack.tracking.following import Following
 from specktrack.tracking.tracker import make_tracker
 from specktrack.video import VideoInfo
@@ -31,7 +31,8 @@ STAGES = ("decode", "track", "starve", "commit")
 class Order:
     """What every annotator of a run is given."""
 
-    output: str
+    store: Store
+    """The output."""
     following: Following
     parts: Any
     """Reference of its Parts in Ray's object store."""
@@ -61,7 +62,7 @@ class Annotator:
         self._model = parts.model
         self._tracker = make_tracker(order.following, device="cuda" if order.gpu else "cpu", parts=parts)
         self._decoder, self._backgrounds = DecoderProcess(DecodeLimits(stall_s=order.timeout_s)), Backgrounds()
-        self._ledger = Ledger(open_store(order.output), order.model_sha, order.config_sha)
+        self._ledger = Ledger(order.store, order.model_sha, order.config_sha)
 
     def __call__(self, row: PlannedClip) -> list[Receipt]:
         """Annotate and commit the clip in ``row``, or quarantine it; other errors than of the media fail the run."""

@@ -28,6 +28,8 @@ class AnnotateConfig(VerbConfig, Following):
     """Keep what is complete in the output; otherwise remove it and start over."""
     retry_quarantined: bool = False
     """Do clips again that were set aside."""
+    single_writer: bool = False
+    """Nobody else writes this output: for S3 servers without conditional writes and file systems without hard links."""
     gc: bool = False
     """Only remove from the output what writers that died left in it more than a day ago; annotate nothing."""
     address: str = "auto"

@@ -66,7 +66,8 @@ def annotate(config: AnnotateConfig, *, watch: Watch | None = None, inside: bool
     prompts = prompts_of(config.prompt, videos)
     tracker.open(next(iter(prompts.values()), None))  # refuse here a prompt too many or too few
     settings = outputs.settings_of(config, tracker, prompts, parts.finder)
-    ledger = Ledger(open_store(config.output), model.sha256, sha_of(settings))
+    store = open_store(config.output, single_writer=config.single_writer)
+    ledger = Ledger(store, model.sha256, sha_of(settings))
     outputs.claim(ledger.store, config, model, settings)
     done = _completed(ledger, videos, config)
     run = _Run(config, videos, parts, ledger, done, watch or _nobody_watches, inside)
@@ -163,7 +164,7 @@ def _annotate(run: _Run, plan: Plan, attempts: Attempts) -> dict[str, ClipRecord
         return {}
     ledger.store.delete(SUCCESS)
     order = Order(
-        output=ledger.store.uri,
+        store=ledger.store,
         following=Following.of(config.model, config),
         parts=ray.put(run.parts),
         model_sha=ledger.model_sha,

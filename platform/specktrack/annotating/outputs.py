@@ -13,7 +13,7 @@ from specktrack.errors import ConfigError, Conflict, StorageError
 from specktrack.ledger import clear
 from specktrack.models.checkpoint import Model
 from specktrack.schema import Prompt
-from specktrack.storage import MissingError, Store
+from specktrack.storage import MissingError, Store, check_exclusive
 from specktrack.tracking.tracker import Tracker
 
 RUN = "run.json"
@@ -37,7 +37,12 @@ def settings_of(
 
 
 def claim(store: Store, config: AnnotateConfig, model: Model, settings: dict[str, Any]) -> None:
-    """Note in the output by what it is made; ConfigError with the differences if it is made by something else."""
+    """Note in the output by what it is made; ConfigError with the differences if it is made by something else.
+
+    StorageError if the store cannot keep two writers apart.
+    """
+    if not config.dry_run and not config.single_writer:
+        check_exclusive(store)
     if not config.resume and not config.dry_run:
         clear(store)
         store.delete(RUN)

@@ -15,7 +15,7 @@ library is loaded with the first ``s3://`` URI that is opened.
 from specktrack.storage.files import FileStore
 from specktrack.storage.opening import open_binary, open_store, read_through
 from specktrack.storage.sources import expand_sources
-from specktrack.storage.store import MissingError, ObjectInfo, Store, reading
+from specktrack.storage.store import MissingError, ObjectInfo, Store, check_exclusive, reading
 from specktrack.storage.uris import local_path, to_uri
 from specktrack.storage.videos import IMAGE_SUFFIXES, VIDEO_SUFFIXES, frame_names, listed_frames, stat, unchanged
 
@@ -26,6 +26,7 @@ __all__ = [
     "MissingError",
     "ObjectInfo",
     "Store",
+    "check_exclusive",
     "expand_sources",
     "frame_names",
     "listed_frames",

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from specktrack.errors import Conflict, StorageError
-from specktrack.storage.store import MissingError, ObjectInfo, RefusedError, checked_key, verified
+from specktrack.storage.store import MissingError, ObjectInfo, RefusedError, checked_key, put_alone, verified
 from specktrack.storage.uris import absolute
 
 CHUNK_BYTES = 4 * 2**20
@@ -22,8 +22,8 @@ _TEMPORARY_NAME = re.compile(r"\.[0-9a-f]{32}\.tmp")
 class FileStore:
     """A folder on a local or shared POSIX file system; every write is atomic and on disk when it returns."""
 
-    def __init__(self, root: str | Path) -> None:
-        self.root = absolute(root)
+    def __init__(self, root: str | Path, *, single_writer: bool = False) -> None:
+        self.root, self.single_writer = absolute(root), single_writer
         self.uri = self.root.as_uri()
 
     def _path(self, key: str) -> Path:
@@ -50,11 +50,14 @@ class FileStore:
 
     def put_if_absent(self, key: str, data: bytes) -> None:
         """See Store. A hard link is the one atomic step that refuses an existing name."""
+        if self.single_writer:
+            return put_alone(self, key, data)
         with os_errors(self.uri_of(key)), self._written(key, data) as temporary:
             try:
                 os.link(temporary, self._path(key))
             except FileExistsError:
                 raise Conflict("another writer was first", place=self.uri_of(key)) from None
+        return None
 
     def put_file(self, key: str, path: Path) -> None:
         """See Store."""
@@ -117,6 +120,7 @@ class FileStore:
             temporary.unlink(missing_ok=True)
 
 
+_NO_LINKS = "check the permissions; on a file system without hard links use --single-writer, and let nobody else write"
 _OS_REMEDIES = {
     errno.ENOENT: "check the path",
     errno.EACCES: "check the permissions",
@@ -125,8 +129,9 @@ _OS_REMEDIES = {
     errno.ENOTDIR: "a part of the path is a file",
     errno.EEXIST: "a part of the path is a file",
     errno.EISDIR: "a folder has this name; choose another",
-    errno.EPERM: "the file system must support hard links; choose another place",
-    errno.ENOTSUP: "the file system must support hard links; choose another place",
+    errno.EPERM: _NO_LINKS,
+    errno.ENOTSUP: _NO_LINKS,
+    errno.ENOSYS: _NO_LINKS,
 }
 
 

@@ -15,14 +15,17 @@ from specktrack.storage.store import ObjectInfo, Store, changed, reading
 from specktrack.storage.uris import local_path
 
 
-def open_store(uri: str) -> Store:
-    """The store at a path, ``file://`` or ``s3://bucket/prefix``; nothing is created or checked yet."""
+def open_store(uri: str, *, single_writer: bool = False) -> Store:
+    """The store at a path, ``file://`` or ``s3://bucket/prefix``; nothing is created or checked yet.
+
+    ``single_writer`` does without what keeps two writers apart, where a server or a file system does not have it.
+    """
     path = local_path(uri)
     if path is not None:
-        return FileStore(path)
+        return FileStore(path, single_writer=single_writer)
     from specktrack.storage.s3 import S3Store
 
-    return S3Store(uri)
+    return S3Store(uri, single_writer=single_writer)
 
 
 def object_info(uri: str) -> ObjectInfo | None:

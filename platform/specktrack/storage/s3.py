@@ -24,8 +24,16 @@ from botocore.exceptions import (
 )
 from botocore.exceptions import ConnectionError as BotoConnectionError
 
-from specktrack.errors import Conflict, StorageError
-from specktrack.storage.store import MissingError, ObjectInfo, RefusedError, checked_key, verified
+from specktrack.errors import ConfigError, Conflict, StorageError
+from specktrack.storage.store import (
+    WITHOUT_CONDITIONS,
+    MissingError,
+    ObjectInfo,
+    RefusedError,
+    checked_key,
+    put_alone,
+    verified,
+)
 from specktrack.storage.uris import split_s3, to_uri
 
 PAUSES_S = (0.5, 2.0, 8.0, 20.0, 20.0, 20.0, 20.0)
@@ -42,8 +50,8 @@ T = TypeVar("T")
 class S3Store:
     """A bucket or a prefix in it, on Amazon S3 or any server that speaks its protocol with conditional PUT."""
 
-    def __init__(self, uri: str) -> None:
-        self.uri = to_uri(uri).rstrip("/")
+    def __init__(self, uri: str, *, single_writer: bool = False) -> None:
+        self.uri, self.single_writer = to_uri(uri).rstrip("/"), single_writer
         self._bucket, self._prefix = split_s3(self.uri)
         if self._prefix:
             self._prefix += "/"
@@ -69,7 +77,10 @@ class S3Store:
 
     def put_if_absent(self, key: str, data: bytes) -> None:
         """See Store. A PUT whose answer was lost is repeated and then conflicts with itself."""
+        if self.single_writer:
+            return put_alone(self, key, data)
         _request(self.uri_of(key), "put_object", **self._at(key), Body=data, IfNoneMatch="*")
+        return None
 
     def put_file(self, key: str, path: Path) -> None:
         """See Store. Large files go up in parts, of which each is tried anew; a failed upload leaves none behind."""
@@ -159,6 +170,7 @@ _REMEDIES = {
     401: "check the credentials (AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY)",
     403: "check the credentials (AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY) and the bucket's policy",
     404: "check the bucket's name, the key and AWS_ENDPOINT_URL",
+    501: WITHOUT_CONDITIONS,
 }
 _PASSING_CODES = ("RequestTimeout", "SlowDown", "Throttling", "ThrottlingException")
 _OUR_OWN_FAULTS = (
@@ -214,8 +226,7 @@ def _request(place: str, operation: str, **request: Any) -> dict[str, Any]:
 
 def _insist(place: str, call: Callable[[], T]) -> T:
     """Do what may fail for a while, AWS_MAX_ATTEMPTS times (8) in all."""
-    pauses_s = PAUSES_S[: int(os.environ.get("AWS_MAX_ATTEMPTS", len(PAUSES_S) + 1)) - 1]
-    for pause_s in pauses_s:
+    for pause_s in PAUSES_S[: _most_attempts() - 1]:
         try:
             with _errors(place):
                 return call()
@@ -223,6 +234,13 @@ def _insist(place: str, call: Callable[[], T]) -> T:
             time.sleep(pause_s * random.uniform(0.6, 1.0))
     with _errors(place):
         return call()
+
+
+def _most_attempts() -> int:
+    text = os.environ.get("AWS_MAX_ATTEMPTS", str(len(PAUSES_S) + 1))
+    if re.fullmatch("0*[1-9][0-9]{0,8}", text) is None:
+        raise ConfigError("not a number of tries", text, "AWS_MAX_ATTEMPTS", "set it to 1 or more, or not at all")
+    return int(text)
 
 
 def _info(key: str, said: dict[str, Any], size_bytes: int) -> ObjectInfo:

@@ -1,5 +1,6 @@
 """The interface of a store, and what its implementations share."""
 
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -8,6 +9,8 @@ from typing import Protocol
 
 from specktrack.errors import ConfigError, Conflict, MediaError, QuarantineReason, StorageError
 from specktrack.schema import VideoRef, sha256_hex
+
+WITHOUT_CONDITIONS = "use one that heeds If-None-Match, or --single-writer and see that nobody else writes there"
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,8 @@ class Store(Protocol):
     """A folder or an S3 prefix; keys are relative, ``/``-separated, without ``..``."""
 
     uri: str
+    single_writer: bool
+    """Nobody else writes here, says the user: what the store cannot promise is not asked of it."""
 
     def get(self, key: str, *, sha256: str | None = None) -> bytes:
         """The object's bytes, checked against ``sha256`` where known; MissingError, or StorageError if damaged."""
@@ -44,7 +49,10 @@ class Store(Protocol):
         """Write or replace an object: readers see the old bytes or the new ones."""
 
     def put_if_absent(self, key: str, data: bytes) -> None:
-        """Write an object that must not exist yet; Conflict if another writer was first."""
+        """Write an object that must not exist yet; Conflict if another writer was first.
+
+        For a single writer it is enough to look before.
+        """
 
     def put_file(self, key: str, path: Path) -> None:
         """Write or replace an object from a local file."""
@@ -64,6 +72,30 @@ class Store(Protocol):
 
     def uri_of(self, key: str) -> str:
         """The object's own URI."""
+
+
+def put_alone(store: Store, key: str, data: bytes) -> None:
+    """``put_if_absent`` of a single writer."""
+    if store.exists(key):
+        raise Conflict("another writer was first", place=store.uri_of(key))
+    store.put(key, data)
+
+
+def check_exclusive(store: Store) -> None:
+    """StorageError if the second of two writers of one object is not refused: some S3 servers let both believe so."""
+    probe = f"_probe-{uuid.uuid4().hex}"
+    try:
+        store.put_if_absent(probe, b"")
+        store.put_if_absent(probe, b"")
+    except Conflict:
+        return
+    finally:
+        store.delete(probe)
+    raise StorageError(
+        "the server has no conditional writes: of two writers of one object both win",
+        place=store.uri,
+        remedy=WITHOUT_CONDITIONS,
+    )
 
 
 def checked_key(key: str) -> str:

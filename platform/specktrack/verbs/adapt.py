@@ -1,7 +1,7 @@
 """``specktrack adapt``: the archive adapts the model to itself, without labels.
 
 Every video is followed twice, as it is and with each picture's mirror image. Where both passes agree and the place
-fits the flight around it, the row becomes a label; where both see nothing, so does the absence; what is in doubt is left
+fits the flight around it, the row becomes a label; where both see nothing, so does the absence; the rest is left
 out. A short training from the model's own weights follows, on all but a held-out part. The new weights are kept only
 if, on that part, they still find what the old ones were sure of and are sure of at least as many frames themselves.
 """

@@ -9,6 +9,7 @@ from specktrack.metrics.calibration import fitted, reliability
 from specktrack.models.checkpoint import Calibration, Model, ModelCard, load_model, save_model
 from specktrack.models.heatmap.entries import SpeckNetConfig
 from specktrack.models.zoo import build
+from specktrack.storage import to_uri
 from specktrack.tracking.tracker import tracker_of
 
 
@@ -64,3 +65,10 @@ def rows(model):
     session = tracker_of(model).open()
     batch = FrameBatch(pixels, frame, frame / 30, Viewport((64, 32), (64, 32)))
     return concat([session.push(batch), session.finish()])
+
+
+def test_a_model_is_found_by_the_uri_that_a_training_run_reports(tmp_path):
+    network = build(SpeckNetConfig(widths=(8, 8, 16, 16)))
+    path = tmp_path / "a model.safetensors"
+    save_model(path, network, ModelCard(name="here", network=network.config))
+    assert load_model(to_uri(str(path))).card.name == "here"

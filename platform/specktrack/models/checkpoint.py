@@ -22,6 +22,7 @@ from specktrack.metrics.calibration import logit
 from specktrack.models.entry import NetworkConfig
 from specktrack.models.network import Network
 from specktrack.models.zoo import WEIGHTS, build, network_config, without_weights
+from specktrack.storage import local_path
 
 _CARD = "specktrack.card"
 
@@ -136,7 +137,7 @@ def model_path(name_or_path: str | Path) -> Path:
     packaged = WEIGHTS / f"{name_or_path}.safetensors"
     if str(name_or_path).replace("-", "").isalnum() and packaged.is_file():
         return packaged
-    path = Path(name_or_path)
+    path = local_path(str(name_or_path)) or Path(name_or_path)
     if path.is_dir():
         path = path / "model.safetensors"
     if not path.is_file():

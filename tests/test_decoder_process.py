@@ -18,6 +18,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from PIL import Image
+from tests.videos import muxed
 
 from specktrack.annotating.clips import annotate_clip, annotate_here
 from specktrack.errors import MediaError, QuarantineReason
@@ -82,6 +83,23 @@ def test_it_gives_what_the_decoder_in_this_process_gives(decoder, video):
     for one, other in zip(ours, theirs, strict=True):
         assert (one.pixels == other.pixels).all() and (one.frame == other.frame).all()
         assert (one.pts_s == other.pts_s).all() and one.viewport == other.viewport
+
+
+def test_times_are_those_of_the_frames(decoder, video, folder):
+    for ref in (stat(str(video)), stat(f"{folder}/")):
+        info = decoder.probe(ref)
+        clip, viewport = Clip(video=ref, start=0, stop=info.frames), Viewport(info.size_wh_px, (16, 16))
+        read = [batch.pts_s for batch in decoder.read_clip(clip, info=info, viewport=viewport)]
+        assert (decoder.frame_times(ref, info) == np.concatenate(read)).all()
+
+
+def test_the_choice_among_several_streams_is_told(decoder, video, tmp_path, capsys):
+    decoder.probe(stat(str(video)))
+    assert "several" not in capsys.readouterr().err
+    decoder.probe(stat(str(muxed(tmp_path / "both.mp4", video, video, default=1))))
+    told = capsys.readouterr().err
+    assert "one of several video streams is read; --stream chooses" in told and "both.mp4" in told
+    assert "0: h264 96x64, 90 frames" in told
 
 
 def test_a_video_in_s3_is_read_by_its_owner(decoder, video, s3):

@@ -13,13 +13,15 @@ import boto3
 import numpy as np
 import pytest
 from PIL import Image
-from tests.videos import FRAMES, GOP, WH, audio_only, cut, encode, number_of, picture
+from tests.videos import FRAMES, GOP, WH, audio_only, cut, emptied, encode, muxed, number_of, picture, retimed
 
 from specktrack.errors import ConfigError, MediaError, QuarantineReason, StorageError
 from specktrack.frames import Viewport
 from specktrack.schema import Clip, VideoRef
 from specktrack.storage import stat
 from specktrack.video import VideoInfo, container, index, probe, read_clip, write_video
+from specktrack.video.index import frame_times
+from specktrack.video.times import mended
 
 
 def read(
@@ -213,6 +215,168 @@ def test_a_stream_joined_in_the_middle_starts_at_its_first_keyframe(videos: Path
     numbers = [number_of(each) for each in pixels]
     assert numbers == list(range(numbers[0], FRAMES))
     assert numbers[0] % GOP == 0
+
+
+# --- which stream -----------------------------------------------------------------------------------------------
+
+
+FILM, STILL, SMALL = {"frames": 20}, {"frames": 1, "codec": "mjpeg", "pixel_format": "yuvj420p", "bframes": 0}, (80, 48)
+STREAMS: dict[str, tuple[list[dict[str, object]], dict[str, int], int]] = {
+    "a still first": ([STILL, FILM], {"default": 1}, 1),
+    "a still that is large and default": ([{**STILL, "wh": (320, 192)}, FILM], {"default": 0}, 1),
+    "a small one first": ([{**FILM, "wh": SMALL}, FILM], {"default": 1}, 1),
+    "the default one is small": ([FILM, {**FILM, "wh": SMALL}], {"default": 1}, 1),
+    "two alike": ([FILM, FILM], {}, 0),
+    "none is default": ([{**FILM, "wh": SMALL}, FILM], {}, 1),
+    "a still among equals": ([{"frames": 1}, FILM], {}, 1),
+}
+CONTAINERS = {"none is default": ("mkv", "ts"), "a still among equals": ("mkv", "ts")}
+"""An MP4 always has a default stream, and a transport stream never."""
+
+
+@pytest.mark.parametrize(
+    ("case", "suffix"), [(case, each) for case in STREAMS for each in CONTAINERS.get(case, ("mp4", "mov", "mkv"))]
+)
+def test_of_several_streams_the_one_that_ffmpeg_takes_is_read_and_another_on_request(
+    tmp_path: Path, case: str, suffix: str
+) -> None:
+    kinds, disposition, best = STREAMS[case]
+    sources = [encode(tmp_path / f"{number}.mov", **kind) for number, kind in enumerate(kinds)]
+    ref = stat(str(muxed(tmp_path / f"video.{suffix}", *sources, **disposition)))
+    info = probe(ref)
+    assert (info.stream, info.frames, info.size_wh_px) == (best, 20, kinds[best].get("wh", WH))
+    assert f"{1 - best}: {kinds[1 - best].get('codec', 'h264')}" in info.others
+    frames, _, pixels = read(ref, info=info)
+    assert [number_of(each) for each in pixels] == frames.tolist() == list(range(20))
+    other = ref.model_copy(update={"stream": 1 - best})
+    assert (probe(other).stream, probe(other).frames) == (1 - best, kinds[1 - best]["frames"])
+    assert len(read(other)[0]) == kinds[1 - best]["frames"]
+    assert other.key != ref.key
+
+
+def test_an_attached_picture_is_no_video(tmp_path: Path) -> None:
+    cover, film = encode(tmp_path / "cover.mov", **STILL), encode(tmp_path / "film.mov", **FILM)
+    info = probe(stat(str(muxed(tmp_path / "video.mp4", cover, film, attached=0))))
+    assert (info.codec, info.frames, info.others) == ("h264", 20, "")
+    with pytest.raises(MediaError, match="no video stream"):
+        probe(stat(str(muxed(tmp_path / "song.mp4", cover, attached=0))))
+
+
+def test_a_stream_that_is_not_there_is_refused_with_those_that_are(videos: Path, folder: Path) -> None:
+    ref = stat(str(videos / "b-frames.mp4")).model_copy(update={"stream": 3})
+    with pytest.raises(MediaError, match="no video stream of this number, but 0: h264 160x96, 72 frames, default: 3"):
+        probe(ref)
+    with pytest.raises(MediaError, match="a folder of images has one stream"):
+        probe(stat(f"{folder}/").model_copy(update={"stream": 1}))
+
+
+# --- times ------------------------------------------------------------------------------------------------------
+
+
+def test_doubled_times_are_mended_and_all_others_kept(tmp_path: Path) -> None:
+    own_ms = vfr_ms()
+    plain = encode(tmp_path / "plain.mkv", pts_ms=own_ms, bframes=0)
+    doubled_ms = [own_ms[n - 1] if n in (33, 45) else own_ms[n] for n in range(FRAMES)]
+    path = retimed(plain, tmp_path / "doubled.mkv", lambda number, _: doubled_ms[number])
+    info = probe(stat(str(path)))
+    frames, pts_s, pixels = read(path, info=info)
+    assert [number_of(each) for each in pixels] == frames.tolist() == list(range(FRAMES))
+    others = [n for n in range(FRAMES) if n not in (33, 45)]
+    assert pts_s[others] * 1000 == pytest.approx(np.array(own_ms)[others], abs=1e-6)
+    assert (np.diff(pts_s) > 0).all()
+    assert info.variable_rate and info.fps == pytest.approx((FRAMES - 1) / (pts_s[-1] - pts_s[0]))
+    assert (read(path, 40, 50, info=info)[1] == pts_s[40:50]).all()
+
+
+def test_pictures_keep_their_times_where_some_packets_show_none(tmp_path: Path) -> None:
+    path = encode(tmp_path / "v.webm", codec="libvpx", codec_options=VP8, bframes=0, pts_ms=vfr_ms())
+    info = probe(stat(str(path)))
+    assert info.counted and info.variable_rate
+    assert read(path)[1] * 1000 == pytest.approx(np.array(vfr_ms()), abs=1e-6)
+    assert info.duration_s == pytest.approx((vfr_ms()[-1] - vfr_ms()[0]) / 1000, abs=0.1)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_times_of_all_frames_are_those_of_a_read(videos: Path, kind: str) -> None:
+    ref = stat(str(videos / f"{kind}.{KINDS[kind][0]}"))
+    info = probe(ref)
+    assert (frame_times(ref, info) == read(ref, info=info)[1]).all()
+    assert info.variable_rate == (kind == "variable rate")
+
+
+def test_milliseconds_make_no_variable_rate(tmp_path: Path) -> None:
+    """120 frames/s in Matroska: 8 ms and 9 ms take turns."""
+    path = encode(tmp_path / "fast.mkv", frames=40, pts_ms=[round(number / 0.12) for number in range(40)], bframes=0)
+    info = probe(stat(str(path)))
+    assert not info.variable_rate and info.fps == pytest.approx(120, rel=0.01)
+
+
+NAN = float("nan")
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ([0.0, 1, 2, 5], [0.0, 1, 2, 5]),
+        ([0.0, 1, 1, 2, 3], [0.0, 1, 1.5, 2, 3]),
+        ([0.0, 0, 1, 2], [0.0, 0.5, 1, 2]),
+        ([0.0, 1, 2, 2], [0.0, 1, 2, 3]),
+        ([0.0, 1, 1, 1, 1, 2], [0.0, 1, 1.25, 1.5, 1.75, 2]),
+        ([0.0, 1, 900, 3, 4], [0.0, 1, 2, 3, 4]),
+        ([0.0, 1, -900, 3, 4], [0.0, 1, 2, 3, 4]),
+        ([NAN, 1, NAN, 3, NAN], [0.0, 1, 2, 3, 4]),
+        ([NAN, NAN], [0.0, 0.5]),
+        ([7.0], [7.0]),
+        ([], []),
+        ([*range(20), *range(20)], [*range(40)]),
+        ([*range(20), *(n // 2 for n in range(20))], [*range(20), *(20 + n / 2 for n in range(19)), 30]),
+    ],
+)  # fmt: skip
+def test_times_are_mended_where_they_do_not_rise(given: list[float], expected: list[float]) -> None:
+    times_s = mended(np.array(given, float), step_s=0.5)
+    assert (np.diff(times_s) > 0).all()
+    assert times_s == pytest.approx(np.array(expected))
+
+
+def test_a_clock_that_starts_again_goes_on(videos: Path, tmp_path: Path) -> None:
+    once = (videos / "transport stream.ts").read_bytes()
+    path = tmp_path / "joined.ts"
+    path.write_bytes(once + once)
+    info = probe(stat(str(path)))
+    assert read(path)[1] == pytest.approx(read(videos / "transport stream.ts")[1][0] + np.arange(2 * FRAMES) / 30)
+    assert (info.fps, info.variable_rate) == (30.0, False)
+
+
+# --- empty packets ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("codec", ["mjpeg", "libx264"])
+def test_samples_without_bytes_are_no_frames(tmp_path: Path, codec: str) -> None:
+    whole = encode(
+        tmp_path / "v.mov", codec=codec, bframes=0,
+        pixel_format="yuvj420p" if codec == "mjpeg" else "yuv420p", codec_options={"x264-params": "keyint=1"},
+    )  # fmt: skip
+    dropped = (3, 20, 21, 60)
+    path = emptied(whole, dropped)
+    shown = [number for number in range(FRAMES) if number not in dropped]
+    info = probe(stat(str(path)))
+    said, seen, failure, errors = read_until_error(path)
+    assert (info.frames, info.counted, failure, errors) == (len(shown), False, None, 0)
+    assert (said, seen) == (list(range(len(shown))), shown)
+    assert read(path)[1] == pytest.approx(np.array(shown) / 30)
+    for start in range(0, len(shown), 7):
+        assert [number_of(each) for each in read(path, start, start + 1, info=info)[2]] == [shown[start]]
+
+
+def test_chunks_without_bytes_in_avi_are_no_frames(tmp_path: Path) -> None:
+    """An AVI has an entry for every tick of its rate, and none of the bytes of what a camera dropped."""
+    kept = [number for number in range(FRAMES) if number % 7 < 5]
+    path = encode(tmp_path / "v.avi", frames=len(kept), codec="mjpeg", pixel_format="yuvj420p", bframes=0, ticks=kept)
+    info = probe(stat(str(path)))
+    frames, pts_s, pixels = read(path, info=info)
+    assert [number_of(each) for each in pixels] == frames.tolist() == list(range(len(kept)))
+    assert pts_s == pytest.approx(np.array(kept) / 30)
+    assert info.variable_rate
 
 
 # --- damage -----------------------------------------------------------------------------------------------------

@@ -1,11 +1,14 @@
 """Test videos: every frame carries its number in its pixels."""
 
+from collections.abc import Callable, Collection
+from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
 from av.audio.frame import AudioFrame
+from av.stream import Disposition
 
 FRAMES = 72
 WH = (160, 96)
@@ -33,10 +36,11 @@ def number_of(pixels: np.ndarray) -> int:
 
 def encode(
     path: Path, *, codec: str = "libx264", codec_options: dict[str, str] | None = None, pixel_format: str = "yuv420p",
-    wh: tuple[int, int] = WH, frames: int = FRAMES, pts_ms: list[int] | None = None, bframes: int = 3,
+    wh: tuple[int, int] = WH, frames: int = FRAMES, pts_ms: list[int] | None = None, ticks: list[int] | None = None,
+    bframes: int = 3,
     container_options: dict[str, str] | None = None, turn: tuple[int, bool] | None = None,
 ) -> Path:  # fmt: skip
-    """Encode numbered pictures; the times are those of 30 frames per second unless ``pts_ms`` gives them."""
+    """Encode numbered pictures, 30 a second, or at ``pts_ms``, or at these ``ticks`` of 1/30 s."""
     with av.open(str(path), "w", options=container_options or {}) as container:
         stream = container.add_stream(codec, rate=30, options=codec_options or {})
         stream.width, stream.height, stream.pix_fmt = (*wh, pixel_format)
@@ -47,7 +51,7 @@ def encode(
             stream.set_display_rotation(turn[0], hflip=turn[1])
         for number in range(frames):
             frame = av.VideoFrame.from_ndarray(picture(number, wh), format="rgb24")
-            frame.pts = pts_ms[number] if pts_ms else number
+            frame.pts = (pts_ms or ticks or range(frames))[number]
             frame.time_base = Fraction(1, 1000) if pts_ms else Fraction(1, 30)
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
@@ -77,3 +81,53 @@ def cut(source: Path, target: Path, *, from_s: float) -> Path:
                 packet.stream = copy
                 taken.mux(packet)
     return target
+
+
+def muxed(path: Path, *sources: Path, default: int | None = None, attached: int | None = None) -> Path:
+    """The streams of several MOVs in one container, by time; ``default`` and ``attached`` number them there."""
+    with ExitStack() as opened, av.open(str(path), "w") as target:
+        packets = []
+        for number, source in enumerate(sources):
+            stream = opened.enter_context(av.open(str(source))).streams.video[0]
+            copy = target.add_stream_from_template(stream)
+            copy.disposition = Disposition.attached_pic if number == attached else Disposition(int(number == default))
+            packets += [(packet, copy) for packet in stream.container.demux(stream) if packet.size]
+        for packet, copy in sorted(packets, key=lambda each: each[0].dts * each[0].time_base):
+            packet.stream = copy
+            target.mux(packet)
+    return path
+
+
+def retimed(source: Path, target: Path, pts: Callable[[int, int], int]) -> Path:
+    """The packets of a video without B-frames again, with other times: ``pts`` of a packet's number and its own."""
+    with av.open(str(source)) as given, av.open(str(target), "w") as taken:
+        copy = taken.add_stream_from_template(given.streams.video[0])
+        packets = [packet for packet in given.demux(video=0) if packet.size]
+        for number, packet in enumerate(packets):
+            packet.pts = packet.dts = pts(number, packet.pts)
+            packet.stream = copy
+            taken.mux(packet)
+    return target
+
+
+def emptied(path: Path, numbers: Collection[int]) -> Path:
+    """An MP4 or MOV of one stream, index last, some of whose samples have lost their bytes: as cameras drop frames."""
+    data = bytearray(path.read_bytes())
+    with av.open(str(path)) as container:
+        entries = list(container.streams.video[0].index_entries)
+    gone = sorted((entries[number].pos, entries[number].size) for number in numbers)
+    sizes = data.index(b"stsz") + 16
+    for number in numbers:
+        data[sizes + 4 * number : sizes + 4 * number + 4] = bytes(4)
+    chunks = data.index(b"stco") + 8
+    for at in range(chunks + 4, chunks + 4 + 4 * int.from_bytes(data[chunks : chunks + 4]), 4):
+        position = int.from_bytes(data[at : at + 4])
+        moved = position - sum(size for start, size in gone if start < position)
+        data[at : at + 4] = moved.to_bytes(4)
+    box = data.index(b"mdat") - 4
+    length = int.from_bytes(data[box : box + 4]) - sum(size for _, size in gone)
+    data[box : box + 4] = length.to_bytes(4)
+    for start, size in reversed(gone):
+        del data[start : start + size]
+    path.write_bytes(data)
+    return path

@@ -86,6 +86,8 @@ class VideoRef(Config):
     etag: str
     """What the store says changes when the bytes change."""
     size_bytes: int = Field(ge=0)
+    stream: int | None = Field(default=None, ge=0)
+    """Which of the container's streams, by its number there; None: the best one."""
 
     @model_validator(mode="after")
     def _known_scheme(self) -> Self:
@@ -101,8 +103,9 @@ class VideoRef(Config):
 
     @property
     def key(self) -> str:
-        """Readable and unique: the name and 12 hex digits over uri, etag and size."""
-        return f"{self.name}-{sha_of([self.uri, self.etag, self.size_bytes])[:12]}"
+        """Readable and unique: the name and 12 hex digits over uri, etag, size and, if one was asked for, stream."""
+        identity = [self.uri, self.etag, self.size_bytes, *([] if self.stream is None else [self.stream])]
+        return f"{self.name}-{sha_of(identity)[:12]}"
 
 
 class Clip(Config):

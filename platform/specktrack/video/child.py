@@ -21,6 +21,7 @@ from specktrack.schema import Clip, VideoRef
 from specktrack.storage import read_through
 from specktrack.video import ClipReader, VideoInfo, probe, read_clip
 from specktrack.video.channel import MOST_SAID, Channel, ClosedError
+from specktrack.video.index import frame_times
 from specktrack.video.pictures import decode_picture
 from specktrack.video.sandbox import code_folders, confine, end_with
 
@@ -134,6 +135,9 @@ class OwnersFile(io.RawIOBase):
 def _answer(channel: Channel, request: dict[str, Any], body: bytearray) -> None:
     if "probe" in request:
         channel.send({"info": probe(VideoRef.model_validate(request["probe"])).model_dump(mode="json")})
+    elif "times" in request:
+        times_s = frame_times(VideoRef.model_validate(request["times"]), VideoInfo.model_validate(request["info"]))
+        channel.send({"pts_s": times_s.tolist()})
     elif "picture" in request:
         picture_wh_px, pixels = decode_picture(body, tuple(request["picture"]))
         channel.send({"picture_wh_px": picture_wh_px, "pictures": 1}, pixels.tobytes())

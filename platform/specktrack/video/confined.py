@@ -1,7 +1,9 @@
-"""``probe`` and ``read_clip`` of ``specktrack.video`` in a decoder process, for those who look at few videos."""
+"""What ``specktrack.video`` does, in a decoder process, for those who look at few videos."""
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+
+import numpy as np
 
 from specktrack.frames import FrameBatch, Viewport
 from specktrack.schema import Clip, VideoRef
@@ -13,6 +15,12 @@ def probe(ref: VideoRef) -> VideoInfo:
     """Measure a video; MediaError, with the reason for its quarantine, says why it cannot be used."""
     with DecoderProcess() as decoder:
         return decoder.probe(ref)
+
+
+def frame_times(ref: VideoRef, info: VideoInfo) -> np.ndarray:
+    """Presentation times of all frames of a video that was measured, float64 seconds: those of its rows."""
+    with DecoderProcess() as decoder:
+        return decoder.frame_times(ref, info)
 
 
 @contextmanager

@@ -31,10 +31,11 @@ def objection(ref: VideoRef, info: VideoInfo) -> str | None:
         f"the container is {info.container}": info.container not in CONTAINERS,
         f"the codec is {info.codec}": info.codec not in CODECS,
         f"the pictures have {info.bit_depth} bits": info.bit_depth != 8,
+        "it holds several video streams": bool(info.others),
         "an edit list hides pictures": info.edited,
         "the pictures are stored turned": bool(info.rotation_deg or info.mirrored),
         "its groups of pictures are open": info.open_gop,
-        "its times are unusable": info.counted,
+        "its times do not tell its order": info.counted,
     }
     return next((reason for reason, holds in reasons.items() if holds), None)
 
@@ -69,7 +70,7 @@ class DecordDecoder:
         if len(reader) != self._info.frames:
             what = f"decord counts {len(reader)} frames where there are {self._info.frames}"
             raise ConfigError(what, place=self._ref.uri, remedy="use decoder=pyav")
-        times_s = frame_times(self._ref)
+        times_s = frame_times(self._ref, self._info)
         reader.seek_accurate(start)
         for frame in range(start, min(stop, len(reader))):
             try:

@@ -17,6 +17,9 @@ ASSUMED_FPS = 30.0
 
 def index_folder(ref: VideoRef, *, fps: float = ASSUMED_FPS, decode: PictureDecoder = decode_picture) -> VideoInfo:
     """Measure a folder of images: frame i is the i-th by number; the size is the first image's."""
+    if ref.stream:
+        what = "a folder of images has one stream, number 0"
+        raise MediaError(QuarantineReason.NO_VIDEO_STREAM, what, ref.stream, ref.uri)
     names = listed_frames(ref)
     size_wh_px, _ = _decoded(ref, names[0], (0, 0), decode)
     return VideoInfo(

@@ -8,8 +8,9 @@ object storage costs its header and a few hundred kilobytes.
 Edit lists are honoured as FFmpeg does: packets that an edit discards are decoded and never shown, and are not frames.
 A cut made by ``ffmpeg -ss ... -c copy`` promises 296 samples and shows 164.
 
-Where times say nothing (raw streams, B-frames in AVI, joined transport streams whose clock starts again), frames are
-numbered by counting decoded pictures from the first, and every read starts there: ``VideoInfo.counted``.
+Where the packets' times do not tell their order (raw streams, B-frames in AVI, doubled times, joined transport streams
+whose clock starts again), frames are numbered by counting decoded pictures from the first, and every read starts there:
+``VideoInfo.counted``. Each picture keeps its own time all the same, if it has one that can be (``times.py``).
 """
 
 import math
@@ -37,10 +38,13 @@ from specktrack.video.container import (
     MAX_SAMPLE_BYTES,
     Source,
     check_size,
+    described,
     open_container,
     packets,
+    rivals_in,
     too_large,
 )
+from specktrack.video.times import mended
 
 HEAD_FRAMES = 16
 """Pictures decoded while indexing: enough to see the first frame shown, its shape, and that packets are pictures."""
@@ -49,7 +53,7 @@ HIDING_CODECS = ("vp8",)
 POINT_SPACING_FRAMES = 8
 """Seek points closer than this (all-intra streams) are thinned: they save nothing and fill the index."""
 SAME_TIME = 0.1
-"""Frame intervals within a tenth of the median make a constant rate (Matroska rounds times to milliseconds)."""
+"""Frame intervals within a tenth of the median, and the tick that times are rounded to, make a constant rate."""
 
 DecoderName = Literal["pyav", "decord", "frames"]
 
@@ -59,6 +63,10 @@ class VideoInfo(Config):
 
     container: str
     """FFmpeg's short name of the format (``mov``, ``matroska``, ``mpegts``), or ``frames`` for a folder."""
+    stream: int = Field(default=0, ge=0)
+    """The number of the stream that is read."""
+    others: str = ""
+    """The streams that might have been read instead."""
     codec: str
     pixel_format: str
     bit_depth: int
@@ -80,7 +88,9 @@ class VideoInfo(Config):
     keyframe_pts: tuple[int, ...] = (0,)
     """The same in ticks of the stream's time base."""
     counted: bool = False
-    """Times are unusable: frames are counted from the first decoded picture, and every read starts there."""
+    """Times do not tell the order: frames are counted from the first decoded picture, and every read starts there."""
+    times_s: tuple[float, ...] = ()
+    """Presentation times of a counted video; empty where its pictures have none: they are ``frame / fps`` then."""
     open_gop: bool = False
     """Some pictures shown before a keyframe come after it in the stream."""
     edited: bool = False
@@ -135,13 +145,16 @@ def measure(ref: VideoRef) -> VideoInfo:
         if scan.first is None:
             raise MediaError(QuarantineReason.NO_FRAMES, "no picture can be decoded from the video stream", ref.uri)
         first = scan.first
+        tick_s = float(stream.time_base or 0)
         timeline = _timeline(scan) if _is_timed(scan, stream.codec_context.name) else None
         times_s = _seconds(timeline["pts"], stream) if timeline is not None else None
-        last_s = float(scan.duration * (stream.time_base or 0))
+        last_s = scan.duration * tick_s
         rate = float(stream.guessed_rate or stream.average_rate or 0)
         rate = rate if rate <= MAX_FPS else 0.0  # of one picture it is the time base's
         facts: dict[str, Any] = {
             "container": container.format.name.split(",")[0],
+            "stream": stream.index,
+            "others": "; ".join(described(other) for other in rivals_in(container) if other is not stream),
             "codec": stream.codec_context.name,
             "pixel_format": first.format.name,
             "bit_depth": first.format.components[0].bits,
@@ -152,9 +165,9 @@ def measure(ref: VideoRef) -> VideoInfo:
     facts |= {"rotation_deg": rotation_deg, "mirrored": mirrored}
     facts["width_px"], facts["height_px"] = (first.height, first.width) if turned else (first.width, first.height)
     if timeline is not None and times_s is not None:
-        facts |= _rates(times_s, last_s, rate) | timeline["facts"]
+        facts |= _rates(times_s, last_s, rate, tick_s) | timeline["facts"]
     else:
-        facts |= _rates(_count(ref, rate or 25.0), 0.0, rate) | {"counted": True}
+        facts |= _count(ref, facts["stream"], last_s, rate, tick_s)
     info = VideoInfo(**facts)
     for unit, value, most in (
         ("seconds", info.duration_s, MAX_DURATION_S),
@@ -166,11 +179,12 @@ def measure(ref: VideoRef) -> VideoInfo:
     return info
 
 
-def frame_times(ref: VideoRef) -> np.ndarray:
-    """Presentation times of all frames of a video that is not ``counted``, float64 seconds."""
-    with open_container(ref) as (container, stream, source):
-        scan = _scan(container, stream, source)
-        return _seconds(_timeline(scan)["pts"], stream)
+def frame_times(ref: VideoRef, info: VideoInfo) -> np.ndarray:
+    """Presentation times of all frames, float64 seconds: those that reading them gives."""
+    if info.counted or info.decoder == "frames":
+        return np.array(info.times_s) if info.times_s else np.arange(info.frames) / info.fps
+    with open_container(ref, stream=info.stream) as (container, stream, source):
+        return _seconds(_timeline(_scan(container, stream, source))["pts"], stream)
 
 
 def _seconds(pts: np.ndarray, stream: VideoStream) -> np.ndarray:
@@ -197,8 +211,8 @@ def _scan(container: InputContainer, stream: VideoStream, source: Source) -> _Sc
                 scan.first = scan.first or picture
                 scan.head.append(picture.pts)
             source.hollow = complete and len(scan.head) >= HEAD_FRAMES
-        if packet.size == 0:
-            continue
+        if packet.size == 0:  # the one that drains the decoder
+            break
         if packet.pts is None:
             scan.timeless = True
             continue
@@ -255,7 +269,7 @@ def _timeline(scan: _Scan) -> dict[str, Any]:
     return {"pts": frames, "facts": facts}
 
 
-def _rates(times_s: np.ndarray, last_s: float, nominal_fps: float) -> dict[str, Any]:
+def _rates(times_s: np.ndarray, last_s: float, nominal_fps: float, tick_s: float) -> dict[str, Any]:
     """Count, rate and length from presentation times; the nominal rate where the measured one agrees with it."""
     steps_s = np.diff(times_s)
     median_s = float(np.median(steps_s)) if len(steps_s) else 0.0
@@ -266,18 +280,23 @@ def _rates(times_s: np.ndarray, last_s: float, nominal_fps: float) -> dict[str, 
         "frames": len(times_s),
         "fps": fps,
         "duration_s": float(times_s[-1] - times_s[0]) + (last_s or median_s or 1 / fps),
-        "variable_rate": bool(len(steps_s) and (np.abs(steps_s - median_s) > SAME_TIME * median_s).any()),
+        "variable_rate": bool((np.abs(steps_s - median_s) > SAME_TIME * median_s + tick_s).any()),
     }
 
 
-def _count(ref: VideoRef, fps: float) -> np.ndarray:
-    """Presentation times of all decodable pictures in the order in which they come out, float64 seconds."""
-    count = 0
-    with open_container(ref) as (container, stream, _):
+def _count(ref: VideoRef, number: int, last_s: float, nominal_fps: float, tick_s: float) -> dict[str, Any]:
+    """The same of all decodable pictures, in the order in which they come out."""
+    own: list[int | None] = []
+    with open_container(ref, stream=number) as (container, stream, _):
         for packet in packets(container, stream):
             if packet is not None:
-                count += len(_decoded(packet, stream, _Scan()))
-    return np.arange(count) / fps
+                own += [picture.pts for picture in _decoded(packet, stream, _Scan())]
+        ticks = np.array([math.nan if pts is None else pts for pts in own], float)
+        step_s = 1 / (nominal_fps or 25.0)
+        if np.isnan(ticks).all():
+            return _rates(np.arange(len(own)) * step_s, 0.0, nominal_fps, 0.0) | {"counted": True}
+        times_s = mended(_seconds(ticks, stream), step_s=step_s)
+    return _rates(times_s, last_s, nominal_fps, tick_s) | {"counted": True, "times_s": tuple(times_s.tolist())}
 
 
 def _orientation(frame: av.VideoFrame) -> tuple[int, bool]:

@@ -9,6 +9,8 @@ says is checked, for it may have been taken over.
                                  <-        {"bytes": [offset, size]}        any number of times, whenever it reads
     {} + bytes                   ->
                                  <-        {"info": ...}
+    {"times": ref, "info": ...}  ->
+                                 <-        {"pts_s": [...]}
     {"read": clip, "info": ...}  ->
                                  <-        {"pictures": 32, "frame": n, "pts_s": [...]} + pixels    per batch, then {}
     {"picture": [w, h]} + bytes  ->
@@ -38,6 +40,7 @@ from specktrack.video.channel import MOST_SAID, ClosedError
 from specktrack.video.container import MAX_PIXELS
 from specktrack.video.folder import FolderDecoder, index_folder
 from specktrack.video.forking import Child, fork
+from specktrack.video.index import frame_times
 from specktrack.video.sandbox import MEMORY_BYTES
 
 MOST_TEXT = 300
@@ -170,7 +173,21 @@ class DecoderProcess:
         if info.frames > self.limits.frames:
             what = f"the video has more than {self.limits.frames:,} frames"
             raise MediaError(QuarantineReason.TOO_LARGE, what, info.frames, ref.uri)
+        if info.others:
+            _log_choice(ref.uri, info.stream, info.others)
         return info
+
+    def frame_times(self, ref: VideoRef, info: VideoInfo) -> np.ndarray:
+        """Presentation times of all frames, float64 seconds: those that reading them gives."""
+        if info.decoder == "frames":
+            return frame_times(ref, info)
+        request = {"times": ref.model_dump(mode="json"), "info": info.model_dump(mode="json")}
+        with open_binary(ref) as source, self._asked(request, ref.uri) as child:
+            child.channel.patience_s += ref.size_bytes / SLOWEST_BYTES_PER_S
+            answer, _ = self._answer(child, source)
+            if len(answer.pts_s) != info.frames:
+                raise _NonsenseError
+            return np.array(answer.pts_s)
 
     def read_clip(self, clip: Clip, *, info: VideoInfo, viewport: Viewport) -> "ProcessReader | ClipReader":
         """Like ``video.read_clip``; of a folder of images this process reads the bytes, and has each image decoded."""
@@ -303,6 +320,12 @@ class DecoderProcess:
 def _log(said: str) -> None:
     """Log what a decoder process said, once: it is mostly the same."""
     log.warning("a decoder process says", said=said)
+
+
+@lru_cache
+def _log_choice(video: str, stream: int, others: str) -> None:
+    """Log once which stream is read where there are several."""
+    log.info("one of several video streams is read; --stream chooses", video=video, stream=stream, others=others)
 
 
 class ProcessReader:

@@ -122,18 +122,19 @@ class PyAVDecoder:
 
     def _counted(self) -> Generator[_Numbered]:
         """Pictures numbered in the order in which they come out, from the first."""
-        frame = 0
+        frame, times_s = 0, self._info.times_s
         for packet, stream in self._stored(0):
             pictures, failed = self._decode(packet, stream)
             for picture in pictures:
-                yield _Numbered(frame, frame / self._info.fps, picture, failed)
+                pts_s = times_s[frame] if frame < len(times_s) else frame / self._info.fps
+                yield _Numbered(frame, pts_s, picture, failed)
                 frame, failed = frame + 1, 0
 
     def _stored(self, point: int) -> Generator[tuple[av.Packet | None, VideoStream]]:
         """Packets from a seek point's keyframe on, in stored order; none if it cannot be found."""
         key_pts = self._info.keyframe_pts[point]
         for back_off_s in BACK_OFFS_S if point else (None,):
-            with open_container(self._ref) as (container, stream, _):
+            with open_container(self._ref, stream=self._info.stream) as (container, stream, _):
                 stream.codec_context.thread_count = self._threads
                 stream.codec_context.thread_type = "NONE" if self._threads == 1 else "AUTO"
                 if back_off_s is not None and not _seek(container, stream, key_pts, back_off_s):

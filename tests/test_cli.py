@@ -456,3 +456,12 @@ def test_help_says_which_settings_belong_to_which_networks(capsys: pytest.Captur
     assert "--learning-rate N" in sections["options for windowed, repair and search networks"]
     assert "--pairs.templates" in sections["options for template networks"]
     assert "--hiding.frames" in sections["options for repair networks"]
+
+
+def test_what_follows_two_dashes_are_names() -> None:
+    for words, sources in (
+        (["--", "-a.mp4", "b=1.mp4"], ("-a.mp4", "b=1.mp4")),
+        (["a.mp4", "--", "--json"], ("a.mp4", "--json")),
+    ):
+        config, given = parse("annotate", ["--output", "o", "--dry-run", *words])
+        assert config.sources == sources and config.output == "o" and config.dry_run and not given.json

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import threading
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -30,6 +31,7 @@ from specktrack.storage import (
     open_binary,
     open_store,
     ranged,
+    sources,
     stat,
     to_uri,
 )
@@ -199,6 +201,77 @@ class TestUnreadable:
         assert caught.value.reason is QuarantineReason.CHANGED
 
 
+class TestOddPaths:
+    """One odd path ends no run."""
+
+    @pytest.fixture
+    def odd(self, tmp_path: Path) -> Path:
+        folder = tmp_path / "archive"
+        touch(folder.as_uri(), "a.mp4", "deep/b.mp4")
+        touch((tmp_path / "elsewhere").as_uri(), "c.mp4", "more/d.mp4")
+        (folder / "loop.mp4").symlink_to("loop.mp4")
+        (folder / "gone.mp4").symlink_to("nowhere.mp4")
+        (folder / "back").symlink_to(".")
+        (folder / "above").symlink_to(tmp_path)
+        (folder / "link").symlink_to(tmp_path / "elsewhere")
+        (tmp_path / "elsewhere" / "round").symlink_to(folder)
+        return folder
+
+    def test_links_are_followed_once_and_what_is_left_out_is_said(
+        self, odd: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert keys_of(odd.as_uri(), [str(odd)]) == ["a.mp4", "deep/b.mp4", "link/c.mp4", "link/more/d.mp4"]
+        told = [line for line in capsys.readouterr().err.splitlines() if "a path is left out" in line]
+        assert len(told) == 5
+        for name in ("loop.mp4", "gone.mp4", "back", "above", "link/round"):
+            assert any(f'"path": "{odd}/{name}"' in line for line in told), name
+
+    def test_a_folder_deeper_than_the_system_can_name_is_left_out(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        touch(tmp_path.as_uri(), "a.mp4")
+        monkeypatch.chdir(tmp_path)
+        for _ in range(20):
+            os.mkdir("d" * 250)
+            os.chdir("d" * 250)
+        os.chdir(tmp_path)
+        assert keys_of(tmp_path.as_uri(), [str(tmp_path)]) == ["a.mp4"]
+        assert "File name too long" in capsys.readouterr().err
+
+    def test_a_folder_of_another_user_is_left_out_and_a_broken_disk_is_not(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        touch(tmp_path.as_uri(), "a.mp4", "locked/b.mp4")
+        scan = os.scandir
+        for number, left in ((errno.EACCES, ["a.mp4"]), (errno.EIO, None)):
+
+            def refusing(path: str, number: int = number) -> object:
+                if str(path).endswith("locked"):
+                    raise OSError(number, os.strerror(number), path)
+                return scan(path)
+
+            with monkeypatch.context() as patch:
+                patch.setattr(os, "scandir", refusing)
+                if left is not None:
+                    assert keys_of(tmp_path.as_uri(), [str(tmp_path)]) == left
+                else:
+                    with pytest.raises(StorageError, match="Input/output error"):
+                        expand_sources([str(tmp_path)])
+
+    @pytest.mark.parametrize("name", ["loop.mp4", "n" * 300 + ".mp4"])
+    def test_one_that_is_named_and_cannot_be_looked_at_is_set_aside(self, odd: Path, name: str) -> None:
+        (odd / "list.txt").write_text(f"a.mp4\n{name}\n")
+        good, bad = expand_sources([f"@{odd}/list.txt"])
+        assert good.uri.endswith("/a.mp4") and bad.uri == (odd / name).as_uri()
+        with pytest.raises(MediaError) as caught, open_binary(bad):
+            pass
+        assert caught.value.reason is QuarantineReason.UNREADABLE
+
+    def test_a_link_to_nothing_is_no_video(self, odd: Path) -> None:
+        with pytest.raises(ConfigError, match=r"no video found.*gone\.mp4"):
+            expand_sources([str(odd / "gone.mp4")])
+
+
 class TestFileStore:
     def test_a_writer_that_was_killed_leaves_nothing_that_is_listed(self, tmp_path: Path) -> None:
         (tmp_path / f".{32 * '0'}.tmp").write_bytes(b"half")
@@ -239,6 +312,11 @@ class TestUris:
     def test_other_schemes_are_refused(self, uri: str) -> None:
         with pytest.raises(ConfigError, match=r"not a place to read from.*give a path or s3://bucket/prefix"):
             to_uri(uri)
+
+    def test_the_signature_of_an_address_is_not_shown(self) -> None:
+        with pytest.raises(ConfigError) as caught:
+            to_uri("https://bucket.s3.amazonaws.com/clips/v.mp4?X-Amz-Signature=canary")
+        assert "clips/v.mp4" in str(caught.value) and "canary" not in str(caught.value)
 
 
 class TestOpenBinary:
@@ -533,6 +611,75 @@ class TestExpandSources:
         at = f"@{local_path(root) or root}"
         assert keys_of(root, [f"{at}/list.txt"]) == ["in/a.mp4", "in/b.mp4", "c.mov", "d.bin"]
 
+    @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+    @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+    def test_lists_are_read_as_editors_save_them(self, tmp_path: Path, encoding: str, end: str) -> None:
+        root = tmp_path.as_uri()
+        touch(root, "base.mp4", "~tilde.mp4", "été/a b.mp4", "in/[1] x/c.mp4")
+        lines = ["base.mp4", "~tilde.mp4", '"été/a b.mp4"', "in\\[1] x\\c.mp4", ""]
+        (tmp_path / "list.txt").write_bytes(end.join(lines).encode(encoding))
+        expected = ["base.mp4", "~tilde.mp4", "été/a b.mp4", "in/[1] x/c.mp4"]
+        assert keys_of(root, [f"@{tmp_path}/list.txt"]) == expected
+        (tmp_path / "base.mp4").unlink()
+        with pytest.raises(ConfigError, match=r"no video found: '[^'\ufeff]*/base\.mp4';"):
+            expand_sources([f"@{tmp_path}/list.txt"])
+
+    def test_lists_in_lists_end(self, tmp_path: Path) -> None:
+        touch(tmp_path.as_uri(), "v.mp4")
+        for number in range(30):
+            (tmp_path / f"{number}.txt").write_text(f"v.mp4\n@{number + 1}.txt\n")
+        (tmp_path / "twice.txt").write_text("@29.txt\n" * 1000)
+        (tmp_path / "30.txt").write_text("v.mp4\n")
+        assert keys_of(tmp_path.as_uri(), [f"@{tmp_path}/twice.txt"]) == ["v.mp4"]
+        with pytest.raises(ConfigError, match="nested more than 8 deep"):
+            expand_sources([f"@{tmp_path}/0.txt"])
+        os.truncate(tmp_path / "v.mp4", sources.MOST_LIST_BYTES + 1)
+        with pytest.raises(ConfigError, match="too large for a list of sources"):
+            expand_sources([f"@{tmp_path}/v.mp4"])
+
+    @pytest.mark.parametrize("name", ["~tilde.mp4", "./~tilde.mp4"])
+    def test_a_tilde_is_a_letter_but_for_the_home_folder(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setenv("HOME", str(tmp_path / "home"))
+        touch(tmp_path.as_uri(), "~tilde.mp4", "home/mine.mp4")
+        assert keys_of(tmp_path.as_uri(), [name]) == ["~tilde.mp4"]
+        assert keys_of(tmp_path.as_uri(), ["~/mine.mp4"]) == keys_of(tmp_path.as_uri(), ["~"]) == ["home/mine.mp4"]
+
+    def test_globs_below_folders_with_brackets(self, root: str) -> None:
+        touch(root, "[2024] final/a.mp4", "[2024] final/b[1].mp4", "2/c.mp4")
+        plain = str(local_path(root) or root)
+        assert keys_of(root, [f"{plain}/[2024] final/*.mp4"]) == ["[2024] final/a.mp4", "[2024] final/b[1].mp4"]
+        assert keys_of(root, [f"{plain}/[2024] final/*[[]1].mp4"]) == ["[2024] final/b[1].mp4"]
+        assert keys_of(root, [f"{plain}/[2024]/*.mp4"]) == ["2/c.mp4"]
+
+    def test_a_name_may_be_meant_in_another_spelling(self, root: str) -> None:
+        there = [unicodedata.normalize("NFD", "résumé/é.mp4"), unicodedata.normalize("NFC", "Ö/ü.mp4")]
+        touch(root, *there, "a.mp4")
+        plain = str(local_path(root) or root)
+        for key in there:
+            other = unicodedata.normalize("NFC" if key is there[0] else "NFD", key)
+            assert other != key
+            assert keys_of(root, [f"{plain}/{other}"]) == [key]
+
+    def test_letters_large_and_small_are_one_on_disk_where_only_one_can_be_meant(self, tmp_path: Path) -> None:
+        touch(tmp_path.as_uri(), "Match/One.MP4", "two.mp4", "TWO.MP4")
+        assert keys_of(tmp_path.as_uri(), [f"{tmp_path}/match/one.mp4"]) == ["Match/One.MP4"]
+        with pytest.raises(ConfigError, match="no video found"):
+            expand_sources([f"{tmp_path}/Two.mp4"])
+
+    def test_what_machines_leave_behind_is_no_video(self, root: str) -> None:
+        touch(root, "a/r1.mp4", "a/._r1.mp4", "__MACOSX/a/r1.mp4", "@eaDir/r1.mp4", "b/1.jpg", "b/2.jpg", "b/._1.jpg")
+        assert keys_of(root, [root]) == ["a/r1.mp4", "b/"]
+
+    def test_files_that_nobody_read_are_said(self, root: str, capsys: pytest.CaptureFixture[str]) -> None:
+        touch(root, "a.mp4", "notes.txt", "b.braw", "c.BRAW", "f/1.png", "f/2.png", "f/cover.jpg")
+        assert keys_of(root, [root]) == ["a.mp4", "f/"]
+        told = capsys.readouterr().err
+        assert "files that are no videos" in told
+        assert all(f'"{suffix}": {n}' in told for suffix, n in ((".txt", 1), (".braw", 2), (".jpg", 1)))
+
     def test_a_list_that_contains_itself_is_refused(self, tmp_path: Path) -> None:
         (tmp_path / "list.txt").write_text("@list.txt\n")
         with pytest.raises(ConfigError, match="a list that contains itself"):
@@ -546,6 +693,17 @@ class TestExpandSources:
             expand_sources([f"{root}/none.mp4"])
         with pytest.raises(ConfigError, match="no source is given"):
             expand_sources([])
+
+    @pytest.mark.parametrize("stray", ["cover.jpg", "preview_7.png", "0005.png", "thumb.webp"])
+    def test_a_stray_picture_does_not_hide_a_folder_of_frames(self, root: str, stray: str) -> None:
+        touch(root, "c/0000.JPG", "c/0001.jpg", "c/0002.jpeg", f"c/{stray}")
+        assert keys_of(root, [root]) == ["c/"]
+        assert frame_names(f"{root}/c/") == ["0000.JPG", "0001.jpg", "0002.jpeg"]
+
+    def test_two_kinds_of_numbered_pictures_are_no_video(self, root: str) -> None:
+        touch(root, "v.mp4", *(f"c/{kind}_{number}.png" for kind in ("rgb", "depth") for number in range(5)))
+        touch(root, "d/1.png", "d/01.png", "d/2.png")
+        assert keys_of(root, [root]) == ["v.mp4"]
 
     def test_a_folder_of_numbered_images_is_one_video(self, root: str) -> None:
         touch(

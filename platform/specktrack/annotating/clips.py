@@ -93,24 +93,27 @@ def annotate_here(
     *,
     model: str | Path | Model = DEFAULT_MODEL,
     prompt: str | None = None,
+    stream: int | None = None,
     device: str | None = None,
     **settings: Any,
 ) -> pa.Table:
     """The rows of one or more videos, annotated in this process without a cluster; the row schema, ordered by video.
 
-    ``sources``, ``prompt`` and the ``settings`` (overlap, repair and the other fields of ``Following``) are those of
+    ``sources``, ``prompt``, ``stream`` and the ``settings`` (overlap, repair and the other fields of ``Following``) are those of
     ``specktrack annotate``. Raises ConfigError for a setting that there is not or that the model cannot use, MediaError
     for a video that cannot be read to its end.
     """
     named = [sources] if isinstance(sources, str | Path) else sources
     tracker = tracker_of(model, device=device, **settings)
-    return annotate_with(tracker, [str(source) for source in named], prompt=prompt)
+    return annotate_with(tracker, [str(source) for source in named], prompt=prompt, stream=stream)
 
 
-def annotate_with(tracker: Tracker, sources: Sequence[str], *, prompt: str | None = None) -> pa.Table:
+def annotate_with(
+    tracker: Tracker, sources: Sequence[str], *, prompt: str | None = None, stream: int | None = None
+) -> pa.Table:
     """The rows of ``annotate_here``, by a tracker that is there already."""
     tables = [ROWS.empty_table()]
-    refs = expand_sources(sources)
+    refs = expand_sources(sources, stream=stream)
     prompts = prompts_of(prompt, refs)
     with _one_core_for_decoding(), DecoderProcess() as decoder:
         for ref in refs:

@@ -20,6 +20,8 @@ class AnnotateConfig(VerbConfig, Following):
     """Folder or s3:// prefix for rows and records; a run that was interrupted in it is resumed."""
     prompt: str | None = None
     """What a template model follows: frame,cx,cy,w,h in source px, or a CSV or JSON file with a prompt per video."""
+    stream: int | None = Field(default=None, ge=0)
+    """Number of the video stream to read, where a file has several; the default takes the best, as players do."""
     overlay: bool = False
     """Also write each video with the trajectory drawn on it."""
     dry_run: bool = False

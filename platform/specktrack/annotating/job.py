@@ -120,7 +120,7 @@ class _Run:
 def _videos(config: AnnotateConfig) -> list[VideoRef]:
     """The videos that the sources name, without the overlays of an output that lies below them."""
     own = open_store(config.output).uri + "/overlays/"
-    videos = [video for video in expand_sources(config.sources) if not video.uri.startswith(own)]
+    videos = [video for video in expand_sources(config.sources, stream=config.stream) if not video.uri.startswith(own)]
     if not videos:
         raise ConfigError("the sources hold no video but the output's own", ", ".join(config.sources))
     return videos

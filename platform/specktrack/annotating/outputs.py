@@ -31,6 +31,8 @@ def settings_of(
         )  # outputs of versions before 0.2 have none: frames as they follow one another
     if prompts:
         settings["prompts_sha256"] = sha_of({uri: prompt.model_dump() for uri, prompt in prompts.items()})
+    if config.stream is not None:
+        settings["stream"] = config.stream
     if finder is not None:
         settings["finder_sha256"] = finder.sha256
     return settings

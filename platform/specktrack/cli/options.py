@@ -21,14 +21,20 @@ _OVERRIDE = re.compile(r"[a-z][a-z0-9_.]*=")
 
 
 def parse(verb_name: str, arguments: Sequence[str]) -> tuple[VerbConfig, argparse.Namespace]:
-    """The verb's configuration from its arguments, and the flags that all verbs share: json and verbose."""
+    """The verb's configuration from its arguments, and the flags that all verbs share: json and verbose.
+
+    What follows ``--`` are names, also those that look like options.
+    """
     verb = VERBS[verb_name]
     config_class = load(verb.config)
     parser = _parser(verb_name, verb, config_class)
     if verb.takes_the_rest:
         given, extra = parser.parse_known_args(arguments)
+        names: Sequence[str] = ()
     else:
-        given, extra = parser.parse_known_intermixed_args(arguments)
+        end = arguments.index("--") if "--" in arguments else len(arguments)
+        given, extra = parser.parse_known_intermixed_args(arguments[:end])
+        names = arguments[end + 1 :]
     if extra:
         raise _unknown_option(extra[0], verb, config_class)
     fields = dict(options_of(config_class))
@@ -40,7 +46,7 @@ def parse(verb_name: str, arguments: Sequence[str]) -> tuple[VerbConfig, argpars
             options[key] = _pair(value, fields.get(key))
         else:
             words.append(word)
-    options |= _fill(verb_name, words, config_class)
+    options |= _fill(verb_name, [*words, *names], config_class)
     options |= {key[1:]: _plain(value, fields[key[1:]]) for key, value in vars(given).items() if key.startswith(":")}
     return config_class.parse(options, yaml_file=_yaml_file(given, verb)), given
 

@@ -5,7 +5,7 @@
     files     FileStore, a folder
     s3        S3Store, a bucket or a prefix; ranged: one of its objects as a seekable file
     opening   open_store, open_binary: which of the two a place is; read_through: neither
-    videos    what is a video: stat, frame_names, listed_frames; unchanged: whether it still is
+    videos    what is a video: stat, frame_names, listed_frames, is_hidden; unchanged: whether it still is
     sources   what a person's words name: expand_sources
 
 S3 follows the standard AWS variables and profiles; ``AWS_ENDPOINT_URL`` points at any S3-compatible server. Its client
@@ -17,7 +17,15 @@ from specktrack.storage.opening import open_binary, open_store, read_through
 from specktrack.storage.sources import expand_sources
 from specktrack.storage.store import MissingError, ObjectInfo, Store, check_exclusive, reading
 from specktrack.storage.uris import local_path, to_uri
-from specktrack.storage.videos import IMAGE_SUFFIXES, VIDEO_SUFFIXES, frame_names, listed_frames, stat, unchanged
+from specktrack.storage.videos import (
+    IMAGE_SUFFIXES,
+    VIDEO_SUFFIXES,
+    frame_names,
+    is_hidden,
+    listed_frames,
+    stat,
+    unchanged,
+)
 
 __all__ = [
     "IMAGE_SUFFIXES",
@@ -29,6 +37,7 @@ __all__ = [
     "check_exclusive",
     "expand_sources",
     "frame_names",
+    "is_hidden",
     "listed_frames",
     "local_path",
     "open_binary",

@@ -8,14 +8,18 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO
 
+from specktrack import telemetry
 from specktrack.errors import Conflict, StorageError
 from specktrack.storage.store import MissingError, ObjectInfo, RefusedError, checked_key, put_alone, verified
 from specktrack.storage.uris import absolute
 
 CHUNK_BYTES = 4 * 2**20
+log = telemetry.get_logger()
+
 _TEMPORARY_NAME = re.compile(r"\.[0-9a-f]{32}\.tmp")
 
 
@@ -70,18 +74,20 @@ class FileStore:
             self._path(key).unlink(missing_ok=True)
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
-        """See Store. Neither temporary files of writers at work, or killed, nor pipes and devices are listed."""
-        start = self.root / prefix.rpartition("/")[0]
+        """See Store. Neither temporary files of writers at work, or killed, nor pipes and devices are listed.
+
+        A path below that cannot be looked at (a link to itself, a folder of another user) is left out, and said.
+        """
         found: list[ObjectInfo] = []
         with os_errors(self.uri):
-            for folder, _, names in os.walk(start, onerror=_unless_missing):
-                for name in names:
-                    path = Path(folder, name)
-                    key = path.relative_to(self.root).as_posix()
-                    if key.startswith(prefix) and not _TEMPORARY_NAME.fullmatch(name):
-                        with suppress(FileNotFoundError):  # removed meanwhile, or a dangling link
-                            if info := file_info(path, key):
-                                found.append(info)
+            for path in _files_below(self.root / prefix.rpartition("/")[0]):
+                key = path.relative_to(self.root).as_posix()
+                if key.startswith(prefix) and not _TEMPORARY_NAME.fullmatch(path.name):
+                    try:
+                        if info := file_info(path, key):
+                            found.append(info)
+                    except OSError as error:
+                        _leave_out(error)
         return iter(sorted(found, key=lambda info: info.key))
 
     def clear_unfinished(self, *, older_than_s: float, uploads_below: str = "") -> int:
@@ -128,6 +134,8 @@ _OS_REMEDIES = {
     errno.ENOSPC: "free some space and run the same command again",
     errno.ENOTDIR: "a part of the path is a file",
     errno.EEXIST: "a part of the path is a file",
+    errno.ELOOP: "a link leads to itself",
+    errno.ENAMETOOLONG: "give it a shorter name",
     errno.EISDIR: "a folder has this name; choose another",
     errno.EPERM: _NO_LINKS,
     errno.ENOTSUP: _NO_LINKS,
@@ -135,7 +143,9 @@ _OS_REMEDIES = {
 }
 
 
-_REFUSED = {errno.EACCES, errno.EPERM, errno.EIO, errno.ELOOP, errno.ENXIO, errno.EISDIR, errno.ENOTDIR}
+_ODD = {errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENAMETOOLONG}
+"""Errors of one path, which say nothing of those beside it."""
+_REFUSED = _ODD | {errno.EIO, errno.ENXIO, errno.EISDIR, errno.ENOTDIR}
 
 
 @contextmanager
@@ -150,9 +160,40 @@ def os_errors(place: str) -> Iterator[None]:
         raise kind(error.strerror or type(error).__name__, place=place, remedy=remedy) from None
 
 
-def _unless_missing(error: OSError) -> None:
-    if not isinstance(error, FileNotFoundError | NotADirectoryError):
+def _files_below(start: Path) -> Iterator[Path]:
+    """All files, also below links to folders, unless what they lead to is listed already or holds what is listed."""
+    listed = [os.path.realpath(start)]
+
+    def failed(error: OSError) -> None:
+        if error.filename == str(start) and not isinstance(error, FileNotFoundError | NotADirectoryError):
+            raise error
+        _leave_out(error)
+
+    for folder, folders, names in os.walk(start, onerror=failed, followlinks=True):
+        for path in sorted(Path(folder, name) for name in folders):
+            if not os.path.islink(path):  # noqa: PTH114 -- False, and no error, where a path is too long
+                continue
+            target = os.path.realpath(path)
+            if any(os.path.commonpath([target, each]) in (target, each) for each in listed):
+                folders.remove(path.name)
+                _say_left_out(str(path), f"a link to {target}, which is listed, or holds what is")
+            else:
+                listed.append(target)
+        yield from (Path(folder, name) for name in names)
+
+
+def _leave_out(error: OSError) -> None:
+    """Say that a path is left out, unless it was removed meanwhile; what is not the path's own fault is raised."""
+    path = str(error.filename)
+    if error.errno in _ODD or (isinstance(error, FileNotFoundError) and Path(path).is_symlink()):
+        _say_left_out(path, error.strerror or "")
+    elif not isinstance(error, FileNotFoundError | NotADirectoryError):
         raise error
+
+
+@lru_cache
+def _say_left_out(path: str, why: str) -> None:
+    log.warning("a path is left out", path=path, why=why)
 
 
 def file_info(path: Path | int, key: str) -> ObjectInfo | None:

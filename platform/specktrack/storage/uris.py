@@ -15,7 +15,8 @@ from specktrack.errors import ConfigError
 def to_uri(path_or_uri: str) -> str:
     """The one spelling of a place: ``file://``, absolute and percent-encoded, or ``s3://`` unchanged.
 
-    A trailing slash stays. ConfigError for a scheme that is not supported, and for an empty text.
+    A trailing slash stays. ConfigError for a scheme that is not supported, and for an empty text; what follows a ``?``
+    in an address of the web may be a signature, and is not shown.
     """
     if not path_or_uri.strip():  # which would otherwise be the current folder
         raise ConfigError("an empty path", path_or_uri, remedy="give a path or s3://bucket/prefix")
@@ -30,14 +31,20 @@ def to_uri(path_or_uri: str) -> str:
         return path_or_uri
     else:
         raise ConfigError(
-            "not a place to read from or write to", path_or_uri, remedy="give a path or s3://bucket/prefix"
+            "not a place to read from or write to",
+            re.split(r"[?#]", path_or_uri)[0],
+            remedy="give a path or s3://bucket/prefix",
         )
     return path.as_uri() + ("/" if path_or_uri.endswith("/") and path != Path("/") else "")
 
 
 def absolute(path: str | Path) -> Path:
-    """Absolute and without ``..``; links are kept, because a video's name is the one its owner gave it."""
-    return Path(os.path.normpath(Path(path).expanduser().absolute()))
+    """Absolute and without ``..``; links are kept, because a video's name is the one its owner gave it.
+
+    ``~`` is the home folder; any other name that begins so is a name.
+    """
+    home = str(path) == "~" or str(path).startswith("~/")
+    return Path(os.path.normpath((Path(path).expanduser() if home else Path(path)).absolute()))
 
 
 def local_path(uri: str) -> Path | None:

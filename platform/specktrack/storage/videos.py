@@ -1,11 +1,12 @@
 """What is a video: a file or object with a video's suffix or named as one, or a folder of numbered images."""
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import PurePosixPath
 
+from specktrack import telemetry
 from specktrack.config import sha_of
 from specktrack.errors import ConfigError, MediaError
 from specktrack.schema import VideoRef
@@ -13,14 +14,22 @@ from specktrack.storage.opening import object_info, open_store
 from specktrack.storage.store import ObjectInfo, Store, changed, reading
 from specktrack.storage.uris import local_path, to_uri
 
+log = telemetry.get_logger()
+
 VIDEO_SUFFIXES = frozenset(
     {
-        ".3gp", ".asf", ".avi", ".flv", ".h264", ".h265", ".hevc", ".ivf", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4",
-        ".mpeg", ".mpg", ".mts", ".mxf", ".ogv", ".ts", ".vob", ".webm", ".wmv", ".y4m",
+        ".264", ".265", ".3g2", ".3gp", ".asf", ".avc", ".avi", ".divx", ".dv", ".f4v", ".flv", ".h264", ".h265",
+        ".hevc", ".insv", ".ismv", ".ivf", ".m1v", ".m2p", ".m2t", ".m2ts", ".m2v", ".m4v", ".mj2", ".mjpeg", ".mjpg",
+        ".mk3d", ".mkv", ".mod", ".mov", ".mp4", ".mp4v", ".mpe", ".mpeg", ".mpg", ".mpv", ".mts", ".mxf", ".obu",
+        ".ogm", ".ogv", ".qt", ".tod", ".trp", ".ts", ".tp", ".vob", ".vro", ".webm", ".wmv", ".xvid", ".y4m",
     }
 )  # fmt: skip
 """What counts as a video when a folder or prefix is listed; a path given explicitly is taken whatever its suffix."""
 IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+_SAME_SUFFIX = {".jpeg": ".jpg", ".tiff": ".tif"}
+_LEFT_BEHIND = frozenset({"__MACOSX", "@eaDir", "#recycle", "$RECYCLE.BIN", "System Volume Information"})
+"""Folders that archives, network drives and Windows put beside what people put there."""
+MOST_KINDS_SAID = 8
 
 
 def stat(uri: str) -> VideoRef:
@@ -76,18 +85,30 @@ def unchanged(ref: VideoRef) -> Iterator[None]:
 
 
 def videos_below(store: Store) -> list[VideoRef]:
-    """Videos by suffix and folders of frames, at any depth, ordered by URI; hidden names are left out."""
+    """Videos by suffix and folders of frames, at any depth, ordered by URI. Hidden names are left out, others said."""
     folders: dict[str, list[ObjectInfo]] = defaultdict(list)
     for info in store.list():
-        if not any(part.startswith(".") for part in info.key.split("/")):
+        if not is_hidden(info.key):
             folders[info.key.rpartition("/")[0]].append(info)
-    refs = []
+    refs, unread = [], Counter[str]()
     for folder, objects in folders.items():
         videos = [info for info in objects if is_video(info.key)]
         refs += [as_video(store.uri_of(video.key), video) for video in videos]
-        if not videos and (frames := _frames(objects)):
+        frames = [] if videos else _frames(objects)
+        if frames:
             refs.append(_frame_folder((store.uri_of(folder) if folder else store.uri) + "/", frames))
+        read = {info.key for info in (videos or frames)}
+        unread.update(PurePosixPath(info.key).suffix.lower() for info in objects if info.key not in read)
+    if unread:
+        log.info(
+            "files that are no videos", place=store.uri, number_by_suffix=dict(unread.most_common(MOST_KINDS_SAID))
+        )
     return sorted(refs, key=lambda ref: ref.uri)
+
+
+def is_hidden(key: str) -> bool:
+    """Whether a file or a folder above it has a name that hides it: ``.x``, ``._x`` and ``__MACOSX`` from a Mac."""
+    return any(part.startswith(".") or part in _LEFT_BEHIND for part in key.split("/"))
 
 
 def is_video(name: str) -> bool:
@@ -101,22 +122,24 @@ def as_video(uri: str, info: ObjectInfo) -> VideoRef:
 
 
 def _frames_in(store: Store) -> list[ObjectInfo]:
-    return _frames([info for info in store.list() if "/" not in info.key and not info.key.startswith(".")])
+    return _frames([info for info in store.list() if "/" not in info.key and not is_hidden(info.key)])
 
 
 def _frames(objects: Sequence[ObjectInfo]) -> list[ObjectInfo]:
-    """The images of a folder in order of their numbers if they are frames: one prefix, one suffix, distinct numbers."""
-    numbered: dict[int, ObjectInfo] = {}
-    kinds = set()
+    """The images of a folder in order of their numbers if most are frames: one prefix, one suffix, distinct numbers.
+
+    The others are strays: a cover, a preview.
+    """
+    kinds: dict[tuple[str, str], list[tuple[int, ObjectInfo]]] = defaultdict(list)
     images = [info for info in objects if PurePosixPath(info.key).suffix.lower() in IMAGE_SUFFIXES]
     for info in images:
         name = PurePosixPath(info.key)
-        match = re.fullmatch(r"(.*?)(\d+)", name.stem, re.DOTALL)
-        if match is None:
-            return []
-        kinds.add((match[1], name.suffix))
-        numbered[int(match[2])] = info
-    if len(images) < 2 or len(kinds) != 1 or len(numbered) != len(images):
+        suffix = name.suffix.lower()
+        if match := re.fullmatch(r"(.*?)(\d+)", name.stem, re.DOTALL):
+            kinds[match[1], _SAME_SUFFIX.get(suffix, suffix)].append((int(match[2]), info))
+    most = max(kinds.values(), key=len, default=[])
+    numbered = dict(most)
+    if len(most) < 2 or 2 * len(most) <= len(images) or len(numbered) != len(most):
         return []
     return [numbered[number] for number in sorted(numbered)]
 

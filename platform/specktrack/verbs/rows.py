@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import PositiveFloat, PositiveInt
+from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 
 from specktrack import datasets, overlay
 from specktrack.config import Config, VerbConfig
@@ -72,6 +72,8 @@ class RenderConfig(VerbConfig):
     """An output of annotate, or a .parquet, .csv or .jsonl file of rows."""
     output: str
     """The MP4 file to write, in a folder or S3."""
+    stream: NonNegativeInt | None = None
+    """Number of the video stream that the rows are of, where the file has several; the default takes the best."""
 
 
 class RenderReport(Config):
@@ -88,7 +90,7 @@ def render_video(config: RenderConfig) -> RenderReport:
     output = to_uri(config.output)
     if not output.lower().endswith(".mp4"):
         raise ConfigError("an overlay is written as .mp4", config.output, remedy="give a name that ends in .mp4")
-    video = stat(to_uri(config.video))
+    video = stat(to_uri(config.video)).model_copy(update={"stream": config.stream})
     rows = rows_of(read_rows(config.annotations), config.video, config.annotations)
     check_frames(rows, probe(video).frames, config.annotations)
     store, key = store_of(output)

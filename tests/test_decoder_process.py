@@ -18,7 +18,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from PIL import Image
-from tests.videos import muxed
+from tests.videos import muxed, with_sound
 
 from specktrack.annotating.clips import annotate_clip, annotate_here
 from specktrack.errors import MediaError, QuarantineReason
@@ -33,6 +33,7 @@ from specktrack.tracking.tracker import Tracker, tracker_of
 from specktrack.video import channel, forking, pictures, probe, process, read_clip, write_video
 from specktrack.video.channel import Channel, ClosedError
 from specktrack.video.process import DecodeLimits, DecoderProcess, ProcessReader
+from specktrack.video.sound import read_sound
 
 WH = (96, 64)
 FRAMES = 90
@@ -91,6 +92,15 @@ def test_times_are_those_of_the_frames(decoder, video, folder):
         clip, viewport = Clip(video=ref, start=0, stop=info.frames), Viewport(info.size_wh_px, (16, 16))
         read = [batch.pts_s for batch in decoder.read_clip(clip, info=info, viewport=viewport)]
         assert (decoder.frame_times(ref, info) == np.concatenate(read)).all()
+
+
+def test_sound_is_what_it_is_in_this_process(decoder, video, tmp_path):
+    assert list(decoder.read_sound(stat(str(video)))) == []
+    ref = stat(str(with_sound(video, tmp_path / "loud.mkv", seconds=2.0, start_s=0.5)))
+    ours, theirs = list(read_sound(ref)), list(decoder.read_sound(ref))
+    assert [piece.start_s for piece in theirs] == [piece.start_s for piece in ours] and ours[0].start_s == 0.5
+    assert all((one.samples == other.samples).all() for one, other in zip(ours, theirs, strict=True))
+    assert sum(len(piece.samples) for piece in theirs) == 2 * theirs[0].rate_hz
 
 
 def test_the_choice_among_several_streams_is_told(decoder, video, tmp_path, capsys):
@@ -362,6 +372,10 @@ BATCH = 48 * 80 * 3
         ({**GOOD, "pictures": 33, "pts_s": [0.0] * 33}, 33 * BATCH),
         ({**GOOD, "pictures": 10**12}, 10**12 * BATCH),
         ({"frame": 0}, 0),
+        ({"channels": 3, "rate_hz": 48000}, 6),
+        ({"channels": 2, "rate_hz": 48000}, 6),
+        ({"channels": 1, "rate_hz": 48000}, 2 * 48000 * 11),
+        ({**GOOD, "channels": 1, "rate_hz": 48000}, BATCH),
         ({"decode_errors": -1}, 0),
         ({"bytes": [-1, 10]}, 0),
         ({"bytes": [0, 0]}, 0),

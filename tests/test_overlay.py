@@ -1,10 +1,14 @@
 """Overlays: what is drawn is where the row of the same frame says."""
 
+from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 import pyarrow as pa
 import pytest
+from tests.videos import FRAMES, TONE_HZ, encode, number_of, with_sound
+from tests.videos import WH as VIDEO_WH
 
 from specktrack.errors import ConfigError
 from specktrack.frames import Trajectory
@@ -130,6 +134,166 @@ def test_a_truncated_video_is_drawn_as_far_as_it_goes(tmp_path: Path) -> None:
     ref = stat(str(tmp_path / "half.mp4"))
     render(ref, track(way(20)).to_rows(ref.uri), tmp_path / "out.mp4")
     assert 5 < probe(stat(str(tmp_path / "out.mp4"))).frames < 20
+
+
+# --- the source's twin ------------------------------------------------------------------------------------------
+
+
+def shown(path: Path) -> tuple[list[int], np.ndarray, np.ndarray]:
+    """Numbers, times and pictures of a video."""
+    ref = stat(str(path))
+    with read_clip(Clip(video=ref, start=0, stop=probe(ref).frames)) as reader:
+        batches = list(reader)
+    pixels = np.concatenate([batch.pixels for batch in batches])
+    return [number_of(each) for each in pixels], np.concatenate([batch.pts_s for batch in batches]), pixels
+
+
+def overlaid(path: Path, xy_px: np.ndarray | None = None) -> Path:
+    """A video's overlay, with rows at these positions or of an absent object."""
+    numbers, pts_s, _ = shown(path)
+    n = len(numbers)
+    there = xy_px if xy_px is not None else np.full((n, 2), np.nan, np.float32)
+    rows = Trajectory(np.arange(n), pts_s, there, np.full(n, 0.9, np.float32)).to_rows(stat(str(path)).uri)
+    out = path.with_name(f"{path.stem} overlay.mp4")
+    render(str(path), rows, out)
+    return out
+
+
+def heard(path: Path) -> tuple[np.ndarray, int, float] | None:
+    """Samples of the first channel, their rate and the time of the first; None where there is no sound."""
+    with av.open(str(path)) as container:
+        if not container.streams.audio:
+            return None
+        frames = list(container.decode(audio=0))
+        samples = np.concatenate([frame.to_ndarray()[0] for frame in frames])
+        return samples, frames[0].sample_rate, frames[0].time
+
+
+def vfr_ms(start_ms: int = 0) -> list[int]:
+    return (start_ms + np.cumsum(np.random.default_rng(1).integers(12, 90, FRAMES))).tolist()
+
+
+TIMED: dict[str, tuple[str, dict[str, object], float]] = {
+    "constant rate": ("mp4", {}, 0.0),
+    "variable rate": ("mp4", {"pts_ms": vfr_ms()}, 0.0),
+    "a screen": ("mkv", {"ticks": [n for n in range(400) if n % 17 < 3], "frames": 60, "bframes": 0}, 0.0),
+    "begins at 1.4 s": ("ts", {}, 0.0),
+    "begins hours later": ("mkv", {"pts_ms": vfr_ms(7_200_000), "bframes": 0}, -7200.0 - vfr_ms()[0] / 1000),
+    "some packets show nothing": (
+        "webm",
+        {
+            "codec": "libvpx",
+            "codec_options": {"auto-alt-ref": "1", "lag-in-frames": "16", "b": "2M"},
+            "bframes": 0,
+            "pts_ms": vfr_ms(),
+        },
+        0.0,
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", TIMED)
+def test_every_picture_is_there_at_its_own_time(tmp_path: Path, kind: str) -> None:
+    suffix, options, shift_s = TIMED[kind]
+    source = encode(tmp_path / f"v.{suffix}", **options)
+    numbers, pts_s, _ = shown(source)
+    drawn = overlaid(source)
+    drawn_numbers, drawn_pts_s, _ = shown(drawn)
+    assert drawn_numbers == numbers == list(range(options.get("frames", FRAMES)))
+    assert drawn_pts_s == pytest.approx(pts_s + shift_s, abs=1e-4)
+    assert probe(stat(str(drawn))).duration_s == pytest.approx(probe(stat(str(source))).duration_s, abs=2e-3)
+    assert heard(drawn) is None
+
+
+@pytest.mark.parametrize(("turn", "aspect"), [(0, (4, 3)), (90, (3, 4))])
+def test_pixels_keep_their_aspect_and_a_ring_is_round_where_it_is_shown(
+    tmp_path: Path, turn: int, aspect: tuple[int, int]
+) -> None:
+    source = encode(
+        tmp_path / "v.mp4", frames=3, wh=WH, pixel_aspect=(4, 3), turn=(turn, False), picture_of=lambda *_: blank()
+    )
+    info = probe(stat(str(source)))
+    assert info.pixel_aspect == aspect
+    centre = np.array([200.25, 150.5], np.float32)
+    drawn = overlaid(source, np.tile(centre, (3, 1)))
+    assert (probe(stat(str(drawn))).pixel_aspect, probe(stat(str(drawn))).size_wh_px) == (aspect, info.size_wh_px)
+    with av.open(str(drawn)) as container:
+        assert container.streams.video[0].sample_aspect_ratio == Fraction(*aspect)
+    bright = shown(drawn)[2][1].astype(int).min(axis=2) < GREY - 40  # yellow has no blue
+    bright[:, : 200 - 40] = bright[: 150 - 40] = bright[150 + 40 :] = False
+    y, x = np.nonzero(bright)
+    middle = np.array([x.max() + x.min(), y.max() + y.min()]) / 2
+    assert middle == pytest.approx(centre, abs=1)
+    wide, high = (x.max() - x.min()) * aspect[0] / aspect[1], y.max() - y.min()
+    assert wide == pytest.approx(high, rel=0.15)
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mkv", "mov", "ts"])
+def test_all_the_sound_is_there_and_begins_when_it_did(tmp_path: Path, suffix: str) -> None:
+    video = encode(tmp_path / "v.mp4")
+    source = with_sound(video, tmp_path / f"loud.{suffix}", seconds=5.0)
+    drawn = overlaid(source)
+    (samples, rate_hz, start_s), begun_s = heard(drawn), shown(drawn)[1][0]
+    assert rate_hz == 44100
+    assert start_s - begun_s == pytest.approx(heard(source)[2] - shown(source)[1][0], abs=0.025)
+    assert len(samples) / rate_hz == pytest.approx(
+        5.0, abs=0.08
+    )  # a transport stream also has what the encoder put around it
+    crossings = np.count_nonzero(np.diff(np.sign(samples[rate_hz : 4 * rate_hz])))
+    assert crossings / 6 == pytest.approx(TONE_HZ, rel=0.01)
+    assert np.abs(samples[rate_hz : 4 * rate_hz]).max() == pytest.approx(10_000 / 32768, rel=0.1)
+
+
+def test_sound_that_begins_later_and_at_an_odd_rate_stays_where_it_was(tmp_path: Path) -> None:
+    video = encode(tmp_path / "v.mp4")
+    drawn = overlaid(with_sound(video, tmp_path / "late.mkv", seconds=1.0, rate_hz=22000, start_s=0.8))
+    samples, rate_hz, start_s = heard(drawn)
+    loud_s = start_s + np.flatnonzero(np.abs(samples) > 0.05)[[0, -1]] / rate_hz
+    assert rate_hz == 48000
+    assert loud_s == pytest.approx([0.8, 1.8], abs=0.03)
+
+
+def test_sound_that_cannot_be_decoded_costs_no_picture(tmp_path: Path) -> None:
+    source = with_sound(encode(tmp_path / "v.mp4"), tmp_path / "loud.mp4", seconds=1.0)
+    data = bytearray(source.read_bytes())
+    with av.open(str(source)) as container:
+        for packet in container.demux(audio=0):
+            if packet.size:
+                data[packet.pos : packet.pos + packet.size] = b"\xff" * packet.size
+    source.write_bytes(data)
+    assert shown(overlaid(source))[0] == list(range(FRAMES))
+
+
+def soft(number: int, wh: tuple[int, int]) -> np.ndarray:
+    """Colours that no conversion has to clip."""
+    y, x = np.mgrid[: wh[1], : wh[0]]
+    return np.stack([90 + 80 * x / wh[0], 110 + 60 * y / wh[1], 150 - 70 * x / wh[0]], -1).astype(np.uint8)
+
+
+COLOURS_OF = {
+    "unspecified": ((2, 2, 2), {}),
+    "HD": ((1, 1, 1), {}),
+    "SD": ((6, 6, 6), {}),
+    "HDR10": (
+        (9, 9, 16),
+        {"pixel_format": "yuv420p10le", "codec": "libx265", "codec_options": {"x265-params": "log-level=none"}},
+    ),
+    "HLG": ((9, 9, 18), {"pixel_format": "yuv420p10le"}),
+}
+
+
+@pytest.mark.parametrize("kind", COLOURS_OF)
+def test_colours_are_stored_as_in_the_source_and_mean_the_same(tmp_path: Path, kind: str) -> None:
+    colour, options = COLOURS_OF[kind]
+    source = encode(tmp_path / "v.mp4", frames=3, colour=colour, picture_of=soft, **options)
+    drawn = overlaid(source)
+    assert probe(stat(str(source))).colour == probe(stat(str(drawn))).colour == colour
+    planes = []
+    for path in (source, drawn):
+        with av.open(str(path)) as container:
+            frame = next(container.decode(video=0))
+            planes.append(frame.reformat(format="yuv420p").to_ndarray()[: VIDEO_WH[1] // 2].astype(int))
+    assert np.abs(planes[0] - planes[1]).mean() < 2.5
 
 
 def test_rows_of_another_video_are_refused(tmp_path: Path) -> None:

@@ -39,18 +39,23 @@ def encode(
     wh: tuple[int, int] = WH, frames: int = FRAMES, pts_ms: list[int] | None = None, ticks: list[int] | None = None,
     bframes: int = 3,
     container_options: dict[str, str] | None = None, turn: tuple[int, bool] | None = None,
+    pixel_aspect: tuple[int, int] = (1, 1), colour: tuple[int, int, int] = (2, 2, 2),
+    picture_of: Callable[[int, tuple[int, int]], np.ndarray] = picture,
 ) -> Path:  # fmt: skip
     """Encode numbered pictures, 30 a second, or at ``pts_ms``, or at these ``ticks`` of 1/30 s."""
     with av.open(str(path), "w", options=container_options or {}) as container:
         stream = container.add_stream(codec, rate=30, options=codec_options or {})
         stream.width, stream.height, stream.pix_fmt = (*wh, pixel_format)
-        stream.codec_context.gop_size, stream.codec_context.max_b_frames = GOP, bframes
+        context = stream.codec_context
+        context.gop_size, context.max_b_frames, context.sample_aspect_ratio = GOP, bframes, Fraction(*pixel_aspect)
+        context.colorspace, context.color_primaries, context.color_trc = colour
         if pts_ms:
-            stream.codec_context.time_base = Fraction(1, 1000)
+            context.time_base = Fraction(1, 1000)
         if turn:
             stream.set_display_rotation(turn[0], hflip=turn[1])
         for number in range(frames):
-            frame = av.VideoFrame.from_ndarray(picture(number, wh), format="rgb24")
+            frame = av.VideoFrame.from_ndarray(picture_of(number, wh), format="rgb24")
+            frame.colorspace = colour[0]
             frame.pts = (pts_ms or ticks or range(frames))[number]
             frame.time_base = Fraction(1, 1000) if pts_ms else Fraction(1, 30)
             container.mux(stream.encode(frame))
@@ -131,3 +136,26 @@ def emptied(path: Path, numbers: Collection[int]) -> Path:
         del data[start : start + size]
     path.write_bytes(data)
     return path
+
+
+TONE_HZ = 440
+
+
+def with_sound(video: Path, target: Path, *, seconds: float, rate_hz: int = 44100, start_s: float = 0.0) -> Path:
+    """A video with a tone beside it, on both of two channels."""
+    with av.open(str(video)) as given, av.open(str(target), "w") as taken:
+        copy = taken.add_stream_from_template(given.streams.video[0])
+        track = taken.add_stream(
+            "pcm_s16le" if target.suffix in (".mkv", ".mov") else "aac", rate=rate_hz, layout="stereo"
+        )
+        for packet in given.demux(video=0):
+            if packet.size:
+                packet.stream = copy
+                taken.mux(packet)
+        samples = np.sin(2 * np.pi * TONE_HZ * np.arange(round(seconds * rate_hz)) / rate_hz) * 10_000
+        both = np.repeat(samples.astype(np.int16), 2).reshape(1, -1)
+        frame = AudioFrame.from_ndarray(both, format="s16", layout="stereo")
+        frame.sample_rate, frame.pts, frame.time_base = rate_hz, round(start_s * rate_hz), Fraction(1, rate_hz)
+        taken.mux(track.encode(frame))
+        taken.mux(track.encode())
+    return target

@@ -16,12 +16,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from PIL import Image, ImageDraw, ImageFont
 
+from specktrack import telemetry
 from specktrack.errors import ConfigError, MediaError, QuarantineReason
 from specktrack.frames import FrameBatch, Trajectory, Viewport
 from specktrack.schema import Clip, Provenance, VideoRef
 from specktrack.storage import stat, to_uri
-from specktrack.video import VideoInfo, write_video
+from specktrack.video import VideoInfo
 from specktrack.video.process import DecodeLimits, DecoderProcess
+from specktrack.video.sound import Sound
+from specktrack.video.writer import write_copy
+
+log = telemetry.get_logger()
 
 TRAIL_S = 0.5
 JUMP_SHARE = 0.2
@@ -49,16 +54,25 @@ TEXT = (255, 255, 255)
 def render(video: VideoRef | str, rows: pa.Table, out_path: str | Path, *, limits: DecodeLimits | None = None) -> None:
     """Write ``video`` with its ``rows`` drawn on it as an MP4, a few frames in memory at a time.
 
+    It is its source's twin: as many pictures at the same times, pixels of the same aspect, the same colours and sound.
     A video that is damaged or ends early is drawn as far as it can be read. ConfigError if the rows belong to another
     video, MediaError if nothing can be read.
     """
     ref = stat(to_uri(video)) if isinstance(video, str) else video
-    with DecoderProcess(limits) as decoder:
+    with DecoderProcess(limits) as decoder, DecoderProcess(limits) as listener:
         info = decoder.probe(ref)
         tracks = _tracks(rows, ref)
         whole, size = Clip(video=ref, start=0, stop=info.frames), Viewport(info.size_wh_px, info.size_wh_px)
         with closing(decoder.read_clip(whole, info=info, viewport=size)) as batches:
-            write_video(out_path, _drawn(batches, info, tracks), fps=info.fps, wh=info.size_wh_px)
+            write_copy(out_path, _drawn(batches, info, tracks), info, _heard(listener, ref))
+
+
+def _heard(decoder: DecoderProcess, ref: VideoRef) -> Iterator[Sound]:
+    """The sound as far as it can be decoded: without it a picture is still worth seeing."""
+    try:
+        yield from decoder.read_sound(ref)
+    except MediaError as error:
+        log.warning("an overlay without all its sound", video=ref.uri, fault=str(error))
 
 
 def _tracks(rows: pa.Table, ref: VideoRef) -> list[Trajectory]:
@@ -72,13 +86,17 @@ def _tracks(rows: pa.Table, ref: VideoRef) -> list[Trajectory]:
     return [Trajectory.from_rows(rows.filter(pc.equal(rows["object"], each))) for each in objects]
 
 
-def _drawn(batches: Iterable[FrameBatch], info: VideoInfo, tracks: Sequence[Trajectory]) -> Iterator[np.ndarray]:
+def _drawn(
+    batches: Iterable[FrameBatch], info: VideoInfo, tracks: Sequence[Trajectory]
+) -> Iterator[tuple[float, np.ndarray]]:
+    """Times and pictures with rows on them."""
     reach, any_drawn = max(1, round(TRAIL_S * info.fps)), False
+    aspect = info.pixel_aspect[0] / info.pixel_aspect[1]
     try:
         for batch in batches:
             for frame, pts_s, pixels in zip(batch.frame.tolist(), batch.pts_s.tolist(), batch.pixels, strict=True):
                 trails = [track[_rows_of(track, frame - reach, frame)] for track in tracks]
-                yield draw_positions(pixels, trails, frame=frame, pts_s=pts_s)
+                yield pts_s, draw_positions(pixels, trails, frame=frame, pts_s=pts_s, pixel_aspect=aspect)
                 any_drawn = True
     except MediaError as error:
         if not any_drawn or error.reason not in (QuarantineReason.TRUNCATED, QuarantineReason.DAMAGED):
@@ -89,23 +107,28 @@ def _rows_of(track: Trajectory, first: int, last: int) -> slice:
     return slice(*np.searchsorted(track.frame, [first, last + 1]).tolist())
 
 
-def draw_positions(pixels: np.ndarray, trails: Sequence[Trajectory], *, frame: int, pts_s: float) -> np.ndarray:
-    """A copy of a picture, uint8 [H, W, 3] at source size, with each object's rows up to ``frame`` drawn on it."""
+def draw_positions(
+    pixels: np.ndarray, trails: Sequence[Trajectory], *, frame: int, pts_s: float, pixel_aspect: float = 1.0
+) -> np.ndarray:
+    """A copy of a picture, uint8 [H, W, 3] at source size, with each object's rows up to ``frame`` drawn on it.
+
+    A ring is round where pixels of ``pixel_aspect`` (width to height) are shown.
+    """
     image = Image.fromarray(pixels)  # copies
     for trail in trails:
         if trail.present.any():
-            _draw_trail(image, trail, frame)
+            _draw_trail(image, trail, frame, pixel_aspect)
     _draw_caption(image, _caption(trails, frame, pts_s))
     return np.asarray(image)
 
 
-def _draw_trail(image: Image.Image, trail: Trajectory, frame: int) -> None:
+def _draw_trail(image: Image.Image, trail: Trajectory, frame: int, pixel_aspect: float) -> None:
     """Paint the way and, if the object is present now, its ring (or box), into the part of the image they cover."""
     width, height = image.size
     radius = max(LEAST_RING_PX, RING_SHARE * height)
     stroke = max(1.3, height / 380)
     here = trail.xy_px[trail.present]
-    margin = radius + 4 * stroke + 2
+    margin = radius * max(1.0, 1 / pixel_aspect) + 4 * stroke + 2
     extent = np.nan_to_num(trail.wh_px[trail.present]).max(axis=0) / 2
     low = np.clip(np.floor(here.min(axis=0) - margin - extent), 0, (width, height)).astype(int)
     high = np.clip(np.ceil(here.max(axis=0) + margin + extent), 0, (width, height)).astype(int)
@@ -121,7 +144,8 @@ def _draw_trail(image: Image.Image, trail: Trajectory, frame: int) -> None:
             if ends is not None:
                 canvas.line(ends, stroke * 1.2, strength=0.85 * (1 - float(age[i])) ** 0.7, colour=_colour(trail, i))
     if trail.frame[-1] == frame and trail.present[-1]:
-        canvas.ring(trail.xy_px[-1], trail.wh_px[-1], radius, stroke, colour=_colour(trail, -1))
+        radii_px = np.array([radius / pixel_aspect, radius])
+        canvas.ring(trail.xy_px[-1], trail.wh_px[-1], radii_px, stroke, colour=_colour(trail, -1))
     canvas.paste_on(image)
 
 
@@ -160,10 +184,10 @@ class _Canvas:
         draw.ellipse((bx - width / 2, by - width / 2, bx + width / 2, by + width / 2), fill=round(255 * strength))
 
     def ring(
-        self, xy_px: np.ndarray, wh_px: np.ndarray, radius: float, stroke: float, *, colour: tuple[int, int, int]
+        self, xy_px: np.ndarray, wh_px: np.ndarray, radii_px: np.ndarray, stroke: float, *, colour: tuple[int, int, int]
     ) -> None:
         """A ring around a point, or a frame around a box, with a dark edge on both sides."""
-        half = np.full(2, radius) if np.isnan(wh_px).any() else wh_px.astype(float) / 2 + stroke
+        half = radii_px if np.isnan(wh_px).any() else wh_px.astype(float) / 2 + stroke
         x, y = self._fine(xy_px).tolist()
         for mask, grown, width in ((self._mask(SHADE), stroke * 0.7, stroke * 2.4), (self._mask(colour), 0.0, stroke)):
             rx, ry = ((half + stroke / 2 + grown) * FINE).tolist()

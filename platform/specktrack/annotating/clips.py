@@ -99,9 +99,9 @@ def annotate_here(
 ) -> pa.Table:
     """The rows of one or more videos, annotated in this process without a cluster; the row schema, ordered by video.
 
-    ``sources``, ``prompt``, ``stream`` and the ``settings`` (overlap, repair and the other fields of ``Following``) are those of
-    ``specktrack annotate``. Raises ConfigError for a setting that there is not or that the model cannot use, MediaError
-    for a video that cannot be read to its end.
+    ``sources``, ``prompt``, ``stream`` and the ``settings`` (overlap, repair and the other fields of ``Following``) are
+    those of ``specktrack annotate``. Raises ConfigError for a setting that there is not or that the model cannot use,
+    MediaError for a video that cannot be read to its end.
     """
     named = [sources] if isinstance(sources, str | Path) else sources
     tracker = tracker_of(model, device=device, **settings)

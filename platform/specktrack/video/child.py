@@ -15,6 +15,8 @@ import traceback
 from contextlib import suppress
 from typing import Any, NoReturn
 
+import numpy as np
+
 from specktrack.errors import MediaError, QuarantineReason
 from specktrack.frames import Viewport
 from specktrack.schema import Clip, VideoRef
@@ -24,6 +26,7 @@ from specktrack.video.channel import MOST_SAID, Channel, ClosedError
 from specktrack.video.index import frame_times
 from specktrack.video.pictures import decode_picture
 from specktrack.video.sandbox import code_folders, confine, end_with
+from specktrack.video.sound import read_sound
 
 LATE = ("av.subtitles.stream", "numpy.ma", "PIL.GifImagePlugin", "PIL.MpoImagePlugin", "PIL.PpmImagePlugin")
 """Modules that are loaded by the first video or picture: here, once, for a child may not be able to."""
@@ -138,6 +141,11 @@ def _answer(channel: Channel, request: dict[str, Any], body: bytearray) -> None:
     elif "times" in request:
         times_s = frame_times(VideoRef.model_validate(request["times"]), VideoInfo.model_validate(request["info"]))
         channel.send({"pts_s": times_s.tolist()})
+    elif "sound" in request:
+        for piece in read_sound(VideoRef.model_validate(request["sound"])):
+            head = {"channels": piece.samples.shape[1], "rate_hz": piece.rate_hz, "start_s": piece.start_s}
+            channel.send(head, np.ascontiguousarray(piece.samples))
+        channel.send({})
     elif "picture" in request:
         picture_wh_px, pixels = decode_picture(body, tuple(request["picture"]))
         channel.send({"picture_wh_px": picture_wh_px, "pictures": 1}, pixels.tobytes())

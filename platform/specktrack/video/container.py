@@ -6,7 +6,7 @@ from typing import BinaryIO
 
 import av
 from av.container import InputContainer
-from av.stream import Discard, Disposition
+from av.stream import Discard, Disposition, Stream
 from av.video.stream import VideoStream
 
 from specktrack.errors import MediaError, QuarantineReason
@@ -91,16 +91,17 @@ def open_container(ref: VideoRef, *, stream: int | None = None) -> Iterator[tupl
         raise too_large("bytes", ref.size_bytes, MAX_BYTES, ref.uri)
     number = ref.stream if stream is None else stream
     with ExitStack() as opened:
-        container, source = opened.enter_context(_demuxed(ref))
+        container, source = opened.enter_context(demuxed(ref))
         if number is None and len(rivals := rivals_in(container)) > 1:
             number = _best(container, rivals).index
             opened.close()  # packets were read: begin again
-            container, source = opened.enter_context(_demuxed(ref))
+            container, source = opened.enter_context(demuxed(ref))
         yield container, _video_stream(container, ref, number), source
 
 
 @contextmanager
-def _demuxed(ref: VideoRef) -> Iterator[tuple[InputContainer, Source]]:
+def demuxed(ref: VideoRef) -> Iterator[tuple[InputContainer, Source]]:
+    """A video's container and its bytes, closed afterwards."""
     source = Source(ref)
     try:
         try:
@@ -199,7 +200,7 @@ def too_large(unit: str, value: float, limit: float, place: str) -> MediaError:
     return MediaError(QuarantineReason.TOO_LARGE, what, value, place, "cut or scale it down before annotating")
 
 
-def packets(container: InputContainer, stream: VideoStream, *, patience: int = 64) -> Iterator[av.Packet | None]:
+def packets(container: InputContainer, stream: Stream, *, patience: int = 64) -> Iterator[av.Packet | None]:
     """Packets in stored order, and an empty one that drains the decoder last; None for each that cannot be read.
 
     Packets without bytes (a camera that dropped frames writes them) are no pictures and left out: a decoder would take

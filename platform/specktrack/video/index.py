@@ -55,6 +55,9 @@ POINT_SPACING_FRAMES = 8
 SAME_TIME = 0.1
 """Frame intervals within a tenth of the median, and the tick that times are rounded to, make a constant rate."""
 
+MOST_ASPECT, MOST_SIDE = 16, 4096
+"""Of pixels that are not square; anamorphic film has 2:1, and standards name numbers below 200."""
+
 DecoderName = Literal["pyav", "decord", "frames"]
 
 
@@ -77,6 +80,10 @@ class VideoInfo(Config):
     """Counterclockwise turn that makes the stored picture upright: 0, 90, 180 or 270."""
     mirrored: bool = False
     """Flipped left to right after the turn."""
+    pixel_aspect: tuple[int, int] = (1, 1)
+    """A pixel's width to its height as it is to be shown, upright."""
+    colour: tuple[int, int, int] = (2, 2, 2)
+    """Matrix, primaries and transfer, by the numbers of ITU-T H.273; 2 is unspecified."""
     frames: int = Field(ge=1)
     """Frames in presentation order, as indexed."""
     fps: float = Field(gt=0)
@@ -150,6 +157,7 @@ def measure(ref: VideoRef) -> VideoInfo:
         times_s = _seconds(timeline["pts"], stream) if timeline is not None else None
         last_s = scan.duration * tick_s
         rate = float(stream.guessed_rate or stream.average_rate or 0)
+        aspect = stream.sample_aspect_ratio or Fraction(1)
         rate = rate if rate <= MAX_FPS else 0.0  # of one picture it is the time base's
         facts: dict[str, Any] = {
             "container": container.format.name.split(",")[0],
@@ -158,11 +166,12 @@ def measure(ref: VideoRef) -> VideoInfo:
             "codec": stream.codec_context.name,
             "pixel_format": first.format.name,
             "bit_depth": first.format.components[0].bits,
+            "colour": (int(first.colorspace), int(first.color_primaries), int(first.color_trc)),
         }
     check_size(first.width, first.height, ref.uri)
     rotation_deg, mirrored = _orientation(first)
     turned = rotation_deg % 180 != 0
-    facts |= {"rotation_deg": rotation_deg, "mirrored": mirrored}
+    facts |= {"rotation_deg": rotation_deg, "mirrored": mirrored, "pixel_aspect": _aspect(aspect, turned=turned)}
     facts["width_px"], facts["height_px"] = (first.height, first.width) if turned else (first.width, first.height)
     if timeline is not None and times_s is not None:
         facts |= _rates(times_s, last_s, rate, tick_s) | timeline["facts"]
@@ -297,6 +306,13 @@ def _count(ref: VideoRef, number: int, last_s: float, nominal_fps: float, tick_s
             return _rates(np.arange(len(own)) * step_s, 0.0, nominal_fps, 0.0) | {"counted": True}
         times_s = mended(_seconds(ticks, stream), step_s=step_s)
     return _rates(times_s, last_s, nominal_fps, tick_s) | {"counted": True, "times_s": tuple(times_s.tolist())}
+
+
+def _aspect(pixel: Fraction, *, turned: bool) -> tuple[int, int]:
+    """Width and height of an upright pixel; square where a container says what no camera does."""
+    if not 1 / MOST_ASPECT <= pixel <= MOST_ASPECT or pixel.limit_denominator(MOST_SIDE) != pixel:
+        return 1, 1
+    return (pixel.denominator, pixel.numerator) if turned else (pixel.numerator, pixel.denominator)
 
 
 def _orientation(frame: av.VideoFrame) -> tuple[int, bool]:

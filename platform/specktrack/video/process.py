@@ -13,6 +13,8 @@ says is checked, for it may have been taken over.
                                  <-        {"pts_s": [...]}
     {"read": clip, "info": ...}  ->
                                  <-        {"pictures": 32, "frame": n, "pts_s": [...]} + pixels    per batch, then {}
+    {"sound": ref}               ->
+                                 <-        {"channels": 2, "rate_hz": 48000, "start_s": t} + samples    each, then {}
     {"picture": [w, h]} + bytes  ->
                                  <-        {"pictures": 1, "picture_wh_px": [w, h]} + pixels
                                  <-        {"error": {"reason": ...}}       in the place of an answer
@@ -24,7 +26,7 @@ from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from signal import Signals
-from typing import Annotated, Any, BinaryIO, Self
+from typing import Annotated, Any, BinaryIO, Literal, Self
 
 import numpy as np
 from pydantic import AfterValidator, Field, NonNegativeInt, PositiveInt, ValidationError
@@ -42,6 +44,7 @@ from specktrack.video.folder import FolderDecoder, index_folder
 from specktrack.video.forking import Child, fork
 from specktrack.video.index import frame_times
 from specktrack.video.sandbox import MEMORY_BYTES
+from specktrack.video.sound import MOST_S, RATES_HZ, Sound
 
 MOST_TEXT = 300
 """Characters that are kept of a text: FFmpeg's longest messages are half as long."""
@@ -110,6 +113,10 @@ class Answer(Config):
     frame: int | None = None
     """Number of the first of them."""
     pts_s: tuple[float, ...] = ()
+    channels: Literal[0, 1, 2] = 0
+    """Of the samples that follow, 16 bits each."""
+    rate_hz: int = 0
+    start_s: float = 0.0
     decode_errors: NonNegativeInt = 0
     lost_frames: NonNegativeInt = 0
     said: Annotated[str, Field(max_length=MOST_SAID), AfterValidator(_plain_lines)] | None = None
@@ -196,6 +203,21 @@ class DecoderProcess:
         images = FolderDecoder(clip.video, info, wh_px=viewport.network_wh_px, decode=self.picture)
         return ClipReader(clip, info, viewport, images, batch_frames_for(viewport.network_wh_px))
 
+    def read_sound(self, ref: VideoRef) -> Generator[Sound]:
+        """Like ``video.sound.read_sound``."""
+        if ref.uri.endswith("/"):
+            return
+        with open_binary(ref) as source, self._asked({"sound": ref.model_dump(mode="json")}, ref.uri) as child:
+            while True:
+                answer, samples = self._answer(child, source)
+                if not answer.channels:
+                    return
+                if answer.rate_hz not in RATES_HZ:
+                    raise _NonsenseError
+                yield Sound(samples, answer.rate_hz, answer.start_s)
+                child.channel.patience_s += len(samples) / answer.rate_hz
+                child.channel.patience_s = min(child.channel.patience_s, self.limits.stall_s)
+
     def picture(self, data: bytes, wh_px: tuple[int, int] = (0, 0)) -> tuple[tuple[int, int], np.ndarray]:
         """Like ``video.pictures.decode_picture``: the upright size of a picture, and its pixels uint8 [H, W, 3]."""
         with self._asked({"picture": wh_px}, body=data) as child:
@@ -274,12 +296,17 @@ class DecoderProcess:
     def _answer(
         self, child: Child, source: BinaryIO | None = None, network_wh_px: tuple[int, int] = (0, 0), most: int = 0
     ) -> tuple[Answer, np.ndarray]:
-        """The next answer and its pixels uint8 [N, H, W, 3], at most ``most``; bytes of ``source`` go out before."""
+        """The next answer and its pixels uint8 [N, H, W, 3], at most ``most``, or its samples int16 [N, C].
+
+        Bytes of ``source`` go out before.
+        """
         width, height = network_wh_px
         while True:
             head, body_bytes = child.channel.receive_head()
             answer = Answer.model_validate(head)
-            if answer.pictures > most or body_bytes != answer.pictures * height * width * 3:
+            samples = body_bytes // (2 * answer.channels) if answer.channels else 0
+            expected = samples * 2 * answer.channels if answer.channels else answer.pictures * height * width * 3
+            if answer.pictures > most or samples > MOST_S * RATES_HZ[-1] or body_bytes != expected:
                 raise _NonsenseError
             if answer.said is not None:
                 if child.may_say == 0:
@@ -294,10 +321,13 @@ class DecoderProcess:
             offset, size = answer.bytes
             source.seek(min(offset, MOST_OFFSET))
             child.channel.send({}, source.read(min(size, MOST_BYTES_AT_ONCE)))
-        pixels = np.empty((answer.pictures, height, width, 3), np.uint8)
+        if answer.channels:
+            body = np.empty((samples, answer.channels), np.int16)
+        else:
+            body = np.empty((answer.pictures, height, width, 3), np.uint8)
         if body_bytes:
-            child.channel.receive_into(pixels)
-        return answer, pixels
+            child.channel.receive_into(body)
+        return answer, body
 
     def _start(self) -> Child:
         """The process, started if there is none. Closing wins, at whichever moment it comes from another thread."""

@@ -13,9 +13,9 @@ import pytest
 
 from specktrack.cli.main import main
 from specktrack.datasets import EXPORTS, export_rows
+from specktrack.datasets.rows import read_rows
 from specktrack.errors import ConfigError
 from specktrack.frames import Trajectory
-from specktrack.rows import read_rows
 from specktrack.schema import Provenance
 
 GONE = (np.nan, np.nan)

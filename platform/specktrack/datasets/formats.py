@@ -93,10 +93,6 @@ def _refuse_unused(name: str, **options: str | None) -> None:
 FORMATS = {
     item.name: item
     for item in (
-        Format("csv", "rows.csv: all row columns", _rows("csv"), 0.001),
-        Format("jsonl", "rows.jsonl: all row columns", _rows("jsonl"), 0.001),
-        Format("parquet", "rows.parquet: all row columns", _rows("parquet")),
-        Format("rows", "an output of annotate, or a file of rows that a person has checked", _rows("rows")),
         Format(
             "tennis", "`game3/Clip2/Label.csv` beside its frames (TrackNetV1)", _layout("tennis"), 0.011,
             ("objects", *_POINTS),
@@ -158,6 +154,10 @@ FORMATS = {
         ),
         Format("trackingnet", "`anno/SEQ.txt` and `frames/SEQ/`", _benchmark("trackingnet")),
         Format("uav", "`anno/UAV123/SEQ.txt`, `data_seq/`, `configSeqs.m`", _benchmark("uav")),
+        Format("csv", "rows.csv: all row columns", _rows("csv"), 0.001),
+        Format("jsonl", "rows.jsonl: all row columns", _rows("jsonl"), 0.001),
+        Format("parquet", "rows.parquet: all row columns", _rows("parquet")),
+        Format("rows", "an output of annotate, or a file of rows that a person has checked", _rows("rows")),
     )
 }  # fmt: skip
 """All formats, by name."""

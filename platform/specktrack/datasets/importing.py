@@ -340,7 +340,7 @@ def _impossible(
 ) -> list[str]:
     """Labels beyond the video's end or its picture."""
     size = np.array([video.width_px, video.height_px], float)
-    beyond = [str(lines[i].frame) for i in np.flatnonzero((frame < 0) | (frame >= video.frames))]
+    beyond = [str(lines[i].frame) for i in np.flatnonzero((frame < 0) | (frame >= video.frames)).tolist()]
     lost = beyond or [str(number) for number in seen if not 0 <= number < video.frames]
     outside = np.flatnonzero(np.any(np.abs(xy_px - (size - 1) / 2) > size * (0.5 + OVERHANG), axis=1)).tolist()
     problems = []

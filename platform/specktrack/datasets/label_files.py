@@ -238,16 +238,20 @@ def find_labels(store: Store, layout: Layout, finder: VideoFinder) -> list[Label
         if layout.is_label(folded(key)) and _is_label(key) and key not in beside:
             groups[layout.video_of(key)].append(key)
     found: dict[tuple[str, ...], LabelFile] = {}
-    for name, mine in groups.items():
-        places = layout.videos(PurePosixPath(name))
-        sure = layout.is_sure(folded(mine[0])) or finder.at(places) is not None
-        if not sure and not any(layout.begins(store.get(key)) for key in mine):
-            continue
+    sure = [name for name, mine in groups.items() if _is_meant(store, layout, finder, name, mine)]
+    for name in sure or groups:  # where none begins as it should, the reader says what is wrong
+        mine, places = groups[name], layout.videos(PurePosixPath(name))
         item = LabelFile((*_in_order(mine), *_above(mine[0], beside)), places, _kept(store, mine[0], drops))
         # Labels and their corrections look for one video at the place that comes first.
         if item.places[:1] not in found or is_corrected(item.key):
             found[item.places[:1]] = item
     return sorted(found.values(), key=lambda item: item.key)
+
+
+def _is_meant(store: Store, layout: Layout, finder: VideoFinder, name: str, keys: list[str]) -> bool:
+    if layout.is_sure(folded(keys[0])) or finder.at(layout.videos(PurePosixPath(name))) is not None:
+        return True
+    return any(layout.begins(store.get(key)) for key in keys)
 
 
 def _in_order(keys: list[str]) -> list[str]:

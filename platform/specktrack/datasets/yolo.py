@@ -82,8 +82,8 @@ def _read_line(text: str) -> tuple[str, tuple[float, float, float, float], int |
     is_id = len(values) == 6 and values[5].is_integer() and values[5] > 1
     if len(values) >= 6 and len(values) % 2 == 0 and not is_id:  # an outline
         points = np.array(values).reshape(-1, 2)
-        low, high = points.min(axis=0), points.max(axis=0)
-        x, y, w, h = [*((low + high) / 2).tolist(), *(high - low).tolist()]
+        (left, top), (right, bottom) = points.min(axis=0).tolist(), points.max(axis=0).tolist()
+        x, y, w, h = (left + right) / 2, (top + bottom) / 2, right - left, bottom - top
     else:
         x, y, w, h = values[:4]
     return kind, (x, y, w, h), int(values[5]) if is_id else None

@@ -184,11 +184,11 @@ def test_cvat_for_images_has_an_image_for_each_frame(folder: Folder) -> None:
         "<image id='{0}' name='frame_{0:06d}' width='64' height='48'><points label='ball' occluded='0' {1}/></image>"
     )
     images = [image.format(n, at(*(XY[n] + 0.5))) for n in FRAMES]
-    folder.text("a.xml", cvat(*images))
+    folder.text("video.xml", cvat(*images))
     assert_ball(folder.given()[1])
-    folder.text("a.xml", cvat(*images[2:5], meta=" "))
+    folder.text("video.xml", cvat(*images[2:5], meta=" "))
     assert load_dataset(str(folder.path)).rows["frame"].to_pylist() == [2, 3, 4], "others were never opened"
-    folder.text("a.xml", cvat(*(image.replace("width='64'", "width='640'") for image in images)))
+    folder.text("video.xml", cvat(*(image.replace("width='64'", "width='640'") for image in images)))
     with pytest.raises(LabelError, match="was made on pictures of 640x48, its video has 64x48"):
         load_dataset(str(folder.path))
 
@@ -326,7 +326,7 @@ def test_what_a_mac_adds_to_archives_is_passed_over(folder: Folder) -> None:
 
 
 @pytest.mark.parametrize(
-    ("table", "video"),
+    ("table", "lies"),
     [
         ("match1/csv/résumé_ball.csv", "match1/video/résumé.mp4"),
         ("match1/csv/R1_BALL.CSV", "match1/video/r1.MP4"),
@@ -335,8 +335,8 @@ def test_what_a_mac_adds_to_archives_is_passed_over(folder: Folder) -> None:
         ("match1/csv/r1_ball_predict.csv", "match1/video/r1.mp4"),
     ],
 )
-def test_videos_are_found_as_people_name_them(folder: Folder, table: str, video: str) -> None:
-    folder.video(unicodedata.normalize("NFD", video))
+def test_videos_are_found_as_people_name_them(folder: Folder, table: str, lies: str) -> None:
+    folder.video(unicodedata.normalize("NFD", lies))
     folder.table(unicodedata.normalize("NFC", table), TABLE, "{},1,{},{}".format)
     card, dataset = folder.given()
     assert card.format == "shuttlecock"
@@ -448,7 +448,7 @@ def yolo(folder: Folder, place: str, *, first: int = 0, frames: range = FRAMES, 
 
 
 @pytest.mark.parametrize(
-    ("labels", "first", "video"),
+    ("labels", "first", "lies"),
     [
         ("labels/train/v_{}.txt", 0, "v.mp4"),
         ("labels/v_{}.txt", 1, "v.mp4"),
@@ -456,8 +456,8 @@ def yolo(folder: Folder, place: str, *, first: int = 0, frames: range = FRAMES, 
         ("labels/v/{:04d}.txt", 0, "videos/v.mp4"),
     ],
 )
-def test_yolo_has_a_file_per_frame(folder: Folder, labels: str, first: int, video: str) -> None:
-    folder.pictures(video, first=first) if video.endswith("/") else folder.video(video)
+def test_yolo_has_a_file_per_frame(folder: Folder, labels: str, first: int, lies: str) -> None:
+    folder.pictures(lies, first=first) if lies.endswith("/") else folder.video(lies)
     yolo(folder, labels, first=first)
     card, dataset = folder.given()
     assert card.format == "yolo"

@@ -158,7 +158,8 @@ def _chosen(
         mine = [number for number, name in names.items() if name.text in (wanted, "")]
     others = Counter(track.label for number, track in tracks.items() if number not in set(mine))
     if not others:
-        return mine, [], []
+        strange = label is None and re.search(r"[^\W\d]", wanted) and not read_label(wanted).is_ball
+        return mine, [f"the ball is taken to be {shown!r}, the only label"] if strange else [], []
     taken = ", ".join(sorted({tracks[number].label for number in mine if tracks[number].label}))
     left = ", ".join(f"{name} ({count})" for name, count in sorted(others.items()))
     return mine, [f"the ball is {taken!r}; tracks of other labels are left out: {left}"], []

@@ -12,7 +12,7 @@ from PIL import Image
 
 from specktrack.cli.main import main
 from specktrack.datasets import export_rows, import_dataset, load_dataset
-from specktrack.errors import ConfigError, LabelError
+from specktrack.errors import LabelError
 from specktrack.frames import Trajectory
 from specktrack.schema import Visibility
 from specktrack.video import write_video
@@ -154,9 +154,10 @@ NINE = "<meta><task><size>9</size></task></meta>"
 BAD_CVAT = {
     "not xml": ("<annotations><track", r"a\.xml:1 is not XML"),
     "entities": ("<!DOCTYPE a [<!ENTITY b 'c'>]><annotations/>", r"a\.xml has a document type"),
-    "images": (file_of("<image id='0'/>"), r"a\.xml is not a 'CVAT for video' file"),
+    "other xml": ("<kml><annotations/></kml>", r"a\.xml is not a file of CVAT"),
     "no tracks": (file_of(), r"a\.xml holds no tracks"),
-    "shape": (file_of(track("<polygon frame='0'/>")), r"track 0 is a polygon"),
+    "shape": (file_of(track("<cuboid frame='0'/>")), r"track 0 is a cuboid; points, box, polygon"),
+    "outline": (file_of(track("<polygon frame='0'/>")), r"track 0 frame 0 has points '', not 'x,y'"),
     "number": (file_of(track(NO_NUMBER)), r"track 0 frame 0 has points 'a,b', not 'x,y'"),
     "twice": (file_of(track(points(3, 1, 1), points(3, 1, 1))), r"track 0 has frame 3 a second time"),
     "box": (file_of(track(FLAT)), r"frame 1 has a box without a size"),
@@ -223,7 +224,7 @@ BAD_TASKS: Mapping[str, tuple[object, str]] = {
     "lacks": (task("a.mp4", ("ball", [{"frame": 1, "x": 1}])), r"task 0 lacks 'y'"),
     "data": ({"video": "data"}, r"task 0 lacks 'data'"),
     "video": (task("b.mp4", ("ball", [key(1)])), r"has no video beside it \(b\.mp4\); --videos names the place"),
-    "twice": (task("a.mp4", ("ball-1", [key(1)]), ("ball-1", [key(1)])), "has an object twice in one frame"),
+    "twice": (task("a.mp4", ("ball-1", [key(1)]), ("ball-1", [key(1, 60.0)])), "has an object twice in one frame"),
 }
 
 
@@ -235,11 +236,9 @@ def test_tasks_that_cannot_be_right(tmp_path: Path, content: object, message: st
         import_dataset("label-studio", str(tmp_path), str(tmp_path / "set"))
 
 
-def test_points_become_boxes_only_when_told(tmp_path: Path) -> None:
+def test_points_become_squares_that_come_back_as_points(tmp_path: Path) -> None:
     sent = rows(make_video(tmp_path / "a.mp4"), XY)
     sizes = {sent["video"][0].as_py(): WH}
-    with pytest.raises(ConfigError, match=r"4 rows are points without a size, the first in frame 0.*--box-px"):
-        export_rows(sent, "label-studio", str(tmp_path / "out"), sizes_wh_px=sizes)
     written = export_rows(sent, "label-studio", str(tmp_path / "out" / "t.json"), sizes_wh_px=sizes, box_px=8)
     assert [uri.rpartition("/")[2] for uri in written] == ["t.json", "t.xml"]
     (sent_task,) = json.loads((tmp_path / "out" / "t.json").read_text())

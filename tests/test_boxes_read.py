@@ -158,8 +158,8 @@ def test_a_benchmark_is_imported_as_a_dataset(tmp_path: Path) -> None:
         assert [video.ref.uri.rstrip("/")[-5:] for video in card.videos] == names and note in card.notes
     with pytest.raises(ConfigError, match="no list of that split is there: 'val'"):
         import_dataset("latot", both, str(tmp_path / "v"), split="val", labels_only_wh_px=(64, 48))
-    with pytest.raises(ConfigError, match="only box benchmarks have lists of a split: 'auto'"):
-        import_dataset("auto", both, str(tmp_path / "v"), split="train")
+    with pytest.raises(ConfigError, match="only box benchmarks have lists of a split: 'tennis'"):
+        import_dataset("tennis", both, str(tmp_path / "v"), split="train")
     with pytest.raises(LabelError, match="a sequence without its pictures: 'b'"):
         import_dataset("latot", labels, str(tmp_path / "alone"))
     alone = import_dataset("latot", labels, str(tmp_path / "alone"), labels_only_wh_px=(1280, 720))

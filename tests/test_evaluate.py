@@ -12,6 +12,7 @@ import pytest
 
 from specktrack.datasets import export_rows, import_dataset
 from specktrack.datasets.dataset import DatasetVideo, make_dataset, save_dataset
+from specktrack.datasets.rows import pair_videos, read_rows, rows_of
 from specktrack.errors import ConfigError, StorageError
 from specktrack.evaluate import EvaluateConfig, EvaluationReport
 from specktrack.evaluate.points import evaluate
@@ -19,7 +20,6 @@ from specktrack.frames import Trajectory
 from specktrack.ledger import Ledger
 from specktrack.metrics.boxes import BOX_PROTOCOLS
 from specktrack.metrics.protocols import PROTOCOLS
-from specktrack.rows import pair_videos, read_rows, rows_of
 from specktrack.schema import Clip, VideoRef
 from specktrack.storage import open_store
 

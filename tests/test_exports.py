@@ -13,9 +13,10 @@ import pytest
 
 from specktrack.cli.main import main
 from specktrack.datasets import EXPORTS, export_rows
+from specktrack.datasets.exports import POINT_BOX_PX
+from specktrack.datasets.rows import read_rows
 from specktrack.errors import ConfigError
 from specktrack.frames import Trajectory
-from specktrack.rows import read_rows
 from specktrack.schema import Provenance
 
 GONE = (np.nan, np.nan)
@@ -133,12 +134,16 @@ def test_coco_follows_its_schema_and_its_ids_fit(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("to", ["coco", "mot", "otb", "got10k"])
-def test_points_are_refused_unless_a_size_stands_for_them(tmp_path: Path, to: str) -> None:
+def test_a_square_stands_for_a_point_and_its_centre_stays(tmp_path: Path, to: str) -> None:
     points, sizes = rows(A, BOXES, wh=GONE), {A: WH}
-    with pytest.raises(ConfigError, match=r"2 rows are points without a size, the first in frame 0.*give --box-px"):
-        export_rows(points, to, str(tmp_path / "no"), sizes_wh_px=sizes)
-    assert not (tmp_path / "no").exists()
-    export_rows(points, to, str(tmp_path / "yes"), sizes_wh_px=sizes, box_px=8)
+    for name, given, side in (("default", {}, POINT_BOX_PX), ("told", {"box_px": 8}, 8)):
+        (uri, *_) = export_rows(points, to, str(tmp_path / name), sizes_wh_px=sizes, **given)
+        text = Path(uri.removeprefix("file://")).read_text()
+        first = json.loads(text)["annotations"][0]["bbox"] if to == "coco" else text.splitlines()[0].split(",")
+        left, top, width, height = map(float, first[2:6] if to == "mot" else first[:4])
+        origin = 1 if to in ("mot", "otb") else 0
+        assert (width, height) == (side, side)
+        assert (left + width / 2, top + height / 2) == (14.5 + 0.5 + origin, 9.5 + 0.5 + origin)
 
 
 @pytest.mark.parametrize("to", ["coco", "label-studio", "badminton"])
@@ -183,7 +188,10 @@ def test_no_cell_of_a_csv_is_a_formula_and_names_come_back(tmp_path: Path, name:
 def test_export_and_its_options_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     export_rows(rows(A, BOXES, wh=GONE), "csv", str(tmp_path / "rows.csv"))
     command = ["export", str(tmp_path / "rows.csv"), str(tmp_path / "c.json"), "--to", "coco", "--size-wh-px", "64x48"]
-    assert main(command) == 2
-    assert "give --box-px" in capsys.readouterr().err
+    assert main(command) == 0
+    assert json.loads((tmp_path / "c.json").read_text())["annotations"][0]["bbox"][2:] == [POINT_BOX_PX] * 2
     assert main([*command, "--box-px", "6"]) == 0
-    assert json.loads((tmp_path / "c.json").read_text())["images"][0]["width"] == 64
+    content = json.loads((tmp_path / "c.json").read_text())
+    assert content["images"][0]["width"] == 64 and content["annotations"][0]["bbox"][2:] == [6, 6]
+    assert main([*command[:4], "xls"]) == 2
+    assert "one of" in capsys.readouterr().err

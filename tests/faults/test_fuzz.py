@@ -10,7 +10,7 @@ import pytest
 from tests.annotating import WH, tiny_model
 from tests.videos import encode
 
-from specktrack.datasets.formats import FORMATS
+from specktrack.datasets.layouts import LAYOUTS
 from specktrack.errors import SpecktrackError
 from specktrack.frames import Viewport
 from specktrack.models.checkpoint import load_model
@@ -30,6 +30,9 @@ keyframe="1" xtl="1" ytl="2" xbr="3" ybr="4"/></track></annotations>"""
 STUDIO = b"""[{"data": {"video": "a.mp4"}, "annotations": [{"result": [{"type": "videorectangle", "value":
 {"framesCount": 9, "duration": 1.0, "sequence": [{"frame": 1, "enabled": true, "x": 1, "y": 2, "width": 3, "height": 4,
 "time": 0}]}}]}]}]"""
+COCO = b"""{"images": [{"id": 1, "file_name": "a/000000.jpg", "width": 64, "height": 48}], "annotations": [{"id": 1,
+"image_id": 1, "category_id": 1, "bbox": [1, 2, 3, 4], "keypoints": [2, 3, 2], "track_id": 1}], "categories": [{"id": 1,
+"name": "ball"}]}"""
 SEEDS = {
     "tennis": b"file name,visibility,x-coordinate,y-coordinate,status\n0000.jpg,1,3,4,0\n0001.jpg,0,,,\n",
     "shuttlecock": b"Frame,Visibility,X,Y\n0,1,3,4\n1,0,0,0\n",
@@ -41,6 +44,9 @@ SEEDS = {
     "wasb-basketball": CVAT,
     "cvat": CVAT,
     "label-studio": STUDIO,
+    "coco": COCO,
+    "mot": b"1,1,10,20,8,8,1,-1,-1,-1\n2,1,11,21,8,8,1,-1,-1,-1\n",
+    "yolo": b"0 0.5 0.25 0.1 0.1\n",
 }
 TOKENS = [
     *(b"\0", b"\xff\xfe", b"\r", b"\n", b",", b"<", b"&", b'"', b"{", b"[" * 2000),
@@ -71,16 +77,16 @@ def mutations(seed: bytes, rounds: int, key: int) -> Iterator[bytes]:
 
 
 def test_every_format_has_a_seed():
-    assert set(SEEDS) == set(FORMATS)
+    assert set(SEEDS) == set(LAYOUTS)
 
 
 @pytest.mark.parametrize("name", SEEDS)
 def test_label_files(name):
-    sheets, problems = FORMATS[name].read(SEEDS[name], "match/a.csv")
+    sheets, problems = LAYOUTS[name].read({"match/a.csv": SEEDS[name]})
     assert sheets and not problems, "the seed itself must be good"
     for data in mutations(SEEDS[name], ROUNDS, sorted(SEEDS).index(name)):
         try:
-            FORMATS[name].read(data, "match/a.csv")
+            LAYOUTS[name].read({"match/a.csv": data})
         except SpecktrackError:
             continue
 
@@ -89,7 +95,7 @@ def test_an_xml_that_unfolds_to_gigabytes_is_refused():
     layers = "".join(f'<!ENTITY l{i} "{f"&l{i - 1};" * 10}">' for i in range(1, 12))
     bomb = f'<?xml version="1.0"?><!DOCTYPE b [<!ENTITY l0 "boom">{layers}]><annotations>&l11;</annotations>'
     try:
-        sheets, problems = FORMATS["cvat"].read(bomb.encode(), "a.xml")
+        sheets, problems = LAYOUTS["cvat"].read({"a.xml": bomb.encode()})
         assert problems and not sheets
     except SpecktrackError:
         pass

@@ -16,10 +16,10 @@ from specktrack.annotating.prompts import prompts_of
 from specktrack.datasets import load_dataset
 from specktrack.datasets.benchmarks import read_benchmark
 from specktrack.datasets.dataset import CARD_NAME, DatasetVideo, make_dataset, save_dataset
+from specktrack.datasets.rows import read_rows
 from specktrack.errors import SpecktrackError
 from specktrack.frames import Trajectory
 from specktrack.models.importing import read_public
-from specktrack.rows import read_rows
 from specktrack.schema import VideoRef
 from specktrack.storage import open_store
 from specktrack.video.pictures import decode_picture

@@ -14,8 +14,8 @@ from collections.abc import Mapping, Sequence
 from pydantic import ValidationError
 from pydantic_core import from_json
 
+from specktrack.datasets.row_files import store_of
 from specktrack.errors import ConfigError
-from specktrack.rows import store_of
 from specktrack.schema import Prompt, VideoRef
 from specktrack.storage import to_uri
 

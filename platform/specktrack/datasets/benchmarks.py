@@ -7,7 +7,8 @@
     uav          anno/UAV123/<seq>.txt, data_seq/UAV123/<folder>/, configSeqs.m (which pictures are a sequence's)
     latot        <seq>/<seq>.txt, <seq>/img/          as LaTOT's videos come
     annos        annos/<seq>.txt, annos/attr/<seq>.txt  as its evaluation toolkit has them
-    flat         <seq>.txt, absent/<seq>.txt, att/<seq>.txt  as LaSOT's toolkit has them
+    flat         <seq>.txt, absent/<seq>.txt, att/<seq>.txt  as LaSOT's toolkit has them, and results of trackers
+    got10k results  <seq>/<seq>_001.txt
     json         one file for all sequences: gt_rect, img_names or image_files, attr, absent
 
 Boxes are x, y, w, h with x, y the left top pixel, numbers separated by commas, tabs, spaces or semicolons. They are
@@ -37,6 +38,7 @@ LATOT_ATTRIBUTES = ("SV", "FM", "OV", "IV", "CM", "MB", "BC", "SO", "PO", "FO", 
 """Columns of LaTOT's attribute files: the order of the paper's table II."""
 LASOT_ATTRIBUTES = ("IV", "POC", "DEF", "MB", "CM", "ROT", "BC", "VC", "SV", "FOC", "FM", "OV", "LR", "ARC")
 """Columns of the attribute files of LaSOT's toolkit."""
+_NUMBER = r"(?:-?\d+(?:\.\d*)?(?:e[-+]?\d+)?|nan)"
 _SUFFIXES = (".txt", ".label", ".ini", "configSeqs.m")
 _LIST = re.compile(r"(?:.*/)?(?:(?:[A-Za-z]+_)?(?P<split>train|test)(?:_sequences|ing_set)?|list|readme)\.txt", re.I)
 """Files of names, or for people: not labels."""
@@ -126,6 +128,23 @@ def read_benchmark(place: str) -> Benchmark:
     labels = _Folder(store, frozenset(found))
     sequences = [read(labels, match) for key in keys if (match := pattern.fullmatch(key))]
     return _ordered(name, layout, sequences, _splits(labels), place)
+
+
+def benchmark_of(store: Store) -> tuple[str, str] | None:
+    """The benchmark whose labels lie in a store, by the name of its format, and the file that tells; None without."""
+    found = frozenset(_label_keys(store))
+    for layout, (pattern, _) in _LAYOUTS.items():
+        key = next((key for key in sorted(found) if pattern.fullmatch(key) and not _LIST.fullmatch(key)), None)
+        if key is None:
+            continue
+        first = store.get(key)[:400].decode("utf-8", errors="replace").split("\n")[0]
+        if not re.fullmatch(rf"\s*{_NUMBER}(?:[\s,;]+{_NUMBER}){{3}}\s*", first, re.IGNORECASE):
+            continue
+        folder = key.rpartition("/")[0]
+        of_got10k = {f"{folder}/{name}" for name in ("absence.label", "cover.label", "meta_info.ini")} & found
+        names = {"lasot or got10k": "got10k" if of_got10k else "lasot", "annos": "latot", "flat": "lasot"}
+        return names.get(layout, layout.partition(" ")[0]), key
+    return None
 
 
 def read_boxes(data: bytes, place: str, *, columns: Sequence[int] = (4,)) -> np.ndarray:
@@ -267,6 +286,7 @@ _LAYOUTS: Mapping[str, tuple[re.Pattern[str], _Reader]] = {
     "latot": (re.compile(r"(?P<path>(?:.+/)?(?P<name>[^/]+))/(?P=name)\.txt"), _latot),
     "annos": (re.compile(r"annos/(?P<name>[^/]+)\.txt"), _latot),
     "flat": (re.compile(r"(?P<name>[^/]+)\.txt"), _flat),
+    "got10k results": (re.compile(rf"{_DEEP}/(?P=name)_001\.txt"), _got10k),
 }
 """Where the labels of a layout lie, most telling first, and what reads one of them."""
 
@@ -278,9 +298,10 @@ def _label_keys(store: Store) -> Iterator[str]:
         yield from (info.key for info in store.list() if info.key.endswith(_SUFFIXES))
         return
     for folder, below, names in os.walk(path):
-        below[:] = [name for name in below if name not in ("img", "frames", "data_seq") and not name.startswith(".")]
-        inside = Path(folder).relative_to(path)
-        yield from ((inside / name).as_posix() for name in names if name.endswith(_SUFFIXES))
+        passed_over = ("img", "frames", "data_seq", "__MACOSX")
+        below[:] = [name for name in below if name not in passed_over and not name.startswith(".")]
+        mine = [name for name in names if name.endswith(_SUFFIXES) and not name.startswith(".")]
+        yield from ((Path(folder).relative_to(path) / name).as_posix() for name in mine)
 
 
 def _splits(folder: _Folder) -> dict[str, tuple[str, ...]]:

@@ -1,302 +1,209 @@
-"""Public formats of labels: where their files lie and how they are read.
+"""The one table of formats: what each is called, which way it goes, how exact it is and what it cannot hold.
 
-    tennis           game*/Clip*/Label.csv + frames     file name,visibility,x-coordinate,y-coordinate,status    px
-    shuttlecock      match*/csv/*_ball.csv + video/     Frame,Visibility,X,Y         px
-    multiball        NAME.csv beside NAME.mp4           Frame,Object,Visibility,X,Y  px; object 0 is the primary ball
-    volleyball       csvs/NAME.csv + images/NAME/       frame_num,x,y,visible        x, y divided by width and height
-    badminton        NNN.csv beside NNN.mp4             Frame,Ball,x,y               x, y divided by width and height
-    wasb-soccer      annos/ID-1.xml + videos, frames    CVAT video XML; used_in_game tells the primary ball
-    wasb-volleyball  */MATCH/CLIP.txt + videos/         x y in line i for frame i; 0 0 is absent
-    wasb-basketball  ball-annos/GAME/*_CLIP.xml         CVAT video XML
-    cvat             NAME.xml, NAME/annotations.xml     CVAT for video 1.1
-    label-studio     *.json                             Label Studio's JSON with VideoRectangle
-
-A video may be a file or a folder of frames in all of them. No layout of Badminton100K, Tennis50K and Squash30K is
-published; they are assumed to come as matches in the shuttlecock layout, at 1080p. A format is data: how its files are
-found, how a label file finds its video, and one function that reads a file. Problems are sentences that name file and
-line, gathered so that all are seen at once.
+``data import``, ``export``, their help and messages and docs/data.md list formats from here. A format has one name:
+what ``export --to X`` writes, ``data import X`` reads, for every X that goes both ways. An import makes labels: scores
+are left out, and provenance is labelled, or interpolated where the file tells.
 """
 
-import csv
-import io
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
-from pathlib import PurePosixPath
 
-import numpy as np
+from specktrack import telemetry
+from specktrack.datasets.benchmarks import benchmark_of
+from specktrack.datasets.box_importing import read_boxes_dataset
+from specktrack.datasets.dataset import Dataset
+from specktrack.datasets.exports import ALIASES, EXPORTS, PLAIN
+from specktrack.datasets.importing import ImportOptions, read_layout
+from specktrack.datasets.label_files import VideoFinder, nearest, recognise
+from specktrack.datasets.layouts import LAYOUTS
+from specktrack.datasets.row_files import rows_at, rows_file_in
+from specktrack.datasets.row_importing import labels_of_rows
+from specktrack.errors import ConfigError, LabelError
+from specktrack.storage import open_store
 
-from specktrack.datasets.cvat import is_cvat, read_cvat
-from specktrack.datasets.label_studio import is_label_studio, read_label_studio
-from specktrack.datasets.lines import Line, Sheet
-from specktrack.schema import Visibility
-
-WORDS = {0: Visibility.ABSENT, 1: Visibility.CLEAR, 2: Visibility.BLURRED, 3: Visibility.OCCLUDED}
-"""Numbers of the tennis dataset; the others use 0 and 1 of them."""
+Read = Callable[[str, ImportOptions], Dataset]
+"""Labels at a place, in memory."""
 
 
 @dataclass(frozen=True)
-class LabelFormat:
-    """One public format."""
+class Format:
+    """One format."""
 
     name: str
-    about: str
-    """What its files begin with, for messages."""
-    is_label: Callable[[str], bool] = field(repr=False)
-    """Whether a key may be a label file of this layout."""
-    begins: Callable[[bytes], bool] = field(repr=False)
-    """Whether a file's first bytes are of this format."""
-    videos: Callable[[PurePosixPath], tuple[str, ...]] = field(repr=False)
-    """Keys (without suffix; with a trailing slash for a folder) where the video of a label file may be."""
-    read: Callable[[bytes, str], tuple[list[Sheet], list[str]]] = field(repr=False)
-    """The sheets of a file, and the problems in it; takes the bytes and the file's key."""
-    normalised: bool = False
-    """Coordinates are divided by width and height."""
-    edge_px: float = 0.0
-    """Where the centre of the first pixel lies: 0.5 in tools that measure from the picture's edge."""
-    numbered_by_name: bool = False
-    """In a folder of frames a frame number is the one in the image's name, not its place in the order."""
-
-
-# --- lines of CSV ---------------------------------------------------------------------------------------------------
-
-
-def _number(text: str, column: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        raise ValueError(f"{column} is {text!r}, not a number") from None
-    if not np.isfinite(value):
-        raise ValueError(f"{column} is {text!r}, not finite")
-    return value
-
-
-def _index(text: str, column: str) -> int:
-    value = _number(text, column)
-    if value < 0 or not value.is_integer():
-        raise ValueError(f"{column} is {text!r}, not a whole number from 0")
-    return int(value)
-
-
-def _word(text: str, column: str) -> Visibility:
-    value = _number(text, column)
-    if value not in WORDS:
-        raise ValueError(f"{column} is {text!r}, not one of 0, 1, 2, 3")
-    return WORDS[int(value)]
-
-
-def _point(frame: int | str, x: str, y: str, visibility: Visibility, *, number: int = 0) -> Line:
-    if visibility is Visibility.ABSENT:
-        return Line(frame, float("nan"), float("nan"), visibility, number)
-    return Line(frame, _number(x, "x"), _number(y, "y"), visibility, number)
-
-
-def _badminton_line(row: Mapping[str, str]) -> Line:
-    return _point(_index(row["Frame"], "Frame"), row["x"], row["y"], _word(row["Ball"], "Ball"))
-
-
-def _shuttlecock_line(row: Mapping[str, str]) -> Line:
-    return _point(_index(row["Frame"], "Frame"), row["X"], row["Y"], _word(row["Visibility"], "Visibility"))
-
-
-def _multiball_line(row: Mapping[str, str]) -> Line:
-    word, number = _word(row["Visibility"], "Visibility"), _index(row["Object"], "Object")
-    return _point(_index(row["Frame"], "Frame"), row["X"], row["Y"], word, number=number)
-
-
-def _tennis_line(row: Mapping[str, str]) -> Line:
-    name = PurePosixPath(row["file name"]).name
-    return _point(name, row["x-coordinate"], row["y-coordinate"], _word(row["visibility"], "visibility"))
-
+    files: str
+    """Where its files lie and what is in them."""
+    read: Read | None = field(default=None, repr=False)
+    """What ``data import`` does with it; None for one that is only written."""
+    precision_px: float = 0.0
+    """Positions that are written and read again come back within it, in pictures up to 4096 px wide."""
+    lost: tuple[str, ...] = ()
+    """What it cannot hold, of LOSSES."""
 
-def _volleyball_line(row: Mapping[str, str]) -> Line:
-    """``visible`` is 0 in every row of the published files by mistake; only the coordinates say who is absent."""
-    absent = not row["x"].strip() or (_number(row["x"], "x") <= 0 and _number(row["y"], "y") <= 0)
-    word = Visibility.ABSENT if absent else Visibility.CLEAR
-    return _point(_index(row["frame_num"], "frame_num"), row["x"], row["y"], word)
+    @property
+    def is_written(self) -> bool:
+        """Whether ``export`` writes it."""
+        return self.name in EXPORTS or self.name in PLAIN
 
 
-def _columns(data: bytes) -> tuple[str, ...]:
-    first = data[:1000].decode("utf-8-sig", errors="replace").splitlines()[:1]
-    return tuple(name.strip() for name in first[0].split(",")) if first else ()
+LOSSES = {
+    "objects": "objects but object 0",
+    "sizes": "sizes: boxes become points",
+    "points": "that a point has no size: points become boxes",
+    "visibility": "visibility: only present or absent",
+    "blurred": "blurred, which becomes clear",
+    "times": "times: they are the video's",
+    "scores": "scores",
+}
+"""What a format may be unable to hold."""
+_POINTS, _BOXES = ("sizes", "times", "scores"), ("points", "visibility", "times", "scores")
 
 
-def read_csv(
-    data: bytes, place: str, *, name: str, columns: tuple[str, ...], line: Callable[[Mapping[str, str]], Line]
-) -> tuple[list[Sheet], list[str]]:
-    """The lines of a CSV file and the problems in it; ``line`` reads one, or says in a ValueError what is wrong."""
-    try:
-        reader = csv.DictReader(io.StringIO(data.decode("utf-8-sig"), newline=""), strict=True)
-        header = tuple(text.strip() for text in reader.fieldnames or ())
-    except (UnicodeDecodeError, csv.Error) as error:
-        return [], [f"{place}:1 is not CSV text: {error}"]
-    if header != columns:
-        return [], [f"{place}:1 has columns {','.join(header)!r}, {name} has {','.join(columns)!r}"]
-    reader.fieldnames = list(header)
-    lines: list[Line] = []
-    problems: list[str] = []
-    seen: set[tuple[int | str, int]] = set()
-    try:
-        for row in reader:
-            try:
-                lines.append(_checked_line(row, columns, line, seen))
-            except ValueError as error:
-                problems.append(f"{place}:{reader.line_num} {error}")
-    except csv.Error as error:
-        problems.append(f"{place}:{reader.line_num} is not CSV: {error}")
-    if not lines and not problems:
-        problems.append(f"{place} holds no labels")
-    return [Sheet(lines)], problems
+# --- what reads -----------------------------------------------------------------------------------------------------
 
 
-def _checked_line(
-    row: Mapping[str, str | None],
-    columns: tuple[str, ...],
-    read: Callable[[Mapping[str, str]], Line],
-    seen: set[tuple[int | str, int]],
-) -> Line:
-    if None in row or None in row.values():
-        raise ValueError(f"has not {len(columns)} fields")
-    line = read({name: text or "" for name, text in row.items()})
-    if (line.frame, line.object) in seen:
-        raise ValueError(f"has frame {line.frame} a second time")
-    seen.add((line.frame, line.object))
-    return line
+def _layout(name: str) -> Read:
+    return lambda place, options: read_layout(name, open_store(place), options)
 
 
-# --- WASB's volleyball ----------------------------------------------------------------------------------------------
+def _benchmark(name: str) -> Read:
+    def read(place: str, options: ImportOptions) -> Dataset:
+        _refuse_unused(name, label=options.label, missing=options.missing)
+        return read_boxes_dataset(name, place, options)
 
+    return read
 
-def _is_pairs(data: bytes) -> bool:
-    first = data[:200].decode("utf-8-sig", errors="replace").split("\n")[0].split()
-    return len(first) == 2 and all(re.fullmatch(r"-?\d+(\.\d+)?", word) for word in first)
 
+def _rows(kind: str) -> Read:
+    def read(place: str, options: ImportOptions) -> Dataset:
+        _refuse_unused(kind, label=options.label, missing=options.missing)
+        place = rows_file_in(place, kind) or place
+        rows = rows_at(place)
+        if rows is None:
+            raise ConfigError("no rows there", place, remedy="give an output of annotate, or a file of rows")
+        return labels_of_rows(rows, place, videos=options.videos, labels_only_wh_px=options.labels_only_wh_px)
 
-def read_pairs(data: bytes, place: str) -> tuple[list[Sheet], list[str]]:
-    """``x y`` in line i is frame i; ``0 0`` is absent. Blank lines may follow the last one."""
-    lines: list[Line] = []
-    problems: list[str] = []
-    for frame, text in enumerate(data.decode("utf-8-sig", errors="replace").rstrip().splitlines()):
-        words = text.split()
-        try:
-            if len(words) != 2:
-                raise ValueError(f"is {text!r}, not 'x y'")
-            absent = _number(words[0], "x") == 0 and _number(words[1], "y") == 0
-            word = Visibility.ABSENT if absent else Visibility.CLEAR
-            lines.append(_point(frame, words[0], words[1], word))
-        except ValueError as error:
-            problems.append(f"{place}:{frame + 1} {error}")
-    if not lines and not problems:
-        problems.append(f"{place} holds no labels")
-    return [Sheet(lines)], problems
+    return read
 
 
-# --- where videos are -----------------------------------------------------------------------------------------------
+def _refuse_unused(name: str, **options: str | None) -> None:
+    if given := [key for key, text in options.items() if text is not None]:
+        raise ConfigError(f"{name} is not read with --{given[0]}", options[given[0]], remedy="leave it away")
 
-
-def _either(place: object) -> tuple[str, str]:
-    """A video file, or a folder of frames."""
-    return str(place), f"{place}/"
-
-
-def _beside(key: PurePosixPath) -> tuple[str, ...]:
-    return _either(key.with_suffix(""))
-
-
-def _of_clip(key: PurePosixPath) -> tuple[str, ...]:
-    folder = str(key.parent)
-    return ("./",) if folder == "." else (f"{folder}/", folder)
-
-
-def _of_match(key: PurePosixPath) -> tuple[str, ...]:
-    stem, match = key.stem.removesuffix("_ball"), key.parent.parent
-    return (str(match / "video" / stem), *_either(key.parent / stem), f"{match / 'frame' / stem}/")
-
-
-def _of_images(key: PurePosixPath) -> tuple[str, ...]:
-    return (f"{key.parent.parent / 'images' / key.stem}/", *reversed(_beside(key)))
-
-
-def _of_soccer(key: PurePosixPath) -> tuple[str, ...]:
-    root = key.parent.parent
-    return (*_either(root / "videos" / key.stem), f"{root / 'frames' / key.stem}/", *_beside(key))
-
-
-def _of_game(key: PurePosixPath) -> tuple[str, ...]:
-    clip = key.stem.rpartition("_")[2]  # basketball: GAME/anything_CLIP.xml
-    return (*reversed(_either(key.parent.parent.parent / "videos" / key.parent.name / clip)), *_beside(key))
-
-
-def _of_task(key: PurePosixPath) -> tuple[str, ...]:
-    return _either(key.parent) if key.stem == "annotations" and str(key.parent) != "." else _beside(key)
-
-
-def _csv(
-    name: str,
-    columns: str,
-    line: Callable[[Mapping[str, str]], Line],
-    is_label: Callable[[str], bool],
-    videos: Callable[[PurePosixPath], tuple[str, ...]],
-    *,
-    normalised: bool = False,
-) -> LabelFormat:
-    names = tuple(columns.split(","))
-    read = partial(read_csv, name=name, columns=names, line=line)
-    return LabelFormat(name, columns, is_label, lambda data: _columns(data) == names, videos, read, normalised)
-
-
-def _ends(*suffixes: str) -> Callable[[str], bool]:
-    return lambda key: key.endswith(suffixes)
-
-
-def _is_rally(key: str) -> bool:
-    folders = r"(^|/)(corrected_)?(csv|labels?|annos?|annotations?)/[^/]+\.csv$"
-    return key.endswith("_ball.csv") or re.search(folders, key, re.IGNORECASE) is not None
-
-
-def _is_soccer(key: str) -> bool:
-    return re.search(r"(^|/)ID-\d+\.xml$", key) is not None
-
-
-def _is_basketball(key: str) -> bool:
-    return re.search(r"(^|/)ball-annos/[^/]+/[^/]+\.xml$", key) is not None
-
-
-def _is_clip(key: str) -> bool:
-    return re.search(r"(^|/)\d+/[^/]+\.txt$", key) is not None
-
-
-def _is_tasks(key: str) -> bool:
-    ours = ("dataset.json", "drop_frame.json", "run.json", "evaluation.json")
-    return key.endswith(".json") and PurePosixPath(key).name not in ours
-
-
-_published_cvat = partial(read_cvat, published=True)
 
 FORMATS = {
     item.name: item
     for item in (
-        _csv(
-            "tennis", "file name,visibility,x-coordinate,y-coordinate,status", _tennis_line,
-            lambda key: PurePosixPath(key).name == "Label.csv", _of_clip,
+        Format(
+            "tennis", "`game3/Clip2/Label.csv` beside its frames (TrackNetV1)", _layout("tennis"), 0.011,
+            ("objects", *_POINTS),
         ),
-        _csv("shuttlecock", "Frame,Visibility,X,Y", _shuttlecock_line, _is_rally, _of_match),
-        _csv("multiball", "Frame,Object,Visibility,X,Y", _multiball_line, _ends(".csv"), _of_match),
-        _csv("volleyball", "frame_num,x,y,visible", _volleyball_line, _ends(".csv"), _of_images, normalised=True),
-        _csv("badminton", "Frame,Ball,x,y", _badminton_line, _ends(".csv"), _beside, normalised=True),
-        LabelFormat(
-            "wasb-soccer", "ID-1.xml", _is_soccer, is_cvat, _of_soccer, _published_cvat, numbered_by_name=True,
+        Format(
+            "shuttlecock", "`match1/csv/*_ball.csv` and `video/` or `frame/` (TrackNetV2, V3), or NAME.csv beside "
+            "NAME.mp4", _layout("shuttlecock"), 0.011, ("objects", "visibility", *_POINTS),
         ),
-        LabelFormat(
-            "wasb-basketball", "ball-annos/*/*.xml", _is_basketball, is_cvat, _of_game, _published_cvat,
-            numbered_by_name=True,
+        Format("multiball", "NAME.csv with a column Object", _layout("multiball"), 0.011, _POINTS),
+        Format(
+            "volleyball", "`csvs/NAME.csv` and `images/NAME/` or `videos/`; shares of width and height",
+            _layout("volleyball"), 0.01, ("objects", "visibility", *_POINTS),
         ),
-        LabelFormat("wasb-volleyball", "'x y' per line", _is_clip, _is_pairs, _of_game, read_pairs),
-        LabelFormat("cvat", "CVAT for video 1.1", _ends(".xml"), is_cvat, _of_task, read_cvat, edge_px=0.5),
-        LabelFormat(
-            "label-studio", "Label Studio JSON", _is_tasks, is_label_studio, _beside, read_label_studio,
-            normalised=True, edge_px=0.5,
+        Format(
+            "badminton", "NAME.csv beside NAME.mp4; shares of width and height", _layout("badminton"), 0.01,
+            ("objects", "visibility", *_POINTS),
         ),
+        Format("wasb-soccer", "`annos/ID-1.xml`, CVAT with used_in_game", _layout("wasb-soccer")),
+        Format("wasb-basketball", "`ball-annos/GAME/*_CLIP.xml`, CVAT", _layout("wasb-basketball")),
+        Format(
+            "wasb-volleyball", "`MATCH/CLIP.txt`, x y in line i for frame i", _layout("wasb-volleyball"), 0.011,
+            ("objects", "visibility", *_POINTS),
+        ),
+        Format(
+            "cvat", "CVAT 1.1 XML, for video (any shape, skeletons, projects); reads that for images too",
+            _layout("cvat"), 0.002, ("blurred", "times", "scores"),
+        ),
+        Format(
+            "cvat-images", "CVAT 1.1 XML for images: an image for each frame", _layout("cvat"), 0.002,
+            ("blurred", "times", "scores"),
+        ),
+        Format(
+            "label-studio", "Label Studio's JSON of videos, whole or JSON_MIN", _layout("label-studio"), 0.002,
+            ("visibility", "times", "scores"),
+        ),
+        Format("coco", "one JSON of images, annotations and categories", _layout("coco"), 0.002, ("times", "scores")),
+        Format(
+            "mot", "`SEQ/gt/gt.txt` or NAME.txt of frame,id,left,top,width,height,conf,...", _layout("mot"), 0.002,
+            _BOXES,
+        ),
+        Format(
+            "yolo", "`labels/NAME/000012.txt` of class x y width height, and `data.yaml`", _layout("yolo"), 0.002,
+            _BOXES,
+        ),
+        Format(
+            "otb", "`SEQ/groundtruth_rect.txt` and `img/`; results SEQ.txt", _benchmark("otb"), 0.001,
+            ("objects", *_BOXES),
+        ),
+        Format(
+            "lasot", "`SEQ/groundtruth.txt`, `img/` and flags of absence; results SEQ.txt", _benchmark("lasot"), 0.001,
+            ("objects", *_BOXES),
+        ),
+        Format(
+            "got10k", "`SEQ/groundtruth.txt` beside its pictures, `absence.label`; results `SEQ/SEQ_001.txt`",
+            _benchmark("got10k"), 0.001, ("objects", *_BOXES),
+        ),
+        Format(
+            "latot", "`SEQ/SEQ.txt` and `img/`; results SEQ.txt", _benchmark("latot"), 0.001, ("objects", *_BOXES)
+        ),
+        Format("trackingnet", "`anno/SEQ.txt` and `frames/SEQ/`", _benchmark("trackingnet")),
+        Format("uav", "`anno/UAV123/SEQ.txt`, `data_seq/`, `configSeqs.m`", _benchmark("uav")),
+        Format("csv", "rows.csv: all row columns", _rows("csv"), 0.001),
+        Format("jsonl", "rows.jsonl: all row columns", _rows("jsonl"), 0.001),
+        Format("parquet", "rows.parquet: all row columns", _rows("parquet")),
+        Format("rows", "an output of annotate, or a file of rows that a person has checked", _rows("rows")),
     )
 }  # fmt: skip
+"""All formats, by name."""
+
+
+BENCHMARKS = ("otb", "lasot", "got10k", "latot", "trackingnet", "uav")
+"""Benchmarks of boxes, which have lists of splits."""
+
+
+def readable() -> list[str]:
+    """Names that ``data import`` takes."""
+    return ["auto", *(name for name, item in FORMATS.items() if item.read is not None), *ALIASES]
+
+
+def writable() -> list[str]:
+    """Names that ``export --to`` takes."""
+    return [*(name for name, item in FORMATS.items() if item.is_written), *ALIASES]
+
+
+def read_labels(name: str, place: str, options: ImportOptions) -> Dataset:
+    """Labels of a format, or of the one that is recognised (``auto``). ConfigError, LabelError."""
+    if name == "auto":
+        name = recognised(place, options)
+    found = FORMATS.get(ALIASES.get(name, name))
+    if found is None or found.read is None:
+        raise ConfigError("no such format of labels", name, remedy=f"one of {', '.join(readable())}")
+    if options.split is not None and name not in BENCHMARKS:
+        raise ConfigError("only box benchmarks have lists of a split", name, remedy="import all, then `data split`")
+    return found.read(place, options)
+
+
+def recognised(place: str, options: ImportOptions) -> str:
+    """The name of the format that the labels at a place are in, which the log tells with the reason.
+
+    LabelError names the format that they are nearest to and what differs.
+    """
+    store = open_store(place)
+    finder = VideoFinder(store, open_store(options.videos) if options.videos is not None else None)
+    found = recognise(store, finder) or benchmark_of(store)
+    if found is None and (kind := next((kind for kind in PLAIN if rows_file_in(place, kind)), None)):
+        found = kind, f"rows.{kind} holds rows"
+    if found is None:
+        differs = nearest(store)
+        what = "no dataset.json and no label files of a known format" + (f"; {differs}" if differs else "")
+        known = "; ".join(f"{item.name}: {item.about}" for item in LAYOUTS.values())
+        raise LabelError(what, place=store.uri, remedy=f"known are {known}")
+    name, because = found
+    telemetry.get_logger().info("format of labels", format=name, because=because)
+    return name

@@ -3,13 +3,16 @@
     [{"data": {"video": URI}, "predictions" | "annotations": [{"result": [
         {"type": "videorectangle", "value": {"sequence": [{"frame", "x", "y", "width", "height", "enabled", "time"}],
                                              "framesCount", "duration", "labels"}}]}]}]
+    [{"video": URI, NAME OF THE CONTROL: [value, ...]}]                                                       JSON_MIN
 
 Frames count from 1; x, y (the top left corner), width and height are percentages of the picture. ``enabled: false``
-says that the object is gone after that frame; between two others Label Studio interpolates linearly, so every frame is
-written. There are only boxes: a point is written as a square whose label ends in ``point``, and read back as a point.
-Labels are ``ball`` for object 0 and ``ball-k`` for object k, as for CVAT. Scores, times and visibility other than
-absent are not kept. Label Studio counts frames by the rate that is typed into its configuration: files that count other
-frames than the video has are refused, because every position would lie in a wrong frame.
+says that the object is gone after that frame; a last key that is enabled lasts to the end of the video. Between two
+keys Label Studio interpolates linearly, so every frame is written; what it interpolated itself comes with ``auto``.
+There are only boxes: a point is written as a square whose label ends in ``point``, and read back as a point. Labels are
+``ball`` for object 0 and ``ball-k`` for object k, as for CVAT; which label is the ball: see ``objects``. Scores, times
+and visibility other than absent are not kept. Label Studio counts frames by the rate that is typed into its
+configuration: files that count other frames than the video has are refused, because every position would lie in a wrong
+frame.
 """
 
 import json
@@ -23,7 +26,7 @@ from pydantic_core import from_json
 
 from specktrack.datasets.boxes import corners
 from specktrack.datasets.cvat import label_of
-from specktrack.datasets.lines import ALL_FRAMES, Line, Sheet, VideoRows
+from specktrack.datasets.lines import ALL_FRAMES, Line, Sheet, Track, VideoRows
 from specktrack.schema import Visibility
 
 CONFIG = """<View>
@@ -38,60 +41,80 @@ CONFIG = """<View>
 
 
 def is_label_studio(data: bytes) -> bool:
-    """Whether a file begins like tasks of Label Studio."""
-    return data.lstrip()[:1] in (b"[", b"{") and b'"data"' in data[:100_000]
+    """Whether a file begins like tasks of Label Studio, whole or short."""
+    whole = b'"data"' in data[:100_000] and (b'"annotations"' in data or b'"predictions"' in data)
+    return data.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in (b"[", b"{") and (whole or b'"sequence"' in data)
 
 
 def read_label_studio(data: bytes, place: str) -> tuple[list[Sheet], list[str]]:
     """One sheet per task, and the problems in the file."""
     try:
-        tasks = from_json(data)
+        tasks = from_json(data.removeprefix(b"\xef\xbb\xbf"))
     except ValueError as error:
         return [], [f"{place} is not JSON: {error}"]
-    sheets, problems = [], []
+    sheets: list[Sheet] = []
+    problems: list[str] = []
     for number, task in enumerate(tasks if isinstance(tasks, list) else [tasks]):
         try:
-            sheets.append(_read_task(task))
+            sheets += _read_task(task)
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             what = str(error) if type(error) is ValueError else f"lacks {error}"
             problems.append(f"{place} task {number} {what}")
     if not sheets and not problems:
-        problems.append(f"{place} holds no tasks")
+        problems.append(f"{place} holds no tasks with annotations or predictions")
     return sheets, problems
 
 
-def _read_task(task: Mapping[str, Any]) -> Sheet:
-    values = [value for value in task["data"].values() if isinstance(value, str)]
-    video = task["data"].get("video") or next(iter(values), "")
-    done = [item for item in task.get("annotations") or [] if not item.get("was_cancelled")]
-    versions = done or task.get("predictions") or []  # the last one submitted counts
-    regions = [item for item in (versions[-1]["result"] if versions else []) if item.get("type") == "videorectangle"]
+def _read_task(task: Mapping[str, Any]) -> Iterator[Sheet]:
+    """The task's sheet; none of one that nobody has annotated."""
+    video, regions = _short(task) if "data" not in task else _whole(task)
+    if regions is None:
+        return
     lines: list[Line] = []
-    taken: dict[int, set[int | str]] = {}
-    counted = {int(region["value"]["framesCount"]) for region in regions if "framesCount" in region["value"]}
+    tracks: dict[int, Track] = {}
+    counted = {int(region["framesCount"]) for region in regions if "framesCount" in region}
     if len(counted) > 1:
         raise ValueError(f"counts {sorted(counted)} frames in one video")
-    for region in regions:
-        value = region["value"]
-        frames = {line.frame: line for line in _read_region(value)}
-        name = re.fullmatch(r".*?(?:-(\d+))?( point)?", (value.get("labels") or [""])[0])
-        assert name is not None
-        number = int(name[1] or 0)
-        while not name[1] and taken.get(number, set()) & set(frames):
-            number += 1  # two at the same time: another object
-        taken.setdefault(number, set()).update(frames)
-        mine = [replace(line, object=number) for line in frames.values()]
-        lines += [replace(line, w=float("nan"), h=float("nan")) for line in mine] if name[2] else mine
-    return Sheet(lines, str(video), ALL_FRAMES, next(iter(counted), None))
+    for number, region in enumerate(regions):
+        label = " ".join(map(str, region.get("labels") or []))
+        tracks[number] = Track(label)
+        mine = [replace(line, track=number) for line in _read_region(region)]
+        lines += [replace(line, w=float("nan"), h=float("nan")) for line in mine] if label.endswith(" point") else mine
+    yield Sheet(lines, video, ALL_FRAMES, frames=next(iter(counted), None), tracks=tracks)
+
+
+def _whole(task: Mapping[str, Any]) -> tuple[str, list[Mapping[str, Any]] | None]:
+    """The video and the regions of a task as JSON: of its annotations the last one submitted counts."""
+    values = [value for value in task["data"].values() if isinstance(value, str)]
+    done = [item for item in task.get("annotations") or [] if not item.get("was_cancelled")]
+    versions = done or task.get("predictions") or []
+    video = str(task["data"].get("video") or next(iter(values), ""))
+    if not versions:
+        return video, None
+    return video, [item["value"] for item in versions[-1]["result"] if item.get("type") == "videorectangle"]
+
+
+def _short(task: Mapping[str, Any]) -> tuple[str, list[Mapping[str, Any]]]:
+    """The same of a task as JSON_MIN, where regions lie under the name of their control."""
+    regions: list[Mapping[str, Any]] = [
+        region for found in task.values() if isinstance(found, list)
+        for region in found if isinstance(region, dict) and "sequence" in region
+    ]  # fmt: skip
+    if not regions:
+        raise KeyError("data")
+    named = [value for value in task.values() if isinstance(value, str) and re.search(r"\.\w{2,4}(\?|$)", value)]
+    return str(task.get("video") or next(iter(named), "")), regions
 
 
 def _read_region(value: Mapping[str, Any]) -> Iterator[Line]:
-    """A line per frame in which the region is shown."""
-    keys = sorted(value["sequence"], key=lambda item: item["frame"])
+    """A line per frame in which the region is shown; the last one may last."""
+    keys = list({int(key["frame"]): key for key in sorted(value["sequence"], key=lambda key: key["frame"])}.values())
     for key, after in zip(keys, [*keys[1:], None], strict=True):
         box, frame = _box(key), int(key["frame"]) - 1
-        yield _line(frame, box)
-        if after is None or not key.get("enabled", True):
+        enabled = bool(key.get("enabled", True))
+        line = _line(frame, box, interpolated=bool(key.get("auto")))
+        yield replace(line, lasts=enabled and after is None)
+        if after is None or not enabled:
             continue
         steps = int(after["frame"]) - 1 - frame
         for step in range(1, steps):

@@ -1,7 +1,7 @@
 """What importers and exporters of all formats share: a label, the labels of one video, and how doubts are told."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -24,12 +24,26 @@ class Line:
     """As in the file: px or a share of the width; NaN where absent."""
     y: float
     visibility: Visibility
-    object: int = 0
+    track: int = 0
+    """Which of the sheet's tracks it belongs to; the object's number where the sheet has none."""
     w: float = float("nan")
     """Of a box, in the same unit; NaN for a point."""
     h: float = float("nan")
     interpolated: bool = False
     """The annotating tool put it between two positions that a person gave."""
+    lasts: bool = False
+    """The annotating tool shows it from here to the end of the video."""
+
+
+@dataclass(frozen=True)
+class Track:
+    """What a file says of the lines that it holds together; which object they are is chosen later."""
+
+    label: str = ""
+    number: int | None = None
+    """The object's number where the file tells it apart from others of its label."""
+    primary: bool | None = None
+    """Whether it is the ball in the game, where the file says so."""
 
 
 @dataclass(frozen=True)
@@ -39,10 +53,18 @@ class Sheet:
     lines: list[Line]
     video: str = ""
     """URI or file name of the video where the file gives it; empty where the file's place tells."""
-    looked_at: range | None = None
-    """Frames that were looked at: those without a line are absent. None: the lines have all frames of the video."""
+    looked_at: Collection[int | str] | None = None
+    """Frames that were looked at, by number or image: those without a line are absent. None: those with a line."""
+    whole: bool = False
+    """All frames of the video should be among them: one that is not is missing."""
     frames: int | None = None
     """How many frames the annotating tool counted in the video."""
+    tracks: Mapping[int, Track] = field(default_factory=dict)
+    """Of the lines, by number; empty where the file itself numbers the objects."""
+    wh_px: tuple[int, int] | None = None
+    """Size of the pictures on which the labels were made, where the file says it."""
+    notes: tuple[str, ...] = ()
+    """What was read otherwise than it is written."""
 
 
 @dataclass(frozen=True)
@@ -56,13 +78,20 @@ class VideoRows:
     """By object, each ordered by frame."""
     wh_px: tuple[int, int] | None = None
     """None where the format does not need it."""
-    box_px: float | None = None
+    box_px: float = 10.0
     """Side of the square that stands for a point in formats of boxes."""
+    pictures: Sequence[str] = ()
+    """Names of the pictures by frame, where the video is a folder of them."""
 
     @property
     def frames(self) -> int:
         """One past the last frame that has a row."""
         return max((int(track.frame[-1]) + 1 for track in self.tracks.values() if len(track)), default=0)
+
+    @property
+    def listed(self) -> list[int]:
+        """Frames that have a row, in order."""
+        return sorted({int(frame) for track in self.tracks.values() for frame in track.frame})
 
     @property
     def fps(self) -> float:
@@ -71,6 +100,10 @@ class VideoRows:
         steps = np.diff(track.pts_s)[np.diff(track.frame) == 1]
         step = float(np.median(steps)) if len(steps) else 0.0
         return 1 / step if step > 0 else 30.0
+
+    def picture(self, frame: int, *, digits: int = 6) -> str:
+        """The name of a frame's picture: its own, or what ``ffmpeg -start_number 0`` names those of a video file."""
+        return self.pictures[frame] if self.pictures else f"{frame:0{digits}d}.jpg"
 
 
 def refuse(problems: Sequence[str], *, remedy: str = "correct the files and import again") -> None:

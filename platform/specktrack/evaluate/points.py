@@ -18,6 +18,8 @@ import pyarrow.parquet as pq
 from specktrack import telemetry
 from specktrack.config import Config
 from specktrack.datasets import Dataset, DatasetVideo, load_dataset
+from specktrack.datasets.row_files import check_frames, read_windows
+from specktrack.datasets.rows import pair_videos, read_rows
 from specktrack.errors import ConfigError, MediaError
 from specktrack.evaluate.annotating import rows_of_model
 from specktrack.evaluate.conditions import by_condition
@@ -33,7 +35,6 @@ from specktrack.evaluate.windows import (
 from specktrack.metrics.calibration import Reliability, reliability
 from specktrack.metrics.points import PointCounts, average_precision, error_summary
 from specktrack.metrics.protocols import PAPER_WH, PROTOCOLS, Protocol, Tolerance
-from specktrack.rows import check_frames, pair_videos, read_rows, read_windows
 from specktrack.schema import ROWS, Visibility
 from specktrack.storage import Store, open_store
 

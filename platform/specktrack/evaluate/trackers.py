@@ -11,9 +11,9 @@ import numpy as np
 import pyarrow.compute as pc
 
 from specktrack.datasets.benchmarks import BoxSequence, read_boxes
+from specktrack.datasets.rows import read_rows
 from specktrack.errors import ConfigError
 from specktrack.frames import Trajectory
-from specktrack.rows import read_rows
 from specktrack.schema import Box, Clip, Prompt
 from specktrack.storage import frame_names, open_store, stat, to_uri
 from specktrack.video.confined import probe, read_clip

@@ -9,11 +9,12 @@ from pydantic import Field
 
 from specktrack import telemetry
 from specktrack.config import Config, VerbConfig
+from specktrack.datasets.row_files import store_of
+from specktrack.datasets.rows import read_rows
 from specktrack.errors import ConfigError
 from specktrack.report.boxes import boxes_page
 from specktrack.report.points import evaluation_page
 from specktrack.report.rows import rows_page
-from specktrack.rows import read_rows, store_of
 from specktrack.storage import Store, local_path, open_store, to_uri
 
 EVALUATION = "evaluation.json"

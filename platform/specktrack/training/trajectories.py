@@ -12,9 +12,9 @@ import numpy as np
 import torch
 
 from specktrack.datasets import load_dataset
+from specktrack.datasets.rows import pair_videos, read_rows
 from specktrack.errors import ConfigError
 from specktrack.frames import Trajectory, trajectories
-from specktrack.rows import pair_videos, read_rows
 from specktrack.sampling import shuffled, window_starts
 from specktrack.training import omitted
 from specktrack.training.omitted import usable

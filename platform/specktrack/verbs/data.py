@@ -7,10 +7,9 @@ from pydantic import Field, PositiveInt
 from specktrack import datasets
 from specktrack.config import VerbConfig
 from specktrack.datasets import DatasetCard, SplitReport
+from specktrack.datasets.formats import readable
 from specktrack.datasets.patches import PatchesConfig, write_patches
 from specktrack.datasets.synthetic import SynthConfig, write_archive
-from specktrack.rows import labels_of_rows, read_rows
-from specktrack.storage import open_store
 
 
 class DataImportConfig(VerbConfig):
@@ -18,10 +17,7 @@ class DataImportConfig(VerbConfig):
 
     verb: ClassVar[str] = "data_import"
 
-    format: str
-    """auto, tennis, shuttlecock, multiball, volleyball, badminton, wasb-soccer, wasb-volleyball, wasb-basketball,
-    cvat, label-studio; otb, lasot, got10k, trackingnet, uav, latot: benchmarks of boxes; or rows: a file or folder of
-    rows that were checked by a person."""
+    format: str = Field(description=f"{', '.join(readable())}; auto tells which it is, and why.")
     source: str
     """The folder with labels and videos; for rows also one file."""
     destination: str
@@ -30,17 +26,18 @@ class DataImportConfig(VerbConfig):
     """The folder or s3:// prefix where the videos are, if not beside their labels; found by place or by file name."""
     labels_only_wh_px: tuple[PositiveInt, PositiveInt] | None = None
     """Width and height of the pictures, for labels that came without their videos."""
+    label: str | None = None
+    """The label that is the ball, where a file has several and none or more than one is known to name a ball."""
+    missing: datasets.Missing | None = None
+    """What frames without a label are, where a file should have one for each: absent, or unlabelled (no row)."""
     split: str | None = None
     """Box benchmarks: only the train or test sequences, by the list beside the labels."""
 
 
 def data_import(config: DataImportConfig) -> DatasetCard:
     """Import a dataset; its card."""
-    where = config.model_dump(include={"videos", "labels_only_wh_px"})
-    if config.format == "rows" and config.split is None:
-        dataset = labels_of_rows(read_rows(config.source), config.source, **where)
-        return datasets.save_dataset(dataset, open_store(config.destination))
-    return datasets.import_dataset(config.format, config.source, config.destination, split=config.split, **where)
+    options = config.model_dump(exclude={"format", "source", "destination"})
+    return datasets.import_dataset(config.format, config.source, config.destination, **options)
 
 
 class DataCheckConfig(VerbConfig):

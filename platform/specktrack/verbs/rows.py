@@ -6,12 +6,15 @@ from typing import ClassVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from specktrack import datasets, overlay
 from specktrack.config import Config, VerbConfig
+from specktrack.datasets.exports import EXPORTS, POINT_BOX_PX
+from specktrack.datasets.formats import writable
+from specktrack.datasets.row_files import check_frames, store_of
+from specktrack.datasets.rows import read_rows, rows_of
 from specktrack.errors import ConfigError
-from specktrack.rows import check_frames, read_rows, rows_of, store_of
 from specktrack.storage import stat, to_uri
 from specktrack.video.confined import probe
 
@@ -23,15 +26,13 @@ class ExportConfig(VerbConfig):
 
     annotations: str
     """An output of annotate, or a .parquet, .csv or .jsonl file of rows."""
-    to: str
-    """csv, jsonl (all columns); tracknet-csv, tennis, badminton, multiball (points); cvat, label-studio (to correct
-    and to import again); coco, mot, otb, got10k (boxes)."""
+    to: str = Field(description=f"{', '.join(writable())}; what each cannot hold is in docs/data.md.")
     destination: str
     """The folder, or the file where there is one to write."""
     video: str | None = None
     """Only the rows of this video (its URI, path or file name)."""
-    box_px: PositiveFloat | None = None
-    """Side of the square that stands for a point in formats of boxes, which refuse points without it."""
+    box_px: PositiveFloat = POINT_BOX_PX
+    """Side of the square that stands for a point in formats of boxes."""
     size_wh_px: tuple[PositiveInt, PositiveInt] | None = None
     """Width and height of the pictures, for formats that need them where the videos cannot be read."""
 
@@ -49,7 +50,7 @@ def export(config: ExportConfig) -> ExportReport:
     rows = read_rows(config.annotations)
     if config.video is not None:
         rows = rows_of(rows, config.video, config.annotations)
-    needs_size = config.to in datasets.EXPORTS and datasets.EXPORTS[config.to].needs_size
+    needs_size = config.to in EXPORTS and EXPORTS[config.to].needs_size
     sizes_wh_px = _sizes_wh_px(config, rows) if needs_size else {}
     written = datasets.export_rows(rows, config.to, config.destination, sizes_wh_px=sizes_wh_px, box_px=config.box_px)
     return ExportReport(rows=rows.num_rows, written=tuple(written))

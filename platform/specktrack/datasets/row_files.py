@@ -1,8 +1,9 @@
-"""Rows from wherever a person has them: an output of annotate, a Parquet, CSV or JSON Lines file, or labels."""
+"""Rows as they lie: an output of annotate, or a Parquet, CSV or JSON Lines file that any tool may have written."""
 
+import csv
 import io
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -10,26 +11,37 @@ import pyarrow.csv
 import pyarrow.json
 import pyarrow.parquet as pq
 
-from specktrack import telemetry
-from specktrack.datasets import Dataset, DatasetVideo, load_dataset, make_dataset
-from specktrack.datasets.label_files import VideoFinder
-from specktrack.errors import ConfigError, StorageError
-from specktrack.frames import split_by_video
+from specktrack.datasets.csv_labels import UNESCAPED, separator_of, text_of
+from specktrack.errors import ConfigError
 from specktrack.ledger import read_annotations
-from specktrack.schema import ROWS, Provenance, VideoRef, Visibility, arrow_errors
-from specktrack.storage import Store, local_path, open_store, stat, to_uri
-from specktrack.video.confined import probe
+from specktrack.schema import ROWS, Provenance, Visibility, arrow_errors
+from specktrack.storage import Store, local_path, open_store, to_uri
 
 
 def _read_csv(data: io.BytesIO) -> pa.Table:
-    # One thread: Arrow's reading threads can outlive the read and abort the process while it exits.
-    one_thread = pyarrow.csv.ReadOptions(use_threads=False)
-    text = pyarrow.csv.ConvertOptions(column_types={"video": pa.string()})  # 00003 is a name
-    rows = pyarrow.csv.read_csv(data, one_thread, convert_options=text)
+    """Columns in any case; separators, decimal marks and encodings as spreadsheets write them."""
+    text = text_of(data.getvalue())
+    mark, start = separator_of(text)
+    text = text[start:]
+    comma = mark != "," and re.search(rf"(^|{re.escape(mark)})-?\d+,\d+({re.escape(mark)}|$)", text, re.MULTILINE)
+    header = next(csv.reader(io.StringIO(text), delimiter=mark), [])
+    names = {name: name.strip().lower() for name in header if name.strip().lower() in (*ROWS.names, "window")}
+    rows = pyarrow.csv.read_csv(
+        io.BytesIO(text.encode()),
+        # One thread: Arrow's reading threads can outlive the read and abort the process while it exits.
+        pyarrow.csv.ReadOptions(use_threads=False),
+        pyarrow.csv.ParseOptions(delimiter=mark),
+        pyarrow.csv.ConvertOptions(
+            column_types={name: pa.string() for name in names if names[name] == "video"},  # 00003 is a name
+            decimal_point="," if comma else ".",
+        ),
+    )
+    if len(set(names.values())) == len(names):
+        rows = rows.rename_columns([names.get(name, name) for name in rows.column_names])
     if "video" not in rows.column_names:
         return rows
-    names = pc.replace_substring_regex(rows["video"], r"^'([=+\-@\t\r])", r"\1")  # see exports: no formula
-    return rows.set_column(rows.column_names.index("video"), "video", names)
+    videos = pc.replace_substring_regex(rows["video"], UNESCAPED, r"\1")
+    return rows.set_column(rows.column_names.index("video"), "video", videos)
 
 
 def _read_jsonl(data: io.BytesIO) -> pa.Table:
@@ -42,11 +54,10 @@ _FILES: Mapping[str, tuple[str, Callable[[io.BytesIO], pa.Table]]] = {
     "jsonl": ("JSON Lines", _read_jsonl),
 }
 """What a file of rows may be, by its suffix."""
-_VIDEOS_SHOWN = 5
 
 
-def read_rows(place: str) -> pa.Table:
-    """Rows from an output of annotate, a Parquet, CSV or JSON Lines file, or a dataset (its labels as predictions)."""
+def rows_at(place: str) -> pa.Table | None:
+    """Rows of a file, or of an output of annotate; None for a folder that is neither. ConfigError, StorageError."""
     uri = to_uri(place)
     path = local_path(uri)
     kind = uri.rpartition(".")[2].lower()
@@ -59,7 +70,16 @@ def read_rows(place: str) -> pa.Table:
     store = open_store(uri)
     if store.exists("_SUCCESS") or next(store.list("records/"), None) is not None:
         return read_annotations(uri)
-    return load_dataset(uri).rows
+    return None
+
+
+def rows_file_in(place: str, kind: str) -> str | None:
+    """URI of ``rows.KIND`` in a folder, as an export names it; None if there is none."""
+    uri = to_uri(place)
+    if kind not in _FILES or uri.endswith(f".{kind}"):
+        return None
+    store = open_store(uri)
+    return store.uri_of(f"rows.{kind}") if store.exists(f"rows.{kind}") else None
 
 
 def read_windows(place: str) -> pa.Table:
@@ -156,35 +176,6 @@ def _refuse_impossible(rows: pa.Table, place: str) -> None:
             raise ConfigError(what, shown, f"{place}, row {first}", "correct the file")
 
 
-def pair_videos(labelled: Sequence[str], predicted: Sequence[str]) -> dict[str, str]:
-    """Label video to prediction video: equal URI, else equal base name where that is unique on both sides."""
-    pairs = {uri: uri for uri in labelled if uri in set(predicted)}
-    open_labels = [uri for uri in labelled if uri not in pairs]
-    free = [uri for uri in predicted if uri not in pairs]
-    label_names, free_names = Counter(map(_base_name, open_labels)), {_base_name(uri): uri for uri in free}
-    free_counts = Counter(map(_base_name, free))
-    for uri in open_labels:
-        name = _base_name(uri)
-        if label_names[name] == free_counts[name] == 1:
-            pairs[uri] = free_names[name]
-    return pairs
-
-
-def rows_of(rows: pa.Table, video: str, place: str) -> pa.Table:
-    """The rows of one video, named by its URI or path, or by a file name that is unique among the rows.
-
-    ConfigError lists the videos that there are.
-    """
-    uris = pc.unique(rows["video"]).to_pylist()
-    uri = pair_videos([to_uri(video)], uris).get(to_uri(video))
-    if uri is not None and uri != to_uri(video):
-        telemetry.get_logger().info("rows taken by the video's name", video=to_uri(video), rows_of=uri)
-    if uri is None:
-        known = ", ".join(uris[:_VIDEOS_SHOWN]) + (", ..." if len(uris) > _VIDEOS_SHOWN else "")
-        raise ConfigError("no rows of this video", video, place, f"there are rows of: {known or 'no video'}")
-    return rows.filter(pc.equal(rows["video"], uri))
-
-
 def check_frames(rows: pa.Table, frames: int, place: str) -> None:
     """ConfigError if rows of one video lie beyond its ``frames``: then they are of another video of the same name."""
     if rows.num_rows and not 0 <= (last := pc.max(rows["frame"]).as_py()) < frames:
@@ -194,56 +185,3 @@ def check_frames(rows: pa.Table, frames: int, place: str) -> None:
             place,
             "annotate this video, or name the rows that belong to it",
         )
-
-
-def labels_of_rows(
-    rows: pa.Table, place: str, *, videos: str | None = None, labels_only_wh_px: tuple[int, int] | None = None
-) -> Dataset:
-    """Rows that a person has checked, as labels of their videos: without score, labelled unless they fill a gap.
-
-    ``videos`` is where the videos are now, found by file name. ConfigError for a video that is not there, unless
-    ``labels_only_wh_px`` gives its size.
-    """
-    finder = VideoFinder(open_store(videos)) if videos is not None else None
-    labelled, tables = [], []
-    for uri, table in split_by_video(rows).items():
-        video = _video_of_rows(table, uri, finder, labels_only_wh_px)
-        check_frames(table, video.frames, place)
-        words = table["provenance"].cast(pa.string())
-        filled = pc.is_in(words, pa.array([Provenance.INTERPOLATED.value, Provenance.INPAINTED.value]))
-        columns = {
-            "video": pa.array([video.ref.uri] * len(table)), "score": pa.nulls(len(table), pa.float32()),
-            "provenance": pc.if_else(filled, words, Provenance.LABELLED.value),
-        }  # fmt: skip
-        tables.append(pa.table({name: columns.get(name, table[name]) for name in ROWS.names}).cast(ROWS))
-        labelled.append(video)
-    if not tables:
-        raise ConfigError("no rows", place=place)
-    whole = pa.concat_tables(tables).unify_dictionaries().combine_chunks()
-    return make_dataset(whole, tuple(labelled), name=_base_name(to_uri(place)), layout="rows", source=to_uri(place))
-
-
-def _video_of_rows(
-    rows: pa.Table, uri: str, finder: VideoFinder | None, labels_only_wh_px: tuple[int, int] | None
-) -> DatasetVideo:
-    try:
-        name = uri.rstrip("/").rpartition("/")[2]
-        ref = stat((finder.named(name) if finder else None) or uri)
-    except (ConfigError, StorageError) as error:
-        if labels_only_wh_px is None:
-            if isinstance(error, StorageError):
-                raise
-            remedy = "--videos names the place where videos are, labels_only_wh_px imports labels alone"
-            raise ConfigError("the video of the rows is not there", uri, remedy=remedy) from None
-        frames = pc.max(rows["frame"]).as_py() + 1
-        width, height = labels_only_wh_px
-        ref = VideoRef(uri=uri, etag="", size_bytes=0)
-        return DatasetVideo(ref=ref, width_px=width, height_px=height, fps=30.0, frames=frames, labels_only=True)
-    info = probe(ref)
-    return DatasetVideo(ref=ref, width_px=info.width_px, height_px=info.height_px, fps=info.fps, frames=info.frames)
-
-
-def _base_name(uri: str) -> str:
-    """The last part of a URI or path without its suffix."""
-    name = uri.rstrip("/").rpartition("/")[2]
-    return name.rpartition(".")[0] or name

@@ -29,9 +29,9 @@ from specktrack.tracking.template.redetecting import RedetectingTracker
 from specktrack.tracking.template.search import Redetector, Searcher, TrajectoryPrior
 from specktrack.tracking.tracker import Parts, make_tracker, open_session, tracker_of
 from specktrack.training import train
-from specktrack.training.search_config import SearchSamplingConfig, SearchTrainConfig
-from specktrack.training.search_samples import SearchBatches, SearchSampler
-from specktrack.training.sprites import cut_sprite, draw_sprite, place, recoloured
+from specktrack.training.search.config import SearchSamplingConfig, SearchTrainConfig
+from specktrack.training.search.samples import SearchSampler
+from specktrack.training.search.sprites import cut_sprite, draw_sprite, place, recoloured
 from specktrack.training.state import TrainState
 
 CPU = torch.device("cpu")
@@ -188,11 +188,7 @@ def test_labelled_objects_of_the_videos_are_targets_too() -> None:
 
 
 def test_ranks_share_a_batch() -> None:
-    def batches(rank: int, world_size: int) -> SearchBatch:
-        parts = SearchBatches(sampler(), batch_size=4, steps=range(2), rank=rank, world_size=world_size, device=CPU)
-        return list(parts)[1]
-
-    whole, odd = batches(0, 1), batches(1, 2)
+    whole, odd = sampler().batch(range(4, 8), CPU), sampler().batch(range(5, 8, 2), CPU)
     assert torch.equal(whole.frames_BCHW[1::2], odd.frames_BCHW)
     assert whole.templates_BCHW.shape == (4, 3, 48, 48)
 
@@ -264,7 +260,7 @@ def teach(seed: int = 1) -> Model:
 
 def shown(number: int) -> SearchBatch:
     draw = sampler(own_objects=0, absent=0.2, sizes_net=(5, 9), distractors=1)
-    return SearchBatches(draw, batch_size=8, steps=range(8), rank=0, world_size=1, device=CPU).batch(number)
+    return draw.batch(range(8 * number, 8 * number + 8), CPU)
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from specktrack.errors import ConfigError, SpecktrackError, StorageError
 from specktrack.models.checkpoint import model_path
 from specktrack.training.config import TrainConfig, TrainReport
 from specktrack.training.journal import MODEL
-from specktrack.training.loop import train_loop
+from specktrack.training.worker import train_worker
 
 
 def train(config: TrainConfig) -> TrainReport:
@@ -50,7 +50,7 @@ def train(config: TrainConfig) -> TrainReport:
 def fit(config: TrainConfig, storage_path: str) -> dict[str, Any]:
     """Run the loop on Ray Train; the metrics of the last step. Raises a worker's own error if it is for people."""
     trainer = TorchTrainer(
-        train_loop,
+        train_worker,
         train_loop_config=config.model_dump(mode="json"),
         scaling_config=ScalingConfig(num_workers=config.workers, use_gpu=_use_gpu(config)),
         run_config=RunConfig(

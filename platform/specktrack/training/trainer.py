@@ -7,13 +7,15 @@ from typing import Any
 
 import ray
 import torch
+from pydantic import ValidationError
 from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig, WorkerGroupError
 from ray.train.torch import TorchTrainer
 
 from specktrack import storage
 from specktrack.cluster import connected
+from specktrack.config import explain
 from specktrack.datasets import load_dataset
-from specktrack.errors import ConfigError, SpecktrackError, StorageError
+from specktrack.errors import ConfigError, Conflict, SpecktrackError, StorageError
 from specktrack.models.checkpoint import model_path
 from specktrack.training.config import TrainConfig, TrainReport
 from specktrack.training.journal import MODEL
@@ -69,25 +71,45 @@ def fit(config: TrainConfig, storage_path: str) -> dict[str, Any]:
         raise
 
 
+FREE = {
+    "address", "cache", "output", "workers", "gpu", "log_every", "validate_every", "checkpoint_every", "max_failures"
+}  # fmt: skip
+"""Settings that may change when a run goes on: they do not decide the weights."""
+
+
 def claim(store: storage.Store, config: TrainConfig) -> None:
-    """Note what decides the weights in the output, or check that it is noted there."""
-    free = {"address", "cache", "output", "workers", "gpu"}
-    free |= {"log_every", "validate_every", "checkpoint_every", "max_failures"}
-    values = config.model_dump(mode="json", exclude=free) | config.decisive
-    if not store.exists("config.json"):
-        store.put("config.json", json.dumps(values, indent=1).encode())
-        return
+    """Note what decides the weights in the output, or check that it is noted there.
+
+    A run of an older version goes on: a setting that it did not have counts as the default, which does what it did.
+    """
+    values = _deciding(config)
     try:
-        earlier = dict(json.loads(store.get("config.json")))
+        store.put_if_absent("config.json", json.dumps(values, indent=1).encode())
+    except Conflict:
+        _check_same(store, config, values)
+
+
+def _check_same(store: storage.Store, config: TrainConfig, values: dict[str, Any]) -> None:
+    try:
+        noted = dict(json.loads(store.get("config.json")))
     except (ValueError, TypeError):
         place, remedy = store.uri_of("config.json"), "restore it, or use another output"
         raise StorageError("not the settings that a run notes in its output", place=place, remedy=remedy) from None
+    try:
+        earlier = _deciding(TrainConfig.read(config.model_dump(mode="json", include=FREE) | noted))
+    except ValidationError as error:
+        what = f"the output holds a run whose settings this version does not take: {explain(error, type(config))}"
+        raise ConfigError(what, place=store.uri, remedy="use another output") from None
     changed = sorted(key for key in values | earlier if values.get(key) != earlier.get(key))
     if changed:
         differences = ", ".join(f"{key}: {earlier.get(key)!r} -> {values.get(key)!r}" for key in changed)
         raise ConfigError(
             "the output holds a run of another configuration", differences, store.uri, "use another output"
         )
+
+
+def _deciding(config: TrainConfig) -> dict[str, Any]:
+    return config.model_dump(mode="json", exclude=FREE) | config.decisive
 
 
 def _use_gpu(config: TrainConfig) -> bool:

@@ -19,13 +19,14 @@ from specktrack.errors import ConfigError, Conflict, SpecktrackError, StorageErr
 from specktrack.models.checkpoint import model_path
 from specktrack.training.config import TrainConfig, TrainReport
 from specktrack.training.journal import MODEL
+from specktrack.training.lease import sole_run
 from specktrack.training.worker import train_worker
 
 
 def train(config: TrainConfig) -> TrainReport:
     """Train to the end, resuming the unfinished run in ``config.output`` if there is one.
 
-    Raises ConfigError if the output holds a run of another configuration, with the keys that differ.
+    Raises ConfigError if the output holds a run of another configuration, with the keys that differ, or one at work.
     """
     started = time.monotonic()
     for uri in config.datasets:
@@ -34,7 +35,7 @@ def train(config: TrainConfig) -> TrainReport:
         model_path(name)
     store = storage.open_store(config.output)
     claim(store, config)
-    with connected(config.address) if config.workers else nullcontext():
+    with sole_run(store), connected(config.address) if config.workers else nullcontext():
         metrics = fit(config, store.uri.removeprefix("file://"))
     figures = {
         kind: {name.removeprefix(f"{kind}/"): v for name, v in metrics.items() if name.startswith(f"{kind}/")}

@@ -45,6 +45,7 @@ def train_worker(values: dict[str, Any]) -> None:
             if rank == 0 and config.measures and (state.step % config.validate_every == 0 or last):
                 _validate(course, state, journal)
             if state.step % config.checkpoint_every == 0 or last:
+                journal.publish()
                 checkpoint(state, journal, rank, kept=config.workers > 0)
         if rank == 0:
             journal.save_model(state.best.network if state.best else state.average)

@@ -1,5 +1,6 @@
 """Training template trackers: pairs, synthetic sequences, MKDNet's distillation, and going on after a stop."""
 
+import json
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -15,9 +16,11 @@ from tests.test_template_tracking import tiny
 from specktrack.datasets import import_dataset, load_dataset
 from specktrack.datasets.patches import PatchesConfig, load_scenes, render_patches, write_patches
 from specktrack.errors import ConfigError
-from specktrack.models.checkpoint import save_model
+from specktrack.frames import FrameBatch, Trajectory, Viewport
+from specktrack.models.checkpoint import load_model, save_model
 from specktrack.models.template.dimp import Dimp, Outputs, Pairs, Proposals
 from specktrack.models.zoo import build, network_config
+from specktrack.training import train, validation
 from specktrack.training.template import course as template_course
 from specktrack.training.template.config import MkdNetConfig, PairConfig, TemplateTrainConfig
 from specktrack.training.template.course import Lesson, TemplateCourse, load_teacher
@@ -444,7 +447,63 @@ def test_learning_rates_go_by_the_longest_name_and_others_stay_as_they_are(tmp_p
     assert moved and all(name.startswith("bb_regressor") for name in moved)
 
 
+def test_the_weights_that_follow_held_out_sequences_best_are_kept(tmp_path):
+    """In shards and in bf16, as networks of any family."""
+    for name, seed in (("data", 0), ("held-out", 1)):
+        write_patches(PatchesConfig(sequences=2, frames=6, seed=seed, width_px=96, height_px=64), str(tmp_path / name))
+    settings = {
+        "data": [str(tmp_path / "data")], "validation": [str(tmp_path / "held-out")], "output": str(tmp_path / "run"),
+        "cache": str(tmp_path / "cache"), "network": NETWORK, "steps": 3, "batch_size": 4, "shards": 2,
+        "precision": "bf16", "pairs": {"templates": 1, "searches": 1}, "workers": 0, "gpu": False,
+        "validate_every": 1, "keep": "success_auc", "learning_rates": {"": 0.05}, "warmup_steps": 0,
+    }  # fmt: skip
+    config = TemplateTrainConfig.model_validate(settings)
+    report = train(config)
+    lines = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
+    measured = [line["success_auc"] for line in lines if line["kind"] == "validation"]
+    assert len(measured) == 3 and set(report.validation) == {"success_auc", "pointing"}
+    assert report.validation["success_auc"] == pytest.approx(max(measured))
+    again = TemplateCourse(config, CPU).measure(load_model(tmp_path / "run").network)
+    assert again == pytest.approx(report.validation)
+
+
+class Telling:
+    """A tracker that says the boxes it was given, and session of itself."""
+
+    def __init__(self, boxes):
+        self.boxes, self.prompt = np.array(boxes, np.float32), None
+
+    def open(self, prompt):
+        self.prompt = prompt
+        return self
+
+    def push(self, batch):
+        told = self.boxes[batch.frame]
+        return Trajectory(batch.frame, batch.pts_s, told[:, :2], np.ones(len(told), np.float32), wh_px=told[:, 2:])
+
+    def finish(self):
+        return Trajectory.empty()
+
+
+def test_a_sequence_is_followed_from_its_first_box_and_counted_where_it_has_one(monkeypatch):
+    nowhere, size = [np.nan] * 4, (96, 64)
+    label = np.array([nowhere, [20, 20, 10, 10], [30, 20, 10, 10], nowhere, [50, 20, 10, 10]])
+    # In the box of frame 2 by half its width: an overlap of a third. Far from that of frame 4.
+    telling = Telling([[0, 0, 5, 5], [0, 0, 5, 5], [35, 20, 10, 10], [0, 0, 5, 5], [80, 50, 10, 10]])
+    monkeypatch.setattr(validation, "_tracker", lambda *_: telling)
+    pixels = np.zeros((5, 64, 96, 3), np.uint8)
+    frames = [FrameBatch(pixels, np.arange(5), np.arange(5) / 30, Viewport(size, size))]
+    found = validation.validate_boxes(build(NETWORK), [(label, frames)], CPU)
+    assert telling.prompt.frame == 1 and telling.prompt.box.cx_px == 20
+    assert found["pointing"] == 0.5
+    assert found["success_auc"] == pytest.approx((20 / 21 + 7 / 21) / 3)  # the prompt's own frame counts, as in OTB
+
+
 @pytest.mark.parametrize(("options", "message"), [
+    ({"keep": "f1", "validation": ["v"]}, "keep=f1 is not measured of such networks: take success_auc or pointing"),
+    ({"keep": "pointing"}, "keep=pointing chooses by measuring: give validation"),
+    ({"validate_every": 0}, "validate_every"),
+    ({"shards": 4, "batch_size": 4}, "two sequences in every shard"),
     ({"batch_size": 7, "workers": 2}, "batch_size 7 must be a multiple of workers 2"),
     ({"batch_size": 2, "workers": 2}, "batch_size 2: the box head's norms need two sequences in every shard"),
     ({"network": "specknet"}, "network"),

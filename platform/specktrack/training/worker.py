@@ -29,7 +29,8 @@ def train_worker(values: dict[str, Any]) -> None:
     config = course.config
     state = course.state(course.network())
     restore(state)
-    learner = _parallel(Learner(course, state))
+    alone = Learner(course, state)
+    learner = ray.train.torch.prepare_model(alone, parallel_strategy_kwargs=alone.parallel)
 
     def batches(step: int) -> tuple[Any, ...]:
         mine = shards_of(step, batch_size=config.batch_size, parts=config.parts, rank=rank, workers=workers)
@@ -64,11 +65,10 @@ class Learner(nn.Module):
             loss, figures = self.course.loss(self.trained["network"], batch)
         return loss, {name: figure.detach() for name, figure in figures.items()}
 
-
-def _parallel(learner: Learner) -> nn.Module:
-    # Buffers are averaged by the state, once per step.
-    settings = {"broadcast_buffers": False, "find_unused_parameters": learner.course.skips_weights}
-    return ray.train.torch.prepare_model(learner, parallel_strategy_kwargs=settings)
+    @property
+    def parallel(self) -> dict[str, bool]:
+        """How DistributedDataParallel wraps it: buffers are averaged by the state, once per step."""
+        return {"broadcast_buffers": False, "find_unused_parameters": self.course.skips_weights}
 
 
 def learn(learner: nn.Module, state: TrainState[Any], shards: tuple[Any, ...]) -> dict[str, torch.Tensor]:

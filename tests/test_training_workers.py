@@ -36,7 +36,7 @@ def worked(tmp_path_factory):
                "batch_size": 4, "shards": 2, "precision": "fp32", "warmup_steps": 0, **options}  # fmt: skip
         (folder / f"{name}.json").write_text(json.dumps(run))
     subprocess.run(
-        [sys.executable, "-m", "tests.training_workers", str(folder)], check=True, timeout=280, cwd=folder,
+        [sys.executable, "-m", "tests.training_workers", str(folder)], check=True, timeout=1100, cwd=folder,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "GLOO_SOCKET_IFNAME": "lo"},
     )  # fmt: skip
     return folder

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
+import torch.distributed.fsdp  # which DistributedDataParallel loads when it is first made
 from torch.nn.parallel import DistributedDataParallel
 
 from specktrack.training.config import TrainConfig

@@ -1,5 +1,6 @@
 """What a run leaves in its output: a journal that goes on after a stop, and a mark that keeps a second run out."""
 
+import errno
 import json
 import os
 import signal
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from specktrack.datasets.synthetic import SynthConfig, write_archive
-from specktrack.errors import ConfigError
+from specktrack.errors import ConfigError, StorageError
 from specktrack.models.zoo import build
 from specktrack.storage import open_store
 from specktrack.training import TrainConfig, lease, train, trainer
@@ -77,6 +78,19 @@ def test_training_itself_is_refused_where_another_run_is_at_work(tmp_path, hasty
     with sole_run(open_store(run.output)), pytest.raises(ConfigError, match="another run is training"):
         train(run)
     assert not (tmp_path / "run/metrics.jsonl").exists()
+
+
+def test_an_output_that_cannot_keep_two_runs_apart_is_refused_or_has_a_single_writer(tmp_path, monkeypatch):
+    def link(*_):
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    write_archive(SynthConfig(videos=1, frames=8, width_px=128, height_px=80), str(tmp_path / "d"))
+    options = {"data": [str(tmp_path / "d")], "workers": 0, "steps": 1, "batch_size": 1, "sampling.crop_wh": [64, 48]}
+    options |= {"cache": str(tmp_path / "cache"), "gpu": False}
+    monkeypatch.setattr(os, "link", link)
+    with pytest.raises(StorageError, match=r"hard links.*--single-writer"):
+        train(config(tmp_path / "run", **options))
+    assert train(config(tmp_path / "run", **options, single_writer=True)).steps == 1
 
 
 def test_of_runs_that_begin_together_one_goes_on(output, hasty):

@@ -98,6 +98,9 @@ class TrainConfig(VerbConfig):
     """Steps between measurements on the validation data."""
     checkpoint_every: int = Field(default=250, ge=1)
     """Steps between checkpoints; at most that many are repeated after a crash."""
+    single_writer: bool = False
+    """Nobody else trains into this output: for S3 servers without conditional writes and file systems without hard
+    links."""
     max_failures: int = Field(default=3, ge=0)
     """Lost workers that a run goes on after; more where machines are taken away at any time."""
 

@@ -33,7 +33,9 @@ def train(config: TrainConfig) -> TrainReport:
         load_dataset(uri)  # refuse here, in one sentence, what every worker would fail on
     for name in config.models:
         model_path(name)
-    store = storage.open_store(config.output)
+    store = storage.open_store(config.output, single_writer=config.single_writer)
+    if not config.single_writer:
+        storage.check_exclusive(store)
     claim(store, config)
     with sole_run(store), connected(config.address) if config.workers else nullcontext():
         metrics = fit(config, store.uri.removeprefix("file://"))
@@ -73,7 +75,8 @@ def fit(config: TrainConfig, storage_path: str) -> dict[str, Any]:
 
 
 FREE = {
-    "address", "cache", "output", "workers", "gpu", "log_every", "validate_every", "checkpoint_every", "max_failures"
+    "address", "cache", "output", "workers", "gpu", "single_writer", "log_every", "validate_every", "checkpoint_every",
+    "max_failures",
 }  # fmt: skip
 """Settings that may change when a run goes on: they do not decide the weights."""
 

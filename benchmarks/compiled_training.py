@@ -17,10 +17,11 @@ import torch
 
 from specktrack.models.heatmap.network import HeatmapNetwork
 from specktrack.models.zoo import build, network_config
-from specktrack.training.batches import Batch
-from specktrack.training.learner import Learner, learn
+from specktrack.training.precision import autocast
 from specktrack.training.state import TrainState
-from specktrack.training.windowed_config import WindowedTrainConfig
+from specktrack.training.windowed.batches import Batch
+from specktrack.training.windowed.config import WindowedTrainConfig
+from specktrack.training.windowed.learning import judged, varied
 
 BATCH, CROP_WH = 8, (160, 128)
 NETWORKS = ("specknet", "wasb", "monotrack", "tracknet-v2")
@@ -50,12 +51,10 @@ class _Run:
     def __init__(self, network: HeatmapNetwork) -> None:
         self.config = WindowedTrainConfig(data=("none",), output="none", network=network.config, steps=10_000)
         self.state = TrainState(network, self.config, torch.device("cpu"))
-        self.learner = Learner(self.state.network)
         width, height = CROP_WH
         entry, seeds = network.config, np.random.default_rng(0)
         xy = seeds.uniform((8, 8), (width - 8, height - 8), (BATCH, entry.frames_in, 2)).astype(np.float32)
         self.batch = Batch(
-            0,
             torch.from_numpy(seeds.random((BATCH, entry.pictures_in, 3, height, width), dtype=np.float32)),
             torch.from_numpy(xy),
             torch.Generator(),
@@ -65,7 +64,10 @@ class _Run:
     def step(self) -> tuple[float, float]:
         """CPU and wall seconds of one."""
         wall, cpu = time.perf_counter(), time.process_time()
-        learn(self.learner, self.state, (self.batch,), self.config)
+        blend = varied(self.batch, self.config.augment)
+        with autocast(self.config, torch.device("cpu")):
+            results = judged(self.state.network, blend)
+        self.state.update(results["loss"])
         return time.process_time() - cpu, time.perf_counter() - wall
 
 

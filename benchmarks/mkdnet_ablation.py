@@ -25,15 +25,13 @@ from specktrack.datasets.patches import PatchesConfig, load_scenes, render_patch
 from specktrack.frames import FrameBatch, Trajectory, Viewport
 from specktrack.metrics.boxes import BOX_PROTOCOLS, score_sequence
 from specktrack.models.checkpoint import Model, load_model
-from specktrack.models.template.dimp import Dimp
 from specktrack.models.zoo import build
 from specktrack.schema import Box, Prompt
 from specktrack.tracking.template.session import TemplateTracker
-from specktrack.training.box_tracks import load_tracks
-from specktrack.training.pairs import BoxTrack, PairBatches, PairSampler
-from specktrack.training.template_config import MkdNetConfig, TemplateTrainConfig
-from specktrack.training.template_loop import Lesson
-from specktrack.training.template_state import TemplateState
+from specktrack.training.shards import shards_of
+from specktrack.training.template.config import MkdNetConfig, TemplateTrainConfig
+from specktrack.training.template.course import TemplateCourse
+from specktrack.training.worker import Learner, learn
 
 CPU = torch.device("cpu")
 ARMS = {
@@ -93,28 +91,20 @@ def trained(teacher: Model, arm: str, seed: int, given: argparse.Namespace) -> t
     features, scores, boxes = ARMS[arm]
     tiny_px = 16 / 352 * teacher.config.input_wh[0]  # the paper's share of the picture
     config = TemplateTrainConfig(
-        data=(str(data),), output=str(given.work), network=teacher.config, steps=given.steps, seed=seed,
+        data=(str(data),), output=str(given.work), cache=str(given.work / "frames"), network=teacher.config,
+        init=given.teacher, steps=given.steps, seed=seed,
         learning_rates={"": 2e-4, "classifier.filter_optimizer": 0.0}, warmup_steps=10, average=0.95,
         distill=MkdNetConfig(teacher=given.teacher, features=features, scores=scores, boxes=boxes, tiny_px=tiny_px),
     )  # fmt: skip
-    torch.manual_seed(seed)  # of the discriminator's first weights
-    network = build(config.network)
-    network.load_state_dict(teacher.network.state_dict())
-    assert isinstance(network, Dimp)
-    state = TemplateState(network, config, CPU)
-    learn = Lesson(config, state, CPU)
-    open_gates = {"gate_boxes": 0, "gate_scores": 0}
-    for pairs in _batches(load_tracks(config.data, folder=given.work / "frames"), config):
-        results = learn(pairs, 0)
+    course = TemplateCourse(config, CPU)
+    state = course.state(course.network())
+    learner, open_gates = Learner(course, state), {"gate_boxes": 0, "gate_scores": 0}
+    for step in range(config.steps):
+        [numbers] = shards_of(step, batch_size=config.batch_size, parts=1)
+        results = learn(learner, state, (course.samples(numbers),))
         for gate in open_gates:
             open_gates[gate] += int(results[gate] > 0)
     return Model(state.average, teacher.card), {gate: n / config.steps for gate, n in open_gates.items()}
-
-
-def _batches(tracks: list[BoxTrack], config: TemplateTrainConfig) -> PairBatches:
-    sampler = PairSampler(tracks, seed=config.seed, config=config.pairs)
-    steps = range(config.steps)
-    return PairBatches(tracks, sampler, config.network, batch_size=config.batch_size, steps=steps, rank=0, world_size=1)
 
 
 def held_out(sequences: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:

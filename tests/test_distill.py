@@ -1,12 +1,14 @@
 import pytest
 import torch
 
+from specktrack.augment.pictures import Blend
 from specktrack.errors import ConfigError
 from specktrack.models.checkpoint import Model, ModelCard
 from specktrack.models.heatmap.entries import SpeckNetConfig
 from specktrack.models.heatmap.tracknet_entries import TrackNetV2Config
 from specktrack.models.zoo import build, network_config
-from specktrack.training.distill import (
+from specktrack.training.windowed.config import DistillConfig
+from specktrack.training.windowed.distill import (
     Distillation,
     feature_distance,
     heatmap_losses,
@@ -15,8 +17,7 @@ from specktrack.training.distill import (
     window_frames,
     window_starts,
 )
-from specktrack.training.learner import Learner
-from specktrack.training.windowed_config import DistillConfig
+from specktrack.training.windowed.learning import judged
 
 CPU = torch.device("cpu")
 TINY = SpeckNetConfig(widths=(8, 8, 16, 16), frames_in=4)
@@ -99,7 +100,7 @@ def test_any_teacher_speaks_about_the_students_frames_on_its_grid(teacher, stage
     assert taught.shape == (2, 4, 16, 24) and drawn[:, 1:].all()
     assert drawn[:, 0].all() == (entry.frames_out > 1)
     xy = torch.full((2, n, 2), 12.0)
-    results = Learner(student, distillation)(frames, xy, xy, torch.ones(2, n))
+    results = judged(student, Blend(frames, xy, xy, torch.ones(2, n)), distillation=distillation)
     results["loss"].backward()
     assert {"trusted", "taught_heatmap", "taught_position", "taught_feature"} <= set(results)
     assert all(torch.isfinite(value).all() for value in results.values())

@@ -4,9 +4,11 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 
+from specktrack.datasets import load_dataset, make_dataset, save_dataset
 from specktrack.datasets.synthetic import SynthConfig, write_archive
 from specktrack.errors import ConfigError
 from specktrack.frames import FrameBatch, Trajectory, Viewport, concat
@@ -24,14 +26,16 @@ from specktrack.models.search.global_search import (
 )
 from specktrack.models.zoo import build, network_config
 from specktrack.schema import Box, Prompt
+from specktrack.storage import open_store
 from specktrack.tracking.following import Following
 from specktrack.tracking.template.redetecting import RedetectingTracker
 from specktrack.tracking.template.search import Redetector, Searcher, TrajectoryPrior
 from specktrack.tracking.tracker import Parts, make_tracker, open_session, tracker_of
 from specktrack.training import train
-from specktrack.training.search_config import SearchSamplingConfig, SearchTrainConfig
-from specktrack.training.search_samples import SearchBatches, SearchSampler
-from specktrack.training.sprites import cut_sprite, draw_sprite, place, recoloured
+from specktrack.training.search.config import SearchSamplingConfig, SearchTrainConfig
+from specktrack.training.search.course import SearchCourse
+from specktrack.training.search.samples import SearchSampler
+from specktrack.training.search.sprites import cut_sprite, draw_sprite, place, recoloured
 from specktrack.training.state import TrainState
 
 CPU = torch.device("cpu")
@@ -188,11 +192,7 @@ def test_labelled_objects_of_the_videos_are_targets_too() -> None:
 
 
 def test_ranks_share_a_batch() -> None:
-    def batches(rank: int, world_size: int) -> SearchBatch:
-        parts = SearchBatches(sampler(), batch_size=4, steps=range(2), rank=rank, world_size=world_size, device=CPU)
-        return list(parts)[1]
-
-    whole, odd = batches(0, 1), batches(1, 2)
+    whole, odd = sampler().batch(range(4, 8), CPU), sampler().batch(range(5, 8, 2), CPU)
     assert torch.equal(whole.frames_BCHW[1::2], odd.frames_BCHW)
     assert whole.templates_BCHW.shape == (4, 3, 48, 48)
 
@@ -264,7 +264,7 @@ def teach(seed: int = 1) -> Model:
 
 def shown(number: int) -> SearchBatch:
     draw = sampler(own_objects=0, absent=0.2, sizes_net=(5, 9), distractors=1)
-    return SearchBatches(draw, batch_size=8, steps=range(8), rank=0, world_size=1, device=CPU).batch(number)
+    return draw.batch(range(8 * number, 8 * number + 8), CPU)
 
 
 @pytest.fixture(scope="module")
@@ -301,6 +301,30 @@ def test_training_in_this_process_leaves_a_model_that_follows(tmp_path: Path) ->
     batch, at = clip(3)
     rows = open_session(model, prompt=prompt_of(at), device="cpu").push(batch)
     assert rows.xy_px[1].tolist() == at[1].tolist()
+
+
+def test_held_out_videos_are_followed_while_a_search_network_learns(tmp_path: Path) -> None:
+    config = run_of(
+        tmp_path, workers=0, validation=(archive_of(tmp_path),), validate_every=2, keep="pointing", shards=2
+    )
+    report = train(config)
+    assert set(report.validation) == {"success_auc", "pointing"}
+    kept = load_model(tmp_path / "run/model.safetensors")
+    assert kept.card.metrics == report.validation
+    assert isinstance(kept.network, GlobalSearch)
+    assert SearchCourse(config, CPU).measure(kept.network) == pytest.approx(report.validation)
+
+
+def test_videos_without_boxes_are_nothing_to_measure_on(tmp_path: Path) -> None:
+    dataset = load_dataset(archive_of(tmp_path))
+    rows, nowhere = dataset.rows, pa.nulls(dataset.rows.num_rows, pa.float32())
+    for name in ("w", "h"):
+        rows = rows.set_column(rows.schema.get_field_index(name), rows.schema.field(name), nowhere)
+    points = make_dataset(rows, dataset.card.videos, name="points", layout="rows", source="here")
+    save_dataset(points, open_store(str(tmp_path / "points")))
+    config = run_of(tmp_path, validation=(str(tmp_path / "points"),))
+    with pytest.raises(ConfigError, match="no video to measure on has boxes"):
+        SearchCourse(config, CPU)
 
 
 def test_targets_that_the_configuration_cannot_mean() -> None:

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from specktrack import heatmap
+from specktrack.augment.pictures import Blend
 from specktrack.errors import ConfigError
 from specktrack.frames import Trajectory, Viewport
 from specktrack.models.checkpoint import Model, ModelCard
@@ -13,12 +14,12 @@ from specktrack.models.heatmap.network import HeatmapNetwork
 from specktrack.models.zoo import build, network_config
 from specktrack.sampling import LabelledVideo, SamplingConfig, WindowSampler, motion_cells
 from specktrack.schema import VideoRef
-from specktrack.training.batches import Batches
 from specktrack.training.config import TrainConfig
 from specktrack.training.frame_cache import CachedVideo
-from specktrack.training.learner import Learner
-from specktrack.training.mining import _decisive, hard_frames, with_hard_frames
-from specktrack.training.windowed_config import MiningConfig
+from specktrack.training.windowed.batches import Batches
+from specktrack.training.windowed.config import MiningConfig
+from specktrack.training.windowed.learning import judged
+from specktrack.training.windowed.mining import _decisive, hard_frames, with_hard_frames
 
 FRAMES, SIZE = 12, (64, 48)
 CONFIG = network_config({"name": "wasb", "frames_in": 1, "input_wh": SIZE, "widths": [4, 4, 4, 4]})
@@ -105,11 +106,10 @@ def test_a_batch_says_which_of_its_frames_are_hard(video, model, tmp_path):
     videos = with_hard_frames([video], model, torch.device("cpu"), tmp_path)
     settings = SamplingConfig(crop_wh=SIZE, zoom=(1, 1))
     sampler = WindowSampler([video.sampling], frames_in=4, seed=0, config=settings)
-    batches = Batches(videos, sampler, batch_size=4, steps=range(9), shards=range(1), parts=1,
-                      device=torch.device("cpu"))  # fmt: skip
+    batches = Batches(videos, sampler, batch_size=4, device=torch.device("cpu"))
     seen = False
     for step in range(9):
-        batch = batches.batch(step, 0)
+        batch = batches.batch(range(4 * step, 4 * step + 4))
         for sample, hard in zip((sampler.sample(4 * step + n) for n in range(4)), batch.hard, strict=True):
             frames = np.arange(sample.start, sample.start + 3 * sample.step + 1, sample.step)
             frames = frames[::-1] if sample.reversed_time else frames
@@ -121,14 +121,14 @@ def test_a_batch_says_which_of_its_frames_are_hard(video, model, tmp_path):
 def test_only_hard_frames_have_softer_labels():
     torch.manual_seed(0)
     network = build(CONFIG)
-    learner, plain = Learner(network, mining=MiningConfig(model="x")), Learner(network)
-    frames, xy, share = torch.rand(2, 1, 3, 48, 64), torch.full((2, 1, 2), 20.0), torch.ones(2, 1)
+    frames, xy, mining = torch.rand(2, 1, 3, 48, 64), torch.full((2, 1, 2), 20.0), MiningConfig(model="x")
+    blend = Blend(frames, xy, xy, torch.ones(2, 1))
     none, both = torch.zeros(2, 1, dtype=torch.bool), torch.ones(2, 1, dtype=torch.bool)
-    unmined = plain(frames, xy, xy, share, none)["loss"]
-    assert learner(frames, xy, xy, share, none)["loss"] == unmined
+    unmined = judged(network, blend, hard=none)["loss"]
+    assert judged(network, blend, hard=none, mining=mining)["loss"] == unmined
     softer = heatmap.real_valued(xy, (48, 64), radius_px=2.5, smallest=0.7)
     wanted = heatmap.LOSSES["quality-focal"](network(frames), softer)
-    torch.testing.assert_close(learner(frames, xy, xy, share, both)["loss"], wanted)
+    torch.testing.assert_close(judged(network, blend, hard=both, mining=mining)["loss"], wanted)
     assert wanted != unmined
 
 

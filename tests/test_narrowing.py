@@ -4,10 +4,11 @@ import torch
 from specktrack.errors import ConfigError
 from specktrack.models.checkpoint import ModelCard, load_weights, save_model
 from specktrack.models.heatmap.entries import SpeckNetConfig
+from specktrack.models.heatmap.specknet import SpeckNet
 from specktrack.models.zoo import build, network_config
 from specktrack.training import TrainConfig, recipe_path
-from specktrack.training.narrowing import _STREAMS, narrowed
 from specktrack.training.start import first_network
+from specktrack.training.windowed.narrowing import _STREAMS, narrowed
 
 WIDE = SpeckNetConfig(widths=(12, 10, 14, 16), frames_in=2)
 NARROW = SpeckNetConfig(widths=(8, 7, 9, 16), frames_in=2)
@@ -60,7 +61,7 @@ def test_a_run_starts_from_a_part_of_a_wider_model(tmp_path):
     save_model(tmp_path / "wide.safetensors", wide, ModelCard(name="wide", network=WIDE))
     settings = {"data": ["d"], "output": "o", "init": str(tmp_path / "wide.safetensors")}
     config = TrainConfig.parse({**settings, "network": NARROW.model_dump()}, environment={})
-    started = first_network(config).state_dict()
+    started = first_network(config, SpeckNet, cut=narrowed).state_dict()
     for name, tensor in narrowed(wide.state_dict(), WIDE, NARROW).items():
         assert torch.equal(started[name], tensor)
 
@@ -72,6 +73,6 @@ def test_the_shipped_student_starts_from_its_shipped_teacher():
     student, _ = load_weights("specknet")
     assert config.init == config.distill.teacher and config.network == student.network
     assert teacher.network.widths > student.network.widths and teacher.network.input_wh == student.network.input_wh
-    head = first_network(config).state_dict()["head.weight"]
+    head = first_network(config, SpeckNet, cut=narrowed).state_dict()["head.weight"]
     of = weights["head.weight"]
     assert all(any(torch.equal(column, theirs) for theirs in of.unbind(1)) for column in head.unbind(1))

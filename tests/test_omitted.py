@@ -20,14 +20,15 @@ from specktrack.sampling import SamplingConfig, WindowSampler
 from specktrack.schema import VideoRef
 from specktrack.storage import open_store, stat
 from specktrack.training import prefetch
-from specktrack.training.batches import Batches
-from specktrack.training.box_tracks import FolderPictures
 from specktrack.training.config import TrainConfig, recipe_path
 from specktrack.training.decoded import decoded
 from specktrack.training.frame_cache import load_videos
 from specktrack.training.omitted import Omitted, check, usable
-from specktrack.training.pairs import BoxTrack, PairBatches, PairConfig, PairSampler
 from specktrack.training.prefetch import prefetched
+from specktrack.training.shards import shards_of
+from specktrack.training.template.pairs import BoxTrack, PairBatches, PairConfig, PairSampler
+from specktrack.training.template.tracks import FolderPictures
+from specktrack.training.windowed.batches import Batches
 
 
 def label(xy, wh=None):
@@ -133,19 +134,19 @@ def folder_track(folder, frames=400, broken=()):
     return BoxTrack("t", FolderPictures(VideoRef(uri=f"file://{folder}/", etag="", size_bytes=0)), boxes)
 
 
-def pair_batches(track, steps):
+def pair_batches(track, samples):
     sampler = PairSampler([track], seed=0, config=PairConfig(templates=1, searches=1))
-    return PairBatches([track], sampler, tiny().config, batch_size=4, steps=range(steps), rank=0, world_size=1)
+    return PairBatches([track], sampler, tiny().config, most_skipped=samples // 100)
 
 
 def test_a_picture_that_cannot_be_read_costs_its_sample_alone(tmp_path):
-    batches = pair_batches(folder_track(tmp_path, broken=[300]), 100)
-    assert len(list(batches)) == 100 and batches._skipped > 0
+    batches = pair_batches(folder_track(tmp_path, broken=[300]), 400)
+    assert batches.batch(range(400)).search_nSCHW.shape[1] == 400 and batches._skipped > 0
 
 
 def test_many_pictures_that_cannot_be_read_end_the_run(tmp_path):
     with pytest.raises(ConfigError, match=r"too many samples cannot be read: \d \(.*png\); copy the pictures again"):
-        list(pair_batches(folder_track(tmp_path, broken=range(200)), 4))
+        pair_batches(folder_track(tmp_path, broken=range(200)), 16).batch(range(16))
 
 
 def test_a_batch_that_does_not_come_is_an_error_and_holds_up_nothing(monkeypatch):
@@ -190,9 +191,10 @@ def test_every_epoch_has_every_window_once_whoever_shares_it(worlds):
         samplers = [Recording([v.sampling for v in videos], frames_in=4, seed=3, config=config) for _ in range(world)]
         for rank, sampler in enumerate(samplers):
             sampler.drawn = {}
-            shards, device = range(rank, 4, world), torch.device("cpu")
-            list(Batches(videos, sampler, batch_size=batch_size, steps=range(step, stop), shards=shards, parts=4,
-                         device=device))  # fmt: skip
+            batches = Batches(videos, sampler, batch_size=batch_size, device=torch.device("cpu"))
+            for now in range(step, stop):
+                for numbers in shards_of(now, batch_size=batch_size, parts=4, rank=rank, workers=world):
+                    batches.batch(numbers)
         seen += sorted((sample for sampler in samplers for sample in sampler.drawn.values()), key=lambda s: s.number)
         step = stop
     assert [sample.number for sample in seen] == list(range(steps * batch_size))  # none twice, none left out

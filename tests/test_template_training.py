@@ -1,5 +1,6 @@
 """Training template trackers: pairs, synthetic sequences, MKDNet's distillation, and going on after a stop."""
 
+import json
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -15,16 +16,18 @@ from tests.test_template_tracking import tiny
 from specktrack.datasets import import_dataset, load_dataset
 from specktrack.datasets.patches import PatchesConfig, load_scenes, render_patches, write_patches
 from specktrack.errors import ConfigError
-from specktrack.models.checkpoint import save_model
+from specktrack.frames import FrameBatch, Trajectory, Viewport
+from specktrack.models.checkpoint import load_model, save_model
 from specktrack.models.template.dimp import Dimp, Outputs, Pairs, Proposals
 from specktrack.models.zoo import build, network_config
-from specktrack.training import template_loop, template_state
-from specktrack.training.box_tracks import load_tracks
-from specktrack.training.mkdnet import Discriminator, degrade, distillation, own_loss, teach
-from specktrack.training.pairs import BoxTrack, PairBatches, PairSampler, cut_sample
-from specktrack.training.template_config import MkdNetConfig, PairConfig, TemplateTrainConfig
-from specktrack.training.template_loop import Lesson, load_teacher
-from specktrack.training.template_state import TemplateState
+from specktrack.training import train, validation
+from specktrack.training.template import course as template_course
+from specktrack.training.template.config import MkdNetConfig, PairConfig, TemplateTrainConfig
+from specktrack.training.template.course import Lesson, TemplateCourse, load_teacher
+from specktrack.training.template.mkdnet import Discriminator, degrade, distillation, own_loss, teach
+from specktrack.training.template.pairs import BoxTrack, PairBatches, PairSampler, cut_sample
+from specktrack.training.template.tracks import load_tracks
+from specktrack.training.worker import Learner, learn
 
 CPU = torch.device("cpu")
 NETWORK = tiny().config
@@ -71,14 +74,10 @@ class TestPairs:
     def test_ranks_share_one_list_of_samples(self):
         tracks, sampler = [track()], PairSampler([track()], seed=0, config=STILL)
 
-        def of(rank, world):
-            batches = PairBatches(tracks, sampler, NETWORK, batch_size=4, steps=range(2), rank=rank, world_size=world)
-            return [batch.search_boxes_nS4 for batch in batches]
-
-        whole, parts = of(0, 1), [of(rank, 2) for rank in range(2)]
-        for step in range(2):
-            for rank in range(2):
-                torch.testing.assert_close(parts[rank][step], whole[step][:, rank::2])
+        batches = PairBatches(tracks, sampler, NETWORK, most_skipped=0)
+        whole = batches.batch(range(4, 8)).search_boxes_nS4
+        for rank in range(2):
+            torch.testing.assert_close(batches.batch(range(4 + rank, 8, 2)).search_boxes_nS4, whole[:, rank::2])
 
     def test_sequences_too_short_for_a_sample_are_refused(self):
         with pytest.raises(ConfigError, match="no sequence has more than 12 frames with a box"):
@@ -176,7 +175,7 @@ def test_benchmarks_of_tracking_are_training_data(layout, tmp_path):
     tracks = load_tracks((str(tmp_path / "out"),), folder=tmp_path / "cache")
     assert [track.boxes.shape for track in tracks] == [(8, 4)]
     sampler = PairSampler(tracks, seed=0, config=STILL.model_copy(update={"templates": 1, "searches": 2}))
-    batch = PairBatches(tracks, sampler, NETWORK, batch_size=4, steps=range(1), rank=0, world_size=1).batch(0)
+    batch = PairBatches(tracks, sampler, NETWORK, most_skipped=0).batch(range(4))
     for picture, box in zip(batch.search_nSCHW.flatten(0, 1), batch.search_boxes_nS4.flatten(0, 1), strict=True):
         x, y, w, h = box.tolist()
         inside = picture[:, round(y) + 1 : round(y + h) - 1, round(x) + 1 : round(x + w) - 1]
@@ -325,116 +324,188 @@ class TestMkdNet:
         assert losses[-1] < 0.5 < losses[0] and all(p.grad is None for p in student.parameters())
 
 
-def lesson(tmp_path, seed=0, **options):
-    save_model(tmp_path / "teacher.safetensors", tiny().network, tiny().card)
-    settings = {
-        "data": ["d"],
-        "output": "o",
-        "network": NETWORK,
-        "steps": 6,
-        "batch_size": 2,
-        "warmup_steps": 2,
-        **options,
-    }
-    config = TemplateTrainConfig.model_validate(settings)
-    torch.manual_seed(seed)
-    state = TemplateState(build(config.network), config, CPU)
-    return state, Lesson(config, state, CPU)
+class Lessons:
+    """A course on two rendered sequences, and its state; ``teacher.safetensors`` is there to be distilled."""
+
+    def __init__(self, folder, *, seed=0, **options):
+        if not (folder / "data").exists():
+            write_patches(PatchesConfig(sequences=2, frames=6, width_px=96, height_px=64), str(folder / "data"))
+            save_model(folder / "teacher.safetensors", tiny().network, tiny().card)
+        settings = {
+            "data": [str(folder / "data")], "output": "o", "cache": str(folder / "cache"), "network": NETWORK,
+            "steps": 6, "batch_size": 2, "warmup_steps": 2, "pairs": {"templates": 1, "searches": 1}, **options,
+        }  # fmt: skip
+        self.course = TemplateCourse(TemplateTrainConfig.model_validate(settings), CPU)
+        torch.manual_seed(seed)
+        self.state = self.course.state(build(NETWORK))
+        self.learner = Learner(self.course, self.state)
+
+    def learn(self, shown=None):
+        shown = shown or pairs()
+        return learn(self.learner, self.state, (Lesson(shown, seed=self.state.step),))
+
+
+def distil(folder, **more):
+    return {"distill": MkdNetConfig(teacher=str(folder / "teacher.safetensors"), tiny_px=7, **more)}
 
 
 @pytest.mark.parametrize("distill", [False, True])
 def test_a_restored_state_goes_on_exactly(tmp_path, distill):
-    options = {"distill": MkdNetConfig(teacher=str(tmp_path / "teacher.safetensors"), tiny_px=7)} if distill else {}
-    whole, learn = lesson(tmp_path, **options)
-    losses = [float(learn(pairs(), 0)["loss"]) for _ in range(4)]
-    first, learn_first = lesson(tmp_path, **options)
+    options = distil(tmp_path) if distill else {}
+    whole, first = Lessons(tmp_path, **options), Lessons(tmp_path, **options)
+    losses = [float(whole.learn()["loss"]) for _ in range(4)]
     for _ in range(2):
-        learn_first(pairs(), 0)
-    first.save(tmp_path)
-    second, learn_second = lesson(tmp_path, seed=9, **options)
-    second.restore(tmp_path)
-    assert [float(learn_second(pairs(), 0)["loss"]) for _ in range(2)] == losses[2:]
-    for name, tensor in whole.network.state_dict().items():
-        assert torch.equal(tensor, second.network.state_dict()[name]), name
+        first.learn()
+    first.state.save(tmp_path)
+    second = Lessons(tmp_path, seed=9, **options)
+    second.state.restore(tmp_path)
+    assert [float(second.learn()["loss"]) for _ in range(2)] == losses[2:]
+    for part, module in whole.state.trained.items():
+        for name, tensor in module.state_dict().items():
+            assert torch.equal(tensor, second.state.trained[part].state_dict()[name]), name
 
 
-def test_workers_agree_on_the_gradients_of_student_and_discriminator(tmp_path, monkeypatch):
-    distill = MkdNetConfig(teacher=str(tmp_path / "teacher.safetensors"), tiny_px=7)
-    state, learn = lesson(tmp_path, distill=distill)
-    shared = []
-    monkeypatch.setattr(template_state, "mean_over_workers", lambda gradients: shared.append(len(gradients)))
-    learn(pairs(), 0)
-    student = sum(p.requires_grad for p in state.network.parameters())
-    assert shared == [student, len(list(state.discriminator.parameters()))]
+def test_a_shard_of_a_step_is_drawn_alike_whoever_asks(tmp_path):
+    course = Lessons(tmp_path, batch_size=4).course
+    one, again, other = (course.samples(numbers) for numbers in (range(9, 12, 2), range(9, 12, 2), range(8, 12, 2)))
+    assert one.seed == again.seed != other.seed
+    assert torch.equal(one.pairs.search_nSCHW, again.pairs.search_nSCHW)
+    assert not torch.equal(one.pairs.search_nSCHW, other.pairs.search_nSCHW)
 
 
 def test_the_student_goes_down_the_sum_of_its_own_loss_and_what_is_distilled(tmp_path, monkeypatch):
     """A distillation that takes the student's own loss away leaves nothing to learn."""
-    state, learn = lesson(tmp_path, distill=MkdNetConfig(teacher=str(tmp_path / "teacher.safetensors"), tiny_px=7))
-    monkeypatch.setattr(template_loop, "distillation", lambda results, *_: {"distilled": -results["loss"]})
-    before = {name: tensor.clone() for name, tensor in state.network.named_parameters()}
-    learn(pairs(), 0)
-    assert state.step == 1
-    assert all(torch.equal(tensor, before[name]) for name, tensor in state.network.named_parameters())
+    lessons = Lessons(tmp_path, **distil(tmp_path))
+    monkeypatch.setattr(template_course, "distillation", lambda results, *_: {"distilled": -results["loss"]})
+    before = {name: tensor.clone() for name, tensor in lessons.state.network.named_parameters()}
+    lessons.learn()
+    assert lessons.state.step == 1
+    assert all(torch.equal(tensor, before[name]) for name, tensor in lessons.state.network.named_parameters())
 
 
-def test_the_discriminator_learns_from_its_own_loss_alone(tmp_path):
-    state, _ = lesson(tmp_path, distill=MkdNetConfig(teacher=str(tmp_path / "teacher.safetensors"), tiny_px=7))
-    parameters = list(state.discriminator.parameters())
-    before = [p.detach().clone() for p in parameters]
-    for p in parameters:
-        p.grad = torch.full_like(p, 1000.0)  # as the student's deception leaves some here
-    state.update_discriminator(sum(p.square().sum() for p in parameters))
-    for p, first in zip(parameters, before, strict=True):
-        torch.testing.assert_close(p.grad, 2 * first)
+@pytest.mark.parametrize("preset", ["paper", "released"])
+def test_the_discriminator_learns_from_its_own_loss_alone(preset, tmp_path, monkeypatch):
+    """The student's wish to deceive it, in the same backward pass, does not reach it; nor its loss the student."""
+    lessons, told = Lessons(tmp_path, **distil(tmp_path, preset=preset)), []
+    discriminator = lessons.state.trained["discriminator"]
+    own = Discriminator.loss
+    monkeypatch.setattr(Discriminator, "loss", lambda *given: told.append(given[1:]) or own(*given))
+    loss, _ = lessons.learner(Lesson(pairs(), seed=0))
+    loss.backward()
+    together = [parameter.grad.clone() for parameter in discriminator.parameters()]
+    alone = torch.autograd.grad(own(discriminator, *told[0]), list(discriminator.parameters()))
+    for ours, wanted in zip(together, alone, strict=True):
+        torch.testing.assert_close(ours, wanted)
+    before = [parameter.detach().clone() for parameter in discriminator.parameters()]
+    lessons.state.apply()
+    moved = [not torch.equal(now, then) for now, then in zip(discriminator.parameters(), before, strict=True)]
+    assert any(moved) and all(parameter.grad is None for parameter in discriminator.parameters())
 
 
 @pytest.mark.parametrize("preset", ["paper", "released"])
 def test_the_teacher_sees_clean_pictures_and_its_weights_stay(preset, tmp_path, monkeypatch):
-    distill = MkdNetConfig(teacher=str(tmp_path / "teacher.safetensors"), tiny_px=7, preset=preset)
-    state, learn = lesson(tmp_path, distill=distill)
-    seen, outputs = {}, Dimp.outputs
+    lessons = Lessons(tmp_path, **distil(tmp_path, preset=preset))
+    seen, outputs, teacher = {}, Dimp.outputs, lessons.course._teacher
 
     def noted(network, shown, proposals, **options):
-        seen["student" if network is state.network else "teacher"] = shown
+        seen["student" if network is lessons.state.network else "teacher"] = shown
         return outputs(network, shown, proposals, **options)
 
     monkeypatch.setattr(Dimp, "outputs", noted)
-    before = {name: tensor.clone() for name, tensor in learn._teacher.named_parameters()}
+    before = {name: tensor.clone() for name, tensor in teacher.named_parameters()}
     clean = pairs()
     for _ in range(2):
-        learn(clean, 0)
-    assert seen["teacher"] is clean
+        lessons.learn(clean)
+    assert torch.equal(seen["teacher"].search_nSCHW, clean.search_nSCHW)
     assert not torch.equal(seen["student"].search_nSCHW, clean.search_nSCHW)
     assert not torch.equal(seen["student"].template_nSCHW, clean.template_nSCHW)
-    assert all(torch.equal(tensor, before[name]) for name, tensor in learn._teacher.named_parameters())
+    assert all(torch.equal(tensor, before[name]) for name, tensor in teacher.named_parameters())
 
 
-def test_a_step_that_is_not_finite_changes_nothing_but_the_count(tmp_path):
-    state, learn = lesson(tmp_path)
-    learn(pairs(), 0)
-    before = {name: tensor.clone() for name, tensor in state.network.state_dict().items()}
+@pytest.mark.parametrize("distill", [False, True])
+def test_a_step_that_is_not_finite_changes_nothing_but_the_count(tmp_path, distill):
+    lessons = Lessons(tmp_path, **(distil(tmp_path) if distill else {}))
+    lessons.learn()
+    trained = lessons.state.trained.values()
+    before = [{name: tensor.clone() for name, tensor in part.state_dict().items()} for part in trained]
     clean = pairs()
-    learn(
-        Pairs(clean.template_nSCHW * torch.inf, clean.template_boxes_nS4, clean.search_nSCHW, clean.search_boxes_nS4), 0
-    )
-    assert (state.step, state.skipped) == (2, 1)
-    after = state.network.state_dict()
-    assert all(torch.equal(after[name], tensor) for name, tensor in before.items() if tensor.is_floating_point())
+    dazzling = replace(clean, template_nSCHW=clean.template_nSCHW * torch.inf)
+    lessons.learn(dazzling)
+    assert (lessons.state.step, lessons.state.skipped) == (2, 1)
+    for part, then in zip(trained, before, strict=True):
+        now = part.state_dict()
+        assert all(torch.equal(now[name], tensor) for name, tensor in then.items() if tensor.is_floating_point())
 
 
 def test_learning_rates_go_by_the_longest_name_and_others_stay_as_they_are(tmp_path):
-    state, learn = lesson(tmp_path, learning_rates={"bb_regressor": 1e-3, "bb_regressor.conv3": 1e-4})
+    lessons = Lessons(tmp_path, learning_rates={"bb_regressor": 1e-3, "bb_regressor.conv3": 1e-4})
+    state = lessons.state
     before = {name: tensor.clone() for name, tensor in state.network.named_parameters()}
     assert sorted(group["lr"] for group in state.optimizer.param_groups) == [1e-4, 1e-3]
-    learn(pairs(), 0)
+    lessons.learn()
     moved = {name for name, tensor in state.network.named_parameters() if not torch.equal(tensor, before[name])}
     assert moved and all(name.startswith("bb_regressor") for name in moved)
 
 
+def test_the_weights_that_follow_held_out_sequences_best_are_kept(tmp_path):
+    """In shards and in bf16, as networks of any family."""
+    for name, seed in (("data", 0), ("held-out", 1)):
+        write_patches(PatchesConfig(sequences=2, frames=6, seed=seed, width_px=96, height_px=64), str(tmp_path / name))
+    settings = {
+        "data": [str(tmp_path / "data")], "validation": [str(tmp_path / "held-out")], "output": str(tmp_path / "run"),
+        "cache": str(tmp_path / "cache"), "network": NETWORK, "steps": 3, "batch_size": 4, "shards": 2,
+        "precision": "bf16", "pairs": {"templates": 1, "searches": 1}, "workers": 0, "gpu": False,
+        "validate_every": 1, "keep": "success_auc", "learning_rates": {"": 0.05}, "warmup_steps": 0,
+    }  # fmt: skip
+    config = TemplateTrainConfig.model_validate(settings)
+    report = train(config)
+    lines = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
+    measured = [line["success_auc"] for line in lines if line["kind"] == "validation"]
+    assert len(measured) == 3 and set(report.validation) == {"success_auc", "pointing"}
+    assert report.validation["success_auc"] == pytest.approx(max(measured))
+    again = TemplateCourse(config, CPU).measure(load_model(tmp_path / "run").network)
+    assert again == pytest.approx(report.validation)
+
+
+class Telling:
+    """A tracker that says the boxes it was given, and session of itself."""
+
+    def __init__(self, boxes):
+        self.boxes, self.prompt = np.array(boxes, np.float32), None
+
+    def open(self, prompt):
+        self.prompt = prompt
+        return self
+
+    def push(self, batch):
+        told = self.boxes[batch.frame]
+        return Trajectory(batch.frame, batch.pts_s, told[:, :2], np.ones(len(told), np.float32), wh_px=told[:, 2:])
+
+    def finish(self):
+        return Trajectory.empty()
+
+
+def test_a_sequence_is_followed_from_its_first_box_and_counted_where_it_has_one(monkeypatch):
+    nowhere, size = [np.nan] * 4, (96, 64)
+    label = np.array([nowhere, [20, 20, 10, 10], [30, 20, 10, 10], nowhere, [50, 20, 10, 10]])
+    # In the box of frame 2 by half its width: an overlap of a third. Far from that of frame 4.
+    telling = Telling([[0, 0, 5, 5], [0, 0, 5, 5], [35, 20, 10, 10], [0, 0, 5, 5], [80, 50, 10, 10]])
+    monkeypatch.setattr(validation, "_tracker", lambda *_: telling)
+    pixels = np.zeros((5, 64, 96, 3), np.uint8)
+    frames = [FrameBatch(pixels, np.arange(5), np.arange(5) / 30, Viewport(size, size))]
+    found = validation.validate_boxes(build(NETWORK), [(label, frames)], CPU)
+    assert telling.prompt.frame == 1 and telling.prompt.box.cx_px == 20
+    assert found["pointing"] == 0.5
+    assert found["success_auc"] == pytest.approx((20 / 21 + 7 / 21) / 3)  # the prompt's own frame counts, as in OTB
+
+
 @pytest.mark.parametrize(("options", "message"), [
+    ({"keep": "f1", "validation": ["v"]}, "keep=f1 is not measured of such networks: take success_auc or pointing"),
+    ({"keep": "pointing"}, "keep=pointing chooses by measuring: give validation"),
+    ({"validate_every": 0}, "validate_every"),
+    ({"shards": 4, "batch_size": 4}, "two sequences in every shard"),
     ({"batch_size": 7, "workers": 2}, "batch_size 7 must be a multiple of workers 2"),
-    ({"batch_size": 2, "workers": 2}, "batch_size 2: the box head's norms need two sequences on every worker"),
+    ({"batch_size": 2, "workers": 2}, "batch_size 2: the box head's norms need two sequences in every shard"),
     ({"network": "specknet"}, "network"),
     ({"network": "atom", "init": "i", "distill": {"teacher": "t"}}, "ATOM's target model is not trained"),
     ({"network": "super-dimp"}, "first stages are frozen and would stay random: give init weights"),

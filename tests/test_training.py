@@ -5,6 +5,7 @@ import pytest
 import ray
 import torch
 
+from specktrack.augment.pictures import Blend
 from specktrack.config import read_yaml
 from specktrack.datasets.synthetic import SynthConfig, write_archive
 from specktrack.errors import CheckpointError, ConfigError
@@ -12,15 +13,16 @@ from specktrack.models import zoo
 from specktrack.models.checkpoint import load_model
 from specktrack.models.heatmap.entries import SpeckNetConfig
 from specktrack.models.zoo import build, network_config
-from specktrack.training import train, windowed_loop
-from specktrack.training.batches import Batches
+from specktrack.training import train
 from specktrack.training.config import RECIPES, TrainConfig, recipe_path
-from specktrack.training.frame_cache import load_videos
-from specktrack.training.learner import Learner, learn
+from specktrack.training.shards import shards_of
 from specktrack.training.start import start_from
 from specktrack.training.state import TrainState
-from specktrack.training.windowed_config import WindowedTrainConfig
-from specktrack.training.windowed_loop import sampler_of
+from specktrack.training.windowed import course as windowed_course
+from specktrack.training.windowed.config import WindowedTrainConfig
+from specktrack.training.windowed.course import WindowedCourse
+from specktrack.training.windowed.learning import judged
+from specktrack.training.worker import Learner, learn
 
 CPU = torch.device("cpu")
 TINY = {"name": "specknet", "frames_in": 4, "widths": [8, 8, 16, 16]}
@@ -163,7 +165,7 @@ def test_the_weights_that_were_best_in_validation_become_the_model(rendered, tmp
         weights.append({name: tensor.clone() for name, tensor in network.state_dict().items()})
         return {"accuracy": next(measured), "f1": len(weights)}
 
-    monkeypatch.setattr(windowed_loop, "validate", told)
+    monkeypatch.setattr(windowed_course, "validate", told)
     run = TrainConfig.parse(
         {"data": [str(rendered)], "output": str(tmp_path / "run"), "network": {**TINY, "input_wh": [128, 80]},
          "cache": str(tmp_path), "sampling.crop_wh": [64, 48], "steps": 6, "batch_size": 2, "workers": 0,
@@ -180,7 +182,8 @@ def test_the_weights_that_were_best_in_validation_become_the_model(rendered, tmp
 
 def test_the_best_weights_outlive_a_restart(tmp_path):
     def choosing():
-        return TrainState(build(SpeckNetConfig(**TINY)).train(), config(steps=8), CPU, best_by="f1")
+        run = config(steps=8, keep="f1", validation=["d"])
+        return TrainState(build(SpeckNetConfig(**TINY)).train(), run, CPU)
 
     first, again = choosing(), choosing()
     steps(first, range(2))
@@ -216,21 +219,19 @@ def test_a_network_starts_from_the_weights_of_its_base():
         start_from(build(network_config("wasb")), theirs, name="base")
 
 
-def learned(recipe, folder, *, steps, workers=1):
-    """Losses of the first steps of a run, without Ray."""
-    loss_curve, state = [], None
-    videos = load_videos((str(folder),), input_wh=(128, 80), folder=folder / "cache")
-    sampler = sampler_of(recipe, videos)
-    recipe = recipe.with_steps(windows=len(sampler))
-    torch.manual_seed(recipe.seed)
-    state = TrainState(build(recipe.network).train(), recipe, CPU)
-    batches = Batches(
-        videos, sampler, batch_size=recipe.batch_size, steps=range(steps), shards=range(recipe.parts),
-        parts=recipe.parts, device=CPU,
-    )  # fmt: skip
-    for shards in batches:
-        loss_curve.append(float(learn(Learner(state.network), state, shards, recipe)["loss"]))
-    return loss_curve
+def learned(recipe, folder, *, steps):
+    """Losses of the first steps of a run, without Ray and without the models that the recipe needs."""
+    network = recipe.network.model_copy(update={"input_wh": (128, 80)})
+    alone = {"init": "", "distill": None, "mining": None, "validation": (), "keep": "last", "hold_out_every": 0}
+    course = WindowedCourse(
+        recipe.model_copy(update={**alone, "network": network, "cache": str(folder / "cache")}), CPU
+    )
+    state = course.state(course.network())
+    learner, losses = Learner(course, state), []
+    for step in range(steps):
+        mine = shards_of(step, batch_size=recipe.batch_size, parts=recipe.parts)
+        losses.append(float(learn(learner, state, tuple(map(course.samples, mine)))["loss"]))
+    return losses
 
 
 def test_every_network_of_the_zoo_has_its_recipe():
@@ -371,9 +372,10 @@ def test_blended_windows_are_judged_by_blended_labels():
     share = torch.full((2, 4), 0.75)
     wanted = 0.75 * network.wanted(xy, (48, 64)) + 0.25 * network.wanted(xy.flip(0), (48, 64))
     with torch.no_grad():
-        given = Learner(network)(frames, xy, xy.flip(0), share)["loss"]
+        given = judged(network, Blend(frames, xy, xy.flip(0), share))["loss"]
         assert given == pytest.approx(float(network.judge(network(frames), wanted, xy)["loss"]), rel=1e-5)
-        assert Learner(network)(frames, xy, xy, torch.ones(2, 4))["loss"] == network.loss(frames, xy)["loss"]
+        unmixed = Blend(frames, xy, xy, torch.ones(2, 4))
+        assert judged(network, unmixed)["loss"] == network.loss(frames, xy)["loss"]
 
 
 def test_an_unknown_recipe_is_answered_with_the_shipped_ones():

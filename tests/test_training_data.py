@@ -9,10 +9,11 @@ from specktrack.errors import ConfigError
 from specktrack.frames import Trajectory, Viewport
 from specktrack.sampling import LabelledVideo, SamplingConfig, WindowSampler, motion_cells
 from specktrack.schema import VideoRef
-from specktrack.training.batches import Batches
 from specktrack.training.config import TrainConfig, recipe_path
 from specktrack.training.frame_cache import CachedVideo
-from specktrack.training.pasting import cut_out
+from specktrack.training.shards import shards_of
+from specktrack.training.windowed.batches import Batches
+from specktrack.training.windowed.pasting import cut_out
 
 FRAMES, WIDTH, HEIGHT = 30, 160, 96
 
@@ -33,22 +34,11 @@ def video(seed=0, wh=(WIDTH, HEIGHT)):
     return CachedVideo(ref, Viewport(wh, wh), torch.from_numpy(pixels), label, labelled)
 
 
-def shards_of(videos, *, shards=range(1), parts=1, steps=range(4), batch_size=8, config=None):
+def batches(videos, *, shard=0, parts=1, steps=range(4), batch_size=8, config=None):
     config = config or SamplingConfig(crop_wh=(64, 48))
     sampler = WindowSampler([v.sampling for v in videos], frames_in=4, seed=3, config=config)
-    return Batches(
-        videos,
-        sampler,
-        batch_size=batch_size,
-        steps=steps,
-        shards=shards,
-        parts=parts,
-        device=torch.device("cpu"),
-    )
-
-
-def batches(videos, **options):
-    return [batch for [batch] in shards_of(videos, **options)]
+    made = Batches(videos, sampler, batch_size=batch_size, device=torch.device("cpu"))
+    return [made.batch(shards_of(step, batch_size=batch_size, parts=parts)[shard]) for step in steps]
 
 
 def test_labels_stay_on_the_dot_through_crop_zoom_mirror_and_time():
@@ -74,18 +64,15 @@ def test_absent_frames_have_no_position():
 def test_ranks_share_out_the_batch_of_one_worker():
     videos = [video(0), video(1)]
     whole = [b.xy_net for b in batches(videos)]
-    halves = [list(batches(videos, shards=range(rank, 2, 2), parts=2)) for rank in (0, 1)]
-    for step, xy in enumerate(whole):
-        np.testing.assert_array_equal(halves[0][step].xy_net, xy[0::2])
-        np.testing.assert_array_equal(halves[1][step].xy_net, xy[1::2])
+    for shard in (0, 1):
+        for half, xy in zip(batches(videos, shard=shard, parts=2), whole, strict=True):
+            np.testing.assert_array_equal(half.xy_net, xy[shard::2])
 
 
 def test_resuming_is_an_offset_into_the_same_list():
     videos = [video()]
-    whole = list(batches(videos, steps=range(6)))
-    resumed = list(batches(videos, steps=range(4, 6)))
+    whole, resumed = batches(videos, steps=range(6)), batches(videos, steps=range(4, 6))
     for one, other in zip(whole[4:], resumed, strict=True):
-        assert one.step == other.step
         assert torch.equal(one.frames_BTCHW, other.frames_BTCHW)
         assert one.generator.initial_seed() == other.generator.initial_seed()
 

@@ -16,9 +16,9 @@ from specktrack.schema import VideoRef, Visibility
 from specktrack.storage import open_store
 from specktrack.training import train
 from specktrack.training.config import TrainConfig, recipe_path
-from specktrack.training.repair_config import HidingConfig
-from specktrack.training.repair_loop import measure
-from specktrack.training.trajectories import Track, TrajectoryWindows, load_tracks
+from specktrack.training.repair.config import HidingConfig
+from specktrack.training.repair.course import RepairCourse
+from specktrack.training.repair.trajectories import Track, TrajectoryWindows, load_tracks
 
 T = 16
 CPU = torch.device("cpu")
@@ -61,8 +61,8 @@ def test_frames_are_hidden_one_by_one_or_in_runs() -> None:
 
 def test_ranks_share_a_step() -> None:
     mine = windows(track())
-    halves = [mine.batch(range(rank, 8, 2), CPU) for rank in (0, 1)]
-    for whole, *parts in zip(mine.batch(range(8), CPU), *halves, strict=True):
+    halves = [mine.batch(range(rank, 8, 2)) for rank in (0, 1)]
+    for whole, *parts in zip(mine.batch(range(8)), *halves, strict=True):
         assert torch.equal(torch.stack(parts, dim=1).flatten(0, 1), whole)
 
 
@@ -74,7 +74,7 @@ def test_the_gradient_is_the_same_on_another_number_of_workers() -> None:
     def gradient(workers: int) -> torch.Tensor:
         network.zero_grad()
         for rank in range(workers):
-            (network.loss(*mine.batch(range(rank, 8, workers), CPU))["loss"] / workers).backward()
+            (network.loss(*mine.batch(range(rank, 8, workers)))["loss"] / workers).backward()
         return torch.cat([parameter.grad.flatten() for parameter in network.parameters()])
 
     torch.testing.assert_close(gradient(1), gradient(2), rtol=1e-4, atol=1e-8)
@@ -128,7 +128,7 @@ def test_a_trackers_rows_are_seen_and_the_labels_of_the_same_video_and_frame_are
         np.testing.assert_allclose((both.seen - both.truth)[there] * (1280, 720), [[10, 0]] * 57, atol=1e-2)
         assert np.isnan(both.seen[[7, 9]]).all() and np.isnan(both.truth[5]).all() and not np.isnan(both.seen[5]).any()
     batches = TrajectoryWindows(tracks, frames_in=T, seed=0, hiding=HidingConfig(mirror=0.5))
-    seen, truth, _ = batches.batch(range(64), CPU)
+    seen, truth, _ = batches.batch(range(64))
     off = (seen - truth) * torch.tensor([1280.0, 720.0])
     right, left = ((off[..., 0] - side).abs() < 0.1 for side in (10, -10))  # mirrored as the labels are
     assert (right | left | off.isnan().any(dim=-1)).all() and 20 < right.any(dim=1).sum() < 44
@@ -169,11 +169,11 @@ def test_the_weights_that_find_most_hidden_frames_are_kept(tmp_path: Path) -> No
     found = {}
     for keep in ("accuracy", "last"):
         output = tmp_path / keep
-        report = train(TrainConfig.parse({**given, "keep": keep, "output": str(output)}, environment={}))
+        config = TrainConfig.parse({**given, "keep": keep, "output": str(output)}, environment={})
+        report = train(config)
         lines = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
         measured = [line["accuracy"] for line in lines if line["kind"] == "validation"]
-        held_out = TrajectoryWindows(load_tracks([data]), frames_in=T, seed=0, hiding=HidingConfig())
-        found[keep] = float(measure(load_model(output).network, held_out, CPU)["accuracy"])
+        found[keep] = RepairCourse(config, CPU).measure(load_model(output).network)["accuracy"]
         assert report.validation["accuracy"] == pytest.approx(found[keep])
     assert found["accuracy"] == pytest.approx(max(measured)) and found["accuracy"] > found["last"]
 

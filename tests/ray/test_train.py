@@ -142,7 +142,11 @@ def test_a_damaged_checkpoint_is_left_out_for_the_one_before(archive, tmp_path):
 
 
 def test_training_to_s3_leaves_the_model_there(archive, tmp_path, s3):
-    train(config(archive, tmp_path, output=f"s3://{s3}/run", steps=2))
+    run = config(archive, tmp_path, output=f"s3://{s3}/run", steps=2)
+    train(run)
+    train(run)  # which finds itself finished
+    journal = boto3.client("s3").get_object(Bucket=s3, Key="run/metrics.jsonl")["Body"].read()
+    assert [json.loads(line)["step"] for line in journal.splitlines()] == [1, 2]
     names = {item["Key"] for item in boto3.client("s3").list_objects_v2(Bucket=s3)["Contents"]}
     assert {"run/model.safetensors", "run/metrics.jsonl", "run/config.json"} <= names
 

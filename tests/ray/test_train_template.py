@@ -25,7 +25,7 @@ def config(sequences, output, **options):
     settings = {
         "data": [str(sequences)], "output": str(output), "cache": str(sequences / "cache"),
         "network": tiny().config.model_dump(), "steps": 3, "batch_size": 4, "workers": 2, "log_every": 1,
-        "checkpoint_every": 2, "pairs": {"templates": 2, "searches": 2}, **options,
+        "precision": "fp32", "checkpoint_every": 2, "pairs": {"templates": 2, "searches": 2}, **options,
     }  # fmt: skip
     return TrainConfig.parse(settings, environment={})
 
@@ -48,6 +48,12 @@ def test_two_workers_train_a_student_of_the_teacher_they_trained(sequences, tmp_
         "gate_scores",
         "discriminator",
     }
+    alone = {"workers": 1, "shards": 2, "distill": distill, "init": str(tmp_path / "teacher")}
+    train(config(sequences, tmp_path / "alone", **alone))
+    same = [json.loads(line) for line in (Path(tmp_path) / "alone/metrics.jsonl").read_text().splitlines()]
+    for ours, theirs in zip(lines, same, strict=True):
+        for name in ("loss", "distilled", "discriminator", "gate_boxes"):
+            assert ours[name] == pytest.approx(theirs[name], rel=1e-5, abs=1e-6), (ours["step"], name)
     with pytest.raises(ConfigError, match="the output holds a run of another configuration"):
         train(config(sequences, tmp_path / "teacher", seed=4))
     with pytest.raises(CheckpointError, match="it is in the zoo, but has no shipped weights"):

@@ -6,12 +6,12 @@ say ``needs: {init: a trained TrackNetV2}``: then it is refused without that key
 
 import math
 from collections.abc import Mapping
-from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, SerializeAsAny, field_validator, model_validator
 
+from specktrack import lazy
 from specktrack.config import Config, VerbConfig
 from specktrack.errors import ConfigError
 from specktrack.models.entry import Family, NetworkConfig
@@ -21,10 +21,10 @@ from specktrack.training.places import ModelPlace, Place
 RECIPES = Path(__file__).parent / "recipes"
 
 _KINDS: Mapping[Family, str] = {
-    "windowed": "specktrack.training.windowed_config:WindowedTrainConfig",
-    "repair": "specktrack.training.repair_config:RepairTrainConfig",
-    "template": "specktrack.training.template_config:TemplateTrainConfig",
-    "search": "specktrack.training.search_config:SearchTrainConfig",
+    "windowed": "specktrack.training.windowed.config:WindowedTrainConfig",
+    "repair": "specktrack.training.repair.config:RepairTrainConfig",
+    "template": "specktrack.training.template.config:TemplateTrainConfig",
+    "search": "specktrack.training.search.config:SearchTrainConfig",
 }
 
 
@@ -32,8 +32,12 @@ class TrainConfig(VerbConfig):
     """A training run: its data, weights and checkpoints, on what it runs, and how steps become smaller."""
 
     verb: ClassVar[str] = "train"
-    loop: ClassVar[str]
-    """``module:function`` that trains as one worker; takes the configuration."""
+    course: ClassVar[str]
+    """``module:class`` of the family's Course."""
+    measured_on: ClassVar[str] = "validation"
+    """Settings that give a run something to measure on."""
+    measured_by: ClassVar[tuple[str, ...]]
+    """Figures of a measurement by which the best weights can be kept."""
 
     data: tuple[Place, ...] = Field(min_length=1)
     """Datasets to train on; template and search networks learn from labels with boxes."""
@@ -43,6 +47,8 @@ class TrainConfig(VerbConfig):
     """Network of the zoo: its name, or a mapping of name and fields."""
     init: ModelPlace = ""
     """Model whose weights to start from: a name or a path."""
+    validation: tuple[Place, ...] = ()
+    """Datasets to measure on while training; never trained on."""
     seed: int = 0
     """Decides initial weights, order, crops and everything else that is drawn."""
 
@@ -50,6 +56,16 @@ class TrainConfig(VerbConfig):
     """Optimiser steps of the whole run."""
     batch_size: int = Field(default=8, ge=1)
     """Samples per step over all workers."""
+    shards: int = Field(default=0, ge=0)
+    """Equal parts of a batch, each with its own batch statistics; one per worker if 0. With the same number a run goes
+    on alike on another number of workers."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Arithmetic of the forward pass; ``auto`` takes bf16 where it pays. fp32 gives the same losses after a restart on
+    another number of workers."""
+    keep: Literal["last", "accuracy", "f1", "success_auc", "pointing"] = "last"
+    """Which weights become the model: the last, or those that had the highest such figure of all measurements: accuracy
+    or f1 of windowed networks (TrackNetV3 is published with accuracy), accuracy of repair networks, success_auc or
+    pointing of template and search networks."""
     schedule: Literal["cosine", "steps", "constant"] = "cosine"
     """Half a cosine down to 1 %, a fall at each milestone, or no change."""
     milestones: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = ()
@@ -78,8 +94,13 @@ class TrainConfig(VerbConfig):
     """Folder on each node for decoded training video."""
     log_every: int = Field(default=20, ge=1)
     """Steps between lines of metrics."""
+    validate_every: int = Field(default=500, ge=1)
+    """Steps between measurements on the validation data."""
     checkpoint_every: int = Field(default=250, ge=1)
     """Steps between checkpoints; at most that many are repeated after a crash."""
+    single_writer: bool = False
+    """Nobody else trains into this output: for S3 servers without conditional writes and file systems without hard
+    links."""
     max_failures: int = Field(default=3, ge=0)
     """Lost workers that a run goes on after; more where machines are taken away at any time."""
 
@@ -93,7 +114,22 @@ class TrainConfig(VerbConfig):
     @property
     def datasets(self) -> tuple[str, ...]:
         """All that are read."""
-        return self.data
+        return (*self.data, *self.validation)
+
+    @property
+    def measures(self) -> bool:
+        """Whether there is something to measure on."""
+        return bool(self.validation)
+
+    @property
+    def best_by(self) -> str:
+        """The figure of the validation whose best weights become the model; empty if the last do."""
+        return "" if self.keep == "last" else self.keep
+
+    @property
+    def parts(self) -> int:
+        """Parts of a batch, see ``shards``."""
+        return self.shards or self.workers or 1
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -103,7 +139,7 @@ class TrainConfig(VerbConfig):
     @property
     def decisive(self) -> dict[str, Any]:
         """What decides the weights beside the fields that always do."""
-        return {}
+        return {"shards": self.parts} | ({"validate_every": self.validate_every} if self.best_by else {})
 
     def factor(self, step: int) -> float:
         """Share of the peak learning rate at a step: linear warm-up, then the schedule."""
@@ -119,14 +155,14 @@ class TrainConfig(VerbConfig):
     @classmethod
     def kinds(cls) -> Mapping[str, type[Self]]:
         """The class of every family; a family's own class has no others."""
-        return {family: _load(place) for family, place in _KINDS.items()} if cls is TrainConfig else {}
+        return {family: lazy.load(place) for family, place in _KINDS.items()} if cls is TrainConfig else {}
 
     @classmethod
     def kind_of(cls, settings: Mapping[str, Any]) -> type[Self]:
         """The class of the network's family; that of windowed networks, which then names the zoo, if it is unknown."""
         if cls is not TrainConfig:
             return cls
-        return _load(_KINDS[family_of(settings.get("network", DEFAULT_MODEL)) or "windowed"])
+        return lazy.load(_KINDS[family_of(settings.get("network", DEFAULT_MODEL)) or "windowed"])
 
     @classmethod
     def read(cls, values: Mapping[str, Any]) -> Self:
@@ -162,6 +198,12 @@ class TrainConfig(VerbConfig):
     def _divisible(self) -> Self:
         if self.batch_size % (self.workers or 1):
             raise ValueError(f"batch_size {self.batch_size} must be a multiple of workers {self.workers}")
+        if self.parts % (self.workers or 1) or self.batch_size % self.parts:
+            raise ValueError(f"shards {self.shards} must be a multiple of workers and divide batch_size")
+        if self.best_by and not self.measures:
+            raise ValueError(f"keep={self.keep} chooses by measuring: give {self.measured_on}")
+        if self.best_by and self.best_by not in self.measured_by:
+            raise ValueError(f"keep={self.keep} is not measured of such networks: take {' or '.join(self.measured_by)}")
         if (self.schedule == "steps") != bool(self.milestones):
             raise ValueError("schedule=steps and milestones go together")
         return self
@@ -176,41 +218,14 @@ class OneRateConfig(TrainConfig):
     """Peak of the schedule."""
 
 
-class MeasuredConfig(OneRateConfig):
-    """A run over the windows of its data, measured now and then."""
+class EpochsConfig(OneRateConfig):
+    """A run that passes over the windows of its data."""
 
-    measured_by: ClassVar[str] = "validation"
-    """What gives it something to measure on."""
-
-    validation: tuple[Place, ...] = ()
-    """Datasets to measure on while training; never trained on."""
-    validate_every: int = Field(default=500, ge=0)
-    """Steps between measurements on the validation videos; 0 measures after every pass over all windows."""
     epochs: float = Field(default=0, ge=0)
     """Passes over all windows; where given, ``steps`` follows from it."""
-    keep: Literal["last", "accuracy", "f1"] = "last"
-    """Which weights become the model: the last, or those of the highest accuracy or F1 of all measurements. TrackNetV3
-    is published with accuracy."""
-
-    @property
-    def decisive(self) -> dict[str, Any]:
-        """What decides the weights beside the fields that always do."""
-        return {} if self.keep == "last" else {"validate_every": self.validate_every}
-
-    @property
-    def best_by(self) -> str:
-        """The figure of the validation whose best weights become the model; empty if the last do."""
-        return "" if self.keep == "last" else self.keep
-
-    @property
-    def measures(self) -> bool:
-        """Whether there is something to measure on."""
-        return bool(self.validation)
-
-    @property
-    def datasets(self) -> tuple[str, ...]:
-        """All that are read."""
-        return (*self.data, *self.validation)
+    validate_every: int = Field(default=500, ge=0)
+    """Steps between measurements on the validation data; 0 measures after every pass over all windows, of networks
+    that pass over windows."""
 
     def with_steps(self, *, windows: int) -> Self:
         """With the ``steps`` that ``epochs`` over so many windows are, and those between measurements."""
@@ -218,12 +233,6 @@ class MeasuredConfig(OneRateConfig):
         steps = max(1, round(self.epochs * epoch)) if self.epochs else self.steps
         every = self.validate_every or max(1, round(epoch))
         return self.model_copy(update={"steps": steps, "validate_every": every})
-
-    @model_validator(mode="after")
-    def _can_choose(self) -> Self:
-        if self.best_by and not self.measures:
-            raise ValueError(f"keep={self.keep} chooses by measuring: give {self.measured_by}")
-        return self
 
 
 class TrainReport(Config):
@@ -254,9 +263,3 @@ def _at(values: Mapping[str, Any], dotted: str) -> Any:
     for part in dotted.split("."):
         value = value.get(part) if isinstance(value, Mapping) else None
     return value
-
-
-def _load(place: str) -> Any:
-    """Only now: the classes of the families are made from this one."""
-    module, _, name = place.partition(":")
-    return getattr(import_module(module), name)

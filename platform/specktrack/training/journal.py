@@ -4,6 +4,7 @@ import json
 import math
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -17,7 +18,7 @@ from specktrack.training.config import TrainConfig
 
 log = telemetry.get_logger()
 
-MODEL = "model.safetensors"
+MODEL, LINES = "model.safetensors", "metrics.jsonl"
 
 
 class Journal:
@@ -28,26 +29,36 @@ class Journal:
         self._started = time.monotonic()
         self._store = storage.open_store(config.output)
         local = storage.local_path(storage.to_uri(config.output))
-        self._folder = local or Path(tempfile.mkdtemp(prefix="specktrack-journal-"))
         self._remote = local is None
+        self._staging = tempfile.TemporaryDirectory(prefix="specktrack-journal-")
+        self._folder = local or Path(self._staging.name)
         self.latest: dict[str, float] = {}
         """The newest value of every metric; those of the validation are of the weights that would be saved."""
 
     def __enter__(self) -> Self:
         if self._enabled:
             self._folder.mkdir(parents=True, exist_ok=True)
+            if self._remote:
+                with suppress(storage.MissingError):
+                    (self._folder / LINES).write_bytes(self._store.get(LINES))
             self._board = SummaryWriter(str(self._folder / "tensorboard"), purge_step=self._first_step)
-            self._lines = (self._folder / "metrics.jsonl").open("a", encoding="utf-8")
+            self._lines = (self._folder / LINES).open("a", encoding="utf-8")
         return self
 
     def __exit__(self, _type: type[BaseException] | None, _error: object, _trace: TracebackType | None) -> None:
         if self._enabled:
             self._board.close()
             self._lines.close()
-            if self._remote:
-                for path in self._folder.rglob("*"):
-                    if path.is_file():
-                        self._store.put_file(str(path.relative_to(self._folder)), path)
+            self.publish()
+        self._staging.cleanup()
+
+    def publish(self) -> None:
+        """Bring all that is written so far to the output: with every checkpoint, as a run goes on from there."""
+        if self._enabled and self._remote:
+            self._board.flush()
+            for path in self._folder.rglob("*"):
+                if path.is_file():
+                    self._store.put_file(path.relative_to(self._folder).as_posix(), path)
 
     def write(self, step: int, kind: str, values: dict[str, Any]) -> None:
         """Note metrics of a step; ``kind`` is train or validation."""

@@ -9,6 +9,15 @@ import torch.distributed as dist
 from torch import nn
 
 
+def shards_of(step: int, *, batch_size: int, parts: int, rank: int = 0, workers: int = 1) -> list[range]:
+    """The numbers of the samples that a worker takes in a step: every ``workers``-th shard of the batch is its own.
+
+    A shard is every ``parts``-th sample of the batch, so its first number says both: step * batch_size + shard.
+    """
+    batch = range(step * batch_size, (step + 1) * batch_size)
+    return [batch[shard::parts] for shard in range(rank, parts, workers)]
+
+
 class StepBuffers:
     """The batch-norm statistics of a network during one step."""
 

@@ -1,6 +1,6 @@
 """How every run begins on a worker: data that is made once per node, and a network with its first weights."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 import ray.train
@@ -10,12 +10,16 @@ import torch
 from specktrack import telemetry
 from specktrack.errors import ConfigError
 from specktrack.models.checkpoint import load_weights
+from specktrack.models.entry import NetworkConfig
+from specktrack.models.inference import AnyNetwork
 from specktrack.models.network import Network
 from specktrack.models.zoo import build
 from specktrack.training.config import TrainConfig
-from specktrack.training.narrowing import narrowed
 
 log = telemetry.get_logger()
+
+Cut = Callable[[Mapping[str, torch.Tensor], NetworkConfig, NetworkConfig], Mapping[str, torch.Tensor]]
+"""From weights of one network to those of another one."""
 
 
 @contextmanager
@@ -29,13 +33,14 @@ def first_rank_first() -> Iterator[None]:
         ray.train.collective.barrier()
 
 
-def first_network(config: TrainConfig) -> Network:
-    """The network to train, fresh or with the weights of ``init``, of which a narrower SpeckNet takes a part."""
+def first_network(config: TrainConfig, kind: type[AnyNetwork], *, cut: Cut | None = None) -> AnyNetwork:
+    """The network to train, fresh or with the weights of ``init``, of which ``cut`` may take a part."""
     torch.manual_seed(config.seed)  # initial weights: the one draw that torch offers no generator for
     network = build(config.network).train()
+    assert isinstance(network, kind)
     if config.init:
         card, weights = load_weights(config.init)
-        start_from(network, narrowed(weights, card.network, config.network), name=card.name)
+        start_from(network, cut(weights, card.network, config.network) if cut else weights, name=card.name)
     return network
 
 

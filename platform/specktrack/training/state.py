@@ -25,7 +25,7 @@ _FILE = "state.safetensors"
 
 
 class TrainState(Generic[AnyNetwork]):
-    """Network, its moving average, optimiser and the number of the next step."""
+    """Network, its moving average, optimisers and the number of the next step."""
 
     def __init__(
         self,
@@ -35,12 +35,8 @@ class TrainState(Generic[AnyNetwork]):
         *,
         extra: nn.Module | None = None,
         optimizer: torch.optim.Optimizer | None = None,
-        best_by: str = "",
     ) -> None:
-        """Without an ``optimizer``, that of a configuration with one rate, over all parameters.
-
-        ``best_by`` names the figure of the validation whose best weights become the model; without it the last do.
-        """
+        """Without an ``optimizer``, that of a configuration with one rate, over all parameters."""
         self.config = config
         self.network = channels_last(network.to(device))
         if config.norm_momentum is not None:
@@ -50,21 +46,28 @@ class TrainState(Generic[AnyNetwork]):
         self.extra = (extra or nn.Module()).to(device)
         """Trained with the network, but no part of the model: what distillation lays between student and teacher."""
         self.average = copy.deepcopy(self.network).eval().requires_grad_(False)
+        self.best = Best(self.average, by=config.best_by) if config.best_by else None
         if optimizer is None:
             assert isinstance(config, OneRateConfig)
             optimizer = make_optimiser(config, self._parameters())
         self.optimizer = optimizer
         self._peaks = [float(group["lr"]) for group in optimizer.param_groups]
-        self.parts: dict[str, nn.Module] = {"network": self.network, "average": self.average, "extra": self.extra}
-        """All that is written down, by the beginning of its names."""
-        self.best = Best(self.average, by=best_by) if best_by else None
-        if self.best:
-            self.parts["best"] = self.best.network
+        self.trained: dict[str, nn.Module] = {"network": self.network, "extra": self.extra}
         self.optimizers = {"optimizer": self.optimizer}
         self.buffers = StepBuffers(self.network)
         self.step = 0
         self.skipped = 0
         """Steps left out because their gradient was not finite."""
+
+    def train_beside(self, name: str, module: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        """Train ``module`` in the same steps by an optimiser of its own, whose rate stays as it is."""
+        self.trained[name], self.optimizers[f"{name}_optimizer"] = module, optimizer
+
+    @property
+    def parts(self) -> dict[str, nn.Module]:
+        """All that is written down, by the beginning of its names."""
+        best = {"best": self.best.network} if self.best else {}
+        return {**self.trained, "average": self.average, **best}
 
     def _parameters(self) -> list[nn.Parameter]:
         return [*self.network.parameters(), *self.extra.parameters()]
@@ -83,7 +86,7 @@ class TrainState(Generic[AnyNetwork]):
         self.apply()
 
     def apply(self) -> None:
-        """One optimiser step on the gradients that are there, and one of the moving average.
+        """One step of every optimiser on the gradients that are there, and one of the moving average.
 
         A step whose gradient is not finite changes nothing but the count; every worker sees the same gradient and so
         decides alike. Raises ConfigError when more than one step in a hundred was such.
@@ -93,14 +96,16 @@ class TrainState(Generic[AnyNetwork]):
         norm = nn.utils.clip_grad_norm_(self._parameters(), self.config.clip_norm or math.inf)
         self.step += 1
         if torch.isfinite(norm):
-            self.optimizer.step()
+            for optimizer in self.optimizers.values():
+                optimizer.step()
             self.buffers.end()
             self._move_average()
         else:
             self.buffers.restore()
             self._skip()
         self.buffers.begin()
-        self.optimizer.zero_grad(set_to_none=True)
+        for optimizer in self.optimizers.values():
+            optimizer.zero_grad(set_to_none=True)
 
     def _skip(self) -> None:
         self.skipped += 1

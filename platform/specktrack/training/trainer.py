@@ -7,32 +7,37 @@ from typing import Any
 
 import ray
 import torch
+from pydantic import ValidationError
 from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig, WorkerGroupError
 from ray.train.torch import TorchTrainer
 
 from specktrack import storage
 from specktrack.cluster import connected
+from specktrack.config import explain
 from specktrack.datasets import load_dataset
-from specktrack.errors import ConfigError, SpecktrackError, StorageError
+from specktrack.errors import ConfigError, Conflict, SpecktrackError, StorageError
 from specktrack.models.checkpoint import model_path
 from specktrack.training.config import TrainConfig, TrainReport
 from specktrack.training.journal import MODEL
-from specktrack.training.loop import train_loop
+from specktrack.training.lease import sole_run
+from specktrack.training.worker import train_worker
 
 
 def train(config: TrainConfig) -> TrainReport:
     """Train to the end, resuming the unfinished run in ``config.output`` if there is one.
 
-    Raises ConfigError if the output holds a run of another configuration, with the keys that differ.
+    Raises ConfigError if the output holds a run of another configuration, with the keys that differ, or one at work.
     """
     started = time.monotonic()
     for uri in config.datasets:
         load_dataset(uri)  # refuse here, in one sentence, what every worker would fail on
     for name in config.models:
         model_path(name)
-    store = storage.open_store(config.output)
+    store = storage.open_store(config.output, single_writer=config.single_writer)
+    if not config.single_writer:
+        storage.check_exclusive(store)
     claim(store, config)
-    with connected(config.address) if config.workers else nullcontext():
+    with sole_run(store), connected(config.address) if config.workers else nullcontext():
         metrics = fit(config, store.uri.removeprefix("file://"))
     figures = {
         kind: {name.removeprefix(f"{kind}/"): v for name, v in metrics.items() if name.startswith(f"{kind}/")}
@@ -50,7 +55,7 @@ def train(config: TrainConfig) -> TrainReport:
 def fit(config: TrainConfig, storage_path: str) -> dict[str, Any]:
     """Run the loop on Ray Train; the metrics of the last step. Raises a worker's own error if it is for people."""
     trainer = TorchTrainer(
-        train_loop,
+        train_worker,
         train_loop_config=config.model_dump(mode="json"),
         scaling_config=ScalingConfig(num_workers=config.workers, use_gpu=_use_gpu(config)),
         run_config=RunConfig(
@@ -69,25 +74,46 @@ def fit(config: TrainConfig, storage_path: str) -> dict[str, Any]:
         raise
 
 
+FREE = {
+    "address", "cache", "output", "workers", "gpu", "single_writer", "log_every", "validate_every", "checkpoint_every",
+    "max_failures",
+}  # fmt: skip
+"""Settings that may change when a run goes on: they do not decide the weights."""
+
+
 def claim(store: storage.Store, config: TrainConfig) -> None:
-    """Note what decides the weights in the output, or check that it is noted there."""
-    free = {"address", "cache", "output", "workers", "gpu"}
-    free |= {"log_every", "validate_every", "checkpoint_every", "max_failures"}
-    values = config.model_dump(mode="json", exclude=free) | config.decisive
-    if not store.exists("config.json"):
-        store.put("config.json", json.dumps(values, indent=1).encode())
-        return
+    """Note what decides the weights in the output, or check that it is noted there.
+
+    A run of an older version goes on: a setting that it did not have counts as the default, which does what it did.
+    """
+    values = _deciding(config)
     try:
-        earlier = dict(json.loads(store.get("config.json")))
+        store.put_if_absent("config.json", json.dumps(values, indent=1).encode())
+    except Conflict:
+        _check_same(store, config, values)
+
+
+def _check_same(store: storage.Store, config: TrainConfig, values: dict[str, Any]) -> None:
+    try:
+        noted = dict(json.loads(store.get("config.json")))
     except (ValueError, TypeError):
         place, remedy = store.uri_of("config.json"), "restore it, or use another output"
         raise StorageError("not the settings that a run notes in its output", place=place, remedy=remedy) from None
+    try:
+        earlier = _deciding(TrainConfig.read(config.model_dump(mode="json", include=FREE) | noted))
+    except ValidationError as error:
+        what = f"the output holds a run whose settings this version does not take: {explain(error, type(config))}"
+        raise ConfigError(what, place=store.uri, remedy="use another output") from None
     changed = sorted(key for key in values | earlier if values.get(key) != earlier.get(key))
     if changed:
         differences = ", ".join(f"{key}: {earlier.get(key)!r} -> {values.get(key)!r}" for key in changed)
         raise ConfigError(
             "the output holds a run of another configuration", differences, store.uri, "use another output"
         )
+
+
+def _deciding(config: TrainConfig) -> dict[str, Any]:
+    return config.model_dump(mode="json", exclude=FREE) | config.decisive
 
 
 def _use_gpu(config: TrainConfig) -> bool:

@@ -10,7 +10,7 @@ slices of one list and resuming is an offset into it.
 
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import count
 from typing import Protocol
@@ -24,8 +24,7 @@ from specktrack.models.template.dimp import Pairs
 from specktrack.models.template.entries import TemplateConfig
 from specktrack.schema import Box
 from specktrack.tracking.template.region import Region
-from specktrack.training.prefetch import prefetched
-from specktrack.training.template_config import PairConfig
+from specktrack.training.template.config import PairConfig
 
 log = telemetry.get_logger()
 
@@ -126,22 +125,16 @@ def cut_sample(
 
 
 class PairBatches:
-    """This rank's batches of a range of steps, prepared ahead in threads."""
+    """Samples as tensors; those that cannot be read are left out, but no more than ``most_skipped`` of them."""
 
     def __init__(
-        self, tracks: Sequence[BoxTrack], sampler: PairSampler, network: TemplateConfig,
-        *, batch_size: int, steps: range, rank: int, world_size: int,
-    ) -> None:  # fmt: skip
+        self, tracks: Sequence[BoxTrack], sampler: PairSampler, network: TemplateConfig, *, most_skipped: int
+    ) -> None:
         self._tracks, self._sampler, self._network = tracks, sampler, network
-        self._batch_size, self._steps, self._rank, self._world_size = batch_size, steps, rank, world_size
-        self._skipped = 0
+        self._most_skipped, self._skipped = max(1, most_skipped), 0
 
-    def __iter__(self) -> Iterator[Pairs]:
-        return prefetched(self.batch, self._steps)
-
-    def batch(self, step: int) -> Pairs:
-        """The share of this rank in ``step``: every ``world_size``-th sample of the global batch."""
-        numbers = range(step * self._batch_size + self._rank, (step + 1) * self._batch_size, self._world_size)
+    def batch(self, numbers: range) -> Pairs:
+        """The samples of these numbers."""
         pictures, boxes = zip(*(self._cut(number) for number in numbers), strict=True)
         all_pictures, all_boxes = torch.stack(pictures, dim=1), torch.stack(boxes, dim=1)
         n = self._sampler.config.templates
@@ -159,7 +152,7 @@ class PairBatches:
             except MediaError as error:
                 self._skipped += 1
                 log.warning("sample left out: a picture cannot be read", reason=str(error), skipped=self._skipped)
-                if self._skipped > max(1, len(self._steps) * self._batch_size // self._world_size // 100):
+                if self._skipped > self._most_skipped:
                     raise ConfigError(
                         "too many samples cannot be read", self._skipped, error.place, "copy the pictures again"
                     ) from error

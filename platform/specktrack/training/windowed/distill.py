@@ -18,7 +18,7 @@ from specktrack.errors import ConfigError
 from specktrack.models.checkpoint import Model
 from specktrack.models.heatmap.entries import WindowedConfig
 from specktrack.models.heatmap.network import HeatmapNetwork
-from specktrack.training.windowed_config import DistillConfig
+from specktrack.training.windowed.config import DistillConfig
 
 SIDE = 16
 """Networks take pictures whose sides are multiples of it."""

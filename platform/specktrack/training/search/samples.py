@@ -3,7 +3,6 @@
 Sample number i of a run is a pure function of (seed, i), as in ``sampling``.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,9 +11,8 @@ from PIL import Image
 
 from specktrack.models.search.global_search import SearchBatch
 from specktrack.training.frame_cache import CachedVideo
-from specktrack.training.prefetch import prefetched
-from specktrack.training.search_config import SearchSamplingConfig
-from specktrack.training.sprites import Sprite, cut_sprite, draw_sprite, place, recoloured
+from specktrack.training.search.config import SearchSamplingConfig
+from specktrack.training.search.sprites import Sprite, cut_sprite, draw_sprite, place, recoloured
 
 MOST_ZOOM = 3.0
 """Of a video's own object on the way to the size whose turn it is: farther, it shows its pixels or its frame's rim."""
@@ -46,6 +44,24 @@ class SearchSampler:
         if self._owned and random.random() < self.config.own_objects:
             return self._own(random, number)
         return self._drawn(random, number)
+
+    def batch(self, numbers: range, device: torch.device) -> SearchBatch:
+        """Samples as tensors."""
+        samples = [self.sample(number) for number in numbers]
+
+        def pictures(stack: list[np.ndarray]) -> torch.Tensor:
+            pixels = torch.from_numpy(np.stack(stack)).to(device, non_blocking=True)
+            return pixels.permute(0, 3, 1, 2).float() / 255
+
+        def boxes(stack: list[np.ndarray]) -> torch.Tensor:
+            return torch.from_numpy(np.stack(stack).astype(np.float32)).to(device)
+
+        return SearchBatch(
+            templates_BCHW=pictures([sample.template for sample in samples]),
+            template_boxes=boxes([sample.template_box for sample in samples]),
+            frames_BCHW=pictures([sample.picture for sample in samples]),
+            boxes=boxes([sample.box for sample in samples]),
+        )
 
     def _size(self, random: np.random.Generator, number: int) -> float:
         """Side of the target, network px: the buckets take turns."""
@@ -146,46 +162,18 @@ class SearchSampler:
         return pixels[rows[:, None], columns]
 
 
-class SearchBatches:
-    """This rank's batches of a range of steps, prepared ahead of the training loop."""
-
-    def __init__(
-        self, sampler: SearchSampler, *, batch_size: int, steps: range, rank: int, world_size: int, device: torch.device
-    ) -> None:
-        self._sampler, self._device, self._steps = sampler, device, steps
-        self._batch_size, self._rank, self._world_size = batch_size, rank, world_size
-
-    def __iter__(self) -> Iterator[SearchBatch]:
-        return prefetched(self.batch, self._steps)
-
-    def batch(self, step: int) -> SearchBatch:
-        """The share of this rank in ``step``."""
-        numbers = range(step * self._batch_size + self._rank, (step + 1) * self._batch_size, self._world_size)
-        samples = [self._sampler.sample(number) for number in numbers]
-
-        def pictures(stack: list[np.ndarray]) -> torch.Tensor:
-            pixels = torch.from_numpy(np.stack(stack)).to(self._device, non_blocking=True)
-            return pixels.permute(0, 3, 1, 2).float() / 255
-
-        def boxes(stack: list[np.ndarray]) -> torch.Tensor:
-            return torch.from_numpy(np.stack(stack).astype(np.float32)).to(self._device)
-
-        return SearchBatch(
-            templates_BCHW=pictures([sample.template for sample in samples]),
-            template_boxes=boxes([sample.template_box for sample in samples]),
-            frames_BCHW=pictures([sample.picture for sample in samples]),
-            boxes=boxes([sample.box for sample in samples]),
-        )
+def boxes_px(video: CachedVideo) -> np.ndarray:
+    """float32 [N, 4] as cx, cy, w, h in source px; NaN where the label has no position or no size."""
+    boxes = np.full((len(video.pixels), 4), np.nan, np.float32)
+    boxes[video.label.frame] = np.hstack([video.label.xy_px, video.label.wh_px])
+    boxes[np.isnan(boxes).any(axis=1) | (boxes[:, 2:] <= 0).any(axis=1)] = np.nan
+    return boxes
 
 
 def _boxes_net(video: CachedVideo) -> np.ndarray:
-    """float32 [N, 4] in network px; NaN where the label has no position or no size."""
-    boxes = np.full((len(video.pixels), 4), np.nan, np.float32)
-    label = video.label
-    boxes[label.frame, :2] = video.viewport.to_network(label.xy_px)
-    boxes[label.frame, 2:] = label.wh_px * video.viewport.scale
-    boxes[np.isnan(boxes).any(axis=1) | (boxes[:, 2:] <= 0).any(axis=1)] = np.nan
-    return boxes
+    """The same in network px."""
+    boxes = boxes_px(video)
+    return np.hstack([video.viewport.to_network(boxes[:, :2]), boxes[:, 2:] * video.viewport.scale]).astype(np.float32)
 
 
 def _corner(random: np.random.Generator, box: np.ndarray, wh: tuple[int, int], spread: float) -> tuple[int, int]:

@@ -38,7 +38,8 @@ class SearchTrainConfig(OneRateConfig):
     """Everything that decides the trained weights of a search network, and where they go."""
 
     scope: ClassVar[str] = " for search networks"
-    loop: ClassVar[str] = "specktrack.training.search_loop:train_search"
+    course: ClassVar[str] = "specktrack.training.search.course:SearchCourse"
+    measured_by: ClassVar[tuple[str, ...]] = ("success_auc", "pointing")
 
     network: SerializeAsAny[SearchConfig] = GlobalSearchConfig()
     """Network of the zoo: its name, or a mapping of name and fields."""

@@ -1,8 +1,7 @@
-"""Samples to tensors: windows cut from cached videos, resized, and prepared by background threads."""
+"""Samples to tensors: windows cut from cached videos and resized."""
 
 # B batch, T frames in window, C channel, H W network px
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,15 +10,13 @@ import torch.nn.functional as F
 
 from specktrack.sampling import Sample, WindowSampler
 from specktrack.training.frame_cache import CachedVideo
-from specktrack.training.pasting import Pasting
-from specktrack.training.prefetch import prefetched
+from specktrack.training.windowed.pasting import Pasting
 
 
 @dataclass(frozen=True)
 class Batch:
     """One shard of one step."""
 
-    step: int
     frames_BTCHW: torch.Tensor
     """float32 in [0, 1]; after a background where the network wants one."""
     xy_net: torch.Tensor
@@ -31,39 +28,23 @@ class Batch:
 
 
 class Batches:
-    """One worker's batches, a tuple of its shards for each step, prepared ahead of the training loop."""
+    """Samples of cached videos as tensors."""
 
     def __init__(
-        self,
-        videos: list[CachedVideo],
-        sampler: WindowSampler,
-        *,
-        batch_size: int,
-        steps: range,
-        shards: range,
-        parts: int,
-        device: torch.device,
+        self, videos: list[CachedVideo], sampler: WindowSampler, *, batch_size: int, device: torch.device
     ) -> None:
         self._videos, self._sampler, self._device = videos, sampler, device
-        self._batch_size, self._shards, self._parts = batch_size, shards, parts
-        self._steps = steps
+        self._batch_size = batch_size
         self._pasting = Pasting(videos, sampler) if sampler.config.paste else None
 
-    def __iter__(self) -> Iterator[tuple[Batch, ...]]:
-        return prefetched(self._step, self._steps)
-
-    def _step(self, step: int) -> tuple[Batch, ...]:
-        return tuple(self.batch(step, shard) for shard in self._shards)
-
-    def batch(self, step: int, shard: int) -> Batch:
-        """Shard ``shard`` of ``step``: every ``parts``-th sample of the global batch."""
-        numbers = range(step * self._batch_size + shard, (step + 1) * self._batch_size, self._parts)
+    def batch(self, numbers: range) -> Batch:
+        """One shard of a step."""
         samples = [self._sampler.sample(number) for number in numbers]
         windows = [self._window(sample) for sample in samples]
         xy_net = torch.from_numpy(np.stack([xy for _, xy in windows]))
+        step, shard = divmod(numbers.start, self._batch_size)
         seed = np.random.default_rng([self._sampler.seed, 2, step, shard]).integers(2**62)
         return Batch(
-            step,
             self._pictures(samples, [cut for cut, _ in windows]),
             xy_net.to(self._device, non_blocking=True),
             torch.Generator().manual_seed(int(seed)),

@@ -7,6 +7,7 @@ Every draw is a function of (seed, sample number), and ranks take slices of one 
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from specktrack.frames import Trajectory, trajectories
 from specktrack.sampling import shuffled, window_starts
 from specktrack.training import omitted
 from specktrack.training.omitted import usable
-from specktrack.training.repair_config import HidingConfig
+from specktrack.training.repair.config import HidingConfig
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,14 @@ class Track:
     """The labels; inf where a frame has none."""
     seen: np.ndarray
     """What the network is shown: a tracker's positions, or the labels again."""
+
+
+class Windows(NamedTuple):
+    """Samples as tensors."""
+
+    seen_BT2: torch.Tensor
+    truth_BT2: torch.Tensor
+    hidden_BT: torch.Tensor
 
 
 class TrajectoryWindows:
@@ -67,11 +76,10 @@ class TrajectoryWindows:
         first = draw.integers(0, self._T - length + 1)
         return *xy, (np.arange(self._T) >= first) & (np.arange(self._T) < first + length)
 
-    def batch(self, numbers: Iterable[int], device: torch.device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Samples as tensors: positions seen and true [B, T, 2] and what is hidden, bool [B, T]."""
+    def batch(self, numbers: Iterable[int]) -> Windows:
+        """Positions seen and true, and what is hidden of those seen."""
         columns = zip(*(self.sample(number) for number in numbers), strict=True)
-        seen, truth, hidden = (torch.from_numpy(np.stack(column)).to(device) for column in columns)
-        return seen, truth, hidden
+        return Windows(*(torch.from_numpy(np.stack(column)) for column in columns))
 
 
 def load_tracks(uris: Sequence[str], rows: str = "") -> list[Track]:

@@ -1,6 +1,6 @@
 """What a training run of a network on windows of frames is told."""
 
-from typing import Any, ClassVar, Literal, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field, SerializeAsAny, model_validator
 
@@ -8,7 +8,7 @@ from specktrack.augment import AugmentConfig
 from specktrack.config import Config
 from specktrack.models.heatmap.entries import SpeckNetConfig, WindowedConfig
 from specktrack.sampling import SamplingConfig
-from specktrack.training.config import MeasuredConfig
+from specktrack.training.config import EpochsConfig
 from specktrack.training.places import ModelPlace
 
 
@@ -46,12 +46,13 @@ class MiningConfig(Config):
     """Value of a label at its radius, c_min: 0.7 in the paper, 0.6 in the public configuration."""
 
 
-class WindowedTrainConfig(MeasuredConfig):
+class WindowedTrainConfig(EpochsConfig):
     """Everything that decides the trained weights, and where they go."""
 
     scope: ClassVar[str] = " for windowed networks"
-    loop: ClassVar[str] = "specktrack.training.windowed_loop:train_windowed"
-    measured_by: ClassVar[str] = "validation or hold_out_every"
+    course: ClassVar[str] = "specktrack.training.windowed.course:WindowedCourse"
+    measured_on: ClassVar[str] = "validation or hold_out_every"
+    measured_by: ClassVar[tuple[str, ...]] = ("f1", "accuracy")
 
     network: SerializeAsAny[WindowedConfig] = SpeckNetConfig()
     """Network of the zoo: its name, or a mapping of name and fields."""
@@ -61,9 +62,6 @@ class WindowedTrainConfig(MeasuredConfig):
     """A teacher to learn from beside the labels."""
     mining: MiningConfig | None = None
     """Softer labels for frames that a model of an earlier run gets wrong."""
-    shards: int = Field(default=0, ge=0)
-    """Equal parts of a batch, each with its own batch statistics; one per worker if 0. With the same number a run goes
-    on alike on another number of workers."""
     occluded: Literal["absent", "drawn"] = "absent"
     """What is learned of an object labelled as hidden behind something: that nothing is to be seen, as WASB has it, or
     its place, as TrackNetV1, V2, V4 and V5 draw every label that has one."""
@@ -71,16 +69,8 @@ class WindowedTrainConfig(MeasuredConfig):
     """Where crops are taken and how they vary."""
     augment: AugmentConfig = AugmentConfig()
     """How strongly light, colour and noise vary, and what is mixed."""
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Arithmetic of the forward pass; ``auto`` takes bf16 where it pays. fp32 gives the same losses after a restart on
-    another number of workers."""
     compile: bool = False
     """Compile the network, which takes about a minute; on CPUs it makes steps a tenth faster at best (docs/log.md)."""
-
-    @property
-    def parts(self) -> int:
-        """Parts of a batch, see ``shards``."""
-        return self.shards or self.workers or 1
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -89,19 +79,12 @@ class WindowedTrainConfig(MeasuredConfig):
         return (*super().models, *teacher, *((self.mining.model,) if self.mining else ()))
 
     @property
-    def decisive(self) -> dict[str, Any]:
-        """What decides the weights beside the fields that always do."""
-        return {"shards": self.parts, **super().decisive}
-
-    @property
     def measures(self) -> bool:
         """Whether there is something to measure on."""
         return super().measures or bool(self.hold_out_every)
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
-        if self.parts % (self.workers or 1) or self.batch_size % self.parts:
-            raise ValueError(f"shards {self.shards} must be a multiple of workers and divide batch_size")
         if self.mining and (self.augment.mix != "none" or self.network.target.kind != "disk"):
             raise ValueError(
                 "mining softens disks of unmixed windows: it takes augment.mix=none and a target of kind disk"

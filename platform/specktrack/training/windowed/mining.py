@@ -14,12 +14,11 @@ import torch
 from specktrack import telemetry
 from specktrack.config import sha_of
 from specktrack.errors import ConfigError
-from specktrack.frames import concat
 from specktrack.models.checkpoint import Model
 from specktrack.models.heatmap.entries import WindowedConfig
 from specktrack.tracking.tracker import open_session
 from specktrack.training.frame_cache import CachedVideo
-from specktrack.training.validation import frames_of
+from specktrack.training.validation import followed, frames_of
 
 TOLERANCE_PX = 4.0
 """Source px, as WASB counts."""
@@ -58,7 +57,7 @@ def hard_frames(video: CachedVideo, model: Model, device: torch.device) -> np.nd
     if not isinstance(model.config, WindowedConfig):
         raise ConfigError(f"a {model.config.family} network sees no windows to mine", model.card.name)
     session = open_session(model, device=str(device), overlap=1, decoding=model.config.published_decoding)
-    rows = concat([*(session.push(batch) for batch in frames_of(video)), session.finish()])
+    rows = followed(session, frames_of(video))
     off_px = rows[video.label.frame].xy_px - video.label.xy_px  # NaN where one is absent
     off_net = off_px * np.array(video.viewport.network_wh_px) / video.viewport.source_wh_px
     missed = (np.linalg.norm(off_px, axis=1) > TOLERANCE_PX) & (np.linalg.norm(off_net, axis=1) < NEAR_NET_PX)

@@ -55,7 +55,8 @@ class TemplateTrainConfig(TrainConfig):
     """Everything that decides the trained weights of a template tracker, and where they go."""
 
     scope: ClassVar[str] = " for template networks"
-    loop: ClassVar[str] = "specktrack.training.template_loop:train_template"
+    course: ClassVar[str] = "specktrack.training.template.course:TemplateCourse"
+    measured_by: ClassVar[tuple[str, ...]] = ("success_auc", "pointing")
 
     network: SerializeAsAny[TemplateConfig] = SpeckDimpConfig()
     """Network of the zoo: its name, or a mapping of name and fields."""
@@ -83,8 +84,8 @@ class TemplateTrainConfig(TrainConfig):
     def _possible(self) -> Self:
         if not self.learning_rates:
             raise ValueError("learning_rates names no parameter; '' stands for all")
-        if self.batch_size < 2 * (self.workers or 1):
-            raise ValueError(f"batch_size {self.batch_size}: the box head's norms need two sequences on every worker")
+        if self.batch_size < 2 * self.parts:
+            raise ValueError(f"batch_size {self.batch_size}: the box head's norms need two sequences in every shard")
         if self.network.backbone.frozen_stages and not self.init:
             raise ValueError(
                 "the backbone's first stages are frozen and would stay random: give init weights to start from, or "

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.func import functional_call
 
 from specktrack.models.template.dimp import LOSS_WEIGHTS, Dimp, Outputs, Pairs, Proposals
 from specktrack.models.template.entries import TemplateConfig
 from specktrack.models.template.iou_net import Features
-from specktrack.training.template_config import MkdNetConfig
+from specktrack.training.template.config import MkdNetConfig
 
 
 @dataclass(frozen=True)
@@ -86,11 +87,12 @@ class Discriminator(nn.Module):
         return torch.stack(terms).mean()
 
     def deception(self, student: Features) -> torch.Tensor:
-        """L_gen (5): what the student minimises, of every judge.
+        """L_gen (5): what the student minimises, of every judge; no gradient reaches the judges.
 
         A mean over proposals: the paper's sum would outweigh all else a thousandfold.
         """
-        return torch.stack([_bce(logits, 1.0) for logits in self(student)]).sum()
+        fixed = {name: parameter.detach() for name, parameter in self.named_parameters()}
+        return torch.stack([_bce(logits, 1.0) for logits in functional_call(self, fixed, (student,))]).sum()
 
 
 def _bce(logits: torch.Tensor, target: float) -> torch.Tensor:

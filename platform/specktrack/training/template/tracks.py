@@ -1,6 +1,7 @@
 """Labelled sequences for training: datasets with boxes; videos are decoded once, folders of pictures read in place."""
 
 import os
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -10,12 +11,14 @@ import numpy as np
 from specktrack import telemetry
 from specktrack.datasets import Dataset, DatasetVideo, load_dataset
 from specktrack.errors import ConfigError, MediaError
+from specktrack.frames import FrameBatch, Viewport
 from specktrack.schema import VideoRef
 from specktrack.storage import frame_names, open_store
 from specktrack.training import omitted
 from specktrack.training.decoded import decoded
 from specktrack.training.omitted import Omitted, usable
-from specktrack.training.pairs import BoxTrack, Pictures
+from specktrack.training.template.pairs import BoxTrack, Pictures
+from specktrack.training.validation import AT_ONCE
 from specktrack.video.pictures import decode_picture
 
 log = telemetry.get_logger()
@@ -66,6 +69,15 @@ def _track(video: DatasetVideo, dataset: Dataset, folder: Path) -> tuple[BoxTrac
     boxes = np.full((len(missing), 4), np.nan)
     boxes[label.frame] = np.concatenate([label.xy_px, label.wh_px], axis=1)
     return BoxTrack(video.ref.name, pictures, boxes), left_out
+
+
+def frames_of(track: BoxTrack) -> Iterator[FrameBatch]:
+    """The whole sequence, a few frames at a time; presentation times do not matter here."""
+    for start in range(0, len(track.boxes), AT_ONCE):
+        frame = np.arange(start, min(start + AT_ONCE, len(track.boxes)))
+        pixels = np.stack([track.pictures[i] for i in frame.tolist()])
+        size = (pixels.shape[2], pixels.shape[1])
+        yield FrameBatch(pixels, frame, frame / 30, Viewport(size, size))
 
 
 class FolderPictures:

@@ -6,7 +6,7 @@ from pydantic import Field, SerializeAsAny
 
 from specktrack.config import Config
 from specktrack.models.repair.entries import InpaintNetConfig
-from specktrack.training.config import MeasuredConfig
+from specktrack.training.config import EpochsConfig
 from specktrack.training.places import Place
 
 
@@ -21,19 +21,19 @@ class HidingConfig(Config):
     """Share of windows mirrored, and of windows reversed in time."""
 
 
-class RepairTrainConfig(MeasuredConfig):
+class RepairTrainConfig(EpochsConfig):
     """Everything that decides the trained weights of a network that repairs trajectories, and where they go."""
 
     scope: ClassVar[str] = " for repair networks"
-    loop: ClassVar[str] = "specktrack.training.repair_loop:train_repair"
+    course: ClassVar[str] = "specktrack.training.repair.course:RepairCourse"
+    measured_by: ClassVar[tuple[str, ...]] = ("accuracy",)
 
     network: SerializeAsAny[InpaintNetConfig] = InpaintNetConfig()
     """Network of the zoo: its name, or a mapping of name and fields."""
     rows: Place = ""
     """A tracker's rows of all videos of ``data`` and ``validation``, as ``annotate`` writes them: the network then sees
     these, as published, and is to find the labels. Without them it sees the labels."""
-    keep: Literal["last", "accuracy"] = "last"
-    """Which weights become the model: the last, or those that find most of the hidden frames of ``validation``, as
-    published."""
+    precision: Literal["fp32"] = "fp32"
+    """Positions, in shares of the picture, have more digits than bf16."""
     hiding: HidingConfig = HidingConfig()
     """What the network is to find again."""

@@ -1,0 +1,51 @@
+"""What a family of networks brings to a training run; all else the worker does, once for all families."""
+
+from typing import ClassVar, Protocol, TypeVar
+
+import torch
+
+from specktrack import lazy
+from specktrack.models.inference import AnyNetwork
+from specktrack.training.config import TrainConfig
+from specktrack.training.state import TrainState
+
+Batch = TypeVar("Batch")
+
+
+class Course(Protocol[AnyNetwork, Batch]):
+    """Data, network, loss and measure of a run; made of its configuration and a device, on which it is trained.
+
+    It knows neither steps nor ranks: the worker says by their numbers which samples it wants.
+    """
+
+    config: TrainConfig
+    """With all that follows from the data, such as the steps of so many epochs."""
+    device: torch.device
+    skips_weights: ClassVar[bool] = False
+    """Whether a step may leave out some of the weights: workers then look for them when they exchange gradients."""
+
+    def network(self) -> AnyNetwork:
+        """The network with its first weights."""
+        ...
+
+    def state(self, network: AnyNetwork) -> TrainState[AnyNetwork]:
+        """The network with all that is trained beside it, and optimisers."""
+        return TrainState(network, self.config, self.device)
+
+    def samples(self, numbers: range) -> Batch:
+        """Those of the run's samples, as a batch: a function of the numbers alone, whichever thread or machine asks."""
+        ...
+
+    def loss(self, network: AnyNetwork, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """What to minimise, and figures for the journal; the worker calls it under the autocast of ``precision``."""
+        ...
+
+    def measure(self, network: AnyNetwork) -> dict[str, float]:
+        """Figures on held-out data, of which ``keep`` names one; none if nothing is held out."""
+        ...
+
+
+def course_of(config: TrainConfig, device: torch.device) -> Course:
+    """The course of the configuration's family; it reads the data."""
+    course: Course = lazy.load(config.course)(config, device)
+    return course

@@ -1,0 +1,1 @@
+"""Networks that search whole frames for the target of a template."""

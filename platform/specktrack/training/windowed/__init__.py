@@ -1,0 +1,1 @@
+"""Networks on windows of frames."""

@@ -64,7 +64,7 @@ def test_the_command_line_starts_without_torch_and_ray(module: str) -> None:
 
 def test_torch_is_loaded_only_where_networks_are() -> None:
     light = (
-        "storage ledger video overlay datasets rows metrics.protocols models.zoo verbs.data verbs.models cli.display"
+        "storage ledger video overlay datasets metrics.protocols models.zoo verbs.data verbs.models cli.display"
     )
     code = "; ".join(f"import specktrack.{name}" for name in light.split())
     code += "; print(sorted({'torch', 'ray'} & set(sys.modules)))"

@@ -1,6 +1,7 @@
 """Formats of boxes by their own rules, and names that were made to break a file."""
 
 import csv
+import io
 import json
 import re
 from pathlib import Path
@@ -18,6 +19,7 @@ from specktrack.datasets.rows import read_rows
 from specktrack.errors import ConfigError
 from specktrack.frames import Trajectory
 from specktrack.schema import Provenance
+from specktrack.serving import formats
 
 GONE = (np.nan, np.nan)
 A, B = "file:///videos/a.mp4", "s3://bucket/videos/b.mp4"
@@ -178,8 +180,9 @@ def test_hostile_names_neither_break_a_file_nor_leave_the_folder(tmp_path: Path,
 )
 def test_no_cell_of_a_csv_is_a_formula_and_names_come_back(tmp_path: Path, name: str) -> None:
     export_rows(rows(name, BOXES), "csv", str(tmp_path / "rows.csv"))
-    with (tmp_path / "rows.csv").open(newline="") as file:
-        cells = [cell for line in csv.reader(file) for cell in line]
+    over_http = formats.to_csv(rows(name, BOXES), {}).decode()
+    assert over_http == (tmp_path / "rows.csv").read_bytes().decode()
+    cells = [cell for line in csv.reader(io.StringIO(over_http, newline="")) for cell in line]
     assert not any(re.match(r"[=+\-@\t\r](?!\d*\.?\d*$)", cell) for cell in cells)
     export_rows(rows(name, BOXES), "jsonl", str(tmp_path / "rows.jsonl"))
     assert read_rows(str(tmp_path / "rows.csv"))["video"].equals(read_rows(str(tmp_path / "rows.jsonl"))["video"])

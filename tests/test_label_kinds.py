@@ -503,6 +503,12 @@ def test_coco_of_pictures_alone(folder: Folder) -> None:
     assert card.notes[0].startswith("instances.json: the ball is 'sports ball'")
 
 
+def test_numbers_from_1_are_told(folder: Folder) -> None:
+    folder.video("r1.mp4")
+    folder.table("r1.csv", TABLE, lambda n, x, y: f"{n + 1},1,{x},{y}")
+    folder.refused("r1.csv counts frames from 1 to 12; in this format they count from 0")
+
+
 def test_names_that_do_not_tell_where_they_begin_are_refused(folder: Folder) -> None:
     folder.video("v.mp4")
     yolo(folder, "labels/v_{}.txt", frames=range(2, 9))

@@ -38,7 +38,7 @@ LATOT_ATTRIBUTES = ("SV", "FM", "OV", "IV", "CM", "MB", "BC", "SO", "PO", "FO", 
 """Columns of LaTOT's attribute files: the order of the paper's table II."""
 LASOT_ATTRIBUTES = ("IV", "POC", "DEF", "MB", "CM", "ROT", "BC", "VC", "SV", "FOC", "FM", "OV", "LR", "ARC")
 """Columns of the attribute files of LaSOT's toolkit."""
-_NUMBER = r"(?:-?\d+(?:\.\d*)?(?:e[-+]?\d+)?|nan)"
+_NUMBER = r"(?:-?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?|nan)"
 _SUFFIXES = (".txt", ".label", ".ini", "configSeqs.m")
 _LIST = re.compile(r"(?:.*/)?(?:(?:[A-Za-z]+_)?(?P<split>train|test)(?:_sequences|ing_set)?|list|readme)\.txt", re.I)
 """Files of names, or for people: not labels."""

@@ -158,8 +158,8 @@ def _flat(rows: pa.Table) -> pa.Table:
     return rows.cast(pa.schema(words))
 
 
-def _csv(rows: pa.Table) -> bytes:
-    """A name that spreadsheets take for a formula gets an apostrophe before it; ``read_rows`` takes it away."""
+def to_csv(rows: pa.Table) -> bytes:
+    """Rows as CSV; a name that spreadsheets take for a formula gets an apostrophe before it, which is read away."""
     sink, flat = io.BytesIO(), _flat(rows)
     names = pc.replace_substring_regex(flat["video"], FORMULA, r"'\1")
     flat = flat.set_column(flat.schema.get_field_index("video"), flat.schema.field("video"), names)
@@ -177,7 +177,7 @@ def _parquet(rows: pa.Table) -> bytes:
     return sink.getvalue()
 
 
-PLAIN: Mapping[str, Callable[[pa.Table], bytes]] = {"csv": _csv, "jsonl": _jsonl, "parquet": _parquet}
+PLAIN: Mapping[str, Callable[[pa.Table], bytes]] = {"csv": to_csv, "jsonl": _jsonl, "parquet": _parquet}
 """Formats that hold every column."""
 ALIASES = {"tracknet-csv": "shuttlecock"}
 """Other names under which formats are known."""

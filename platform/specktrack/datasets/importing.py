@@ -311,6 +311,8 @@ def _misfits(sheet: Sheet, video: DatasetVideo, missing: Missing | None) -> list
     if sheet.wh_px is not None and sheet.wh_px != (video.width_px, video.height_px):
         made = f"{sheet.wh_px[0]}x{sheet.wh_px[1]}"
         return [f"was made on pictures of {made}, its video has {video.width_px}x{video.height_px}: label the video"]
+    if n == video.frames and _is_whole(sheet) and listed == set(range(1, n + 1)):
+        return [f"counts frames from 1 to {n}; in this format they count from 0"]
     if _is_whole(sheet) and n > video.frames:
         return [f"has {n} labels, its video has {counted}"]
     if _is_whole(sheet) and n < video.frames and missing is None:

@@ -148,7 +148,22 @@ def _of_game(key: PurePosixPath) -> tuple[str, ...]:
 
 
 def _of_task(key: PurePosixPath) -> tuple[str, ...]:
-    return _either(key.parent) if key.stem == "annotations" and str(key.parent) != "." else _beside(key)
+    pictures = f"{key.parent / 'images'}/"
+    if key.stem != "annotations":
+        return _beside(key)
+    return (pictures,) if str(key.parent) == "." else (*_either(key.parent), pictures)
+
+
+def _of_pictures(key: PurePosixPath) -> tuple[str, ...]:
+    """One folder of pictures for a file that lies beside, above or among them."""
+    root = key.parent.parent
+    return (
+        *_beside(key),
+        f"{key.parent}/",
+        f"{key.parent / 'images'}/",
+        f"{root / 'images'}/",
+        f"{root / 'images' / 'default'}/",
+    )
 
 
 def _of_sequence(key: PurePosixPath) -> tuple[str, ...]:
@@ -194,6 +209,10 @@ def _is_clip(key: str) -> bool:
     return re.search(r"(^|/)\d+/[^/]+\.txt$", key) is not None
 
 
+def _is_tracks(key: str) -> bool:
+    return key.endswith(".txt") and not key.endswith("/det/det.txt")  # what a detector found, beside the truth
+
+
 def _is_frame(key: str) -> bool:
     return re.search(r"\d\.txt$", key) is not None
 
@@ -236,9 +255,9 @@ LAYOUTS = {
             "label-studio", "Label Studio JSON", _ends(".json"), is_label_studio, _beside,
             _one_file(read_label_studio), normalised=True, edge_px=0.5,
         ),
-        Layout("coco", "COCO JSON", _ends(".json"), is_coco, _beside, _one_file(read_coco), edge_px=0.5),
+        Layout("coco", "COCO JSON", _ends(".json"), is_coco, _of_pictures, _one_file(read_coco), edge_px=0.5),
         Layout(
-            "mot", "frame,id,left,top,width,height,...", _ends(".txt"), is_mot, _of_sequence, read_mot,
+            "mot", "frame,id,left,top,width,height,...", _is_tracks, is_mot, _of_sequence, read_mot,
             lambda key: key.endswith("/gt/gt.txt"), edge_px=0.5, beside=("seqinfo.ini",),
         ),
         Layout(

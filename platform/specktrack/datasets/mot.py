@@ -18,7 +18,7 @@ from specktrack.datasets.boxes import corners
 from specktrack.datasets.lines import ALL_FRAMES, Line, Sheet, Track, VideoRows
 from specktrack.schema import Visibility
 
-_NUMBER = r"\s*-?\d+(?:\.\d*)?(?:e-?\d+)?\s*"
+_NUMBER = r"\s*-?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?\s*"
 _LINE = re.compile(rf"\s*\d+\s*[,\s]\s*-?\d+(?:\.0*)?\s*(?:[,\s]{_NUMBER}){{4,8}},?\s*")
 
 

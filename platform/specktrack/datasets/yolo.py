@@ -20,7 +20,7 @@ from specktrack.datasets.boxes import corners
 from specktrack.datasets.lines import Line, Sheet, Track, VideoRows
 from specktrack.schema import Visibility
 
-_NUMBER = r"-?\d+(?:\.\d*)?(?:e[-+]?\d+)?"
+_NUMBER = r"-?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?"
 _LINE = re.compile(rf"\d{{1,4}}(?:\s+{_NUMBER}){{4,}}\s*", re.IGNORECASE)
 NAMES = ("data.yaml", "data.yml", "dataset.yaml", "classes.txt", "obj.names")
 """Files beside or above labels that name the classes."""

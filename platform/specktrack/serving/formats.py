@@ -8,10 +8,10 @@ from http import HTTPStatus
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.csv
 import pyarrow.ipc
 import pyarrow.parquet as pq
 
+from specktrack.datasets import exports
 from specktrack.serving.problems import Refusal
 
 JSON = "application/json"
@@ -23,11 +23,8 @@ def to_json(rows: pa.Table, facts: Mapping[str, Any]) -> bytes:
 
 
 def to_csv(rows: pa.Table, _: Mapping[str, Any]) -> bytes:
-    """A header and a line per row; absent positions are empty."""
-    words = rows.cast(pa.schema([_plain(field) for field in rows.schema]))
-    sink = io.BytesIO()
-    pa.csv.write_csv(words, sink)
-    return sink.getvalue()
+    """A header and a line per row; absent positions are empty, and no name is a formula."""
+    return exports.to_csv(rows)
 
 
 def to_parquet(rows: pa.Table, facts: Mapping[str, Any]) -> bytes:
@@ -94,10 +91,6 @@ def _wishes(accept: str) -> list[tuple[int, str, float]]:
 
 def _matches(pattern: str, media_type: str) -> bool:
     return pattern in ("*/*", media_type) or (pattern.endswith("/*") and media_type.startswith(pattern[:-1]))
-
-
-def _plain(field: pa.Field) -> pa.Field:
-    return field.with_type(pa.string()) if pa.types.is_dictionary(field.type) else field
 
 
 def _described(rows: pa.Table, facts: Mapping[str, Any]) -> pa.Table:

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,15 @@ import pytest
 from specktrack import __version__
 from specktrack.errors import Conflict, QuarantineReason, StorageError
 from specktrack.frames import Trajectory, concat
-from specktrack.ledger import Ledger, clear, collect_garbage, read_annotations, read_records, scan_annotations
+from specktrack.ledger import (
+    Ledger,
+    clear,
+    collect_garbage,
+    find_faults,
+    read_annotations,
+    read_records,
+    scan_annotations,
+)
 from specktrack.schema import ROWS, Clip, ClipStatus, VideoRef, sha256_hex
 from specktrack.storage import ObjectInfo, Store, open_store
 
@@ -397,3 +406,49 @@ class TestReaders:
     def test_a_place_without_annotations_is_named(self, root: str) -> None:
         with pytest.raises(StorageError, match=r"no annotations.*give the --output of an annotate run"):
             read_annotations(root)
+
+
+class TestFaults:
+    """What is lost or changed behind the ledger's back is found, and named."""
+
+    def test_rows_lost_cut_changed_or_too_few_and_damaged_records_are_found(self, ledger: Ledger) -> None:
+        records = [ledger.commit(clip(at, at + 4), rows(at, at + 4)) for at in range(0, 24, 4)]
+        ledger.quarantine(VIDEO, 24, 28, reason=QuarantineReason.DAMAGED, detail="")
+        assert find_faults(ledger.store) == {}
+        whole, lost, cut, changed, few, torn = records
+        data = ledger.store.get(cut.data_uri or "")
+        ledger.store.delete(lost.data_uri or "")
+        ledger.store.put(cut.data_uri or "", data[:-9])
+        ledger.store.put(changed.data_uri or "", data[:50] + b"x" + data[51:])
+        place = f"records/{few.key}.json"
+        ledger.store.delete(place)
+        ledger.store.put(place, few.model_copy(update={"rows": 9}).model_dump_json().encode())
+        record = ledger.store.get(f"records/{torn.key}.json")
+        ledger.store.put(f"records/{torn.key}.json", record[: len(record) // 2])
+        faults = find_faults(ledger.store)
+        assert set(faults) == {each.key for each in (lost, cut, changed, few, torn)}
+        assert "SHA-256" in faults[cut.key] and faults[few.key] == "4 rows are there of 9"
+        ledger.store.put("_SUCCESS", b"{}")
+        for key in faults:
+            ledger.discard(key)
+        assert not ledger.store.exists("_SUCCESS")
+        assert set(ledger.completed()) == {whole.key, f"{VIDEO.key}/000000024-000000028"}
+
+    def test_orphans_go_by_the_store_s_clock_however_wrong_ours_is(
+        self, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        orphan = f"data/{VIDEO.key}/{'0' * 32}.parquet"
+        ledger.store.put(orphan, b"a writer at work is about to name this")
+        now_s = time.time()
+        monkeypatch.setattr(time, "time", lambda: now_s + 40 * 24 * 3600)
+        ledger.seal([])
+        assert collect_garbage(ledger.store.uri) == 0 and ledger.store.exists(orphan)
+
+    def test_orphans_live_a_day(self, tmp_path: Path) -> None:
+        ledger = Ledger(open_store(str(tmp_path)), "model", "config")
+        for hours in (23, 25):
+            name = f"data/{VIDEO.key}/{hours:032d}.parquet"
+            ledger.store.put(name, b"")
+            os.utime(tmp_path / name, (time.time() - hours * 3600,) * 2)
+        ledger.seal([])
+        assert [path.stem[-2:] for path in tmp_path.glob("data/*/*")] == ["23"]

@@ -116,6 +116,11 @@ class Ledger:
         if record.data_uri is not None:
             self.store.delete(record.data_uri)
 
+    def discard(self, key: str) -> None:
+        """Remove a record that names no whole rows, so that the clip is done again; ``gc`` takes what is left."""
+        self.store.delete(SUCCESS)  # which vouches for it
+        self.store.delete(_place(key))
+
     def seal(self, planned: Collection[str]) -> dict:
         """Write ``_SUCCESS`` and return its content; StorageError if a planned key has no record."""
         records = self.completed()
@@ -197,6 +202,23 @@ def collect_garbage(uri: str, *, older_than_s: float = ORPHAN_AGE_S) -> int:
     return _remove_orphans(store, older_than_s) + unfinished
 
 
+def find_faults(store: Store) -> dict[str, str]:
+    """Keys of the records that are damaged or whose rows are lost, changed or too few, and what is wrong with each."""
+
+    def look(key: str) -> tuple[str, str]:
+        try:
+            record = _parse(store.get(_place(key)), _place(key))
+            rows = _rows(store, record).num_rows if record.data_uri is not None else 0
+        except (StorageError, pa.ArrowException) as error:
+            return key, str(error)
+        return key, "" if rows == record.rows else f"{rows} rows are there of {record.rows}"
+
+    places = [info.key for info in store.list("records/") if _RECORD_NAME.fullmatch(info.key)]
+    keys = [place.removeprefix("records/").removesuffix(".json") for place in places]
+    with ThreadPoolExecutor(READERS) as pool:
+        return {key: what for key, what in pool.map(look, keys) if what}
+
+
 def clear(store: Store) -> None:
     """Remove everything that was written here and nothing else; records first, for none may name rows that are gone."""
     records = [info.key for info in store.list("records/") if _RECORD_NAME.fullmatch(info.key)]
@@ -211,8 +233,8 @@ def clear(store: Store) -> None:
 
 def _remove_orphans(store: Store, older_than_s: float) -> int:
     """Records are read after the listing of rows, so rows that are committed meanwhile are seen as named."""
-    before_s = time.time() - older_than_s
-    rows = (info for info in store.list("data/") if _ROWS_NAME.fullmatch(info.key))
+    rows = [info for info in store.list("data/") if _ROWS_NAME.fullmatch(info.key)]
+    before_s = store.now_s() - older_than_s if rows else 0.0
     old = [info.key for info in rows if info.modified_s < before_s]
     named = {record.data_uri for record in _records(store)} if old else set()
     orphans = [key for key in old if key not in named]

@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 from tests.annotating import WH, make_video, pids_of, run, tiny_model
 
-from specktrack.annotating import annotate, annotate_here
+from specktrack.annotating import AnnotateConfig, annotate, annotate_here
 from specktrack.annotating.annotator import Annotator
 from specktrack.annotating.job import Seen, stop_if_hopeless
 from specktrack.annotating.pool import Attempts, work
@@ -74,6 +74,26 @@ class TestAnnotate:
         assert note["status"] == "finished" and note["model_card"]["name"] == "tiny" and note["versions"]["ray"]
         assert note["report"]["seconds"].keys() >= {"plan", "annotate", "decode", "track", "commit"}
         assert json.loads((tmp_path / "out" / "_SUCCESS").read_text())["rows"] == 270
+
+    def test_what_is_lost_of_an_output_is_found_and_done_again(
+        self, archive: Path, model: str, uncut: pa.Table, tmp_path: Path
+    ) -> None:
+        output = tmp_path / "out"
+        annotate(run(model, output, archive))
+        lost, *_, cut = sorted(output.glob("data/*/*"))
+        lost.unlink()
+        cut.write_bytes(cut.read_bytes()[:-1])
+        only_look = AnnotateConfig(output=str(output), verify=True)
+        found = annotate(only_look)
+        assert (found.damaged, found.exit_code) == (2, 4)
+        with pytest.raises(StorageError):
+            read_annotations(str(output))
+        mended = annotate(run(model, output, archive, verify=True))
+        assert (mended.damaged, mended.committed, mended.resumed, mended.exit_code) == (0, 2, 4, 0)
+        assert read_annotations(str(output)).equals(uncut) and annotate(only_look).exit_code == 0
+        next(output.glob("records/*/*")).unlink()
+        with pytest.raises(StorageError, match="records were lost"):
+            annotate(only_look)
 
     def test_on_s3_what_is_complete_is_not_done_again(
         self, archive: Path, model: str, uncut: pa.Table, s3: str

@@ -5,7 +5,7 @@ from typing import Any, ClassVar, Self
 from pydantic import Field, computed_field, field_validator, model_validator
 
 from specktrack.config import Config, VerbConfig
-from specktrack.errors import MediaError
+from specktrack.errors import MediaError, StorageError
 from specktrack.tracking.following import Following
 
 
@@ -15,7 +15,7 @@ class AnnotateConfig(VerbConfig, Following):
     verb: ClassVar[str] = "annotate"
 
     sources: tuple[str, ...] = ()
-    """Videos, folders, globs, s3://bucket/prefix or @list.txt; at least one, except with ``gc``."""
+    """Videos, folders, globs, s3://bucket/prefix or @list.txt; at least one, except with ``gc`` and ``verify``."""
     output: str
     """Folder or s3:// prefix for rows and records; a run that was interrupted in it is resumed."""
     prompt: str | None = None
@@ -32,6 +32,9 @@ class AnnotateConfig(VerbConfig, Following):
     """Do clips again that were set aside."""
     single_writer: bool = False
     """Nobody else writes this output: for S3 servers without conditional writes and file systems without hard links."""
+    verify: bool = False
+    """Check every record of the output against its rows: there, unchanged, all of them. Clips of the sources that fail
+    are done again; without sources they are only named."""
     gc: bool = False
     """Only remove from the output what writers that died left in it more than a day ago; annotate nothing."""
     address: str = "auto"
@@ -50,7 +53,7 @@ class AnnotateConfig(VerbConfig, Following):
 
     @model_validator(mode="after")
     def _something_to_do(self) -> Self:
-        if not self.sources and not self.gc:
+        if not self.sources and not self.gc and not self.verify:
             raise ValueError("sources: name at least one video, folder, glob, s3:// prefix or @list.txt")
         return self
 
@@ -71,6 +74,8 @@ class AnnotateReport(Config):
     """Videos that have rows and whose overlay could not be drawn; the log says why."""
     quarantined: dict[str, int] = {}
     """Clips set aside, now or before, by reason; a video that could not be read at all counts as one."""
+    damaged: int = 0
+    """Clips of which ``verify`` found rows lost or changed, and which were not done again."""
     removed: int = 0
     """Objects removed by ``gc``."""
     planned_frames: int = 0
@@ -88,5 +93,7 @@ class AnnotateReport(Config):
     @computed_field  # type: ignore[prop-decorator]
     @property
     def exit_code(self) -> int:
-        """0, or 5 where clips were set aside."""
+        """0, 4 where rows are lost, or 5 where clips were set aside."""
+        if self.damaged:
+            return StorageError.exit_code
         return MediaError.exit_code if self.quarantined else 0

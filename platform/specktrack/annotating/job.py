@@ -20,9 +20,9 @@ from specktrack.annotating.prompts import prompts_of
 from specktrack.cluster import connected
 from specktrack.config import sha_of
 from specktrack.errors import ConfigError, QuarantineReason, SpecktrackError, StorageError
-from specktrack.ledger import SUCCESS, Ledger, collect_garbage
+from specktrack.ledger import SUCCESS, Ledger, collect_garbage, find_faults, read_records
 from specktrack.schema import ClipRecord, ClipStatus, VideoRef
-from specktrack.storage import expand_sources, open_store
+from specktrack.storage import Store, expand_sources, open_store
 from specktrack.tracking.following import Following
 from specktrack.tracking.tracker import Parts, load_parts, make_tracker
 
@@ -61,6 +61,8 @@ def annotate(config: AnnotateConfig, *, watch: Watch | None = None, inside: bool
     if config.gc:
         removed = collect_garbage(config.output)
         return AnnotateReport(output=open_store(config.output).uri, videos=0, clips=0, removed=removed)
+    if config.verify and not config.sources:
+        return _verified(open_store(config.output))
     videos, parts = _videos(config), load_parts(config)
     model, tracker = parts.model, make_tracker(config, device="cpu", parts=parts)
     prompts = prompts_of(config.prompt, videos)
@@ -69,8 +71,9 @@ def annotate(config: AnnotateConfig, *, watch: Watch | None = None, inside: bool
     store = open_store(config.output, single_writer=config.single_writer)
     ledger = Ledger(store, model.sha256, sha_of(settings))
     outputs.claim(ledger.store, config, model, settings)
+    damaged = _mend(ledger, videos, config) if config.verify else 0
     done = _completed(ledger, videos, config)
-    run = _Run(config, videos, parts, ledger, done, watch or _nobody_watches, inside)
+    run = _Run(config, videos, parts, ledger, damaged, done, watch or _nobody_watches, inside)
     with connected(config.address):
         attempts = Attempts()
         with run.timed("plan"):
@@ -103,6 +106,8 @@ class _Run:
     videos: list[VideoRef]
     parts: Parts
     ledger: Ledger
+    damaged: int
+    """Records that name no whole rows, of videos that are not among the sources."""
     done: dict[str, ClipRecord]
     """Records of earlier runs, by key."""
     watch: Watch
@@ -124,6 +129,29 @@ def _videos(config: AnnotateConfig) -> list[VideoRef]:
     if not videos:
         raise ConfigError("the sources hold no video but the output's own", ", ".join(config.sources))
     return videos
+
+
+def _verified(store: Store) -> AnnotateReport:
+    """What is lost of an output; StorageError if records are, that its seal knows of."""
+    faults = _faults(store)
+    records = 0 if faults else len(read_records(store.uri))
+    return AnnotateReport(output=store.uri, videos=0, clips=records, damaged=len(faults))
+
+
+def _mend(ledger: Ledger, videos: list[VideoRef], config: AnnotateConfig) -> int:
+    """Discard the records without whole rows of the videos named, so that their clips are done again; how many stay."""
+    faults, named = _faults(ledger.store), {video.key for video in videos}
+    mended = [] if config.dry_run else [key for key in faults if key.partition("/")[0] in named]
+    for key in mended:
+        ledger.discard(key)
+    return len(faults) - len(mended)
+
+
+def _faults(store: Store) -> dict[str, str]:
+    faults = find_faults(store)
+    for key, what in faults.items():
+        log.warning("rows are lost", clip=key, detail=what)
+    return faults
 
 
 def _completed(ledger: Ledger, videos: list[VideoRef], config: AnnotateConfig) -> dict[str, ClipRecord]:
@@ -214,6 +242,7 @@ def _report(
     frames = sum(row["frames"] for row in to_do if row["key"] in now)
     return AnnotateReport(
         output=run.ledger.store.uri,
+        damaged=run.damaged,
         videos=len(run.videos),
         clips=len(plan.clips),
         committed=sum(record.status is ClipStatus.COMMITTED for record in now.values()),

@@ -4,7 +4,6 @@ import errno
 import os
 import re
 import stat
-import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -90,13 +89,18 @@ class FileStore:
                         _leave_out(error)
         return iter(sorted(found, key=lambda info: info.key))
 
+    def now_s(self) -> float:
+        """See Store. A network's file system has a clock of its own."""
+        with os_errors(self.uri), self._written("_probe", b"") as temporary:
+            return temporary.stat().st_mtime
+
     def clear_unfinished(self, *, older_than_s: float, uploads_below: str = "") -> int:
         """See Store: temporary files of writers that were killed."""
-        before_s, cleared = time.time() - older_than_s, 0
+        cleared = 0
         with os_errors(self.uri):
-            for path in self.root.rglob(".*.tmp"):
-                if not _TEMPORARY_NAME.fullmatch(path.name):
-                    continue
+            found = [path for path in self.root.rglob(".*.tmp") if _TEMPORARY_NAME.fullmatch(path.name)]
+            before_s = self.now_s() - older_than_s if found else 0.0
+            for path in found:
                 with suppress(FileNotFoundError):
                     if path.stat().st_mtime < before_s:
                         path.unlink()

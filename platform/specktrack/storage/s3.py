@@ -5,6 +5,7 @@ import os
 import random
 import re
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -126,9 +127,20 @@ class S3Store:
                 return
             onwards["ContinuationToken"] = page["NextContinuationToken"]
 
+    def now_s(self) -> float:
+        """See Store. Asked of an object that is made for it."""
+        probe = f"_probe-{uuid.uuid4().hex}"
+        self.put(probe, b"")
+        try:
+            found = head(self.uri_of(probe))
+            assert found is not None
+            return found.modified_s
+        finally:
+            self.delete(probe)
+
     def clear_unfinished(self, *, older_than_s: float, uploads_below: str = "") -> int:
         """See Store: multipart uploads, whose parts are paid for and not listed."""
-        cleared, before_s = 0, time.time() - older_than_s
+        cleared, before_s = 0, self.now_s() - older_than_s
         onwards = {"Bucket": self._bucket, "Prefix": self._prefix + uploads_below}
         while True:
             page = _request(self.uri, "list_multipart_uploads", **onwards)

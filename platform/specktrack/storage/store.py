@@ -63,6 +63,9 @@ class Store(Protocol):
     def delete(self, key: str) -> None:
         """Remove an object; nothing happens if it is missing."""
 
+    def now_s(self) -> float:
+        """Seconds since 1970 by the clock that dates the store's objects: this machine's may be days ahead."""
+
     def clear_unfinished(self, *, older_than_s: float, uploads_below: str = "") -> int:
         """Remove what writers that died had begun and never finished; how many there were.
 

@@ -11,8 +11,10 @@ from typing import Any, ClassVar, Literal
 import pyarrow.parquet as pq
 import pytest
 from pydantic import Field
+from tests.clock import Clock
 
 from specktrack.cli import main as cli
+from specktrack.cli import submit
 from specktrack.cli.options import parse
 from specktrack.cli.table import VERBS, Verb, find_verb
 from specktrack.cli.usage import usage
@@ -465,3 +467,28 @@ def test_what_follows_two_dashes_are_names() -> None:
     ):
         config, given = parse("annotate", ["--output", "o", "--dry-run", *words])
         assert config.sources == sources and config.output == "o" and config.dry_run and not given.json
+
+
+class _YoungCluster:
+    """Ray's job client before the head's agent is there."""
+
+    def __init__(self, answers: list[str]) -> None:
+        self.answers = answers
+
+    def submit_job(self, **_: object) -> str:
+        answer = self.answers.pop(0)
+        if answer != "job":
+            raise RuntimeError(f"Request failed with status code 500: {answer}")
+        return answer
+
+
+def test_a_job_waits_for_the_agent_of_a_head_that_was_just_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    none, clock = "No available agent to submit job, please try again later.", Clock()
+    monkeypatch.setattr(submit, "time", clock)
+    assert submit._submitted(_YoungCluster([none] * 20 + ["job"]), "x", None) == "job" and clock.now_s == 1_000_020
+    with pytest.raises(ConfigError, match=r"refuses the job.*No available agent"):
+        submit._submitted(_YoungCluster([none] * 99), "x", None)
+    young = _YoungCluster(["a job of this name is there", "job"])
+    with pytest.raises(ConfigError, match="of this name"):
+        submit._submitted(young, "x", None)
+    assert young.answers == ["job"], "what another try does not mend is not tried again"

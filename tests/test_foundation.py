@@ -152,6 +152,13 @@ def test_fit_gives_the_papers_size_for_16_to_9() -> None:
         Viewport((0, 5), (1, 1))
 
 
+@pytest.mark.parametrize(
+    ("source", "network"), [((1000, 1000), (384, 384)), ((1000, 900), (400, 368)), ((900, 1000), (368, 400))]
+)
+def test_fit_rounds_to_the_nearest_multiple(source: tuple[int, int], network: tuple[int, int]) -> None:
+    assert Viewport.fit(source, (512, 288)).network_wh_px == network
+
+
 def test_a_frame_batch_checks_its_shapes() -> None:
     viewport = Viewport((8, 4), (8, 4))
     pixels, count = np.zeros((3, 4, 8, 3), np.uint8), np.arange(3)

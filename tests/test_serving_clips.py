@@ -1,8 +1,10 @@
 """How clips reach the server and rows leave it: uploads, links, places, formats."""
 
 import asyncio
+import errno
 import http.server
 import json
+import os
 import socket
 import threading
 from collections.abc import Iterator
@@ -19,6 +21,7 @@ from tests.clock import Clock
 from specktrack.errors import ConfigError, StorageError
 from specktrack.frames import Trajectory
 from specktrack.serving import formats, uploads
+from specktrack.serving.access import Keys
 from specktrack.serving.config import (
     Access,
     Limits,
@@ -104,6 +107,8 @@ class TestUploads:
             (PART + b"by", "; boundary=B", 400),
             (b"--B\r\nContent-Disposition: form-data\r\n\r\nby\r\n--B--", "; boundary=B", 400),
             (PART + b"x" * 2000, "; boundary=B", 413),
+            (b"x", f"; boundary={'B' * 71}", 400),
+            (b"x", f"; boundary={'B' * 100_000}", 400),
         ],
     )
     def test_bodies_that_are_not_as_they_should_be(
@@ -113,14 +118,17 @@ class TestUploads:
             self.receive([body], f"multipart/form-data{boundary}", tmp_path)
         assert refusal.value.status == status
 
-    @pytest.mark.parametrize(("limit", "chunks"), [({"stall_s": 0.01}, 1), ({"upload_s": 60.0}, 7)])
+    @pytest.mark.parametrize(
+        ("limit", "chunks"),
+        [({"stall_s": 0.01}, 1), ({"upload_s": 60.0, "stall_s": 60.0}, 7), ({"upload_s": 3600.0, "stall_s": 20.0}, 4)],
+    )
     def test_a_body_that_stalls_or_trickles_is_408(
         self, monkeypatch: pytest.MonkeyPatch, limit: dict[str, float], chunks: int
     ) -> None:
         monkeypatch.setattr(uploads, "time", clock := Clock())
 
         async def receive() -> dict[str, Any]:
-            if "stall_s" in limit:
+            if limit["stall_s"] < 1:
                 await asyncio.Event().wait()
             clock.now_s += 10
             return {"type": "http.request", "body": b"x", "more_body": True}
@@ -134,6 +142,31 @@ class TestUploads:
         with pytest.raises(Refusal, match="too slowly") as refusal:
             asyncio.run(received())
         assert refusal.value.status == 408 and len(came) == chunks - 1
+
+    def test_a_body_that_comes_steadily_may_take_its_time(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(uploads, "time", clock := Clock())
+        left = [b"x" * 100_000] * 60
+
+        async def receive() -> dict[str, Any]:
+            clock.now_s += 10
+            return {"type": "http.request", "body": left.pop(), "more_body": bool(left)}
+
+        async def received() -> int:
+            request = Request({"type": "http", "headers": []}, receive)
+            return sum([len(chunk) async for chunk in uploads.body(request, 10**9, Limits(upload_s=3600.0))])
+
+        assert asyncio.run(received()) == 6_000_000
+
+    @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+    def test_a_full_disk_is_507(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+        def full(*_: object, **__: object) -> None:
+            raise OSError(number, os.strerror(number))
+
+        monkeypatch.setattr(Path, "open", full)
+        with pytest.raises(OSError, match=os.strerror(number)) as error:
+            self.receive([PART + b"bytes\r\n--B--\r\n"], "multipart/form-data; boundary=B", tmp_path)
+        problem = problem_of(error.value)
+        assert problem.status == 507 and "disk is full" in problem.detail
 
     def test_what_is_too_large_names_the_ceiling_that_it_met(self, tmp_path: Path) -> None:
         async def receive() -> dict[str, Any]:
@@ -202,6 +235,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             "/to/clip": "../clip", "/to-other-host": f"http://127.0.0.1:{self.server.port}/secret",
             "/to-file": "file:///etc/passwd", "/to-metadata": "http://169.254.169.254/", "/for-ever": "/for-ever",
         }  # fmt: skip
+        places |= {f"/hops/{number}": f"/hops/{number - 1}" for number in range(2, 7)} | {"/hops/1": "/clip"}
         bodies = {"/clip": b"clip bytes", "/secret": b"secret", "/large-unannounced": b"x" * 5000, "/short": b"abc"}
         if self.path in places:
             self.send_response(302)
@@ -281,8 +315,11 @@ class TestFetch:
         loopback = Access(hosts=hosts, schemes=("http",), networks=("127.0.0.0/8", "::1/128"))
         fetch(f"http://localhost:{listener.port}/to/clip", tmp_path / "clip", loopback, SMALL)
         assert (tmp_path / "clip").read_bytes() == b"clip bytes"
+        fetch(f"http://localhost:{listener.port}/hops/5", tmp_path / "clip", loopback, SMALL)
+        assert (tmp_path / "clip").read_bytes() == b"clip bytes"
         seen = len(listener.paths)
         for path, status in {
+            "/hops/6": 403,
             "/to-other-host": 403, "/to-file": 403, "/to-metadata": 403, "/for-ever": 403, "/large": 413,
             "/large-unannounced": 413,
         }.items():  # fmt: skip
@@ -345,6 +382,33 @@ class TestFetch:
                 asyncio.run(gateway.fetch_clip(f"http://{host}/clip", tmp_path / "clip"))
             assert problem_of(TimeoutError()).status == 504
         gateway._fetches.shutdown()
+
+
+class TestKeys:
+    """The bearer check, of requests and of WebSockets."""
+
+    KEYS = Keys(("a" * 32, "b" * 32))
+
+    @pytest.mark.parametrize("header", [f"Bearer {'a' * 32}", f"bearer  {'b' * 32} "])
+    def test_a_key_lets_in(self, header: str) -> None:
+        self.KEYS.check(header)
+        assert self.KEYS.check_websocket(header, ()) is None
+        offered = f"bearer.{'b' * 32}"
+        assert self.KEYS.check_websocket(None, ("chat", offered)) == offered
+        assert Keys(()).check_websocket(None, ()) is None
+
+    @pytest.mark.parametrize("header", [None, "", "Bearer", f"Bearer {'c' * 32}", f"Basic {'a' * 32}", "a" * 32])
+    def test_nothing_else_does(self, header: str | None) -> None:
+        for attempt in (
+            lambda: self.KEYS.check(header),
+            lambda: self.KEYS.check_websocket(header, ()),
+            lambda: self.KEYS.check_websocket(header, ("chat",)),
+            lambda: self.KEYS.check_websocket(header, (f"bearer.{'c' * 32}",)),
+            lambda: self.KEYS.check_websocket(f"Bearer {'a' * 32}", ("bearer.wrong",)),
+        ):
+            with pytest.raises(Refusal) as refusal:
+                attempt()
+            assert refusal.value.status == 401
 
 
 class TestPlaces:

@@ -5,6 +5,7 @@ import io
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
@@ -12,6 +13,7 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 from starlette.requests import Request
+from starlette.websockets import WebSocketDisconnect
 from tests.clock import Clock
 
 from specktrack.errors import ConfigError, MediaError
@@ -26,7 +28,7 @@ from specktrack.serving.config import (
 )
 from specktrack.serving.problems import Refusal
 from specktrack.serving.sessions import LiveSession, Sessions
-from specktrack.serving.streams import MOST_WAITING, MOST_WAITING_BYTES, Arrivals
+from specktrack.serving.streams import MOST_WAITING, MOST_WAITING_BYTES, Arrivals, _read
 from specktrack.serving.tracking import decode_limits
 from specktrack.storage import stat
 from specktrack.tracking.tracker import Tracker, tracker_of
@@ -282,3 +284,16 @@ class TestArrivals:
         for _ in range(MOST_WAITING - 2):
             arrivals.put_nowait((0.0, b""))
         assert arrivals.full() and arrivals.waiting_bytes == 2 * len(large)
+
+    @pytest.mark.parametrize(("size_bytes", "taken"), [(100_000, True), (100_001, False)])
+    def test_a_picture_beyond_the_ceiling_is_not_taken(self, size_bytes: int, taken: bool) -> None:
+        messages = [{"type": "websocket.receive", "bytes": bytes(size_bytes)}, {"type": "websocket.disconnect"}]
+
+        async def receive() -> dict[str, Any]:
+            return messages.pop(0)
+
+        gateway = cast(Any, SimpleNamespace(config=ServeConfig(limits=SMALL)))
+        arrivals = Arrivals(MOST_WAITING)
+        with pytest.raises(WebSocketDisconnect if taken else MediaError):
+            asyncio.run(_read(gateway, cast(Any, SimpleNamespace(receive=receive)), arrivals))
+        assert arrivals.qsize() == taken

@@ -78,6 +78,14 @@ def fresh(seed=0):
     return TrainState(build(SpeckNetConfig(**TINY)).train(), config(steps=8), CPU)
 
 
+def test_steps_left_out_are_counted_over_a_restart(tmp_path):
+    first, second = fresh(), fresh()
+    first.skipped = 3
+    first.save(tmp_path)
+    second.restore(tmp_path)
+    assert second.skipped == 3 and second.figures()["skipped"] == 3.0
+
+
 def test_a_restored_state_goes_on_exactly(tmp_path):
     whole, first = fresh(), fresh()
     losses = steps(whole, range(8))
@@ -85,7 +93,7 @@ def test_a_restored_state_goes_on_exactly(tmp_path):
     first.save(tmp_path)
     second = fresh(seed=99)
     second.restore(tmp_path)
-    assert second.step == 5 and steps(second, range(5, 8)) == losses[5:]
+    assert second.step == 5 and second.skipped == 0 and steps(second, range(5, 8)) == losses[5:]
     for part in ("network", "average"):
         ours, theirs = (getattr(s, part).state_dict() for s in (second, whole))
         assert all(torch.equal(ours[key], theirs[key]) for key in theirs)

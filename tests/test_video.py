@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import threading
+from contextlib import nullcontext
 from pathlib import Path
 
 import av
@@ -15,6 +16,7 @@ import pytest
 from PIL import Image
 from tests.videos import FRAMES, GOP, WH, audio_only, cut, emptied, encode, muxed, number_of, picture, retimed
 
+from specktrack.annotating.plan import Plan
 from specktrack.errors import ConfigError, MediaError, QuarantineReason, StorageError
 from specktrack.frames import Viewport
 from specktrack.schema import Clip, VideoRef
@@ -22,6 +24,7 @@ from specktrack.storage import stat
 from specktrack.video import VideoInfo, container, index, probe, read_clip, write_video
 from specktrack.video.index import frame_times
 from specktrack.video.times import mended
+from specktrack.video.container import check_size
 
 
 def read(
@@ -730,3 +733,19 @@ def test_a_picture_of_another_size_leaves_no_file(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="another size"):
         write_video(tmp_path / "out.mp4", [picture(0), picture(1, (64, 64))], fps=30, wh=WH)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("wh_px", "fits"),
+    [((8192, 4394), True), ((8193, 1), False), ((1, 8193), False), ((6000, 6000), True), ((6000, 6001), False)],
+)
+def test_the_ceilings_of_a_picture_are_exact(wh_px: tuple[int, int], fits: bool) -> None:
+    with nullcontext() if fits else pytest.raises(MediaError) as caught:
+        check_size(*wh_px)
+    assert fits or caught.value.reason is QuarantineReason.TOO_LARGE
+
+
+def test_a_plan_leaves_out_what_has_a_record() -> None:
+    clip = {"video": "", "clip": "", "info": "", "frames": 1, "reason": "", "detail": ""}
+    plan = Plan(clips={key: {"key": key, **clip} for key in "abc"}, unreadable={}, set_aside=("d",))  # type: ignore[typeddict-item]
+    assert [each["key"] for each in plan.to_do({"b"})] == ["a", "c"] and plan.keys == ["a", "b", "c", "d"]

@@ -7,6 +7,7 @@ import os
 import re
 import shlex
 import sys
+import time
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar
@@ -23,6 +24,9 @@ from specktrack.models.zoo import VARIANTS, ZOO
 
 _CHATTY = ("ray", "ray.dashboard.modules.job.sdk", "ray.dashboard.modules.dashboard_sdk")
 """Ray's loggers that tell how the source is packed and sent."""
+NO_AGENT = "no available agent"
+AGENT_S = 30.0
+"""How long the agent of a head that was just started is waited for: it needs 5 s, on a machine at work 20."""
 STOPPED = 130
 """Exit code of a job that someone stopped."""
 PLACES = frozenset(
@@ -69,10 +73,7 @@ def submit(config: SubmitConfig) -> SubmitReport:
     """
     entrypoint = _entrypoint(config.command)
     client = _client(config.address)
-    try:
-        name = client.submit_job(entrypoint=entrypoint, submission_id=config.submission_id, runtime_env=_runtime_env())
-    except RuntimeError as error:
-        raise ConfigError("the cluster refuses the job", _last_line(error)) from None
+    name = _submitted(client, entrypoint, config.submission_id)
     telemetry.get_logger().info("job submitted", submission_id=name, stop=f"ray job stop {name}")
     if not config.follow:
         return SubmitReport(submission_id=name, status=client.get_job_status(name).value, exit_code=0)
@@ -86,6 +87,20 @@ def submit(config: SubmitConfig) -> SubmitReport:
     failed = info.driver_exit_code or SpecktrackError.exit_code
     code = {"SUCCEEDED": 0, "STOPPED": STOPPED}.get(status, failed)
     return SubmitReport(submission_id=name, status=status, exit_code=code, result=_last_json(client.get_job_logs(name)))
+
+
+def _submitted(client: Any, entrypoint: str, submission_id: str | None) -> str:
+    """The job's name; a cluster that was just started has no agent yet, which is waited for."""
+    deadline = time.monotonic() + AGENT_S
+    while True:
+        try:
+            name = client.submit_job(entrypoint=entrypoint, submission_id=submission_id, runtime_env=_runtime_env())
+        except RuntimeError as error:
+            if NO_AGENT not in str(error).lower() or time.monotonic() > deadline:
+                raise ConfigError("the cluster refuses the job", _last_line(error)) from None
+            time.sleep(1)
+        else:
+            return str(name)
 
 
 def _entrypoint(command: tuple[str, ...]) -> str:

@@ -19,7 +19,7 @@ from urllib.parse import SplitResult, urljoin, urlsplit
 
 from specktrack.errors import ConfigError, StorageError
 from specktrack.serving.config import Access, Limits
-from specktrack.serving.problems import Refusal
+from specktrack.serving.problems import FULL, Refusal
 
 MOST_REDIRECTS = 5
 CHUNK_BYTES = 1 << 18
@@ -139,6 +139,8 @@ def _answered(target: Target, limits: Limits) -> Iterator[http.client.HTTPRespon
         connection.request("GET", path, headers={"Accept-Encoding": "identity", "User-Agent": "specktrack"})
         yield connection.getresponse()
     except (OSError, http.client.HTTPException) as error:
+        if isinstance(error, OSError) and error.errno in FULL:  # the fault is this machine's
+            raise
         what = "the host of the clip did not answer as it should"
         raise StorageError(what, type(error).__name__, target.host, "try again, or send the clip itself") from None
     finally:

@@ -1,5 +1,6 @@
 """Errors as ``application/problem+json`` (RFC 9457): what a class of error is to an HTTP client."""
 
+import errno
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
@@ -21,6 +22,7 @@ from specktrack.errors import (
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_S = 1
+FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class Problem(Config):
@@ -69,6 +71,8 @@ def problem_of(error: BaseException) -> Problem:
         detail = "the server is busy; try again shortly"
     elif isinstance(error, TimeoutError):
         detail = "the clip took longer than the server allows; send a shorter one, or make it a batch"
+    elif status == HTTPStatus.INSUFFICIENT_STORAGE:
+        detail = "the server's disk is full; try again later, or send a smaller clip"
     elif status == HTTPStatus.INTERNAL_SERVER_ERROR:
         detail = "something went wrong in the server; its log has the details under the request's id"
     phrase = HTTPStatus(status).phrase
@@ -100,6 +104,8 @@ def _status(error: BaseException) -> int:
             return HTTPStatus.SERVICE_UNAVAILABLE
         case TimeoutError():
             return HTTPStatus.GATEWAY_TIMEOUT
+        case OSError(errno=number) if number in FULL:
+            return HTTPStatus.INSUFFICIENT_STORAGE
     return HTTPStatus.INTERNAL_SERVER_ERROR
 
 

@@ -25,6 +25,10 @@ MULTIPART = "multipart/form-data"
 MOST_FIELD_BYTES = 16_384
 MOST_JSON_BYTES = 1_000_000
 MOST_PARTS = 64
+MOST_BOUNDARY_BYTES = 70
+"""RFC 2046, 5.1.1."""
+SLOWEST_BYTES_PER_S = 10_000
+"""A body that comes more slowly than this after its first ``stall_s`` is given up: trickles would hold connections."""
 MOST_HEADER_BYTES = 256
 RAW = ("application/octet-stream", "video/")
 PICTURES = ("image/jpeg", "image/png")
@@ -72,6 +76,8 @@ async def receive_form(request: Request, folder: Path, limits: Limits, *, most_b
     boundary = options.get(b"boundary")
     if not boundary:
         raise Refusal(HTTPStatus.BAD_REQUEST, "a multipart body needs a boundary in its Content-Type")
+    if len(boundary) > MOST_BOUNDARY_BYTES:
+        raise Refusal(HTTPStatus.BAD_REQUEST, f"a multipart boundary has at most {MOST_BOUNDARY_BYTES} characters")
     parts = _Parts(folder)
     try:
         parser = MultipartParser(boundary, parts.callbacks())
@@ -92,12 +98,13 @@ async def body(request: Request, most_bytes: int, limits: Limits, **said: str) -
     announced = request.headers.get("content-length", "0")
     if announced.isdigit() and int(announced) > most_bytes:
         raise too_large(most_bytes, **said)
-    total, deadline = 0, time.monotonic() + limits.upload_s
+    total, started = 0, time.monotonic()
     chunks = request.stream().__aiter__()
     while True:
         try:
-            patience = min(limits.stall_s, max(0.0, deadline - time.monotonic()))
-            chunk = await asyncio.wait_for(anext(chunks), patience)
+            may_take_s = min(limits.upload_s, limits.stall_s + total / SLOWEST_BYTES_PER_S)
+            patience_s = min(limits.stall_s, max(0.0, started + may_take_s - time.monotonic()))
+            chunk = await asyncio.wait_for(anext(chunks), patience_s)
         except StopAsyncIteration:
             return
         except TimeoutError:

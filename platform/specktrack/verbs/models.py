@@ -1,8 +1,9 @@
 """``specktrack models ...``: the zoo, and weights that come in or go out."""
 
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 from specktrack.config import Config, VerbConfig
+from specktrack.models.formats import Format
 from specktrack.models.zoo import VARIANTS, WEIGHTS, ZOO, build, network_config
 
 
@@ -88,8 +89,8 @@ class ModelsExportConfig(VerbConfig):
     """Name of a packaged model, or the path of a checkpoint."""
     destination: str
     """The file: .onnx, .pt2 for torch-export, or .xml for openvino, which writes the weights beside it as .bin."""
-    format: Literal["onnx", "torch-export", "openvino"]
-    """What the file is for; onnx and openvino need the extra 'export'."""
+    format: Format
+    """What the file is for; all but torch-export need the extra 'export'."""
 
 
 class ModelsExportReport(Config):
@@ -108,6 +109,8 @@ class ModelsExportReport(Config):
     """Between positions decoded from them, network px."""
     positions: int
     """How many of those were compared: frames in which the network found an object."""
+    moved: float
+    """Share of the positions found in fp32 that lie more than one network px away, or are not found."""
 
 
 def models_export(config: ModelsExportConfig) -> ModelsExportReport:

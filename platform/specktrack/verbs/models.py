@@ -4,7 +4,7 @@ from typing import Any, ClassVar
 
 from specktrack.config import Config, VerbConfig
 from specktrack.models.formats import Format
-from specktrack.models.zoo import VARIANTS, WEIGHTS, ZOO, build, network_config
+from specktrack.models.zoo import PARAMETERS, VARIANTS, WEIGHTS, ZOO, network_config
 
 
 class ZooEntry(Config):
@@ -53,8 +53,9 @@ def models_show(config: ModelsShowConfig) -> dict[str, Any]:
         }
         if shown["weights"] is None:
             return shown
-    card = load_model(config.name).card.model_dump(mode="json")
-    return shown | card | {"parameters": shown.get("parameters") or _parameters(card["network"])}
+    model = load_model(config.name)
+    card = model.card.model_dump(mode="json")
+    return shown | card | {"parameters": sum(parameter.numel() for parameter in model.network.parameters())}
 
 
 class ModelsImportConfig(VerbConfig):
@@ -135,17 +136,9 @@ def _entry(name: str) -> ZooEntry:
     return ZooEntry(
         name=name,
         family=config.family,
-        parameters=_parameters(name),
+        parameters=PARAMETERS[name],
         frames_in=config.frames_in,
         frames_out=config.frames_out,
         input_wh=config.input_wh,
         weights=weights.name if weights.is_file() else None,
     )
-
-
-def _parameters(network: str | dict[str, object]) -> int:
-    """How many numbers a network learns; built on the meta device, which allocates nothing."""
-    import torch  # as above
-
-    with torch.device("meta"):
-        return sum(parameter.numel() for parameter in build(network_config(network)).parameters())

@@ -15,7 +15,7 @@ from specktrack.models.inference import channels_last, fast_dtype, fold_batch_no
 
 
 class Engine(Protocol):
-    """What runs a heatmap network on a device: ``Eager`` is the reference, ``models.heatmap.engines`` has the others."""
+    """What runs a heatmap network: ``Eager`` is the reference, ``models.heatmap.engines`` has the others."""
 
     name: str
     """As ``models.heatmap.engines`` names it."""

@@ -210,7 +210,7 @@ def test_precision_follows_from_a_measurement(monkeypatch):
 def test_engines_work_where_nothing_can_be_kept(tmp_path):
     (tmp_path / "specktrack").write_text("a file where a folder should be")
     code = (
-        "from specktrack.models.heatmap.engines import machine; place = machine.folder();"
+        "from specktrack.models import machine; place = machine.folder();"
         "print(machine.remembered(lambda: {'n': 1}, 'x'), place)"
     )
     env = {**os.environ, "XDG_CACHE_HOME": str(tmp_path), "PYTHONPATH": str(Path(__file__).parents[1] / "platform")}

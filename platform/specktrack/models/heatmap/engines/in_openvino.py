@@ -2,7 +2,7 @@
 
 # B batch, T frames in window, H W network px
 
-from threading import Lock
+from threading import local
 from typing import Any
 
 import openvino
@@ -19,18 +19,16 @@ class OpenVino:
 
     def __init__(self, model: Model, wh_px: tuple[int, int], *, name: str, kind: Format, precision: str) -> None:
         self.name, self._path, self._precision = name, exported(model, wh_px, kind), precision
-        self._requests: dict[tuple[int, ...], Any] = {}
-        self._lock = Lock()  # a request computes one thing at a time
+        self._of_thread = local()  # a request computes one thing at a time, and threads of one tracker do not wait
 
     def __call__(self, windows_BTHWC: torch.Tensor) -> torch.Tensor:
         """See Engine."""
-        with self._lock:
-            shape = tuple(windows_BTHWC.shape)
-            if shape not in self._requests:
-                self._requests[shape] = self._compiled(shape)
-            request = self._requests[shape]
-            request.infer([windows_BTHWC.contiguous().numpy()], share_inputs=True)
-            return torch.from_numpy(request.get_output_tensor().data.copy())  # the next pass writes into it
+        shape = tuple(windows_BTHWC.shape)
+        requests: dict[tuple[int, ...], Any] = vars(self._of_thread).setdefault("requests", {})
+        if shape not in requests:
+            requests[shape] = self._compiled(shape)
+        requests[shape].infer([windows_BTHWC.contiguous().numpy()], share_inputs=True)
+        return torch.from_numpy(requests[shape].get_output_tensor().data.copy())  # the next pass writes into it
 
     def _compiled(self, shape: tuple[int, ...]) -> Any:
         network = openvino.Core().read_model(self._path)

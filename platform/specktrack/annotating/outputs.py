@@ -33,6 +33,8 @@ def settings_of(
         settings["prompts_sha256"] = sha_of({uri: prompt.model_dump() for uri, prompt in prompts.items()})
     if finder is not None:
         settings["finder_sha256"] = finder.sha256
+    if config.engine == "openvino-int8":  # all other engines give the same rows
+        settings["engine"] = config.engine
     return settings
 
 

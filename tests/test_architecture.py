@@ -55,6 +55,27 @@ def test_every_module_has_a_place_in_the_layers() -> None:
     assert modules - {"__init__", "__pycache__"} <= set(layers)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "most"),
+    [
+        ("--help", 120),
+        ("models list --json", 450),
+        ("annotate --help", 450),
+        ("export --help", 700),
+    ],
+)
+def test_what_a_command_loads_before_it_works(arguments: str, most: int) -> None:
+    """Each module costs a fraction of a millisecond, at every call: a new one is let in by raising its number here."""
+    code = f"from specktrack.cli.main import main; main({arguments.split()!r}); print(*sys.modules, file=sys.stderr)"
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", f"import sys; sys.path[:0] = {[str(ROOT / 'platform'), *sys.path]!r}\n{code}"],
+        capture_output=True, text=True, timeout=120, check=True,
+    )  # fmt: skip
+    loaded = set(done.stderr.split())
+    assert not {"torch", "ray", "boto3"} & loaded
+    assert len(loaded) <= most
+
+
 @pytest.mark.parametrize("module", ["specktrack", "specktrack.cli.main"])
 def test_the_command_line_starts_without_torch_and_ray(module: str) -> None:
     heavy = "{'torch', 'ray', 'pyarrow', 'av', 'boto3', 'numpy'}"
@@ -63,9 +84,7 @@ def test_the_command_line_starts_without_torch_and_ray(module: str) -> None:
 
 
 def test_torch_is_loaded_only_where_networks_are() -> None:
-    light = (
-        "storage ledger video overlay datasets metrics.protocols models.zoo verbs.data verbs.models cli.display"
-    )
+    light = "storage ledger video overlay datasets metrics.protocols models.zoo verbs.data verbs.models cli.display"
     code = "; ".join(f"import specktrack.{name}" for name in light.split())
     code += "; print(sorted({'torch', 'ray'} & set(sys.modules)))"
     assert python(code).strip() == "[]"

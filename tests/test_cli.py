@@ -326,11 +326,10 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
 
 def test_an_interrupted_process_does_not_wait_for_its_threads() -> None:
     code = (
-        "import signal, threading, time, _thread, sys; from specktrack.cli import main as cli;"
-        "cli.load = lambda path: time.sleep;"
+        "import signal, threading, time, _thread, sys; from specktrack.cli import main as cli, options;"
         "signal.signal(signal.SIGINT, signal.default_int_handler);"  # shells have their background jobs ignore it
         "threading.Thread(target=time.sleep, args=(1000,)).start();"
-        "cli.parse = lambda *_: _thread.interrupt_main() or time.sleep(9); sys.exit(cli.entry(['doctor']))"
+        "options.parse = lambda *_: _thread.interrupt_main() or time.sleep(9); sys.exit(cli.entry(['doctor']))"
     )
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "platform")}
     done = subprocess.run(

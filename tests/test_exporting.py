@@ -117,7 +117,7 @@ def test_the_verb_exports_inpaintnet_and_prints_the_parity(kind, tmp_path, capsy
 
 
 def test_a_value_that_is_no_number_differs(tiny):
-    task = exporting._task(tiny)
+    task = exporting._task(tiny, TINY.input_wh)
     parity = exporting._parity(task, lambda inputs: torch.full_like(task.module(*inputs), torch.nan))
     assert parity.differing == 1
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from specktrack.models.heatmap.tsmnet import shift
-from specktrack.models.zoo import build, network_config
+from specktrack.models.zoo import PARAMETERS, VARIANTS, ZOO, build, network_config
 
 
 def parameters(name):
@@ -86,3 +86,9 @@ def test_tsmnet_hears_of_other_frames_by_the_shift_alone(shifted, heard):
     with torch.inference_mode():
         differs = (network(frames) - network(other)).abs().amax(dim=(0, 2, 3)) > 1e-6
     assert differs[1] and bool(differs[0]) == bool(differs[2]) == heard
+
+
+@pytest.mark.parametrize("name", [*ZOO, *VARIANTS])
+def test_the_zoo_says_how_many_parameters_there_are(name):
+    assert PARAMETERS[name] == parameters(name)
+    assert len(PARAMETERS) == len(ZOO) + len(VARIANTS)

@@ -1,24 +1,24 @@
 """The actor that annotates clips and commits them; only receipts travel back."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypedDict
+from typing import ClassVar, TypedDict
 
-import ray
 import torch
 
 from specktrack import telemetry
 from specktrack.annotating.background import Backgrounds
 from specktrack.annotating.clips import ClipResult, annotate_clip
 from specktrack.annotating.plan import PlannedClip
-from specktrack.annotating.pool import Attempts
+from specktrack.annotating.workers import Attempts
 from specktrack.errors import MediaError, QuarantineReason, SpecktrackError
 from specktrack.frames import Trajectory
 from specktrack.ledger import Ledger
 from specktrack.schema import Clip, ClipRecord
 from specktrack.storage import Store
 from specktrack.tracking.following import Following
-from specktrack.tracking.tracker import make_tracker
+from specktrack.tracking.tracker import Parts, make_tracker
 from specktrack.video import VideoInfo
 from specktrack.video.process import DecodeLimits, DecoderProcess
 
@@ -34,12 +34,15 @@ class Order:
     store: Store
     """The output."""
     following: Following
-    parts: Any
-    """Reference of its Parts in Ray's object store."""
+    parts: Callable[[], Parts]
     model_sha: str
     config_sha: str
     timeout_s: float
     gpu: bool
+    threads: int
+    """Of torch."""
+    settle: bool
+    """There is so much to do that measuring engines pays."""
     attempts: Attempts
 
 
@@ -56,11 +59,13 @@ class Receipt(TypedDict):
 class Annotator:
     """An actor's work: annotates clips, one after the other, with one model on one device."""
 
+    wants_gpu: ClassVar[bool] = True
+
     def __init__(self, order: Order) -> None:
-        torch.set_num_threads(1)  # one actor per core; threads inside would only contend
-        self._order, parts = order, ray.get(order.parts)
+        torch.set_num_threads(order.threads)
+        self._order, parts, device = order, order.parts(), "cuda" if order.gpu else "cpu"
         self._model = parts.model
-        self._tracker = make_tracker(order.following, device="cuda" if order.gpu else "cpu", parts=parts)
+        self._tracker = make_tracker(order.following, device=device, parts=parts, settle=order.settle)
         self._decoder, self._backgrounds = DecoderProcess(DecodeLimits(stall_s=order.timeout_s)), Backgrounds()
         self._ledger = Ledger(order.store, order.model_sha, order.config_sha)
 

@@ -37,8 +37,9 @@ class AnnotateConfig(VerbConfig, Following):
     are done again; without sources they are only named."""
     gc: bool = False
     """Only remove from the output what writers that died left in it more than a day ago; annotate nothing."""
-    address: str = "auto"
-    """Ray cluster: auto (RAY_ADDRESS, or one that runs here, else a new one), local, or ray://host:port."""
+    address: str | None = None
+    """Ray cluster: auto (RAY_ADDRESS, or one that runs here, else a new one), local, or ray://host:port. If not given,
+    this process does what takes less time than starting a cluster, and all else is as with auto."""
     workers: int | None = Field(default=None, ge=1)
     """Most actors at a time; the default takes what the cluster has."""
     clip_s: float = Field(default=20.0, gt=0)

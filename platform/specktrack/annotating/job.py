@@ -1,23 +1,22 @@
 """The whole run: expand -> plan -> skip what is complete -> annotate -> overlays -> seal."""
 
+import os
+import sys
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import NamedTuple
-
-import ray
 
 from specktrack import telemetry
 from specktrack.annotating import outputs, overlays
 from specktrack.annotating.annotator import STAGES, Annotator, Order
 from specktrack.annotating.config import AnnotateConfig, AnnotateReport
 from specktrack.annotating.plan import Cutting, Plan, make_plan
-from specktrack.annotating.pool import Attempts, gpu_share, work
 from specktrack.annotating.progress import Meter
 from specktrack.annotating.prompts import prompts_of
-from specktrack.cluster import connected
+from specktrack.annotating.workers import MOST_FRAMES_HERE, MOST_VIDEOS_HERE, Here, Workers
 from specktrack.config import sha_of
 from specktrack.errors import ConfigError, QuarantineReason, SpecktrackError, StorageError
 from specktrack.ledger import SUCCESS, Ledger, collect_garbage, find_faults, read_records
@@ -28,6 +27,9 @@ from specktrack.tracking.tracker import Parts, load_parts, make_tracker
 
 HOPELESS_AFTER = 5
 """Videos that crash before the first success and so end a run: one alone may be made to."""
+
+MEASURE_FROM_FRAMES = 10_000
+"""With so many to annotate, the minute in which engines are prepared and measured is won back."""
 
 log = telemetry.get_logger()
 
@@ -52,8 +54,8 @@ def _nobody_watches(_: Seen) -> None:
 def annotate(config: AnnotateConfig, *, watch: Watch | None = None, inside: bool = False) -> AnnotateReport:
     """Annotate every video that the sources name; what an earlier run completed in the output is kept.
 
-    ``watch`` is told of every clip, and ends the run by raising; ``inside`` does the work in this process instead of in
-    a pool of actors, for few short videos.
+    ``watch`` is told of every clip, and ends the run by raising; ``inside`` does the work in this process however much
+    it is. Without it, that is done where there is little to do and no cluster is named.
     Videos that cannot be used are quarantined and counted in the report. Raises ConfigError if the output was made by
     another model or configuration, CheckpointError, StorageError.
     """
@@ -73,23 +75,29 @@ def annotate(config: AnnotateConfig, *, watch: Watch | None = None, inside: bool
     outputs.claim(ledger.store, config, model, settings)
     damaged = _mend(ledger, videos, config) if config.verify else 0
     done = _completed(ledger, videos, config)
-    run = _Run(config, videos, parts, ledger, damaged, done, watch or _nobody_watches, inside)
-    with connected(config.address):
-        attempts = Attempts()
+    run = _Run(config, videos, parts, ledger, damaged, done, watch or _nobody_watches)
+    with ExitStack() as stack:
+        needed = "" if inside else _cluster_needed(config, len(videos))
+        workers = stack.enter_context(_on_ray(config, needed)) if needed else Here()
         with run.timed("plan"):
-            cutting = Cutting(tracker.stride, tracker.lead, config.clip_s, attempts, tracker.step_s, prompts)
-            plan = make_plan(videos, run.done, cutting, workers=config.workers, inside=inside)
+            cutting = Cutting(tracker.stride, tracker.lead, config.clip_s, workers.attempts, tracker.step_s, prompts)
+            plan = make_plan(videos, run.done, cutting, workers)
         if config.dry_run:
             return _report(run, plan, {}, repeated=0)
+        frames = sum(row["frames"] for row in plan.to_do(done))
+        if not (inside or needed) and frames > MOST_FRAMES_HERE:
+            workers = stack.enter_context(_on_ray(config, f"{frames} frames are to be annotated"))
+        elif not needed:
+            log.info("working in this process", frames=frames, because="a cluster would take longer to start")
         with run.timed("annotate"):
-            now = _quarantine(plan, ledger) | _annotate(run, plan, attempts)
-        repeated, without_overlay = attempts.repeated(), 0
+            now = _quarantine(plan, ledger) | _annotate(run, plan, workers)
+        repeated, without_overlay = workers.attempts.repeated(), 0
         if config.overlay:
             with run.timed("overlay"):
                 changed = {record.video.key for record in now.values()}
                 rows = overlays.wanted(videos, changed=changed, store=ledger.store)
-                order = overlays.Order(ledger.store.uri, config.timeout_s, attempts)
-                drawn = work(rows, overlays.Overlayer, order, workers=config.workers, inside=inside)
+                order = overlays.Order(ledger.store.uri, config.timeout_s, workers.attempts)
+                drawn = workers.work(rows, overlays.Overlayer, order)
                 without_overlay = sum(bool(row["fault"]) for row in drawn)
     ledger.seal(plan.keys)
     run.seconds["wall"] = time.monotonic() - started
@@ -111,7 +119,6 @@ class _Run:
     done: dict[str, ClipRecord]
     """Records of earlier runs, by key."""
     watch: Watch
-    inside: bool
     seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
 
     @contextmanager
@@ -120,6 +127,25 @@ class _Run:
         started = time.monotonic()
         yield
         self.seconds[stage] += time.monotonic() - started
+
+
+def _cluster_needed(config: AnnotateConfig, videos: int) -> str:
+    """Why a cluster does the work, as far as that is known before the videos are measured; empty if it need not."""
+    if config.address is not None or config.workers is not None:
+        return "a cluster was asked for"
+    ray = sys.modules.get("ray")  # not imported for the question: who is connected has imported it
+    if os.environ.get("RAY_ADDRESS") or (ray is not None and ray.is_initialized()):
+        return "there is one"
+    return f"there are {videos} videos" if videos > MOST_VIDEOS_HERE else ""
+
+
+@contextmanager
+def _on_ray(config: AnnotateConfig, because: str) -> Iterator[Workers]:
+    from specktrack.annotating.pool import pool  # loads ray, which this process may do without
+
+    log.info("working on Ray", address=config.address or "auto", because=because)
+    with pool(config.address or "auto", config.workers) as workers:
+        yield workers
 
 
 def _videos(config: AnnotateConfig) -> list[VideoRef]:
@@ -184,8 +210,8 @@ def _quarantine(plan: Plan, ledger: Ledger) -> dict[str, ClipRecord]:
     return now
 
 
-def _annotate(run: _Run, plan: Plan, attempts: Attempts) -> dict[str, ClipRecord]:
-    """Records of the clips that had none, made by actors on the cluster."""
+def _annotate(run: _Run, plan: Plan, workers: Workers) -> dict[str, ClipRecord]:
+    """Records of the clips that had none."""
     config, ledger = run.config, run.ledger
     rows = plan.to_do(run.done)
     if not rows:
@@ -194,17 +220,19 @@ def _annotate(run: _Run, plan: Plan, attempts: Attempts) -> dict[str, ClipRecord
     order = Order(
         store=ledger.store,
         following=Following.of(config.model, config),
-        parts=ray.put(run.parts),
+        parts=workers.share(run.parts),
         model_sha=ledger.model_sha,
         config_sha=ledger.config_sha,
         timeout_s=config.timeout_s,
-        gpu=gpu_share() > 0,
-        attempts=attempts,
+        gpu=workers.gpu,
+        threads=workers.threads,
+        settle=sum(row["frames"] for row in rows) > MEASURE_FROM_FRAMES,
+        attempts=workers.attempts,
     )
     now: dict[str, ClipRecord] = {}
     run.watch(Seen(clips=len(plan.clips), done=len(plan.clips) - len(rows), frames=0))
     with Meter(len(rows), sum(row["frames"] for row in rows)) as meter:
-        for receipt in work(rows, Annotator, order, workers=config.workers, gpu=order.gpu, inside=run.inside):
+        for receipt in workers.work(rows, Annotator, order):
             record = ClipRecord.model_validate_json(receipt["record"])
             now[record.key] = record
             meter.add(receipt["frames"])

@@ -35,6 +35,8 @@ def settings_of(
         settings["stream"] = config.stream
     if finder is not None:
         settings["finder_sha256"] = finder.sha256
+    if config.engine == "openvino-int8":  # all other engines give the same rows
+        settings["engine"] = config.engine
     return settings
 
 

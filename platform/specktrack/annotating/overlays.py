@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from specktrack import overlay, telemetry
-from specktrack.annotating.pool import Attempts
+from specktrack.annotating.workers import Attempts
 from specktrack.errors import MediaError, QuarantineReason, SpecktrackError
 from specktrack.ledger import read_annotations
 from specktrack.schema import VideoRef

@@ -1,11 +1,11 @@
-"""From videos to clips: measured and cut on the cluster, in decoder processes that a hostile container may kill."""
+"""From videos to clips: measured and cut by a run's workers, in decoder processes that a hostile container may kill."""
 
 from bisect import bisect_right
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypedDict, cast
 
-from specktrack.annotating.pool import Attempts, work
+from specktrack.annotating.workers import Attempts, Workers
 from specktrack.errors import ConfigError, MediaError
 from specktrack.schema import Clip, Prompt, VideoRef
 from specktrack.tracking.windowed.interleaved import frames_apart
@@ -68,13 +68,11 @@ class Plan:
         return [clip for key, clip in self.clips.items() if key not in done]
 
 
-def make_plan(
-    videos: Sequence[VideoRef], done: Collection[str], cutting: Cutting, *, workers: int | None, inside: bool = False
-) -> Plan:
-    """Measure and cut videos on the cluster; those with a record as a whole were set aside earlier and are left so."""
+def make_plan(videos: Sequence[VideoRef], done: Collection[str], cutting: Cutting, workers: Workers) -> Plan:
+    """Have workers measure and cut videos; those with a record as a whole were set aside earlier and are left so."""
     set_aside = tuple(key_of_whole(video) for video in videos if key_of_whole(video) in done)
     rows = [{"video": video.model_dump_json()} for video in videos if key_of_whole(video) not in done]
-    found = cast(Iterator[PlannedClip], work(rows, Planner, cutting, workers=workers, inside=inside))
+    found = cast(Iterator[PlannedClip], workers.work(rows, Planner, cutting))
     planned = {row["key"]: row for row in found}
     return Plan(
         clips={key: planned[key] for key in sorted(planned) if planned[key]["clip"]},

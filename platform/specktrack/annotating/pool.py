@@ -2,13 +2,17 @@
 
 import logging
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import ray
 import ray.data
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from specktrack.annotating.workers import Attempts as AnyAttempts
+from specktrack.cluster import connected
 from specktrack.errors import MediaError, QuarantineReason, SpecktrackError
 
 MOST_BLOCKS = 10_000
@@ -29,20 +33,13 @@ def work(
     *,
     workers: int | None = None,
     gpu: bool = False,
-    inside: bool = False,
 ) -> Iterator[dict[str, Any]]:
     """Call ``actor(argument)`` on every row, in any order, and hand out the rows it returns as they come.
 
     ``workers`` limits the actors; without a limit the pool grows as far as the cluster does. An actor that dies is
     replaced, and its row is begun again. An error of ours that an actor raises ends the work and is raised here.
-    ``inside`` makes no pool: this process does the work, row after row.
     """
     if not rows:
-        return
-    if inside:
-        instance = actor(argument)
-        for row in rows:
-            yield from instance(dict(row))
         return
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     context = ray.data.DataContext.get_current()
@@ -115,3 +112,29 @@ class Attempts:
     def repeated(self) -> int:
         """Attempts so far that were not the first of their key."""
         return int(ray.get(self._counter.repeated.remote()))
+
+
+class Pool:
+    """Actors on the cluster that this process is connected to; see ``workers.Workers``."""
+
+    threads = 1  # one actor per core: threads inside would only contend
+
+    def __init__(self, most: int | None) -> None:
+        self.attempts: AnyAttempts = Attempts()
+        self.gpu, self._most = gpu_share() > 0, most
+
+    def share(self, value: Any) -> Callable[[], Any]:
+        """``value`` in Ray's object store."""
+        return partial(ray.get, ray.put(value))
+
+    def work(self, rows: Sequence[Mapping[str, Any]], actor: type, argument: Any) -> Iterator[dict[str, Any]]:
+        """``work`` with at most so many actors."""
+        gpu = self.gpu and getattr(actor, "wants_gpu", False)
+        return work(rows, actor, argument, workers=self._most, gpu=gpu)
+
+
+@contextmanager
+def pool(address: str, most: int | None) -> Iterator[Pool]:
+    """A pool of at most so many actors on the cluster at ``address``, see ``cluster.connected``."""
+    with connected(address):
+        yield Pool(most)

@@ -1,6 +1,6 @@
 """The command line: ``specktrack VERB ...``.
 
-``import specktrack.cli.main`` loads neither torch nor ray: a verb's module is imported when the verb is used.
+``import specktrack.cli.main`` loads the table of verbs and nothing else: what a verb needs is imported when it is used.
 """
 
 import json
@@ -9,12 +9,9 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from pydantic_core import to_jsonable_python
-
-from specktrack import __version__, telemetry
-from specktrack.cli.options import parse
+from specktrack import __version__
+from specktrack.cli.overview import group_usage, overview
 from specktrack.cli.table import VERBS, find_verb, verbs_of
-from specktrack.cli.usage import group_usage, overview, usage
 from specktrack.errors import ConfigError, SpecktrackError
 from specktrack.lazy import load
 
@@ -56,6 +53,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def as_json(report: Any) -> Any:
     """A report as plain lists and mappings; NaN becomes None, which JSON can say."""
+    from pydantic_core import to_jsonable_python
+
     return to_jsonable_python(report, inf_nan_mode="null")
 
 
@@ -75,8 +74,11 @@ def _run(arguments: list[str]) -> int:
     if verb_name == "submit" and rest and rest[0] not in _HELP and any(word in _HELP for word in rest):
         verb_name, rest = find_verb(rest)  # `submit annotate --help` asks about annotate
     if any(word in _HELP for word in rest):
-        print(usage(verb_name))
+        print(load("specktrack.cli.usage:usage")(verb_name))
         return 0
+    from specktrack import telemetry
+    from specktrack.cli.options import parse
+
     config, given = parse(verb_name, rest)
     telemetry.configure(verbose=given.verbose)
     report = load(VERBS[verb_name].run)(config)

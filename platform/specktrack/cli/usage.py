@@ -1,14 +1,13 @@
-"""What ``specktrack --help`` and ``specktrack VERB --help`` print, from the fields that the options are made of."""
+"""What ``specktrack VERB --help`` prints, from the fields that the options are made of."""
 
 import json
-import shutil
-import textwrap
 from collections.abc import Mapping
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from specktrack.cli.options import flag_of, is_list, literals, off_flag_of, sections_of, types_in, wants_two
+from specktrack.cli.overview import columns
 from specktrack.cli.table import VERBS
 from specktrack.lazy import load
 
@@ -19,30 +18,6 @@ _SHARED = {
     "--verbose": "log more",
     "-h, --help": "show this",
 }
-_INDENT, _LEFT_COLUMN, _WIDEST = 2, 30, 120
-
-
-def overview() -> str:
-    """The verbs with a line each, and the exit codes."""
-    return "\n".join(
-        [
-            "usage: specktrack VERB ... [--config FILE] [--json] [--verbose] [key=value ...]",
-            "",
-            "Follow tiny, fast objects (shuttlecocks, balls, drones) through video archives, on Ray.",
-            "",
-            _columns({name: verb.summary for name, verb in VERBS.items()}),
-            "",
-            "'specktrack VERB --help' lists a verb's options. Exit codes: 0 done, 2 usage or configuration, 3 model or",
-            "checkpoint, 4 storage, 5 finished with quarantined videos, 130 interrupted.",
-        ]
-    )
-
-
-def group_usage(names: list[str]) -> str:
-    """The verbs that share a first word, with a line each."""
-    return "\n".join(
-        ["usage: specktrack " + names[0].split()[0] + " VERB ...", "", _columns({n: VERBS[n].summary for n in names})]
-    )
 
 
 def usage(verb_name: str) -> str:
@@ -60,7 +35,7 @@ def usage(verb_name: str) -> str:
     parts = [
         " ".join(["usage: specktrack", verb_name, *rest]),
         verb.summary,
-        _columns(words),
+        columns(words),
         *(_titled(f"{title}:", _meanings(named)) for title, named in options.items()),
         _titled("for every verb:", {k: text for k, text in _SHARED.items() if verb.recipes or "recipe" not in k}),
     ]
@@ -118,18 +93,4 @@ def _meanings(named: Mapping[str, FieldInfo]) -> dict[str, str]:
 
 
 def _titled(title: str, rows: Mapping[str, str]) -> str:
-    return f"{title}\n{_columns(rows)}" if rows else ""
-
-
-def _columns(rows: Mapping[str, str]) -> str:
-    """Names on the left, wrapped texts on the right; a name that is too long has its text on the next line."""
-    width = min(shutil.get_terminal_size((100, 24)).columns, _WIDEST)
-    left = min(max(map(len, rows), default=0) + 2, _LEFT_COLUMN)
-    lines = []
-    for name, text in rows.items():
-        wrapped = textwrap.wrap(text, max(width - left - _INDENT, 30), break_on_hyphens=False) or [""]
-        if len(name) + 2 > left:
-            wrapped = ["", *wrapped]
-        lines.append(" " * _INDENT + f"{name:<{left}}{wrapped[0]}".rstrip())
-        lines += [" " * (_INDENT + left) + more for more in wrapped[1:]]
-    return "\n".join(lines)
+    return f"{title}\n{columns(rows)}" if rows else ""

@@ -1,7 +1,6 @@
 """Whether a score can be taken at its word: of rows with score s, a share s should be right."""
 
 import numpy as np
-from scipy.optimize import minimize
 
 from specktrack.config import Config
 
@@ -59,6 +58,8 @@ def logit(score: np.ndarray) -> np.ndarray:
 
 def fitted(score: np.ndarray, right: np.ndarray) -> tuple[float, float]:
     """Slope and offset on the logit that make ``score`` [N] as likely as ``right`` [N] says (Platt, 1999)."""
+    from scipy.optimize import minimize  # half a second, which those who apply a calibration need not wait for
+
     x, y = logit(score), np.asarray(right, float)
 
     def loss(parameters: np.ndarray) -> float:

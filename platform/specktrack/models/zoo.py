@@ -87,6 +87,53 @@ VARIANTS: dict[str, dict[str, object]] = {
 """Published settings other than a network's defaults, by the name that a recipe or ``models show`` uses."""
 
 
+PARAMETERS: dict[str, int] = {
+    "tracknet-v1": 10_708_032,
+    "tracknet-v2": 11_334_147,
+    "tracknet-v3": 11_341_000,
+    "tracknet-v4": 11_334_149,
+    "tracknet-v5": 14_771_458,
+    "wasb": 1_481_427,
+    "monotrack": 2_903_171,
+    "restracknet-v2": 1_210_451,
+    "cmu-net": 2_367_841,
+    "tsm-net": 1_133_985,
+    "specknet": 2_113_032,
+    "inpaintnet": 520_610,
+    "atom": 17_285_033,
+    "dimp50": 43_097_303,
+    "prdimp50": 40_737_195,
+    "super-dimp": 43_097_303,
+    "mkdnet": 43_097_303,
+    "speckdimp": 1_270_655,
+    "global-search": 319_320,
+    "tracknet-v1-1in1out": 10_704_576,
+    "tracknet-v1-table": 15_723_840,
+    "tracknet-v1-unit": 10_708_032,
+    "tracknet-v2-3in1out": 11_334_017,
+    "tracknet-v2-by-v3": 11_330_307,
+    "tracknet-v3-no-background": 11_339_272,
+    "tracknet-v3-subtract": 11_330_056,
+    "tracknet-v3-subtract-concat": 11_343_880,
+    "tracknet-v3-16-frames": 11_355_344,
+    "tracknet-v3-32-frames": 11_384_032,
+    "tracknet-v4-fusion-2": 11_334_149,
+    "tracknet-v4-fusion-2-text": 11_334_149,
+    "tracknet-v4-denormalised": 11_334_149,
+    "tracknet-v4-on-v3": 11_341_002,
+    "tracknet-v5-roi": 14_771_458,
+    "tracknet-v2-by-v5": 11_330_304,
+    "tracknet-v4-by-v5": 11_330_306,
+    "tracknet-v5-no-refinement": 11_332_610,
+    "tracknet-v5-no-motion": 14_769_152,
+    "cmu-net-siso": 2_360_929,
+    "specknet-wide": 3_633_736,
+    "dimp18": 19_645_911,
+    "mkdnet-released": 43_097_303,
+}
+"""Numbers that each network and variant learns: counting them takes building them, and torch."""
+
+
 IMPORTABLE = frozenset({
     "tracknet-v1", "tracknet-v2", "tracknet-v3", "tracknet-v4", "wasb", "monotrack", "restracknet-v2", "inpaintnet",
     "atom", "dimp18", "dimp50", "prdimp50", "super-dimp", "mkdnet", "mkdnet-released",

@@ -12,6 +12,7 @@ from pydantic import Field, field_validator, model_validator
 from specktrack.config import Config, validated
 from specktrack.errors import ConfigError
 from specktrack.models.entry import Family
+from specktrack.models.heatmap.engines import EngineChoice
 from specktrack.models.heatmap.entries import Decoding
 from specktrack.models.zoo import DEFAULT_MODEL
 
@@ -75,6 +76,9 @@ class Manner(Reading):
     """How gaps are filled: none, ballistic, inpaintnet, or the path of a repair network; filled rows are marked."""
     finder: str | None = None
     """A search network (name or path) that finds a template model's lost target again."""
+    engine: EngineChoice = "auto"
+    """What runs a heatmap network: auto (the fastest that was measured on this machine, with the same rows), eager,
+    eager-bf16, compiled, openvino, openvino-bf16, onnx, cuda-graphs, or openvino-int8, faster and with other rows."""
 
     def for_family(self, family: Family) -> "Manner":
         """Without what a network of ``family`` cannot use, for those who set up several models at once."""
@@ -103,12 +107,12 @@ class Following(Manner):
             raise ConfigError(what, name, remedy=remedy)
 
 
-_READING = frozenset(Reading.model_fields)
+_HEATMAPS = frozenset(Reading.model_fields) | {"engine"}
 NOT_FOR: Mapping[Family, frozenset[str]] = {
     "windowed": frozenset({"finder"}),
-    "template": _READING,
-    "search": _READING | {"finder"},
-    "repair": _READING | {"finder"},
+    "template": _HEATMAPS,
+    "search": _HEATMAPS | {"finder"},
+    "repair": _HEATMAPS | {"finder"},
 }
 """Settings that mean nothing to a family's networks."""
 

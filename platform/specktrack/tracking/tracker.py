@@ -12,6 +12,7 @@ from specktrack.errors import ConfigError
 from specktrack.frames import FrameBatch, Trajectory, Viewport
 from specktrack.models.checkpoint import Model, load_model
 from specktrack.models.heatmap.detector import Detector
+from specktrack.models.heatmap.engines.choosing import engines_for
 from specktrack.schema import Prompt
 from specktrack.tracking.following import Following
 from specktrack.tracking.repair import Repair, RepairedTracker, make_repair
@@ -97,14 +98,16 @@ def make_tracker(
     device: str | None = None,
     parts: Parts | None = None,
     best_point: bool = False,
+    settle: bool = False,
     through: Callable[[Detector], Detector] | None = None,
 ) -> Tracker:
     """The tracker of ``following``, on ``device`` or else on CUDA where there is one.
 
     ``parts`` are what it names, where they are loaded already. With ``best_point`` the rows of search and template
-    networks say the highest score's place where they would say that the target is lost. ``through`` puts something
-    between the sessions of a windowed network and its detector: a server's queue, in which windows of many sessions
-    share a forward pass.
+    networks say the highest score's place where they would say that the target is lost. With ``settle`` there is so
+    much to do that ``engine=auto`` may take a minute to measure which is fastest here, if nobody did yet. ``through``
+    puts something between the sessions of a windowed network and its detector: a server's queue, in which windows of
+    many sessions share a forward pass.
 
     ConfigError for settings that the model cannot use, and for networks that follow nothing by themselves.
     """
@@ -115,7 +118,9 @@ def make_tracker(
     tracker: Tracker
     match family:
         case "windowed":
-            tracker = WindowedTracker(model, device=place, config=Windowing.of(following), through=through)
+            engines = engines_for(model, device=place, engine=following.engine, settle=settle)
+            windowing = Windowing.of(following)
+            tracker = WindowedTracker(model, device=place, config=windowing, through=through, engines=engines)
         case "template":
             tracker = TemplateTracker(model, device=place, best_point=best_point)
             if loaded.finder is not None:

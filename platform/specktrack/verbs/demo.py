@@ -36,8 +36,8 @@ class DemoConfig(VerbConfig, Following):
     """Your own video; without one, three short rallies are rendered."""
     output: str = "demo-output"
     """Folder for everything that is written."""
-    address: str = "auto"
-    """Ray cluster: auto, local or an address."""
+    address: str | None = None
+    """Ray cluster: auto, local or an address; if not given, this process does what little there is."""
 
 
 class DemoReport(Config):

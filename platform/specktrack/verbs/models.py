@@ -1,9 +1,10 @@
 """``specktrack models ...``: the zoo, and weights that come in or go out."""
 
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 from specktrack.config import Config, VerbConfig
-from specktrack.models.zoo import VARIANTS, WEIGHTS, ZOO, build, network_config
+from specktrack.models.formats import Format
+from specktrack.models.zoo import PARAMETERS, VARIANTS, WEIGHTS, ZOO, network_config
 
 
 class ZooEntry(Config):
@@ -52,8 +53,9 @@ def models_show(config: ModelsShowConfig) -> dict[str, Any]:
         }
         if shown["weights"] is None:
             return shown
-    card = load_model(config.name).card.model_dump(mode="json")
-    return shown | card | {"parameters": shown.get("parameters") or _parameters(card["network"])}
+    model = load_model(config.name)
+    card = model.card.model_dump(mode="json")
+    return shown | card | {"parameters": sum(parameter.numel() for parameter in model.network.parameters())}
 
 
 class ModelsImportConfig(VerbConfig):
@@ -88,8 +90,8 @@ class ModelsExportConfig(VerbConfig):
     """Name of a packaged model, or the path of a checkpoint."""
     destination: str
     """The file: .onnx, .pt2 for torch-export, or .xml for openvino, which writes the weights beside it as .bin."""
-    format: Literal["onnx", "torch-export", "openvino"]
-    """What the file is for; onnx and openvino need the extra 'export'."""
+    format: Format
+    """What the file is for; all but torch-export need the extra 'export'."""
 
 
 class ModelsExportReport(Config):
@@ -108,6 +110,8 @@ class ModelsExportReport(Config):
     """Between positions decoded from them, network px."""
     positions: int
     """How many of those were compared: frames in which the network found an object."""
+    moved: float
+    """Share of the positions found in fp32 that lie more than one network px away, or are not found."""
 
 
 def models_export(config: ModelsExportConfig) -> ModelsExportReport:
@@ -132,17 +136,9 @@ def _entry(name: str) -> ZooEntry:
     return ZooEntry(
         name=name,
         family=config.family,
-        parameters=_parameters(name),
+        parameters=PARAMETERS[name],
         frames_in=config.frames_in,
         frames_out=config.frames_out,
         input_wh=config.input_wh,
         weights=weights.name if weights.is_file() else None,
     )
-
-
-def _parameters(network: str | dict[str, object]) -> int:
-    """How many numbers a network learns; built on the meta device, which allocates nothing."""
-    import torch  # as above
-
-    with torch.device("meta"):
-        return sum(parameter.numel() for parameter in build(network_config(network)).parameters())

@@ -16,7 +16,7 @@ from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 from specktrack.errors import ConfigError
 from specktrack.frames import FrameBatch, Trajectory, Viewport
 from specktrack.models.checkpoint import Calibration, Model
-from specktrack.models.heatmap.detector import Detector, MirroredDetector
+from specktrack.models.heatmap.detector import Detector, Engines, MirroredDetector
 from specktrack.models.heatmap.entries import WindowedConfig
 from specktrack.models.heatmap.network import HeatmapNetwork
 from specktrack.schema import Prompt
@@ -88,12 +88,17 @@ class WindowedTracker:
         device: torch.device,
         config: Windowing | None = None,
         through: Callable[[Detector], Detector] | None = None,
+        engines: Engines | None = None,
     ) -> None:
         assert isinstance(model.network, HeatmapNetwork)
         self.model, self.config = model, config or Windowing()
         self._network = model.network.config
         detector = Detector(
-            model.network, device=device, candidates=self.config.candidates, decoding=self.config.decoding
+            model.network,
+            device=device,
+            candidates=self.config.candidates,
+            decoding=self.config.decoding,
+            engines=engines,
         )
         self._detector = through(detector) if through else detector
         if self.config.flip:

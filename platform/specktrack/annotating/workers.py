@@ -1,0 +1,69 @@
+"""Who does a run's work: this process (``Here``), or actors on a Ray cluster (``pool.Pool``)."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Protocol
+
+import torch
+
+MOST_VIDEOS_HERE, MOST_FRAMES_HERE = 8, 1500
+"""A cluster and its actors take as long to start as 400 frames take to follow, and two cores share what comes after."""
+
+
+class Attempts(Protocol):
+    """How often each piece of work was begun."""
+
+    def begin(self, key: str) -> int:
+        """Count one more attempt and return its number; MediaError(CRASHED) where too many workers died over it."""
+        ...
+
+    def repeated(self) -> int:
+        """Attempts so far that were not the first of their key."""
+        ...
+
+
+class Workers(Protocol):
+    """What a run hands its work to."""
+
+    attempts: Attempts
+    gpu: bool
+    """Whether they have one."""
+    threads: int
+    """Of torch in each of them."""
+
+    def share(self, value: Any) -> Callable[[], Any]:
+        """What gives every worker ``value``, which travels once."""
+        ...
+
+    def work(self, rows: Sequence[Mapping[str, Any]], actor: type, argument: Any) -> Iterator[dict[str, Any]]:
+        """Call ``actor(argument)`` on every row, in any order, and hand out the rows it returns as they come."""
+        ...
+
+
+class Here:
+    """This process: for so little work that starting a cluster would take longer."""
+
+    def __init__(self) -> None:
+        self.attempts: Attempts = _First()
+        self.gpu = torch.cuda.is_available()
+        self.threads = max(1, torch.get_num_threads() - 1)  # torch's wait by spinning: one core is the decoder's
+
+    def share(self, value: Any) -> Callable[[], Any]:
+        """See Workers."""
+        return lambda: value
+
+    def work(self, rows: Sequence[Mapping[str, Any]], actor: type, argument: Any) -> Iterator[dict[str, Any]]:
+        """One row after the other."""
+        if rows:
+            instance = actor(argument)
+            for row in rows:
+                yield from instance(dict(row))
+
+
+class _First:
+    """A process that dies takes its count with it: every attempt that it knows of is the first."""
+
+    def begin(self, key: str) -> int:
+        return 1
+
+    def repeated(self) -> int:
+        return 0

@@ -1,0 +1,118 @@
+"""``specktrack annotate`` of little input: this process does the work, with the ledger and exit codes of a cluster."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from tests.videos import encode
+
+from specktrack.annotating import AnnotateConfig, job
+from specktrack.annotating.job import annotate
+from specktrack.annotating.workers import Here
+from specktrack.ledger import read_annotations
+from specktrack.models.checkpoint import ModelCard, save_model
+from specktrack.models.zoo import build, network_config
+
+ROOT = Path(__file__).parents[1]
+FRAMES = 20
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    torch.manual_seed(0)
+    config = network_config({"name": "specknet", "widths": [8, 8, 16, 16], "frames_in": 4, "input_wh": (96, 64)})
+    path = tmp_path_factory.mktemp("model") / "small.safetensors"
+    save_model(path, build(config), ModelCard(name="small", network=config))
+    return str(path)
+
+
+@pytest.fixture
+def archive(tmp_path):
+    folder = tmp_path / "archive"
+    folder.mkdir()
+    for name in ("one", "two"):
+        encode(folder / f"{name}.mp4", frames=FRAMES)
+    return folder
+
+
+def test_little_input_needs_no_cluster(archive, model, tmp_path):
+    code = (
+        "import sys; from specktrack.cli.main import main; code = main(sys.argv[1:]);"
+        "print(sorted({'ray', 'boto3'} & set(sys.modules)), file=sys.stderr); sys.exit(code)"
+    )
+    words = ["annotate", str(archive), "--output", str(tmp_path / "out"), "--model", model, "--json"]
+    env = {name: text for name, text in os.environ.items() if name != "RAY_ADDRESS"}
+    env |= {"PYTHONPATH": str(ROOT / "platform"), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    done = subprocess.run([sys.executable, "-c", code, *words], env=env, capture_output=True, text=True, check=True)
+    report = json.loads(done.stdout)
+    assert (report["committed"], report["frames"]) == (2, 2 * FRAMES)
+    *lines, loaded = done.stderr.splitlines()
+    assert loaded == "[]"
+    said = next(line for line in map(json.loads, lines) if line["event"] == "working in this process")
+    assert said["frames"] == 2 * FRAMES and said["because"]
+    assert read_annotations(str(tmp_path / "out")).num_rows == 2 * FRAMES
+    assert (tmp_path / "out" / "_SUCCESS").exists()
+
+
+@pytest.fixture
+def alone(monkeypatch):
+    """Neither a cluster that is named nor one that another test is connected to."""
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setitem(sys.modules, "ray", None)
+
+
+@pytest.mark.usefixtures("alone")
+def test_it_resumes_and_sets_aside_as_a_cluster_does(archive, model, tmp_path):
+    config = AnnotateConfig(sources=(str(archive),), output=str(tmp_path / "out"), model=model)
+    first = annotate(config)
+    assert (first.committed, first.resumed, first.exit_code) == (2, 0, 0)
+    (archive / "three.mp4").write_bytes(b"no video at all")
+    second = annotate(config)
+    assert (second.committed, second.resumed, second.exit_code) == (0, 2, 5)
+    assert sum(second.quarantined.values()) == 1
+    assert second.rows == 2 * FRAMES
+
+
+@pytest.mark.usefixtures("alone")
+@pytest.mark.parametrize(
+    ("settings", "videos", "why"),
+    [
+        ({}, 1, ""),
+        ({}, 9, "there are 9 videos"),
+        ({"address": "auto"}, 1, "a cluster was asked for"),
+        ({"address": "local"}, 1, "a cluster was asked for"),
+        ({"workers": 2}, 1, "a cluster was asked for"),
+    ],
+)
+def test_when_a_cluster_does_the_work(settings, videos, why):
+    assert job._cluster_needed(AnnotateConfig(sources=("x",), output="y", **settings), videos) == why
+
+
+@pytest.mark.usefixtures("alone")
+def test_a_cluster_that_the_environment_names_does_the_work(monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+    assert job._cluster_needed(AnnotateConfig(sources=("x",), output="y"), 1) == "there is one"
+
+
+@pytest.mark.usefixtures("alone")
+def test_few_videos_of_many_frames_go_to_a_cluster_after_they_were_measured(archive, model, tmp_path, monkeypatch):
+    asked = []
+
+    class Cluster(Here):
+        """Stands where Ray would, and works all the same."""
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            pass
+
+    monkeypatch.setattr(job, "MOST_FRAMES_HERE", 2 * FRAMES - 1)
+    monkeypatch.setattr(job, "_on_ray", lambda config, because: asked.append(because) or Cluster())
+    report = annotate(AnnotateConfig(sources=(str(archive),), output=str(tmp_path / "out"), model=model))
+    assert asked == [f"{2 * FRAMES} frames are to be annotated"]
+    assert report.committed == 2

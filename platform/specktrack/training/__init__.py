@@ -1,8 +1,8 @@
 """Training on Ray Train: one verb, one function; a class of settings for each family of networks."""
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from specktrack import lazy
 from specktrack.training.config import RECIPES, TrainConfig, TrainReport, recipe_path
 
 if TYPE_CHECKING:
@@ -15,4 +15,4 @@ def __getattr__(name: str) -> Any:
     """``train`` without loading torch and ray before it is used: ``specktrack train --help`` is fast."""
     if name != "train":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return import_module("specktrack.training.trainer").train
+    return lazy.load("specktrack.training.trainer:train")

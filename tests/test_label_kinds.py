@@ -11,10 +11,14 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from PIL import Image
+from tests.videos import encode
 
 from specktrack.datasets import Dataset, DatasetCard, export_rows, import_dataset, load_dataset
 from specktrack.errors import LabelError
+from specktrack.schema import Clip
+from specktrack.storage import stat
 from specktrack.video import write_video
+from specktrack.video.confined import read_clip
 
 WH = (64, 48)
 N = 12
@@ -412,6 +416,24 @@ def test_pictures_are_found_and_written_by_their_own_names(
     assert re.findall(r'name="([^"]+)"', (tmp_path / "cvat-images/Clip1.xml").read_text()) == names
     stems = sorted(path.stem for path in (tmp_path / "yolo/labels/Clip1").iterdir())
     assert stems == [name.partition(".")[0] for name in names]
+
+
+def test_a_cover_among_the_pictures_is_none_of_them(folder: Folder) -> None:
+    folder.pictures("game1/Clip1")
+    Image.new("RGB", WH).save(folder.path / "game1/Clip1/cover.png")
+    folder.table("game1/Clip1/Label.csv", "file name,visibility,x-coordinate,y-coordinate", "{:04d}.jpg,1,{},{}".format)
+    assert_ball(folder.given()[1])
+
+
+def test_labels_have_the_times_of_their_video(folder: Folder) -> None:
+    """Those that annotating it gives: an MPEG transport stream does not begin at 0."""
+    encode(folder.path / "r1.ts", wh=(160, 96), frames=N)
+    folder.table("r1.csv", TABLE, "{},1,{},{}".format)
+    track = folder.given()[1].track(folder.given()[0].videos[0])
+    video = stat(str(folder.path / "r1.ts"))
+    with read_clip(Clip(video=video, start=0, stop=N)) as reader:
+        np.testing.assert_array_equal(track.pts_s, np.concatenate([batch.pts_s for batch in reader]))
+    assert track.pts_s[0] > 1 / 30
 
 
 def test_what_nobody_read_is_told(folder: Folder) -> None:

@@ -8,12 +8,12 @@ import pyarrow as pa
 
 from specktrack.datasets.benchmarks import Benchmark, BoxSequence, read_benchmark
 from specktrack.datasets.dataset import Dataset, DatasetVideo, make_dataset
-from specktrack.datasets.importing import ImportOptions, frame_times
+from specktrack.datasets.importing import ImportOptions
 from specktrack.datasets.label_files import VideoFinder
 from specktrack.errors import ConfigError, LabelError, MediaError
 from specktrack.schema import ROWS, VideoRef
 from specktrack.storage import frame_names, open_store, stat, to_uri
-from specktrack.video.confined import probe
+from specktrack.video.confined import frame_times, probe
 
 
 def read_boxes_dataset(name: str, place: str, options: ImportOptions) -> Dataset:

@@ -27,11 +27,10 @@ from specktrack.datasets.layouts import LAYOUTS, Layout
 from specktrack.datasets.lines import ALL_FRAMES, Line, Sheet, refuse
 from specktrack.datasets.objects import NEAR_SHARE, choose_objects
 from specktrack.errors import LabelError, SpecktrackError
-from specktrack.frames import Trajectory, Viewport
-from specktrack.schema import ROWS, Clip, Provenance, VideoRef, Visibility
+from specktrack.frames import Trajectory
+from specktrack.schema import ROWS, Provenance, VideoRef, Visibility
 from specktrack.storage import Store, frame_names, open_store, stat
-from specktrack.video import VideoInfo
-from specktrack.video.confined import probe, read_clip
+from specktrack.video.confined import frame_times, probe
 
 OVERHANG = 0.02
 """Share of the picture's size by which a centre may lie outside: annotators click half-visible balls at the rim."""
@@ -175,15 +174,6 @@ def _labels_only(sheet: Sheet, wanted: str, store: Store, wh_px: tuple[int, int]
     uri += "/" if wanted.endswith("/") and not uri.endswith("/") else ""
     ref = VideoRef(uri=uri, etag="", size_bytes=0)
     return DatasetVideo(ref=ref, width_px=wh_px[0], height_px=wh_px[1], fps=30.0, frames=frames, labels_only=True)
-
-
-def frame_times(ref: VideoRef, info: VideoInfo) -> np.ndarray:
-    """Presentation times; decoded where the rate varies, because frame / fps would be wrong there."""
-    if not info.variable_rate:
-        return np.arange(info.frames) / info.fps
-    viewport = Viewport(info.size_wh_px, (16, 16))
-    with read_clip(Clip(video=ref, start=0, stop=info.frames), info=info, viewport=viewport) as reader:
-        return np.concatenate([batch.pts_s for batch in reader])
 
 
 # --- frames ---------------------------------------------------------------------------------------------------------

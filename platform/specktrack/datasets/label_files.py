@@ -13,7 +13,7 @@ from pydantic_core import from_json
 from specktrack.datasets.csv_labels import what_differs
 from specktrack.datasets.layouts import LAYOUTS, Layout
 from specktrack.errors import ConfigError, LabelError, StorageError
-from specktrack.storage import IMAGE_SUFFIXES, VIDEO_SUFFIXES, Store, stat
+from specktrack.storage import IMAGE_SUFFIXES, VIDEO_SUFFIXES, Store, is_hidden, stat
 
 _TRIED = 12
 """Files of one kind that are opened to see whether they are of a format."""
@@ -43,8 +43,7 @@ class LabelFile:
 
 def files_in(store: Store) -> list[str]:
     """Keys of the files that a person put there: without hidden ones and what macOS adds to archives."""
-    keys = (info.key for info in store.list())
-    return [key for key in keys if not any(part.startswith(".") or part == "__MACOSX" for part in key.split("/"))]
+    return [info.key for info in store.list() if not is_hidden(info.key)]
 
 
 def folded(name: str) -> str:

@@ -22,9 +22,9 @@ from specktrack.frames import Viewport
 from specktrack.schema import Clip, VideoRef
 from specktrack.storage import stat
 from specktrack.video import VideoInfo, container, index, probe, read_clip, write_video
+from specktrack.video.container import check_size
 from specktrack.video.index import frame_times
 from specktrack.video.times import mended
-from specktrack.video.container import check_size
 
 
 def read(

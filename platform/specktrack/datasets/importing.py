@@ -30,8 +30,7 @@ from specktrack.errors import LabelError, SpecktrackError
 from specktrack.frames import Trajectory, Viewport
 from specktrack.schema import ROWS, Clip, Provenance, VideoRef, Visibility
 from specktrack.storage import Store, frame_names, open_store, stat
-from specktrack.video import VideoInfo
-from specktrack.video.confined import probe, read_clip
+from specktrack.video import VideoInfo, probe, read_clip
 
 OVERHANG = 0.02
 """Share of the picture's size by which a centre may lie outside: annotators click half-visible balls at the rim."""

@@ -4,12 +4,12 @@ A model joins by one file with an ``nn.Module`` and one entry here; the command 
 annotating and training follow from the entry.
 """
 
-import importlib
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 from specktrack.config import validated
 from specktrack.errors import ConfigError
+from specktrack.lazy import load
 from specktrack.models.entry import Family, NetworkConfig
 from specktrack.models.heatmap.entries import (
     CmuNetConfig,
@@ -26,9 +26,10 @@ from specktrack.models.heatmap.tracknet_entries import (
     TrackNetV4Config,
     TrackNetV5Config,
 )
-from specktrack.models.repair.entries import InpaintNetConfig
+from specktrack.models.repair.entries import REPAIRS, InpaintNetConfig
 from specktrack.models.search.entries import GlobalSearchConfig
 from specktrack.models.template.entries import TEMPLATE_ENTRIES, TEMPLATE_VARIANTS
+from specktrack.storage.places import Names
 
 if TYPE_CHECKING:
     from specktrack.models.network import Network
@@ -141,6 +142,17 @@ IMPORTABLE = frozenset({
 """Networks and variants for which a public program's weights can be imported."""
 
 
+def is_name(text: str) -> bool:
+    """Whether a text is a model that the package knows: packaged weights always, others where no file is called so."""
+    packaged = (WEIGHTS / f"{text}.safetensors").is_file()
+    known = text in ZOO or text in VARIANTS or text in REPAIRS
+    return "/" not in text and (packaged or (known and not Path(text).exists()))
+
+
+ModelPlace = Annotated[str, Names(is_word=is_name)]
+"""The name of a model, or the path of a checkpoint."""
+
+
 def without_weights(name: str) -> str:
     """How to come by weights of a network or variant that has none in the package; empty for any other name."""
     if name not in ZOO and name not in VARIANTS:
@@ -171,5 +183,4 @@ def family_of(network: object) -> Family | None:
 
 def build(config: NetworkConfig) -> "Network":
     """The network of ``config`` with fresh weights."""
-    module_name, class_name = config.module.split(":")
-    return getattr(importlib.import_module(module_name), class_name)(config)
+    return load(config.module)(config)

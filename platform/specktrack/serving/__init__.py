@@ -18,23 +18,17 @@
 Importing this loads neither torch nor ray: ``specktrack serve --help`` and the client are fast.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from specktrack.lazy import names
 from specktrack.serving.config import ServeConfig, ServerConfig
 
 if TYPE_CHECKING:
+    from specktrack.serving.application import build
     from specktrack.serving.server import serve
 
 __all__ = ["ServeConfig", "ServerConfig", "build", "serve"]
 
 
-def build(args: dict[str, Any]) -> Any:
-    """The application of ``args``, as ``import_path: specktrack.serving:build`` names it in serve_config.yaml."""
-    return import_module("specktrack.serving.application").build(args)
-
-
-def __getattr__(name: str) -> Any:
-    if name != "serve":
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return import_module("specktrack.serving.server").serve
+__getattr__ = names(__name__, build="specktrack.serving.application", serve="specktrack.serving.server")
+"""``build`` is the ``import_path: specktrack.serving:build`` of serve_config.yaml."""

@@ -198,7 +198,7 @@ def _session_routes(gateway: Gateway) -> APIRouter:
         """Begin to follow what a box in a first picture holds.
 
         ``frame``: a JPEG or PNG picture; ``box``: JSON with cx_px, cy_px, w_px, h_px, no larger than the frame;
-        ``model``: one of the template or search family, the first of them by default; ``fps``: the rate that gives
+        ``model``: one that takes a box, the first of them by default; ``fps``: the rate that gives
         rows their times, 30 by default.
         """
         form = await _pictures(request, folder, gateway)

@@ -11,6 +11,7 @@ class SearchConfig(NetworkConfig):
     """What all search networks have in common."""
 
     family: ClassVar[Family] = "search"
+    takes_prompt: ClassVar[bool] = True
 
     input_wh: tuple[int, int] = (640, 352)
     """The whole frame, resized to about this."""

@@ -162,6 +162,7 @@ class TemplateConfig(NetworkConfig):
     """What all template trackers have in common."""
 
     family: ClassVar[Family] = "template"
+    takes_prompt: ClassVar[bool] = True
     module: ClassVar[str] = "specktrack.models.template.dimp:Dimp"
 
     input_wh: tuple[int, int] = (352, 352)

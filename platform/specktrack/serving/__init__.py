@@ -5,10 +5,11 @@
     application  build(config) -> Application: which deployments there are
     scaling      how many replicas there are; routing: which of them a request goes to
     server       serve(config): the verb
-    gateway      the ingress deployment
-    api          its HTTP routes, which take bodies in by uploads and fetch, check callers by access and places, and
-                 answer as answers, formats and problems say; streams: its WebSocket
-    tracking     the deployments with networks: clips, and live sessions, kept by sessions; passes: their windows share
+    ingress      the ingress deployment: the gateway, which hands work to the others, behind routes
+    routes       of HTTP, which take bodies in by uploads and fetch, check callers by access and places, and answer as
+                 answers, formats and problems say; streams: the WebSocket; openapi: what is told of them; boundary:
+                 what is around every request
+    replica      the deployments with networks: clips, and live sessions, kept by sessions; passes: their windows share
                  forward passes
     batches      the batch deployment; batch_records: its durable records
     metrics      what Prometheus is told

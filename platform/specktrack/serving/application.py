@@ -10,9 +10,9 @@ from specktrack.errors import ConfigError
 from specktrack.serving.batches import BatchReplica
 from specktrack.serving.catalog import catalog
 from specktrack.serving.config import parse_args
-from specktrack.serving.gateway import Gateway
+from specktrack.serving.ingress import Ingress
 from specktrack.serving.problems import RETRY_AFTER_S
-from specktrack.serving.tracking import TrackingReplica
+from specktrack.serving.replica import TrackingReplica
 
 ROUTER = RequestRouterConfig(
     request_router_class="specktrack.serving.routing:SessionRouter", request_routing_stats_period_s=1
@@ -57,7 +57,7 @@ def build(args: dict[str, Any]) -> Application:
         ray_actor_options={"num_cpus": 0},
     ).bind(config, paths)
     ingress = serve.deployment(
-        serve.ingress()(Gateway),
+        serve.ingress()(Ingress),
         name="Gateway",
         max_ongoing_requests=256,
         max_queued_requests=256,

@@ -52,7 +52,7 @@ log = telemetry.get_logger()
 
 
 class Gateway:
-    """What the routes of ``api`` call."""
+    """What the routes call."""
 
     def __init__(self, config: ServeConfig, models: tuple[ServedModel, ...], **handles: DeploymentHandle) -> None:
         check_public_bind(_get_global_client().http_config.host or "127.0.0.1", config)
@@ -67,12 +67,6 @@ class Gateway:
         self._dispatched: dict[str, asyncio.Task[None]] = {}
         self._warm: BaseException | None = RuntimeError("the models are being loaded")
         self._status: tuple[float, str] = (0.0, "")
-
-    def __serve_build_asgi_app__(self) -> FastAPI:
-        """Called by Serve once the replica stands."""
-        from specktrack.serving.api import create_app  # which needs this class
-
-        return create_app(self)
 
     @contextlib.asynccontextmanager
     async def lifespan(self, _: FastAPI) -> AsyncIterator[None]:

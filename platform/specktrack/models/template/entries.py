@@ -257,7 +257,7 @@ class SpeckDimpConfig(TemplateConfig):
     online: OnlineConfig = OnlineConfig(between_cells=True, boxes=4, box_steps=5, size_gain=0.05)
 
 
-TEMPLATE_ENTRIES: tuple[type[TemplateConfig], ...] = (
+ENTRIES: tuple[type[TemplateConfig], ...] = (
     AtomConfig,
     DimpConfig,
     PrDimpConfig,
@@ -265,7 +265,7 @@ TEMPLATE_ENTRIES: tuple[type[TemplateConfig], ...] = (
     MkdNetConfig,
     SpeckDimpConfig,
 )
-TEMPLATE_VARIANTS: dict[str, dict[str, object]] = {
+VARIANTS: dict[str, dict[str, object]] = {
     "dimp18": {
         "name": "dimp50",
         "backbone": RESNET18.model_dump(),

@@ -23,8 +23,8 @@ import numpy as np
 from specktrack.frames import Viewport
 from specktrack.schema import Clip
 from specktrack.storage import stat, to_uri
-from specktrack.video import probe, read_clip
 from specktrack.video.decord import objection
+from specktrack.video.unconfined import probe, read_clip
 
 NETWORK_WH_PX = (512, 288)
 WINDOW, WINDOWS = 3, 8

@@ -23,7 +23,7 @@ import specktrack
 from specktrack.evaluate.conditions import at_rest
 from specktrack.metrics.points import PointCounts, classify_points
 from specktrack.storage import stat
-from specktrack.video import probe
+from specktrack.video.unconfined import probe
 
 RESULT = Path(__file__).parents[1] / "docs" / "results" / "generalisation.json"
 PAPER_WH = np.array([512, 288])

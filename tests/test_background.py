@@ -16,8 +16,9 @@ from specktrack.schema import Clip
 from specktrack.storage import expand_sources
 from specktrack.tracking.windowed.background import MOST_FRAMES, RunningMedian, median_picture, stepped
 from specktrack.tracking.windowed.session import WindowedTracker, Windowing
-from specktrack.video import probe, read_clip, write_video
+from specktrack.video import write_video
 from specktrack.video.process import DecoderProcess
+from specktrack.video.unconfined import probe, read_clip
 
 VIEWPORT = Viewport((64, 32), (64, 32))
 

@@ -30,10 +30,11 @@ from specktrack.schema import Clip
 from specktrack.storage import open_store, stat
 from specktrack.storage.files import FileStore
 from specktrack.tracking.tracker import Tracker, tracker_of
-from specktrack.video import channel, forking, pictures, probe, process, read_clip, write_video
+from specktrack.video import channel, forking, pictures, process, write_video
 from specktrack.video.channel import Channel, ClosedError
 from specktrack.video.process import DecodeLimits, DecoderProcess, ProcessReader
 from specktrack.video.sound import read_sound
+from specktrack.video.unconfined import probe, read_clip
 
 WH = (96, 64)
 FRAMES = 90

@@ -199,7 +199,7 @@ def test_other_labelled_objects_are_known_distractors(tmp_path: Path) -> None:
 
 
 def test_an_unknown_protocol_names_the_known_ones() -> None:
-    with pytest.raises(ConfigError, match=r"protocol='four': input should be 'points', 'shuttlecock', .*'wasb'"):
+    with pytest.raises(ConfigError, match=r"protocol='four': there are: points, shuttlecock, .*wasb, latot-all"):
         EvaluateConfig.parse({"data": "x", "predictions": "y", "protocol": "four"}, environment={})
     assert EvaluateConfig.model_json_schema()["properties"]["protocol"]["enum"] == [*PROTOCOLS, *BOX_PROTOCOLS]
 

@@ -15,7 +15,8 @@ from specktrack.frames import Trajectory
 from specktrack.overlay import FILLED, SEEN, draw_positions, render
 from specktrack.schema import Clip, Provenance
 from specktrack.storage import stat
-from specktrack.video import probe, read_clip, write_video
+from specktrack.video import write_video
+from specktrack.video.unconfined import probe, read_clip
 
 WH = (640, 480)
 RING_PX = 0.016 * WH[1]

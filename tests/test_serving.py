@@ -14,7 +14,7 @@ from ray.serve.schema import DeploymentSchema
 from specktrack.cli.options import parse
 from specktrack.errors import ConfigError
 from specktrack.serving.access import Keys, is_of_this_machine
-from specktrack.serving.api import _Outermost
+from specktrack.serving.boundary import Outermost
 from specktrack.serving.config import (
     Access,
     ServerConfig,
@@ -136,7 +136,7 @@ class TestHosts:
     def test_without_keys_pages_of_other_sites_are_strangers(self) -> None:
         def refused(local_only: bool, **headers: str) -> int | None:
             scope = {"headers": [(name.encode(), text.encode()) for name, text in headers.items()]}
-            refusal = _Outermost(cast(Any, None), cast(Any, SimpleNamespace(local_only=local_only)))._stranger(scope)
+            refusal = Outermost(cast(Any, None), cast(Any, SimpleNamespace(local_only=local_only)))._stranger(scope)
             return refusal.status if refusal else None
 
         assert refused(True, host="localhost:8000") is None

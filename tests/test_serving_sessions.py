@@ -18,7 +18,6 @@ from tests.clock import Clock
 
 from specktrack.errors import ConfigError, MediaError
 from specktrack.serving import batch_records
-from specktrack.serving.api import _session_routes
 from specktrack.serving.batch_records import BatchRecords, BatchState
 from specktrack.serving.batches import BatchReplica
 from specktrack.serving.config import (
@@ -27,9 +26,10 @@ from specktrack.serving.config import (
     ServeConfig,
 )
 from specktrack.serving.problems import Refusal
+from specktrack.serving.replica import decode_limits
+from specktrack.serving.routes import _session_routes
 from specktrack.serving.sessions import LiveSession, Sessions
 from specktrack.serving.streams import MOST_WAITING, MOST_WAITING_BYTES, Arrivals, _read
-from specktrack.serving.tracking import decode_limits
 from specktrack.storage import stat
 from specktrack.tracking.tracker import Tracker, tracker_of
 from specktrack.video import write_video

@@ -19,7 +19,7 @@ from specktrack.datasets.synthetic import (
 )
 from specktrack.errors import ConfigError
 from specktrack.schema import Clip, Visibility
-from specktrack.video import probe, read_clip
+from specktrack.video.unconfined import probe, read_clip
 
 SMALL = SynthConfig(videos=2, frames=10, width_px=160, height_px=96, seed=3)
 

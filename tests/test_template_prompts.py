@@ -12,7 +12,8 @@ from specktrack.annotating.prompts import parse_prompt, prompts_of
 from specktrack.errors import ConfigError
 from specktrack.schema import Box, Prompt, VideoRef
 from specktrack.storage import stat
-from specktrack.video import probe, write_video
+from specktrack.video import write_video
+from specktrack.video.unconfined import probe
 
 VIDEOS = [VideoRef(uri=f"file:///archive/{name}", etag="1", size_bytes=1) for name in ("a.mp4", "b.mp4", "frames/")]
 A = Prompt(frame=2, box=Box(cx_px=10.5, cy_px=20, w_px=4, h_px=5))

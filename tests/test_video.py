@@ -21,10 +21,11 @@ from specktrack.errors import ConfigError, MediaError, QuarantineReason, Storage
 from specktrack.frames import Viewport
 from specktrack.schema import Clip, VideoRef
 from specktrack.storage import stat
-from specktrack.video import VideoInfo, container, index, probe, read_clip, write_video
+from specktrack.video import VideoInfo, container, index, write_video
 from specktrack.video.container import check_size
 from specktrack.video.index import frame_times
 from specktrack.video.times import mended
+from specktrack.video.unconfined import probe, read_clip
 
 
 def read(
@@ -478,7 +479,7 @@ import logging, sys
 logging.basicConfig()
 from specktrack.schema import Clip
 from specktrack.storage import stat
-from specktrack.video import probe, read_clip
+from specktrack.video.unconfined import probe, read_clip
 for decoder in ("pyav", sys.argv[2]):
     ref = stat(sys.argv[1])
     info = probe(ref)

@@ -15,7 +15,7 @@ from specktrack.storage import expand_sources
 from specktrack.tracking.windowed.session import WindowedTracker, Windowing
 from specktrack.training.config import TrainConfig
 from specktrack.training.state import TrainState
-from specktrack.video import read_clip
+from specktrack.video.unconfined import read_clip
 
 HEATMAP_NETWORKS = [name for name, entry in zoo.ZOO.items() if entry.family == "windowed"]
 VIEWPORT = Viewport((64, 32), (64, 32))

@@ -10,7 +10,7 @@ Each name is imported when it is first used, so ``import specktrack`` is fast an
 
 from typing import TYPE_CHECKING, Any
 
-from specktrack.lazy import load
+from specktrack.lazy import names
 
 if TYPE_CHECKING:
     from specktrack.annotating import annotate_here as annotate
@@ -21,19 +21,18 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = ["__version__", "annotate", "load_model", "open_session", "read_annotations", "scan_annotations"]
 
-_HOME = {
-    "annotate": "specktrack.annotating:annotate_here",
-    "load_model": "specktrack.models.checkpoint:load_model",
-    "open_session": "specktrack.tracking.tracker:open_session",
-    "read_annotations": "specktrack.ledger:read_annotations",
-    "scan_annotations": "specktrack.ledger:scan_annotations",
-}
+_names = names(
+    __name__,
+    annotate_here="specktrack.annotating.clips",
+    load_model="specktrack.models.checkpoint",
+    open_session="specktrack.tracking.tracker",
+    read_annotations="specktrack.ledger",
+    scan_annotations="specktrack.ledger",
+)
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return load(_HOME[name])
+    return _names("annotate_here" if name == "annotate" else name)
 
 
 def __dir__() -> list[str]:

@@ -29,7 +29,8 @@ from specktrack.models import zoo
 from specktrack.models.checkpoint import ModelCard, save_model
 from specktrack.schema import ClipRecord, ClipStatus, VideoRef
 from specktrack.storage import open_store, stat
-from specktrack.video import probe, write_video
+from specktrack.video import write_video
+from specktrack.video.unconfined import probe
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_local"), pytest.mark.timeout(180)]
 

@@ -21,7 +21,7 @@ from specktrack.serving.batch_records import BatchRecords, BatchRequest, BatchSt
 from specktrack.serving.batches import BatchReplica
 from specktrack.serving.catalog import catalog
 from specktrack.serving.config import Access, ServeConfig
-from specktrack.serving.tracking import trackers_of
+from specktrack.serving.replica import trackers_of
 from specktrack.tracking import tracker as door
 from specktrack.tracking.following import Following, Reading
 from specktrack.verbs.bench import BenchConfig, bench

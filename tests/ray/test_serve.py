@@ -45,7 +45,7 @@ from specktrack.serving.config import Access, Limits, ServerConfig
 from specktrack.serving.server import deploy
 from specktrack.storage import stat
 from specktrack.tracking.tracker import open_session
-from specktrack.video import read_clip
+from specktrack.video.unconfined import read_clip
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
 

@@ -4,8 +4,10 @@ from typing import Any, ClassVar, Self
 
 from pydantic import Field, computed_field, field_validator, model_validator
 
+from specktrack.annotating.prompts import PromptPlace
 from specktrack.config import Config, VerbConfig
 from specktrack.errors import MediaError, StorageError
+from specktrack.storage.places import Place, SourcePlace
 from specktrack.tracking.following import Following
 
 
@@ -14,11 +16,11 @@ class AnnotateConfig(VerbConfig, Following):
 
     verb: ClassVar[str] = "annotate"
 
-    sources: tuple[str, ...] = ()
+    sources: tuple[SourcePlace, ...] = ()
     """Videos, folders, globs, s3://bucket/prefix or @list.txt; at least one, except with ``gc`` and ``verify``."""
-    output: str
+    output: Place
     """Folder or s3:// prefix for rows and records; a run that was interrupted in it is resumed."""
-    prompt: str | None = None
+    prompt: PromptPlace | None = None
     """What a template model follows: frame,cx,cy,w,h in source px, or a CSV or JSON file with a prompt per video."""
     stream: int | None = Field(default=None, ge=0)
     """Number of the video stream to read, where a file has several; the default takes the best, as players do."""

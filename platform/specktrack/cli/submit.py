@@ -4,7 +4,6 @@ import asyncio
 import json
 import logging
 import os
-import re
 import shlex
 import sys
 import time
@@ -19,8 +18,7 @@ from specktrack.cli.options import parse
 from specktrack.cli.table import find_verb
 from specktrack.config import Config, VerbConfig
 from specktrack.errors import ConfigError, SpecktrackError
-from specktrack.models.repair.entries import REPAIRS
-from specktrack.models.zoo import VARIANTS, ZOO
+from specktrack.storage.places import placed
 
 _CHATTY = ("ray", "ray.dashboard.modules.job.sdk", "ray.dashboard.modules.dashboard_sdk")
 """Ray's loggers that tell how the source is packed and sent."""
@@ -29,14 +27,6 @@ AGENT_S = 30.0
 """How long the agent of a head that was just started is waited for: it needs 5 s, on a machine at work 20."""
 STOPPED = 130
 """Exit code of a job that someone stopped."""
-PLACES = frozenset(
-    {
-        "access.api_keys_file", "access.outputs", "access.sources", "annotations", "cache", "data", "destination",
-        "distill.teacher", "finder", "init", "mining.model", "model", "models", "output", "predictions", "prompt",
-        "repair", "rows", "source", "sources", "validation", "video", "videos",
-    }
-)  # fmt: skip
-"""Settings that name a place, or (init, model and others) a name or a place; a prompt may be its own numbers."""
 
 
 class SubmitConfig(VerbConfig):
@@ -108,42 +98,16 @@ def _entrypoint(command: tuple[str, ...]) -> str:
     verb, arguments = find_verb(list(command))
     if verb == "submit":
         raise ConfigError("a job that submits a job", "submit", remedy="name another verb")
-    settings, _ = parse(verb, arguments)
+    settings = placed(told := parse(verb, arguments)[0])
+    if settings != told:
+        telemetry.get_logger().info("paths of this machine, read by the cluster's", verb=verb, folder=str(Path.cwd()))
     given = settings.model_dump(mode="json", exclude_unset=True, exclude_none=True)
-    given = _placed(given, verb)
     words = [f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in given.items()]
     job = shlex.join(["-m", "specktrack.cli", *verb.split(), "--json", *words])
     # A Ray that was started from a virtual environment does not put its Python on the job's PATH. On this machine, or
     # one that is laid out alike, this interpreter is the right one; elsewhere it is `python`, as Ray's images have it.
     here = shlex.quote(sys.executable)
     return f"p={here}; $p -c 'import ray' 2>/dev/null || p=python; exec $p {job}"
-
-
-def _placed(given: dict[str, Any], verb: str, above: str = "") -> dict[str, Any]:
-    """The settings with the paths among them made absolute."""
-    placed = {}
-    for key, value in given.items():
-        if isinstance(value, dict):
-            placed[key] = _placed(value, verb, f"{above}{key}.")
-        else:
-            placed[key] = _absolute(value, verb) if f"{above}{key}" in PLACES else value
-    return placed
-
-
-def _absolute(value: Any, verb: str) -> Any:
-    """Relative paths as absolute ones: the job runs in a folder of its own, which the cluster removes with the job."""
-    if isinstance(value, list):
-        return [_absolute(each, verb) for each in value]
-    if not isinstance(value, str):
-        return value  # a number of another verb's: `data synth videos=3`
-    at, path = ("@", value[1:]) if value.startswith("@") else ("", value)
-    is_name = value in (*ZOO, *VARIANTS, *REPAIRS) and not Path(value).exists()
-    is_name = is_name or re.fullmatch(r"\d+(,[-\d.]+){4}", value) is not None  # a prompt: frame,cx,cy,w,h
-    if "://" in path or is_name or Path(path).expanduser().is_absolute() or not path:
-        return value
-    local = f"{at}{Path(path).expanduser().absolute()}"
-    telemetry.get_logger().info("a path of this machine, read by the cluster's", verb=verb, path=local)
-    return local
 
 
 def _runtime_env() -> dict[str, Any]:

@@ -13,7 +13,7 @@ from specktrack.datasets.label_files import VideoFinder
 from specktrack.errors import ConfigError, LabelError, MediaError
 from specktrack.schema import ROWS, VideoRef
 from specktrack.storage import frame_names, open_store, stat, to_uri
-from specktrack.video.confined import frame_times, probe
+from specktrack.video import frame_times, probe
 
 
 def read_boxes_dataset(name: str, place: str, options: ImportOptions) -> Dataset:

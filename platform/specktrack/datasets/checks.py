@@ -12,7 +12,7 @@ from specktrack.datasets.dataset import Dataset, DatasetVideo
 from specktrack.frames import Trajectory, Viewport
 from specktrack.schema import Clip, Visibility
 from specktrack.storage import open_store
-from specktrack.video.confined import probe, read_clip
+from specktrack.video import probe, read_clip
 
 NETWORK_WH_PX = (512, 288)
 """The size at which the literature's tolerance of 4 px is meant."""

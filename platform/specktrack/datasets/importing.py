@@ -30,7 +30,7 @@ from specktrack.errors import LabelError, SpecktrackError
 from specktrack.frames import Trajectory
 from specktrack.schema import ROWS, Provenance, VideoRef, Visibility
 from specktrack.storage import Store, frame_names, open_store, stat
-from specktrack.video.confined import frame_times, probe
+from specktrack.video import frame_times, probe
 
 OVERHANG = 0.02
 """Share of the picture's size by which a centre may lie outside: annotators click half-visible balls at the rim."""

@@ -21,8 +21,8 @@ from specktrack.errors import ConfigError
 from specktrack.frames import Trajectory
 from specktrack.schema import Clip, Provenance, VideoRef
 from specktrack.storage import expand_sources, local_path, open_store, stat
-from specktrack.video import write_video
-from specktrack.video.confined import probe, read_clip
+from specktrack.storage.places import SourcePlace
+from specktrack.video import probe, read_clip, write_video
 
 FPS = 30.0
 _OVERSAMPLED = 4
@@ -49,7 +49,7 @@ class PatchesConfig(VerbConfig):
     """Range of the square root of the target's area in the first frame; log-uniform."""
     distractors: int = Field(default=3, ge=0)
     """Most other things that move, some of which look like the target."""
-    sources: tuple[str, ...] = ()
+    sources: tuple[SourcePlace, ...] = ()
     """Videos from which things and scenes are cut; none: they are painted."""
     shape: Literal["any", "disk"] = "any"
     """Outlines of the things: blobs, boxes, disks and bodies with limbs, or disks only."""

@@ -10,7 +10,7 @@ from specktrack.errors import ConfigError, StorageError
 from specktrack.frames import split_by_video
 from specktrack.schema import ROWS, Provenance, VideoRef
 from specktrack.storage import open_store, stat, to_uri
-from specktrack.video.confined import probe
+from specktrack.video import probe
 
 
 def labels_of_rows(

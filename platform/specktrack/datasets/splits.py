@@ -103,7 +103,9 @@ BY_NAME: Mapping[str, Callable[[str], str | None]] = {
 }
 """Splits in which a video's name says its part; None where the name says nothing."""
 
-SPLITS = (*BY_NAME, "tennis-clip", "video", "match")
+PUBLISHED = (*BY_NAME, "tennis-clip")
+DRAWN = ("match", "video")
+SPLITS = (*PUBLISHED, *DRAWN)
 
 
 def tennis_clip(frames: Mapping[str, int]) -> Parts:

@@ -1,10 +1,14 @@
 """What an evaluation is told."""
 
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Self
 
-from pydantic import model_validator
+from pydantic import Field, field_validator, model_validator
 
 from specktrack.config import VerbConfig
+from specktrack.metrics.boxes import BOX_PROTOCOLS
+from specktrack.metrics.protocols import PROTOCOLS
+from specktrack.models.zoo import ModelPlace
+from specktrack.storage.places import Place
 from specktrack.tracking.following import Following, Manner, changed
 
 
@@ -13,26 +17,34 @@ class EvaluateConfig(VerbConfig, Manner):
 
     verb: ClassVar[str] = "evaluate"
 
-    data: str
+    data: Place
     """The labels: a dataset's URI, a folder in a format that ``data import`` knows, or a box benchmark's folder or
     JSON file."""
-    model: str | None = None
+    model: ModelPlace | None = None
     """Annotate the dataset's videos with this model (name or path), from the first box on in a box benchmark."""
-    predictions: str | None = None
+    predictions: Place | None = None
     """Compare these instead: an output of annotate, a .parquet, .csv or .jsonl file with the row columns, or (boxes) a
     folder of text files, one per sequence, in one folder per tracker."""
-    protocol: Literal[
-        "points", "shuttlecock", "tennis-game", "tennis-clip", "wasb",
-        "latot-all", "latot-test", "otb", "lasot", "got10k", "uav", "pointing",
-    ] = "points"  # fmt: skip
-    """Which videos count and how far is a hit; those after wasb are of box tracking."""
+    protocol: str = Field(
+        default="points",
+        description=f"Which videos count and how far is a hit: {', '.join(PROTOCOLS)}; of box tracking: "
+        f"{', '.join(BOX_PROTOCOLS)}.",
+        json_schema_extra={"enum": [*PROTOCOLS, *BOX_PROTOCOLS]},
+    )
     per_window: bool = False
     """Also count every output of every window apart, as TrackNetV2 and V4 print it (points only). A model sees the
     videos a second time, window by window; predictions need a column ``window``: the first frame of a row's window."""
-    output: str | None = None
+    output: Place | None = None
     """Folder or s3:// prefix for evaluation.json, tables in Parquet and, for boxes, plots and report.html."""
     address: str | None = None
     """Work on this Ray cluster ('auto', 'local' or ray://...); in this process if not given."""
+
+    @field_validator("protocol")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        if value not in PROTOCOLS and value not in BOX_PROTOCOLS:
+            raise ValueError(f"there are: {', '.join([*PROTOCOLS, *BOX_PROTOCOLS])}")
+        return value
 
     @model_validator(mode="after")
     def _one_source_of_rows(self) -> Self:

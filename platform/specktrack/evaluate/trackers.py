@@ -16,7 +16,7 @@ from specktrack.errors import ConfigError
 from specktrack.frames import Trajectory
 from specktrack.schema import Box, Clip, Prompt
 from specktrack.storage import frame_names, open_store, stat, to_uri
-from specktrack.video.confined import probe, read_clip
+from specktrack.video import probe, read_clip
 
 if TYPE_CHECKING:
     from specktrack.tracking.tracker import Tracker

@@ -16,6 +16,8 @@ class NetworkConfig(Config):
     """One network with all that decides its shape; subclasses give their family, their module and their fields."""
 
     family: ClassVar[Family]
+    takes_prompt: ClassVar[bool] = False
+    """Whether it follows what a prompt's box shows, and nothing without one."""
     module: ClassVar[str]
     """``module:class`` of the network, imported when it is built."""
 

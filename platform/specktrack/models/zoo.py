@@ -1,34 +1,23 @@
 """The zoo: one torch-free configuration class per network, in one table.
 
-A model joins by one file with an ``nn.Module`` and one entry here; the command line, YAML, the model list, the card,
-annotating and training follow from the entry.
+A model joins by one file with an ``nn.Module`` and one entry in the ``entries`` of its family; the command line, YAML,
+the model list, the card, annotating and training follow from the entry.
 """
 
-import importlib
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 from specktrack.config import validated
 from specktrack.errors import ConfigError
+from specktrack.lazy import load
 from specktrack.models.entry import Family, NetworkConfig
-from specktrack.models.heatmap.entries import (
-    CmuNetConfig,
-    MonoTrackConfig,
-    ResTrackNetV2Config,
-    SpeckNetConfig,
-    TsmNetConfig,
-    WasbConfig,
-)
-from specktrack.models.heatmap.tracknet_entries import (
-    TrackNetV1Config,
-    TrackNetV2Config,
-    TrackNetV3Config,
-    TrackNetV4Config,
-    TrackNetV5Config,
-)
-from specktrack.models.repair.entries import InpaintNetConfig
-from specktrack.models.search.entries import GlobalSearchConfig
-from specktrack.models.template.entries import TEMPLATE_ENTRIES, TEMPLATE_VARIANTS
+from specktrack.models.heatmap import entries as heatmap
+from specktrack.models.heatmap import tracknet_entries as tracknets
+from specktrack.models.repair import entries as repair
+from specktrack.models.repair.entries import REPAIRS
+from specktrack.models.search import entries as search
+from specktrack.models.template import entries as template
+from specktrack.storage.places import Names
 
 if TYPE_CHECKING:
     from specktrack.models.network import Network
@@ -38,21 +27,8 @@ DEFAULT_MODEL = "specknet"
 
 WEIGHTS = Path(__file__).parent / "weights"
 
-_ENTRIES: tuple[type[NetworkConfig], ...] = (
-    TrackNetV1Config,
-    TrackNetV2Config,
-    TrackNetV3Config,
-    TrackNetV4Config,
-    TrackNetV5Config,
-    WasbConfig,
-    MonoTrackConfig,
-    ResTrackNetV2Config,
-    CmuNetConfig,
-    TsmNetConfig,
-    SpeckNetConfig,
-    InpaintNetConfig,
-    *TEMPLATE_ENTRIES,
-    GlobalSearchConfig,
+_ENTRIES: tuple[type[NetworkConfig], ...] = tuple(
+    entry for family in (tracknets, heatmap, repair, template, search) for entry in family.ENTRIES
 )
 ZOO = {entry.model_fields["name"].default: entry for entry in _ENTRIES}
 """Every network by name."""
@@ -82,7 +58,7 @@ VARIANTS: dict[str, dict[str, object]] = {
     "tracknet-v5-no-motion": {"name": "tracknet-v5", "motion": "none"},
     "cmu-net-siso": {"name": "cmu-net", "frames_in": 1},
     "specknet-wide": {"name": "specknet", "widths": [48, 96, 160, 256]},  # the default's teacher
-    **TEMPLATE_VARIANTS,
+    **template.VARIANTS,
 }
 """Published settings other than a network's defaults, by the name that a recipe or ``models show`` uses."""
 
@@ -141,6 +117,17 @@ IMPORTABLE = frozenset({
 """Networks and variants for which a public program's weights can be imported."""
 
 
+def is_name(text: str) -> bool:
+    """Whether a text is a model that the package knows: packaged weights always, others where no file is called so."""
+    packaged = (WEIGHTS / f"{text}.safetensors").is_file()
+    known = text in ZOO or text in VARIANTS or text in REPAIRS
+    return "/" not in text and (packaged or (known and not Path(text).exists()))
+
+
+ModelPlace = Annotated[str, Names(is_word=is_name)]
+"""The name of a model, or the path of a checkpoint."""
+
+
 def without_weights(name: str) -> str:
     """How to come by weights of a network or variant that has none in the package; empty for any other name."""
     if name not in ZOO and name not in VARIANTS:
@@ -171,5 +158,4 @@ def family_of(network: object) -> Family | None:
 
 def build(config: NetworkConfig) -> "Network":
     """The network of ``config`` with fresh weights."""
-    module_name, class_name = config.module.split(":")
-    return getattr(importlib.import_module(module_name), class_name)(config)
+    return load(config.module)(config)

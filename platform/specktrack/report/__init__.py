@@ -16,6 +16,7 @@ from specktrack.report.boxes import boxes_page
 from specktrack.report.points import evaluation_page
 from specktrack.report.rows import rows_page
 from specktrack.storage import Store, local_path, open_store, to_uri
+from specktrack.storage.places import Place
 
 EVALUATION = "evaluation.json"
 SEQUENCES = "sequences.parquet"
@@ -26,9 +27,9 @@ class ReportConfig(VerbConfig):
 
     verb: ClassVar[str] = "report"
 
-    source: str
+    source: Place
     """An output of annotate, a dataset, a .parquet, .csv or .jsonl file of rows, or the output of evaluate."""
-    output: str
+    output: Place
     """The .html file to write, in a folder or S3."""
     videos: int = Field(default=24, ge=0)
     """Videos that are drawn, the worst first; the tables hold all."""

@@ -10,9 +10,9 @@ from specktrack.errors import ConfigError
 from specktrack.serving.batches import BatchReplica
 from specktrack.serving.catalog import catalog
 from specktrack.serving.config import parse_args
-from specktrack.serving.gateway import Gateway
+from specktrack.serving.ingress import Ingress
 from specktrack.serving.problems import RETRY_AFTER_S
-from specktrack.serving.tracking import TrackingReplica
+from specktrack.serving.replica import TrackingReplica
 
 ROUTER = RequestRouterConfig(
     request_router_class="specktrack.serving.routing:SessionRouter", request_routing_stats_period_s=1
@@ -33,13 +33,13 @@ def build(args: dict[str, Any]) -> Application:
     models = catalog(config)
     handles: dict[str, Any] = {}
     # Template asks for no core: on two of them Windowed and one actor of a batch's Ray Data run must find room.
-    for name, families, num_cpus in (("Windowed", ("windowed",), 1), ("Template", ("template", "search"), 0)):
-        served = tuple(model for model in models if model.family in families)
-        if served or name == "Windowed":
-            handles[name.lower()] = _tracking(name, num_cpus=num_cpus).bind(config, served)
     if unserved := [model.name for model in models if model.family == "repair"]:
         raise ConfigError("a network that repairs trajectories follows nothing by itself", unserved[0], "models")
-    paths = {model.name: model.path for model in models if model.family == "windowed"}
+    for name, takes_prompt, num_cpus in (("Windowed", False, 1), ("Template", True, 0)):
+        served = tuple(model for model in models if model.takes_prompt is takes_prompt)
+        if served or name == "Windowed":
+            handles[name.lower()] = _tracking(name, num_cpus=num_cpus).bind(config, served)
+    paths = {model.name: model.path for model in models if not model.takes_prompt}
     handles["batches"] = serve.deployment(
         BatchReplica,
         name="Batches",
@@ -57,7 +57,7 @@ def build(args: dict[str, Any]) -> Application:
         ray_actor_options={"num_cpus": 0},
     ).bind(config, paths)
     ingress = serve.deployment(
-        serve.ingress()(Gateway),
+        serve.ingress()(Ingress),
         name="Gateway",
         max_ongoing_requests=256,
         max_queued_requests=256,

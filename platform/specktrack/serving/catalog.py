@@ -12,6 +12,8 @@ class ModelInfo(Config):
     name: str
     """What a request calls it: the name in its card."""
     family: Family
+    takes_prompt: bool = False
+    """Whether it follows what a session's box shows; clips, streams and batches take the others."""
     frames_in: int
     frames_out: int
     input_wh: tuple[int, int]
@@ -48,6 +50,7 @@ def _entry(path: str) -> ServedModel:
         name=model.card.name,
         path=path,
         family=model.config.family,
+        takes_prompt=model.config.takes_prompt,
         frames_in=model.config.frames_in,
         frames_out=model.config.frames_out,
         input_wh=model.config.input_wh,

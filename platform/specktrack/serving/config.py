@@ -10,7 +10,8 @@ from pydantic import Field, field_validator
 from specktrack.config import Config, VerbConfig, validated
 from specktrack.errors import ConfigError
 from specktrack.models.entry import Family
-from specktrack.models.zoo import DEFAULT_MODEL
+from specktrack.models.zoo import DEFAULT_MODEL, ModelPlace
+from specktrack.storage.places import Place
 from specktrack.tracking.following import Following, Manner, Reading
 
 IMPORT_PATH = "specktrack.serving:build"
@@ -50,7 +51,7 @@ class Limits(Config):
 class Access(Config):
     """Who may call, what may be read for a caller, and where a batch may write."""
 
-    api_keys_file: str | None = None
+    api_keys_file: Place | None = None
     """One key per line; without it everyone who reaches the server may call, so only a loopback address is bound."""
     hosts: tuple[str, ...] = ()
     """Hosts that ``{"uri": "https://..."}`` may name, as ``host`` or ``host:port``; none by default."""
@@ -58,9 +59,9 @@ class Access(Config):
     """Schemes of fetched clips."""
     networks: tuple[str, ...] = ()
     """Networks (CIDR) that those hosts may lie in besides the public internet, ``10.2.0.0/16`` say."""
-    sources: tuple[str, ...] = ()
+    sources: tuple[Place, ...] = ()
     """Folders and s3:// prefixes that a request may read clips below; none by default."""
-    outputs: tuple[str, ...] = ()
+    outputs: tuple[Place, ...] = ()
     """Folders and s3:// prefixes that a batch may write below; none by default, which turns batches off."""
 
     @field_validator("networks")
@@ -75,7 +76,7 @@ class ServeConfig(Manner):
     """The application's settings: ``args:`` in serve_config.yaml. How videos are followed goes for all models that can
     use it; a request may choose how its own are read."""
 
-    models: tuple[str, ...] = Field(default=(DEFAULT_MODEL,), min_length=1)
+    models: tuple[ModelPlace, ...] = Field(default=(DEFAULT_MODEL,), min_length=1)
     """Names of packaged models or paths of checkpoints; the first is used where a request names none."""
     limits: Limits = Limits()
     access: Access = Access()

@@ -52,12 +52,12 @@ log = telemetry.get_logger()
 
 
 class Gateway:
-    """What the routes of ``api`` call."""
+    """What the routes call."""
 
     def __init__(self, config: ServeConfig, models: tuple[ServedModel, ...], **handles: DeploymentHandle) -> None:
         check_public_bind(_get_global_client().http_config.host or "127.0.0.1", config)
         self.config, self.models = config, {model.name: model for model in models}
-        self.boxed = tuple(model.name for model in models if model.family in ("template", "search"))
+        self.boxed = tuple(model.name for model in models if model.takes_prompt)
         self.keys = Keys.read(config.access.api_keys_file)
         self.metrics = RequestMetrics()
         self.local_only = config.access.api_keys_file is None and not config.trusted
@@ -67,12 +67,6 @@ class Gateway:
         self._dispatched: dict[str, asyncio.Task[None]] = {}
         self._warm: BaseException | None = RuntimeError("the models are being loaded")
         self._status: tuple[float, str] = (0.0, "")
-
-    def __serve_build_asgi_app__(self) -> FastAPI:
-        """Called by Serve once the replica stands."""
-        from specktrack.serving.api import create_app  # which needs this class
-
-        return create_app(self)
 
     @contextlib.asynccontextmanager
     async def lifespan(self, _: FastAPI) -> AsyncIterator[None]:
@@ -98,7 +92,7 @@ class Gateway:
             name = self.boxed[0]
         model = self.model(name)
         if model.name not in self.boxed:
-            what = "a session with a box needs a model of the template or search family"
+            what = "a session with a box needs a model that takes one"
             remedy = (
                 f"there are: {', '.join(self.boxed) or 'none here'}; clips go to /v1/annotate, frames to /v1/stream"
             )
@@ -110,7 +104,7 @@ class Gateway:
         model, reading = self.model(asked.model), self.config.reading(asked)
         if not clip.stat().st_size:
             raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, "the clip has no bytes", video)
-        if model.family != "windowed":
+        if model.takes_prompt:
             what = "this model follows an object that a box names"
             raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, what, model.name, remedy="open a session with it")
         data = _bytes_of(clip)  # not in a thread: it waits for no disk, and a thread costs a millisecond
@@ -130,9 +124,9 @@ class Gateway:
     async def open(self, model: ServedModel, prompt: Prompt | None, fps: float, asked: Reading | None = None) -> str:
         """A new session's id."""
         reading = self.config.reading(asked or Reading())
-        family = "windowed" if model.family == "windowed" else "template"
-        handle = self._handles[family].options(multiplexed_model_id=model.name)
-        return f"{family[0]}.{await _answer(handle.open.remote(model.name, prompt, fps, reading))}"
+        name = deployment_of(model)
+        handle = self._handles[name].options(multiplexed_model_id=model.name)
+        return f"{name[0]}.{await _answer(handle.open.remote(model.name, prompt, fps, reading))}"
 
     async def push(self, key: str, pictures: list[bytes], pts_s: list[float] | None = None) -> pa.Table:
         """Rows of a session that are final after more pictures."""
@@ -153,8 +147,8 @@ class Gateway:
     async def start_batch(self, request: BatchRequest) -> Batch:
         """Record a batch and have it begun."""
         model, reading = self.model(request.model), self.config.reading(request)
-        if model.family != "windowed":
-            what, remedy = "a batch needs a model that takes no box", "name one of the windowed family"
+        if model.takes_prompt:
+            what, remedy = "a batch needs a model that takes no box", "open a session with it"
             raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, what, model.name, remedy=remedy)
         sources, output = await asyncio.to_thread(checked_request, request, self.config)
         batch = await asyncio.to_thread(self._records.create, sources, output, model.name, reading)
@@ -210,7 +204,7 @@ class Gateway:
     async def _warm_up(self) -> None:
         """Load the first model, so that readiness means that a clip can be answered."""
         first = next(iter(self.models.values()))
-        handle = self._handles["windowed" if first.family == "windowed" else "template"]
+        handle = self._handles[deployment_of(first)]
         while self._warm is not None:
             try:
                 await handle.options(multiplexed_model_id=first.name).warm.remote(first.name)
@@ -246,6 +240,11 @@ class Gateway:
             SpecktrackError,
         ) as error:  # its replica died: taken up again when it is missed
             log.warning("batch interrupted", batch=key, error=str(cause_of(error)))
+
+
+def deployment_of(model: ServedModel) -> str:
+    """The handle of the deployment that holds a model."""
+    return "template" if model.takes_prompt else "windowed"
 
 
 async def _answer(response: DeploymentResponse) -> Any:

@@ -22,7 +22,7 @@ from specktrack.errors import ConfigError
 from specktrack.serving.catalog import catalog
 from specktrack.serving.config import IMPORT_PATH, ServerConfig, check_cluster, check_public_bind
 from specktrack.serving.gateway import APPLICATION, DIRECT, url_of
-from specktrack.storage import local_path
+from specktrack.storage.places import placed
 
 START_TIMEOUT_S = 300.0
 
@@ -131,15 +131,7 @@ def check_is_free(host: str, port: int) -> None:
 
 def serve_file(config: ServerConfig) -> dict[str, Any]:
     """What ``serve deploy`` would be given: places absolute, since replicas run in folders of their own."""
-    args = config.application.model_dump(mode="json")
-    access = args["access"]
-    for name in ("sources", "outputs"):
-        access[name] = [_absolute(place) for place in access[name]]
-    if access["api_keys_file"] is not None:
-        access["api_keys_file"] = _absolute(access["api_keys_file"])
-    args["models"] = [_absolute(model) if "/" in model else model for model in args["models"]]
-    for name in ("repair", "finder"):
-        args[name] = _absolute(args[name]) if args[name] and "/" in args[name] else args[name]
+    args = placed(config.application).model_dump(mode="json")
     return {
         "proxy_location": "EveryNode",
         "http_options": {"host": config.host, "port": config.port},
@@ -160,10 +152,6 @@ def _why(status: Any) -> str:
     said = [deployment.message for deployment in status.deployments.values() if deployment.status == "DEPLOY_FAILED"]
     lines = [line for message in said or [status.message] for line in message.strip().splitlines() if line.strip()]
     return " ".join(lines[-3:])[-2000:]
-
-
-def _absolute(place: str) -> str:
-    return str(local_path(place) or place)
 
 
 def _is_ready(host: str, port: int) -> bool:

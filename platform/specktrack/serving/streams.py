@@ -75,7 +75,7 @@ async def stream(gateway: Gateway, socket: WebSocket) -> None:
     try:
         asked = validated(StreamAsked, dict(socket.query_params), "the query")
         served = gateway.model(asked.model)
-        if served.family != "windowed":
+        if served.takes_prompt:
             what = "this model follows an object that a box names"
             raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, what, served.name, remedy="open a session with it")
         key = await gateway.open(served, None, asked.fps or 30.0, asked)

@@ -14,7 +14,7 @@ from specktrack.errors import ConfigError
 from specktrack.models.entry import Family
 from specktrack.models.heatmap.engines import EngineChoice
 from specktrack.models.heatmap.entries import Decoding
-from specktrack.models.zoo import DEFAULT_MODEL
+from specktrack.models.zoo import DEFAULT_MODEL, ModelPlace
 
 Ensemble = Literal["middle", "average", "triangular", "pooled"]
 """How the windows that see a frame are weighed: ``middle`` is the project's, the mean in which a window's middle counts
@@ -72,9 +72,9 @@ class Reading(Config):
 class Manner(Reading):
     """How any model's outputs become rows: how they are read, and what helps."""
 
-    repair: str = "none"
+    repair: ModelPlace = "none"
     """How gaps are filled: none, ballistic, inpaintnet, or the path of a repair network; filled rows are marked."""
-    finder: str | None = None
+    finder: ModelPlace | None = None
     """A search network (name or path) that finds a template model's lost target again."""
     engine: EngineChoice = "auto"
     """What runs a heatmap network: auto (the fastest that was measured on this machine, with the same rows), eager,
@@ -89,7 +89,7 @@ class Manner(Reading):
 class Following(Manner):
     """Which model follows, and how its outputs become rows."""
 
-    model: str = DEFAULT_MODEL
+    model: ModelPlace = DEFAULT_MODEL
     """Name of a packaged model, or the path of a checkpoint."""
 
     @classmethod

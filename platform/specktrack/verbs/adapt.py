@@ -20,9 +20,10 @@ from specktrack.frames import Trajectory, trajectories
 from specktrack.ledger import read_annotations
 from specktrack.metrics.points import PointCounts, count_points
 from specktrack.models.checkpoint import load_weights
-from specktrack.models.zoo import DEFAULT_MODEL
+from specktrack.models.zoo import DEFAULT_MODEL, ModelPlace
 from specktrack.schema import ROWS
 from specktrack.storage import open_store, stat
+from specktrack.storage.places import Place, SourcePlace
 from specktrack.tracking.confirming import Confirming, confirmed
 from specktrack.training import TrainConfig, recipe_path, train
 from specktrack.video import probe
@@ -38,11 +39,11 @@ class AdaptConfig(VerbConfig):
 
     verb: ClassVar[str] = "adapt"
 
-    sources: tuple[str, ...] = Field(min_length=1)
+    sources: tuple[SourcePlace, ...] = Field(min_length=1)
     """Videos, folders, globs, s3://bucket/prefix or @list.txt."""
-    output: str
+    output: Place
     """Folder or s3:// prefix for passes, labels, training, the model and rows; an interrupted run goes on there."""
-    model: str = DEFAULT_MODEL
+    model: ModelPlace = DEFAULT_MODEL
     """Heatmap model that is adapted: a name or a path."""
     recipe: str = "specknet-finetune"
     """Recipe of the training; its network is the model's."""

@@ -14,8 +14,10 @@ from specktrack.datasets.synthetic import SynthConfig, write_archive
 from specktrack.frames import FrameBatch
 from specktrack.schema import Clip, VideoRef
 from specktrack.storage import expand_sources
+from specktrack.storage.places import SourcePlace
 from specktrack.tracking.following import Following
-from specktrack.video import VideoInfo, probe, read_clip
+from specktrack.video import VideoInfo, probe
+from specktrack.video.unconfined import read_clip
 
 if TYPE_CHECKING:
     from specktrack.tracking.tracker import Tracker
@@ -30,7 +32,7 @@ class BenchConfig(VerbConfig, Following):
 
     verb: ClassVar[str] = "bench"
 
-    sources: tuple[str, ...] = ()
+    sources: tuple[SourcePlace, ...] = ()
     """Videos, folders, globs, s3://bucket/prefix or @list.txt; rendered 1280x720 video if none are given."""
     address: str = "local"
     """Ray cluster: auto, local or an address."""

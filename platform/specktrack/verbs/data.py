@@ -9,7 +9,9 @@ from specktrack.config import VerbConfig
 from specktrack.datasets import DatasetCard, SplitReport
 from specktrack.datasets.formats import readable
 from specktrack.datasets.patches import PatchesConfig, write_patches
+from specktrack.datasets.splits import DRAWN, PUBLISHED
 from specktrack.datasets.synthetic import SynthConfig, write_archive
+from specktrack.storage.places import Place
 
 
 class DataImportConfig(VerbConfig):
@@ -18,11 +20,11 @@ class DataImportConfig(VerbConfig):
     verb: ClassVar[str] = "data_import"
 
     format: str = Field(description=f"{', '.join(readable())}; auto tells which it is, and why.")
-    source: str
+    source: Place
     """The folder with labels and videos; for rows also one file."""
-    destination: str
+    destination: Place
     """The folder or s3:// prefix for the dataset."""
-    videos: str | None = None
+    videos: Place | None = None
     """The folder or s3:// prefix where the videos are, if not beside their labels; found by place or by file name."""
     labels_only_wh_px: tuple[PositiveInt, PositiveInt] | None = None
     """Width and height of the pictures, for labels that came without their videos."""
@@ -45,9 +47,9 @@ class DataCheckConfig(VerbConfig):
 
     verb: ClassVar[str] = "data_check"
 
-    data: str
+    data: Place
     """The dataset, or a folder in a known format."""
-    output: str | None = None
+    output: Place | None = None
     """Folder for one picture per video with labels drawn on their frames, doubtful ones first."""
     labels: int = Field(default=12, ge=1)
     """Labels on each picture."""
@@ -63,7 +65,7 @@ class DataStatsConfig(VerbConfig):
 
     verb: ClassVar[str] = "data_stats"
 
-    data: str
+    data: Place
     """The dataset, or a folder in a known format."""
 
 
@@ -77,13 +79,13 @@ class DataSplitConfig(VerbConfig):
 
     verb: ClassVar[str] = "data_split"
 
-    data: str
+    data: Place
     """The dataset, or a folder in a known format."""
-    destination: str
+    destination: Place
     """The folder or s3:// prefix for the datasets train, val and test."""
-    by: str = "match"
-    """match or video (drawn by seed), or a paper's: shuttlecock, tennis-game, tennis-clip, wasb-soccer, wasb-tennis,
-    wasb-badminton, wasb-volleyball, wasb-basketball."""
+    by: str = Field(
+        default="match", description=f"{' or '.join(DRAWN)} (drawn by seed), or a paper's: {', '.join(PUBLISHED)}."
+    )
     test_share: float = Field(default=0.2, gt=0, lt=1)
     """Share of the labelled frames for test, by match or video."""
     val_share: float = Field(default=0.1, ge=0, lt=1)
@@ -103,7 +105,7 @@ class DataSynthConfig(SynthConfig):
 
     verb: ClassVar[str] = "data_synth"
 
-    destination: str
+    destination: Place
     """The folder or s3:// prefix for the videos and their labels."""
 
 
@@ -118,7 +120,7 @@ class DataPatchesConfig(PatchesConfig):
 
     verb: ClassVar[str] = "data_patches"
 
-    destination: str
+    destination: Place
     """The folder for the sequences and their labels."""
 
 

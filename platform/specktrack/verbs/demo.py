@@ -20,6 +20,7 @@ from specktrack.ledger import read_annotations
 from specktrack.models.checkpoint import model_path
 from specktrack.schema import Clip, VideoRef
 from specktrack.storage import stat, to_uri
+from specktrack.storage.places import Place
 from specktrack.tracking.following import Following
 from specktrack.video import probe, read_clip
 
@@ -32,9 +33,9 @@ class DemoConfig(VerbConfig, Following):
 
     verb: ClassVar[str] = "demo"
 
-    video: str | None = None
+    video: Place | None = None
     """Your own video; without one, three short rallies are rendered."""
-    output: str = "demo-output"
+    output: Place = "demo-output"
     """Folder for everything that is written."""
     address: str | None = None
     """Ray cluster: auto, local or an address; if not given, this process does what little there is."""

@@ -19,12 +19,13 @@ from specktrack.config import Config, VerbConfig
 from specktrack.errors import ConfigError, SpecktrackError
 from specktrack.frames import FrameBatch, Viewport
 from specktrack.models.checkpoint import load_model
-from specktrack.models.zoo import DEFAULT_MODEL
+from specktrack.models.zoo import DEFAULT_MODEL, ModelPlace
 from specktrack.schema import Clip
 from specktrack.storage import stat, to_uri
 from specktrack.tracking.tracker import tracker_of
-from specktrack.video import landlock, probe, read_clip, write_video
+from specktrack.video import landlock, write_video
 from specktrack.video.process import DecoderProcess
+from specktrack.video.unconfined import probe, read_clip
 
 _LOW_MEMORY_GIB = 4.0
 _LOW_DISK_GIB = 2.0
@@ -35,7 +36,7 @@ class DoctorConfig(VerbConfig):
 
     verb: ClassVar[str] = "doctor"
 
-    model: str = DEFAULT_MODEL
+    model: ModelPlace = DEFAULT_MODEL
     """The model to try."""
 
 

@@ -4,7 +4,8 @@ from typing import Any, ClassVar
 
 from specktrack.config import Config, VerbConfig
 from specktrack.models.formats import Format
-from specktrack.models.zoo import PARAMETERS, VARIANTS, WEIGHTS, ZOO, network_config
+from specktrack.models.zoo import PARAMETERS, VARIANTS, WEIGHTS, ZOO, ModelPlace, network_config
+from specktrack.storage.places import Place
 
 
 class ZooEntry(Config):
@@ -36,7 +37,7 @@ class ModelsShowConfig(VerbConfig):
 
     verb: ClassVar[str] = "models_show"
 
-    name: str
+    name: ModelPlace
     """Name in the zoo, or path of a checkpoint."""
 
 
@@ -63,9 +64,9 @@ class ModelsImportConfig(VerbConfig):
 
     verb: ClassVar[str] = "models_import"
 
-    source: str
+    source: Place
     """A PyTorch file of weights, or a Keras file (.h5, .keras), which needs the extra 'keras'."""
-    destination: str
+    destination: Place
     """The checkpoint to write, a .safetensors file."""
     network: str = ""
     """The variant whose weights they are, where shapes cannot tell, such as tracknet-v4-fusion-2."""
@@ -86,9 +87,9 @@ class ModelsExportConfig(VerbConfig):
 
     verb: ClassVar[str] = "models_export"
 
-    name: str
+    name: ModelPlace
     """Name of a packaged model, or the path of a checkpoint."""
-    destination: str
+    destination: Place
     """The file: .onnx, .pt2 for torch-export, or .xml for openvino, which writes the weights beside it as .bin."""
     format: Format
     """What the file is for; all but torch-export need the extra 'export'."""

@@ -2,7 +2,7 @@
 
 import tempfile
 from pathlib import Path
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -16,7 +16,11 @@ from specktrack.datasets.row_files import check_frames, store_of
 from specktrack.datasets.rows import read_rows, rows_of
 from specktrack.errors import ConfigError
 from specktrack.storage import stat, to_uri
-from specktrack.video.confined import probe
+from specktrack.storage.places import Names, Place
+from specktrack.video import probe
+
+VideoName = Annotated[str, Names(is_word=lambda text: "/" not in text)]
+"""A video among rows: its URI, its path or its file name."""
 
 
 class ExportConfig(VerbConfig):
@@ -24,12 +28,12 @@ class ExportConfig(VerbConfig):
 
     verb: ClassVar[str] = "export"
 
-    annotations: str
+    annotations: Place
     """An output of annotate, or a .parquet, .csv or .jsonl file of rows."""
     to: str = Field(description=f"{', '.join(writable())}; what each cannot hold is in docs/data.md.")
-    destination: str
+    destination: Place
     """The folder, or the file where there is one to write."""
-    video: str | None = None
+    video: VideoName | None = None
     """Only the rows of this video (its URI, path or file name)."""
     box_px: PositiveFloat = POINT_BOX_PX
     """Side of the square that stands for a point in formats of boxes."""
@@ -67,11 +71,11 @@ class RenderConfig(VerbConfig):
 
     verb: ClassVar[str] = "render"
 
-    video: str
+    video: Place
     """The video."""
-    annotations: str
+    annotations: Place
     """An output of annotate, or a .parquet, .csv or .jsonl file of rows."""
-    output: str
+    output: Place
     """The MP4 file to write, in a folder or S3."""
     stream: NonNegativeInt | None = None
     """Number of the video stream that the rows are of, where the file has several; the default takes the best."""

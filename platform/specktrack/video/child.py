@@ -21,12 +21,12 @@ from specktrack.errors import MediaError, QuarantineReason
 from specktrack.frames import Viewport
 from specktrack.schema import Clip, VideoRef
 from specktrack.storage import read_through
-from specktrack.video import ClipReader, VideoInfo, probe, read_clip
 from specktrack.video.channel import MOST_SAID, Channel, ClosedError
-from specktrack.video.index import frame_times
+from specktrack.video.index import VideoInfo, frame_times
 from specktrack.video.pictures import decode_picture
 from specktrack.video.sandbox import code_folders, confine, end_with
 from specktrack.video.sound import read_sound
+from specktrack.video.unconfined import ClipReader, probe, read_clip
 
 LATE = ("av.subtitles.stream", "numpy.ma", "PIL.GifImagePlugin", "PIL.MpoImagePlugin", "PIL.PpmImagePlugin")
 """Modules that are loaded by the first video or picture: here, once, for a child may not be able to."""

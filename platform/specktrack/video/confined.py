@@ -7,7 +7,7 @@ import numpy as np
 
 from specktrack.frames import FrameBatch, Viewport
 from specktrack.schema import Clip, VideoRef
-from specktrack.video import VideoInfo
+from specktrack.video.index import VideoInfo
 from specktrack.video.process import DecoderProcess
 
 

@@ -37,14 +37,14 @@ from specktrack.errors import MediaError, QuarantineReason
 from specktrack.frames import FrameBatch, Viewport
 from specktrack.schema import Clip, VideoRef
 from specktrack.storage import open_binary, unchanged
-from specktrack.video import ClipReader, VideoInfo, batch_frames_for, frames_of
 from specktrack.video.channel import MOST_SAID, ClosedError
 from specktrack.video.container import MAX_PIXELS
 from specktrack.video.folder import FolderDecoder, index_folder
 from specktrack.video.forking import Child, fork
-from specktrack.video.index import frame_times
+from specktrack.video.index import VideoInfo, frame_times
 from specktrack.video.sandbox import MEMORY_BYTES
 from specktrack.video.sound import MOST_S, RATES_HZ, Sound
+from specktrack.video.unconfined import ClipReader, batch_frames_for, frames_of
 
 MOST_TEXT = 300
 """Characters that are kept of a text: FFmpeg's longest messages are half as long."""

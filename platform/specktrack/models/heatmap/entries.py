@@ -143,3 +143,13 @@ class TsmNetConfig(WindowedConfig):
     """Channels at 1/2, 1/4, 1/8 and 1/16 of the network size."""
     shifted: float = Field(default=0.125, ge=0, le=0.5)
     """Share of a block's channels that comes from the frame before, and as large a share from the frame after."""
+
+
+ENTRIES: tuple[type[WindowedConfig], ...] = (
+    WasbConfig,
+    MonoTrackConfig,
+    ResTrackNetV2Config,
+    CmuNetConfig,
+    TsmNetConfig,
+    SpeckNetConfig,
+)

@@ -6,7 +6,7 @@ Its U-Net is the body of TrackNetV3, V4 and V5 too; what they change in it are t
 # B batch, T frames in window, C channel, H W network px
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 
 import torch
@@ -17,7 +17,7 @@ from specktrack.models.heatmap.column_norm import normalise_columns
 from specktrack.models.heatmap.network import HeatmapNetwork, heatmap_head
 from specktrack.models.heatmap.tracknet_entries import TrackNetV2Config
 
-Block = Callable[[int, int], list[nn.Module]]
+Block = Callable[[int, int], Iterable[nn.Module]]
 """From channels in and out to the layers of one convolution."""
 
 FEATURES = 64
@@ -30,12 +30,6 @@ def conv_relu_norm(
     """The order of TrackNetV1, V2 and V5; bias, epsilon and momentum (Keras' 0.99) are those of V1's and V2's code."""
     conv = nn.Conv2d(inputs, outputs, 3, padding=1, bias=bias)
     return [conv, nn.ReLU(inplace=True), nn.BatchNorm2d(outputs, eps=eps, momentum=momentum)]
-
-
-def conv_norm_relu(inputs: int, outputs: int) -> list[nn.Module]:
-    """The order of TrackNetV3, without bias."""
-    conv = nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)
-    return [conv, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)]
 
 
 def convs(block: Block, *channels: int) -> nn.Sequential:

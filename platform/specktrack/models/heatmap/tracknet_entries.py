@@ -126,3 +126,12 @@ class TrackNetV5Config(WindowedConfig):
     not at all."""
     refinement: bool = True
     """Whether a transformer corrects the drafts."""
+
+
+ENTRIES: tuple[type[WindowedConfig], ...] = (
+    TrackNetV1Config,
+    TrackNetV2Config,
+    TrackNetV3Config,
+    TrackNetV4Config,
+    TrackNetV5Config,
+)

@@ -4,8 +4,9 @@
 
 import torch
 
+from specktrack.models.convolutions import conv_norm_relu
 from specktrack.models.heatmap.network import HeatmapNetwork, heatmap_head
-from specktrack.models.heatmap.tracknet import FEATURES, UNet, conv_norm_relu
+from specktrack.models.heatmap.tracknet import FEATURES, UNet
 from specktrack.models.heatmap.tracknet_entries import Background, TrackNetV3Config
 
 

@@ -8,10 +8,11 @@ Body and head have the names and shapes of TrackNetV2's or V3's, so that their w
 import torch
 import torch.nn.functional as F
 
+from specktrack.models.convolutions import conv_norm_relu
 from specktrack.models.heatmap.column_norm import normalise_columns
 from specktrack.models.heatmap.motion_prompt import MotionPrompt, brightness_steps
 from specktrack.models.heatmap.network import HeatmapNetwork, heatmap_head
-from specktrack.models.heatmap.tracknet import FEATURES, UNet, conv_norm_relu, conv_relu_norm
+from specktrack.models.heatmap.tracknet import FEATURES, Block, UNet, conv_relu_norm
 from specktrack.models.heatmap.tracknet_entries import Fusion, TrackNetV4Config
 from specktrack.models.heatmap.tracknet_v3 import channels_with, with_background
 
@@ -26,7 +27,7 @@ class TrackNetV4(HeatmapNetwork):
 
     def __init__(self, config: TrackNetV4Config) -> None:
         super().__init__(config)
-        block = conv_relu_norm if config.base == "tracknet-v2" else conv_norm_relu
+        block: Block = conv_relu_norm if config.base == "tracknet-v2" else conv_norm_relu
         self.unet = UNet(channels_with(config.background, config.frames_in), block=block)
         self.head = heatmap_head(FEATURES, config.frames_out)
         self.prompt = MotionPrompt(a=0.1, b=0.0, eps=0.1)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from specktrack.models.importing.layouts import BLOCKS, Layout, Public, place_in_line
-from specktrack.models.template.entries import TEMPLATE_VARIANTS
+from specktrack.models.template.entries import VARIANTS
 
 Replacement = str | Callable[[re.Match[str]], str]
 
@@ -162,7 +162,7 @@ def _pytracking(public: Public) -> dict[str, object]:
         return {"name": "atom"}
     if "classifier.filter_initializer.filter_conv.weight" not in tensors:
         return {"name": "prdimp50"}
-    return {"name": "super-dimp"} if f"feature_extractor.{_BOTTLENECK}" in tensors else TEMPLATE_VARIANTS["dimp18"]
+    return {"name": "super-dimp"} if f"feature_extractor.{_BOTTLENECK}" in tensors else VARIANTS["dimp18"]
 
 
 TORCH_LAYOUTS = (

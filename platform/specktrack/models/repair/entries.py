@@ -21,3 +21,6 @@ class InpaintNetConfig(NetworkConfig):
     """Consecutive positions that one forward pass sees; the paper tried 8, 16 and 32."""
     input_wh: tuple[int, int] = (512, 288)
     """The picture size that positions are divided by."""
+
+
+ENTRIES: tuple[type[NetworkConfig], ...] = (InpaintNetConfig,)

@@ -11,6 +11,7 @@ class SearchConfig(NetworkConfig):
     """What all search networks have in common."""
 
     family: ClassVar[Family] = "search"
+    takes_prompt: ClassVar[bool] = True
 
     input_wh: tuple[int, int] = (640, 352)
     """The whole frame, resized to about this."""
@@ -29,3 +30,6 @@ class GlobalSearchConfig(SearchConfig):
     """Channels at 1/2, 1/4, 1/8 and 1/16 of the network size."""
     matches: tuple[int, int, int] = (16, 24, 24)
     """Channels that are compared with the template at 1/2, 1/4 and 1/8."""
+
+
+ENTRIES: tuple[type[SearchConfig], ...] = (GlobalSearchConfig,)

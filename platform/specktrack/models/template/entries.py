@@ -162,6 +162,7 @@ class TemplateConfig(NetworkConfig):
     """What all template trackers have in common."""
 
     family: ClassVar[Family] = "template"
+    takes_prompt: ClassVar[bool] = True
     module: ClassVar[str] = "specktrack.models.template.dimp:Dimp"
 
     input_wh: tuple[int, int] = (352, 352)
@@ -256,7 +257,7 @@ class SpeckDimpConfig(TemplateConfig):
     online: OnlineConfig = OnlineConfig(between_cells=True, boxes=4, box_steps=5, size_gain=0.05)
 
 
-TEMPLATE_ENTRIES: tuple[type[TemplateConfig], ...] = (
+ENTRIES: tuple[type[TemplateConfig], ...] = (
     AtomConfig,
     DimpConfig,
     PrDimpConfig,
@@ -264,7 +265,7 @@ TEMPLATE_ENTRIES: tuple[type[TemplateConfig], ...] = (
     MkdNetConfig,
     SpeckDimpConfig,
 )
-TEMPLATE_VARIANTS: dict[str, dict[str, object]] = {
+VARIANTS: dict[str, dict[str, object]] = {
     "dimp18": {
         "name": "dimp50",
         "backbone": RESNET18.model_dump(),

@@ -43,7 +43,7 @@ function askForKey() {
 
 async function loadModels() {
   const models = await (await api("/v1/models")).json();
-  $("model").replaceChildren(...models.filter((each) => each.family === "windowed").map((each) => {
+  $("model").replaceChildren(...models.filter((each) => !each.takes_prompt).map((each) => {
     const option = new Option(each.name, each.name);
     option.title = each.description || `${(each.parameters / 1e6).toFixed(1)} M parameters`;
     return option;

@@ -3,44 +3,33 @@
 import asyncio
 import json
 import tempfile
-import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from http import HTTPStatus
 from pathlib import Path
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response, WebSocket
-from fastapi.exceptions import RequestValidationError
+from fastapi import APIRouter, Depends, Query, Request, Response, WebSocket
 from fastapi.openapi.docs import get_swagger_ui_html
-from fastapi.responses import FileResponse, HTMLResponse, JSONResponse
-from fastapi.routing import APIRoute
+from fastapi.responses import FileResponse, HTMLResponse
 from fastapi.security import HTTPBearer
-from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel, ValidationError
-from starlette.exceptions import HTTPException
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from specktrack import __version__, telemetry
+from specktrack import telemetry
 from specktrack.config import explain
 from specktrack.schema import Prompt
 from specktrack.serving import formats, problems, uploads
-from specktrack.serving.access import is_of_this_machine
 from specktrack.serving.answers import AnnotateUri, Annotation, Asked, BoxField, Health, OpenedSession, Rows
 from specktrack.serving.batch_records import Batch, BatchRequest
+from specktrack.serving.boundary import CSP
 from specktrack.serving.catalog import ModelInfo
 from specktrack.serving.gateway import Gateway
-from specktrack.serving.problems import Problem, Refusal, problem_of, request_id
+from specktrack.serving.openapi import FILE, FPS, multipart, ref
+from specktrack.serving.problems import Refusal
 from specktrack.serving.streams import stream
 
 MOST_PICTURES_BYTES = 64_000_000
 """Of all pictures of one request: they are held in memory."""
 PLAYGROUND = Path(__file__).parent / "playground"
-_CSP = (
-    "default-src 'self'; img-src 'self' blob: data:; media-src 'self' blob: mediastream:; connect-src 'self' ws: wss:"
-)
-_DOCS_CSP = "default-src 'self' 'unsafe-inline'; img-src 'self' data:"
-_FILE = {"type": "string", "format": "binary"}
-_FPS = {"type": "number", "exclusiveMinimum": 0, "maximum": 1000}
 
 
 async def _own_folder() -> AsyncIterator[Path]:
@@ -53,32 +42,12 @@ OwnFolder = Annotated[Path, Depends(_own_folder)]
 log = telemetry.get_logger()
 
 
-def create_app(gateway: Gateway) -> FastAPI:
-    """The application of one ingress replica."""
-    app = _Api(
-        title="specktrack",
-        version=__version__,
-        summary="Rows that say where a tiny, fast object is in every frame of a video.",
-        lifespan=gateway.lifespan,
-        docs_url=None,  # FastAPI's own pages fetch their scripts from the internet
-        redoc_url=None,
-        exception_handlers={HTTPException: _http_problem, RequestValidationError: _invalid},
-        openapi_tags=[{"name": "clips"}, {"name": "sessions"}, {"name": "batches"}, {"name": "server"}],
-    )
-    for routes in (_server_routes, _clip_routes, _stream_routes, _session_routes, _batch_routes):
-        app.include_router(routes(gateway))
-    app.mount("/playground", StaticFiles(directory=PLAYGROUND), name="playground")
-    app.mount("/swagger-ui", StaticFiles(packages=[("fastapi_offline", "static")]), name="swagger-ui")
-    app.add_middleware(_Outermost, gateway=gateway)
-    return app
-
-
 def _server_routes(gateway: Gateway) -> APIRouter:
     routes = APIRouter(tags=["server"])
 
     @routes.get("/", include_in_schema=False)
     async def playground() -> FileResponse:
-        return FileResponse(PLAYGROUND / "index.html", headers={"Content-Security-Policy": _CSP})
+        return FileResponse(PLAYGROUND / "index.html", headers={"Content-Security-Policy": CSP})
 
     @routes.get("/docs", include_in_schema=False)
     async def docs() -> HTMLResponse:
@@ -127,14 +96,14 @@ def _server_routes(gateway: Gateway) -> APIRouter:
 
 def _clip_routes(gateway: Gateway) -> APIRouter:
     routes = APIRouter(tags=["clips"], dependencies=[Depends(_checked(gateway))])
-    rows_in_formats: dict[str, Any] = {kind: {"schema": _FILE} for kind in formats.FORMATS if kind != formats.JSON}
+    rows_in_formats: dict[str, Any] = {kind: {"schema": FILE} for kind in formats.FORMATS if kind != formats.JSON}
 
     @routes.post(
         "/v1/annotate",
         response_model=Annotation,
         response_class=Response,
         responses={
-            200: {"content": {formats.JSON: {"schema": _ref(Annotation)}, **rows_in_formats}},
+            200: {"content": {formats.JSON: {"schema": ref(Annotation)}, **rows_in_formats}},
             **problems.responses(400, 401, 403, 404, 406, 408, 413, 415, 422, 503, 504),
         },
         openapi_extra={
@@ -145,11 +114,11 @@ def _clip_routes(gateway: Gateway) -> APIRouter:
                         "schema": {
                             "type": "object",
                             "required": ["clip"],
-                            "properties": {"clip": _FILE, **Asked.model_json_schema()["properties"]},
+                            "properties": {"clip": FILE, **Asked.model_json_schema()["properties"]},
                         }
                     },
                     formats.JSON: {"schema": AnnotateUri.model_json_schema()},
-                    "application/octet-stream": {"schema": _FILE},
+                    "application/octet-stream": {"schema": FILE},
                 },
             }
         },
@@ -182,15 +151,15 @@ def _stream_routes(gateway: Gateway) -> APIRouter:
 
 def _session_routes(gateway: Gateway) -> APIRouter:
     routes = APIRouter(tags=["sessions"], prefix="/v1/sessions", dependencies=[Depends(_checked(gateway))])
-    frames = {"type": "array", "items": _FILE, "minItems": 1}
+    frames = {"type": "array", "items": FILE, "minItems": 1}
     boxed = {"type": "string", **({"enum": list(gateway.boxed)} if gateway.boxed else {})}
 
     @routes.post(
         "",
         status_code=201,
         responses=problems.responses(400, 401, 404, 408, 413, 415, 422, 503),
-        openapi_extra=_form(
-            {"frame": _FILE, "box": BoxField.model_json_schema(), "model": boxed, "fps": _FPS},
+        openapi_extra=multipart(
+            {"frame": FILE, "box": BoxField.model_json_schema(), "model": boxed, "fps": FPS},
             ["frame", "box"],
         ),
     )
@@ -198,7 +167,7 @@ def _session_routes(gateway: Gateway) -> APIRouter:
         """Begin to follow what a box in a first picture holds.
 
         ``frame``: a JPEG or PNG picture; ``box``: JSON with cx_px, cy_px, w_px, h_px, no larger than the frame;
-        ``model``: one of the template or search family, the first of them by default; ``fps``: the rate that gives
+        ``model``: one that takes a box, the first of them by default; ``fps``: the rate that gives
         rows their times, 30 by default.
         """
         form = await _pictures(request, folder, gateway)
@@ -221,7 +190,7 @@ def _session_routes(gateway: Gateway) -> APIRouter:
     @routes.post(
         "/{session_id}/frames",
         responses=problems.responses(400, 401, 404, 408, 410, 413, 415, 422, 503),
-        openapi_extra=_form({"frame": frames}, ["frame"]),
+        openapi_extra=multipart({"frame": frames}, ["frame"]),
     )
     async def push_frames(session_id: str, request: Request, folder: OwnFolder) -> Rows:
         """The next pictures, in order; the rows that are now final."""
@@ -355,116 +324,5 @@ def _unsupported(request: Request, wanted: str) -> Refusal:
     return Refusal(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "no such Content-Type here", kind, remedy=f"send {wanted}")
 
 
-def _form(properties: dict[str, Any], required: list[str]) -> dict[str, Any]:
-    schema = {"type": "object", "required": required, "properties": properties}
-    return {"requestBody": {"required": True, "content": {uploads.MULTIPART: {"schema": schema}}}}
-
-
-def _ref(kind: type[BaseModel]) -> dict[str, str]:
-    return {"$ref": f"#/components/schemas/{kind.__name__}"}
-
-
-class _Api(FastAPI):
-    """Its OpenAPI document has Problem in place of FastAPI's own error schemas."""
-
-    def openapi(self) -> dict[str, Any]:
-        document = super().openapi()
-        schemas = document.setdefault("components", {}).setdefault("schemas", {})
-        schemas["Problem"] = Problem.model_json_schema()
-        for route in self.routes:
-            if isinstance(route, APIRoute) and route.path in document["paths"]:
-                for operation in document["paths"][route.path].values():
-                    answer = operation["responses"].get("422")
-                    if answer and formats.JSON in answer.get("content", {}):
-                        operation["responses"].update({"422": problems.responses(422)[422]})
-        for name in ("HTTPValidationError", "ValidationError"):
-            schemas.pop(name, None)
-        return document
-
-
-async def _http_problem(_: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    return _answer(problem_of(Refusal(error.status_code, error.detail)), error.headers)
-
-
-async def _invalid(_: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestValidationError)
-    said = "; ".join(f"{'.'.join(map(str, each['loc'][1:]))}: {each['msg']}" for each in error.errors())
-    return _answer(problem_of(Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, said)), None)
-
-
-def _answer(problem: Problem, headers: Any) -> JSONResponse:
-    shown = problem.model_dump(exclude_none=True)
-    return JSONResponse(shown, problem.status, {**problems.headers_of(problem), **(headers or {})}, problems.MEDIA_TYPE)
-
-
-class _Outermost:
-    """Around every HTTP request: errors become problems, and each answer is counted, timed and logged with its id."""
-
-    def __init__(self, app: ASGIApp, gateway: Gateway) -> None:
-        self._app, self._gateway = app, gateway
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        stranger = self._stranger(scope) if scope["type"] in ("http", "websocket") else None
-        if scope["type"] == "websocket" and stranger:
-            await send({"type": "websocket.close", "code": 1008})
-            return
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        if scope["method"] == "HEAD":  # answered as GET (RFC 9110, 9.3.2), of which uvicorn sends the head
-            scope = {**scope, "method": "GET"}
-        started, status = time.perf_counter(), 0
-
-        async def counted(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-                _harden(scope, message)
-            await send(message)
-
-        try:
-            if stranger:
-                raise stranger
-            await self._app(scope, receive, counted)
-        except Exception as error:  # at the HTTP boundary: every error is an answer
-            if status:
-                raise
-            problem = problem_of(error)
-            if problem.status == HTTPStatus.INTERNAL_SERVER_ERROR:
-                log.exception("request failed", request=request_id(), path=scope["path"])
-            await _answer(problem, None)(scope, receive, counted)
-        finally:
-            self._count(scope, status, time.perf_counter() - started)
-
-    def _stranger(self, scope: Scope) -> Refusal | None:
-        """Without keys only programs of this machine may call, of which a browser acts for other sites' pages, too."""
-        if not self._gateway.local_only:
-            return None
-        host, origin = (dict(scope["headers"]).get(name, b"").decode("latin-1") for name in (b"host", b"origin"))
-        if not is_of_this_machine(host):
-            what, remedy = "not a name of this machine", "use 127.0.0.1 or localhost, or set access.api_keys_file"
-            return Refusal(HTTPStatus.MISDIRECTED_REQUEST, what, remedy=remedy)
-        if origin and origin.partition("://")[2] != host:
-            return Refusal(HTTPStatus.FORBIDDEN, "a page of another site", origin)
-        return None
-
-    def _count(self, scope: Scope, status: int, seconds: float) -> None:
-        route = getattr(scope.get("route"), "path", "other")
-        self._gateway.metrics.requests.inc(tags={"route": route, "status": str(status or "aborted")})
-        self._gateway.metrics.seconds.observe(seconds, tags={"route": route})
-        if route.startswith("/v1"):
-            log.info("answered", request=request_id(), route=route, status=status, seconds=round(seconds, 4))
-
-
-def _harden(scope: Scope, message: Message) -> None:
-    """Headers for browsers: no guessing of types, no framing; scripts from here only."""
-    names = {name.lower() for name, _ in message["headers"]}
-    policy = _DOCS_CSP if scope["path"] == "/docs" else _CSP
-    for name, value in (
-        (b"content-security-policy", policy.encode()),
-        (b"x-content-type-options", b"nosniff"),
-        (b"x-frame-options", b"DENY"),
-    ):
-        if name not in names:
-            message["headers"] = [*message["headers"], (name, value)]
+ALL = (_server_routes, _clip_routes, _stream_routes, _session_routes, _batch_routes)
+"""Each makes a router of a gateway's."""

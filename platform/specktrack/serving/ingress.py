@@ -1,0 +1,40 @@
+"""The ingress deployment: the gateway behind its HTTP routes."""
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from fastapi.staticfiles import StaticFiles
+from starlette.exceptions import HTTPException
+
+from specktrack import __version__
+from specktrack.serving import routes
+from specktrack.serving.boundary import Outermost, http_problem, invalid
+from specktrack.serving.gateway import Gateway
+from specktrack.serving.openapi import Api
+
+
+class Ingress(Gateway):
+    """What Serve makes of the gateway."""
+
+    def __serve_build_asgi_app__(self) -> FastAPI:
+        """Called by Serve once the replica stands."""
+        return create_app(self)
+
+
+def create_app(gateway: Gateway) -> FastAPI:
+    """The application of one ingress replica."""
+    app = Api(
+        title="specktrack",
+        version=__version__,
+        summary="Rows that say where a tiny, fast object is in every frame of a video.",
+        lifespan=gateway.lifespan,
+        docs_url=None,  # FastAPI's own pages fetch their scripts from the internet
+        redoc_url=None,
+        exception_handlers={HTTPException: http_problem, RequestValidationError: invalid},
+        openapi_tags=[{"name": "clips"}, {"name": "sessions"}, {"name": "batches"}, {"name": "server"}],
+    )
+    for router in routes.ALL:
+        app.include_router(router(gateway))
+    app.mount("/playground", StaticFiles(directory=routes.PLAYGROUND), name="playground")
+    app.mount("/swagger-ui", StaticFiles(packages=[("fastapi_offline", "static")]), name="swagger-ui")
+    app.add_middleware(Outermost, gateway=gateway)
+    return app

@@ -155,7 +155,7 @@ def test_every_setting_says_by_its_type_whether_it_names_a_place() -> None:
     """A new setting with a path in it that stayed relative would be read in the wrong folder."""
     no_place = {
         "access.hosts", "access.networks", "address", "by", "command", "description", "distill.stages", "format",
-        "host", "learning_rates", "licence", "name", "network", "protocol", "recipe", "split", "sport",
+        "host", "label", "learning_rates", "licence", "name", "network", "protocol", "recipe", "split", "sport",
         "submission_id", "to",
     }  # fmt: skip
     for name, verb in VERBS.items():

@@ -21,6 +21,7 @@ import torch
 
 import specktrack
 from specktrack.evaluate.conditions import at_rest
+from specktrack.metrics.calibration import fitted, reliability
 from specktrack.metrics.points import PointCounts, classify_points
 from specktrack.storage import stat
 from specktrack.video.unconfined import probe
@@ -68,6 +69,7 @@ class Followed:
     label_px: np.ndarray
     """[N, 2] source px, NaN where absent."""
     found_px: np.ndarray
+    score: np.ndarray
     wh_px: np.ndarray
     """[N, 2], the label's box; NaN where there is none."""
     source_wh: np.ndarray
@@ -99,11 +101,11 @@ def followed(data: Path, domain: Domain, model: str, most: int | None) -> Iterat
         source_wh = np.array(info.size_wh_px)
         frame, label_px = _labels(csv, source_wh)
         rows = specktrack.annotate(_video(csv), model=model)
-        found = np.stack([rows[name].to_numpy() for name in ("x", "y")], axis=1)[frame]
+        x, y, score = (rows[name].to_numpy()[frame] for name in ("x", "y", "score"))
         wh_px = (
             _boxes(csv.with_name(f"{csv.stem}_boxes.csv"), frame) if domain.boxes else np.full((len(frame), 2), np.nan)
         )
-        yield Followed(frame, label_px, found, wh_px, source_wh, info.fps)
+        yield Followed(frame, label_px, np.stack([x, y], axis=1), score, wh_px, source_wh, info.fps)
 
 
 def _video(csv: Path) -> str:
@@ -129,6 +131,14 @@ def _boxes(path: Path, frame: np.ndarray) -> np.ndarray:
     return wh_px[frame]
 
 
+def detections(clips: list[Followed], *, boxes: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Scores of all positions that were found, and whether each is right."""
+    score = np.concatenate([clip.score for clip in clips])
+    outcome = np.concatenate([clip.outcomes(boxes=boxes) for clip in clips])
+    found = np.isin(outcome, ("tp", "fp1", "fp2"))
+    return score[found], outcome[found] == "tp"
+
+
 def counted(clips: list[Followed], *, boxes: bool) -> dict[str, object]:
     """Counts over all frames, and apart where the object rests and where it does not."""
     outcomes = [clip.outcomes(boxes=boxes) for clip in clips]
@@ -144,6 +154,7 @@ def counted(clips: list[Followed], *, boxes: bool) -> dict[str, object]:
         "recall_at_rest": resting.recall if resting.total else None,
         "frames_at_rest": resting.total,
         "false_rows_per_minute_absent": everything.fp2 / absent_s * 60 if absent_s else None,
+        "calibration_error": found.error if (found := reliability(*detections(clips, boxes=boxes))) else None,
     }
 
 
@@ -156,13 +167,15 @@ def main() -> None:
     parser.add_argument("--most-clips", type=int, help="of each domain, for a first look")
     parser.add_argument("--output", type=Path, default=RESULT)
     options = parser.parse_args()
-    domains = {}
+    domains, found = {}, []
     for name in options.only:
         domain = LEFT_OUT[name]
-        domains[name] = counted(
-            list(followed(options.data, domain, options.model, options.most_clips)), boxes=domain.boxes
-        )
+        clips = list(followed(options.data, domain, options.model, options.most_clips))
+        domains[name] = counted(clips, boxes=domain.boxes)
+        found.append(detections(clips, boxes=domain.boxes))
         print(name, {k: round(v, 3) if isinstance(v, float) else v for k, v in domains[name].items()}, flush=True)
+    slope, offset = fitted(*(np.concatenate(part) for part in zip(*found, strict=True)))
+    print(f"scores would be probabilities with slope {slope:.3f} and offset {offset:.3f} on the logit")
     where = f"{os.cpu_count()} cores, {machine.machine()}, torch {torch.__version__}"
     values = {
         "model": Path(options.model).stem,

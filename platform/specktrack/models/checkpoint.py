@@ -34,7 +34,7 @@ class Calibration(Config):
     offset: float = 0.0
 
     def of(self, score: np.ndarray) -> np.ndarray:
-        """float32 [N]: the share of rows with such a ``score`` [N] that is right; as they are if nothing was fitted."""
+        """float32 [...]: the share of candidates with such a ``score`` [...] that is right; unchanged if not fitted."""
         if self == Calibration():
             return score
         return (1 / (1 + np.exp(-self.slope * logit(score) - self.offset))).astype(np.float32)
@@ -53,7 +53,7 @@ class ModelCard(Config):
     recipe: dict[str, Any] = {}
     """The resolved training configuration."""
     calibration: Calibration = Calibration()
-    """From a heatmap's peak to the score of a row."""
+    """From a heatmap's peak to the score of a candidate: the choice weighs probabilities, and rows say them."""
     step_s: float = Field(default=1 / 30, gt=0)
     """Seconds between the frames of the windows that it was taught; video of 25 to 30 frames/s is what this field's
     networks learn from."""

@@ -229,11 +229,12 @@ class WindowedSession:
         limit = self._end if last else min(self._end, self._next_window)
         frames, candidates_xy, candidates_score = self._windows.take(self._begin or 0, limit)
         if frames:
-            self._decoded.append(np.array(frames), candidates_xy.numpy(), candidates_score.numpy())
+            score = self._calibration.of(candidates_score.numpy())
+            self._decoded.append(np.array(frames), candidates_xy.numpy(), score)
         assert self._viewport is not None
         frame, xy_px, score = self._decoded.take(self._config.choice, self._viewport, last=last)
         pts_s = np.array([self._pts_s.pop(int(f)) for f in frame])
-        return Trajectory(frame, pts_s, xy_px, self._calibration.of(score))
+        return Trajectory(frame, pts_s, xy_px, score)
 
 
 class _Candidates:

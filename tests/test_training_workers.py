@@ -13,6 +13,7 @@ from specktrack.datasets.patches import PatchesConfig, write_patches
 from specktrack.datasets.synthetic import SynthConfig, write_archive
 from specktrack.models.checkpoint import load_tensors, save_model
 
+pytestmark = pytest.mark.timeout(1200)  # fifteen processes, one after the other: under a minute on idle cores
 SPECKNET = {"name": "specknet", "frames_in": 4, "widths": [8, 8, 16, 16], "input_wh": [128, 80]}
 FAMILIES = {
     "windowed": {"network": SPECKNET, "sampling": {"crop_wh": [64, 48]}, "augment": {"mix": "samples"}},

@@ -102,8 +102,9 @@ class ServeConfig(Manner):
 
     def following(self, model: str, family: Family, reading: Reading | None = None) -> Following:
         """How a model of the server follows, with the reading that a request came to or else the server's."""
-        manner = Manner(**{name: getattr(reading or self, name) for name in Reading.model_fields},
-                        repair=self.repair, finder=self.finder)  # fmt: skip
+        chosen = {name: getattr(reading or self, name) for name in Reading.model_fields}
+        own = {name: getattr(self, name) for name in Manner.model_fields.keys() - chosen.keys()}
+        manner = Manner(**own, **chosen)
         return Following.of(model, manner.for_family(family))
 
 

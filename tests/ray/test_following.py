@@ -161,7 +161,7 @@ def test_every_route_follows_as_it_is_told(
     assert {following.model for following in made} <= {settings["model"], Path(settings["model"]).stem}
 
 
-@pytest.mark.parametrize("field", Following.model_fields.keys() - {"engine"})  # which decides no row
+@pytest.mark.parametrize("field", sorted(Following.model_fields.keys() - {"engine"}))  # which decides no row
 def test_the_tracker_follows_what_comes_to_the_door(folder: Path, field: str) -> None:
     usual = Following(model=str(folder / ("boxes" if field == "finder" else "tiny")) + ".safetensors")
     changed = usual.model_copy(update={field: changes(folder)[field]})

@@ -47,7 +47,7 @@ KEPT = (
     "error_512x288_px", "conditions",
 )  # fmt: skip
 """Of an evaluation: numbers only, no paths."""
-TRAINED_VARIANTS = ("specknet-wide",)
+TRAINED_VARIANTS = ("specknet-court", "specknet-wide")
 """Weights of these are in the package too."""
 STILL = ("brightness", "contrast", "gamma", "tint", "saturation", "permute_channels", "noise", "blur")
 BUDGET = {

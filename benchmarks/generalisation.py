@@ -179,6 +179,7 @@ def main() -> None:
     where = f"{os.cpu_count()} cores, {machine.machine()}, torch {torch.__version__}"
     values = {
         "model": Path(options.model).stem,
+        "most_clips": options.most_clips,
         "domains": domains,
         "machine": where,
         "date": time.strftime("%Y-%m-%d"),

@@ -57,6 +57,7 @@ VARIANTS: dict[str, dict[str, object]] = {
     "tracknet-v5-no-refinement": {"name": "tracknet-v5", "refinement": False},
     "tracknet-v5-no-motion": {"name": "tracknet-v5", "motion": "none"},
     "cmu-net-siso": {"name": "cmu-net", "frames_in": 1},
+    "specknet-court": {"name": "specknet"},  # on courts alone
     "specknet-wide": {"name": "specknet", "widths": [48, 96, 160, 256]},  # the default's teacher
     **template.VARIANTS,
 }
@@ -103,6 +104,7 @@ PARAMETERS: dict[str, int] = {
     "tracknet-v5-no-refinement": 11_332_610,
     "tracknet-v5-no-motion": 14_769_152,
     "cmu-net-siso": 2_360_929,
+    "specknet-court": 2_113_032,
     "specknet-wide": 3_633_736,
     "dimp18": 19_645_911,
     "mkdnet-released": 43_097_303,

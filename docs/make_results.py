@@ -195,10 +195,10 @@ def _generalisation() -> list[str]:
     ]  # fmt: skip
     few = f" Of each at most {stored['most_clips']}, save for badminton." if stored["most_clips"] else ""
     head = (
-        "### Where nobody trained\nThe default on clips of places and sports that its training left out, and test rallies"
-        " of known courts beside them\n(`python benchmarks/generalisation.py DATA`,"
-        f" {stored['date']}, {stored['machine']}).{few}\nFound is within 4 px at 512x288; things in the sky within their box."
-        " At rest: a label moves less than 2 px at\n512x288 in half a second."
+        "### Where nobody trained\nThe default on clips of places and sports that its training left out, and test\n"
+        "rallies of known courts beside them (`python benchmarks/generalisation.py DATA`,\n"
+        f"{stored['date']}, {stored['machine']}).{few} Found is within 4 px at\n512x288; things in the sky"
+        " within their box. At rest: a label moves less than 2 px at 512x288 in half a second."
     )
     names = "F1 in play|recall at rest|frames at rest|false rows per minute of absence"
     return [head, _table(f"footage|clips|frames|TP|TN|FP1|FP2|FN|F1|precision|recall|{names}", rows)]

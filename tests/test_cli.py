@@ -259,7 +259,8 @@ def test_help_is_found_where_people_look_for_it(
 def test_help_fits_the_terminal(monkeypatch: pytest.MonkeyPatch, columns: str) -> None:
     monkeypatch.setenv("COLUMNS", columns)
     texts = usage("annotate").splitlines()[3:]
-    assert max(map(len, texts)) <= max(65, min(int(columns), 120))  # an option and its choices are not broken
+    unbroken = [line for line in texts if line.startswith("  --") and line.endswith("}")]  # an option and its choices
+    assert max(len(line) for line in texts if line not in unbroken) <= max(65, min(int(columns), 120))
 
 
 def test_json_is_the_last_thing_on_stdout(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,5 +1,6 @@
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -138,4 +139,6 @@ def test_mining_wants_disks_and_unmixed_windows():
     for other in ({"network": "specknet"}, {"network": "wasb", "augment.mix": "samples"}):
         with pytest.raises(ConfigError, match="mining softens disks of unmixed windows"):
             TrainConfig.parse({**given, **other})
-    assert json.loads(TrainConfig.parse({**given, "network": "wasb"}).model_dump_json())["mining"]["model"] == "m"
+    assert json.loads(TrainConfig.parse({**given, "network": "wasb"}).model_dump_json())["mining"]["model"] == str(
+        Path("m").absolute()
+    )

@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -260,7 +261,7 @@ def test_the_family_of_a_recipes_network_decides_what_validates_it(name):
 @pytest.mark.parametrize("name", ["mkdnet", "mkdnet-released"])
 def test_mkdnet_is_told_its_start_and_its_teacher(name):
     told = recipe(name, init="a.safetensors", **{"distill.teacher": "b.safetensors"})
-    assert told.models == ("a.safetensors", "b.safetensors")
+    assert told.models == tuple(str(Path(name).absolute()) for name in ("a.safetensors", "b.safetensors"))
     assert told.distill.preset == ("released" if name == "mkdnet-released" else "paper")
     with pytest.raises(ConfigError, match=r"this recipe needs distill\.teacher \(the same weights\)"):
         recipe(name, init="a.safetensors", **{"distill.teacher": ""})
@@ -277,7 +278,9 @@ def test_a_recipe_is_refused_without_what_it_needs():
     with pytest.raises(ConfigError, match=r"needs validation \(the last rally of every training match, .*'train'"):
         TrainConfig.parse(given, yaml_file=recipe_path("tracknet-v3"), environment={})
     mined = recipe("wasb-mined", init="a.safetensors")
-    assert (mined.init, mined.mining.model) == ("a.safetensors", "a-model")
+    assert (mined.init, mined.mining.model) == tuple(
+        str(Path(name).absolute()) for name in ("a.safetensors", "a-model")
+    )
     assert TrainConfig.read(mined.model_dump(mode="json")) == mined
     with pytest.raises(ConfigError, match="needs is a mapping from a key to what to give there"):
         TrainConfig.parse({**given, "needs": ["init"]}, environment={})
@@ -431,4 +434,4 @@ def test_places_are_absolute_for_workers_elsewhere_and_packaged_models_stay_name
     assert (run.output, run.data) == (str(tmp_path / "o"), (str(tmp_path / "a"), "s3://bucket/b"))
     assert run.validation == (str(tmp_path.parent / "c"),)
     assert (run.init, run.distill.teacher) == (str(tmp_path / "run"), "specknet")
-    assert TrainConfig.parse({**given, "init": "elsewhere"}, environment={}).init == "elsewhere"
+    assert TrainConfig.parse({**given, "init": "elsewhere"}, environment={}).init == str(tmp_path / "elsewhere")

@@ -1,14 +1,17 @@
 """What an annotate run is told, and what it reports."""
 
-from typing import Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import Field, computed_field, field_validator, model_validator
 
-from specktrack.annotating.prompts import PromptPlace
 from specktrack.config import Config, VerbConfig
 from specktrack.errors import MediaError, StorageError
-from specktrack.storage.places import Place, SourcePlace
+from specktrack.storage.places import Names, Place, SourcePlace
 from specktrack.tracking.following import Following
+
+PROMPT_FILES = (".csv", ".json")
+PromptPlace = Annotated[str, Names(is_word=lambda text: not text.lower().endswith(PROMPT_FILES))]
+"""A prompt as text, or the file that holds some."""
 
 
 class AnnotateConfig(VerbConfig, Following):

@@ -10,20 +10,16 @@ A video is named by its URI, its path or its file name.
 import csv
 import io
 from collections.abc import Mapping, Sequence
-from typing import Annotated
 
 from pydantic import ValidationError
 from pydantic_core import from_json
 
+from specktrack.annotating.config import PROMPT_FILES
 from specktrack.datasets.row_files import store_of
 from specktrack.errors import ConfigError
 from specktrack.schema import Prompt, VideoRef
 from specktrack.storage import to_uri
-from specktrack.storage.places import Names
 
-FILES = (".csv", ".json")
-PromptPlace = Annotated[str, Names(is_word=lambda text: not text.lower().endswith(FILES))]
-"""A prompt as text, or the file that holds some."""
 COLUMNS = ("video", "frame", "cx", "cy", "w", "h")
 _EXAMPLE = "frame,cx,cy,w,h in source px, as in 0,412,233.5,14,11"
 
@@ -35,7 +31,7 @@ def prompts_of(given: str | None, videos: Sequence[VideoRef]) -> dict[str, Promp
     """
     if given is None:
         return {}
-    if not given.lower().endswith(FILES):
+    if not given.lower().endswith(PROMPT_FILES):
         if len(videos) != 1:
             raise ConfigError(
                 f"one prompt for {len(videos)} videos", given, remedy=f"give a CSV file with {','.join(COLUMNS)}"

@@ -57,7 +57,8 @@ VARIANTS: dict[str, dict[str, object]] = {
     "tracknet-v5-no-refinement": {"name": "tracknet-v5", "refinement": False},
     "tracknet-v5-no-motion": {"name": "tracknet-v5", "motion": "none"},
     "cmu-net-siso": {"name": "cmu-net", "frames_in": 1},
-    "specknet-court": {"name": "specknet"},  # on courts alone
+    # As it was trained, on courts alone.
+    "specknet-court": {"name": "specknet", "input_wh": [768, 432], "target": {"radius_px": 3.0, "stride": 2}},
     "specknet-wide": {"name": "specknet", "widths": [48, 96, 160, 256]},  # the default's teacher
     **template.VARIANTS,
 }

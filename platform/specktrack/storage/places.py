@@ -4,6 +4,7 @@ A job of a cluster and a replica of a server run in folders of their own: before
 makes the relative paths among them absolute.
 """
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +34,7 @@ class Names:
         at, path = ("@", text[1:]) if self.lists and text.startswith("@") else ("", text)
         if not path or "://" in path or self.is_word(text) or Path(path).expanduser().is_absolute():
             return text
-        return f"{at}{Path(path).expanduser().absolute()}"
+        return f"{at}{os.path.abspath(Path(path).expanduser())}"  # noqa: PTH100 - it also resolves ".."
 
 
 Place = Annotated[str, Names()]

@@ -206,6 +206,9 @@ class Dying:
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
         return self.store.list(prefix)
 
+    def now_s(self) -> float:
+        return self.store.now_s()
+
 
 STARTS = (0, 3, 6)
 

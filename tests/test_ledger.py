@@ -188,9 +188,6 @@ class Dying:
         if self.left == 0:
             raise KeyboardInterrupt
 
-    def now_s(self) -> float:
-        return self.store.now_s()
-
     def put(self, key: str, data: bytes) -> None:
         self._step("put", key, data)
 

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Hashable, Iterator
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
@@ -67,11 +68,12 @@ def run(dashboard: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "specktrack.cli", "submit", "--json", "--address", address, *arguments]
     environment = {**os.environ, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": token}
     environment["PYTHONPATH"] = str(ROOT / "platform")
-    for _ in range(60):
+    end_s = time.monotonic() + 150
+    while True:  # its head is just starting, and a command that finds none ends at once
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
-        if "no Ray cluster answers" not in done.stderr:
-            break
-    return done
+        if "no Ray cluster answers" not in done.stderr or time.monotonic() > end_s:
+            return done
+        time.sleep(1)
 
 
 @pytest.mark.ray

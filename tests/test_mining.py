@@ -20,7 +20,7 @@ from specktrack.training.frame_cache import CachedVideo
 from specktrack.training.windowed.batches import Batches
 from specktrack.training.windowed.config import MiningConfig
 from specktrack.training.windowed.learning import judged
-from specktrack.training.windowed.mining import _decisive, hard_frames, with_hard_frames
+from specktrack.training.windowed.mining import _decisive, across_gaps, decoys, hard_frames, with_hard_frames
 
 FRAMES, SIZE = 12, (64, 48)
 CONFIG = network_config({"name": "wasb", "frames_in": 1, "input_wh": SIZE, "widths": [4, 4, 4, 4]})
@@ -96,6 +96,26 @@ def test_what_was_found_is_kept_for_a_resumed_run_until_labels_or_size_change(vi
     assert len({_decisive(each, model) for each in (video, smaller)}) == 2
 
 
+def test_what_the_model_takes_for_the_object_far_from_it_is_a_decoy(video, model):
+    labels = video.sampling.xy_net.copy()
+    labels[2] += (0, 25)  # the spot is something else there
+    labels[4:6] = np.nan  # a gap, in which the object flies on
+    labels[9:] = np.nan  # and the end, in which it is gone
+    xy_px = video.viewport.to_source(labels).astype(np.float32)
+    label = Trajectory(video.label.frame, video.label.pts_s, xy_px, np.isfinite(labels[:, 0]).astype(np.float32))
+    spotted = replace(video, label=label, sampling=replace(video.sampling, xy_net=labels))
+    found = decoys(spotted, model, torch.device("cpu"))
+    assert np.flatnonzero(np.isfinite(found[:, 0])).tolist() == [2, 9, 10, 11]
+    np.testing.assert_allclose(found[2], [14, 20], atol=0.1)
+
+
+def test_short_gaps_are_filled_along_a_line_and_long_ones_are_not():
+    frame = np.array([0, 1, 3, 4, 20, 21])
+    xy = np.array([[np.nan] * 2, [1, 2], [np.nan] * 2, [4, 8], [np.nan] * 2, [21, 42]], float)
+    filled = across_gaps(xy, frame)
+    np.testing.assert_allclose(filled, [[np.nan] * 2, [1, 2], [3, 6], [4, 8], [np.nan] * 2, [21, 42]])
+
+
 def test_only_networks_of_windows_can_mine(video):
     config = network_config("inpaintnet")
     other = Model(build(config), ModelCard(name="other", network=config))
@@ -131,6 +151,14 @@ def test_only_hard_frames_have_softer_labels():
     wanted = heatmap.LOSSES["quality-focal"](network(frames), softer)
     torch.testing.assert_close(judged(network, blend, hard=both, mining=mining)["loss"], wanted)
     assert wanted != unmined
+
+
+def test_decoys_name_the_model_and_the_share_of_windows():
+    given = {"data": ["d"], "output": "o"}
+    assert TrainConfig.parse({**given, "decoys": "m", "sampling.on_decoy": 0.1}).models[-1].endswith("m")
+    for alone in ({"decoys": "m"}, {"sampling.on_decoy": 0.1}):
+        with pytest.raises(ConfigError, match="go together"):
+            TrainConfig.parse({**given, **alone})
 
 
 def test_mining_wants_disks_and_unmixed_windows():

@@ -220,6 +220,36 @@ def test_a_share_for_each_dataset_and_windows_for_each_share():
         WindowSampler([of_dataset(0, 20)], frames_in=4, seed=0, config=SamplingConfig(shares=(1, 1)))
 
 
+def test_windows_with_a_decoy_come_by_their_share_and_are_cropped_around_it():
+    decoy_net = np.full((40, 2), np.nan, np.float32)
+    decoy_net[[9, 30]] = (300, 200), (40, 250)
+    plain = LabelledVideo(
+        np.full((40, 2), 100, np.float32), np.ones(40, bool), np.zeros((40, 2, 2), np.float32), (512, 288)
+    )
+    fallen_for = replace(plain, decoy_net=decoy_net)
+    settings = {"crop_wh": (64, 48), "zoom": (1, 1), "skip_frames": 0, "on_object": 1, "on_motion": 0}
+    config = SamplingConfig(on_decoy=0.4, shares=(1.0, 1.0), **settings)
+    sampler = WindowSampler([fallen_for, replace(plain, dataset=1)], frames_in=4, seed=0, config=config)
+    around = {"object": 0, "decoy": 0}
+    for sample in (sampler.sample(number) for number in range(400)):
+        place = {7: (300, 200), 28: (40, 250)}.get(sample.start, (100, 100)) if sample.video == 0 else (100, 100)
+        x0, y0, width, height = sample.crop
+        on_object = x0 <= 100 <= x0 + width and y0 <= 100 <= y0 + height
+        assert on_object or (x0 <= place[0] <= x0 + width and y0 <= place[1] <= y0 + height)
+        around["object" if on_object else "decoy"] += 1
+    assert 0.15 < around["decoy"] / 400 < 0.25  # 0.4 of one dataset, which is half of all; the other has no decoy
+
+
+def test_without_decoys_the_same_samples_are_drawn_as_ever():
+    videos = [of_dataset(0, 20), of_dataset(1, 20)]
+    drawn = [
+        [sampler.sample(number) for number in range(40)]
+        for on_decoy in (0, 0.5)
+        for sampler in [WindowSampler(videos, frames_in=4, seed=0, config=SamplingConfig(on_decoy=on_decoy))]
+    ]
+    assert drawn[0] == drawn[1]
+
+
 def test_a_still_window_shows_one_frame_all_along():
     [batch] = batches([video()], steps=range(1), config=SamplingConfig(crop_wh=(64, 48), still=1.0))
     assert (batch.frames_BTCHW == batch.frames_BTCHW[:, :1]).all()

@@ -31,6 +31,8 @@ class LabelledVideo:
     wh_net: tuple[int, int]
     size_net: np.ndarray | None = None
     """float32 [N], side of the object (square root of its area), NaN where the labels do not say."""
+    decoy_net: np.ndarray | None = None
+    """float32 [N, 2], what an earlier model took for the object, NaN where nothing; see ``SamplingConfig.on_decoy``."""
     dataset: int = 0
     """Which of the run's datasets it belongs to; see ``SamplingConfig.shares``."""
 
@@ -71,6 +73,9 @@ class SamplingConfig(Config):
     """Share of crops placed around the object, where there is one."""
     on_motion: float = 0.2
     """Share of crops placed on motion away from the object: players, rackets, shadows (hard negatives)."""
+    on_decoy: float = Field(default=0.0, ge=0, lt=1)
+    """Share of windows that show a decoy, which is what an earlier model took for the object (mined hard negatives), in
+    datasets that have one."""
     skip_frames: float = 0.15
     """Share of windows that take every second frame: faster motion, lower frame rates."""
     still: float = Field(default=0.0, ge=0, le=1)
@@ -113,6 +118,7 @@ class WindowSampler:
         self.windows = np.concatenate(starts)
         """int64 [windows, 2]: video and first frame."""
         self._decks = _Decks(self._datasets(), seed=seed, shares=config.shares)
+        self._with_decoy = self._decoy_windows() if config.on_decoy else {}
 
     def __len__(self) -> int:
         """Windows in the data: samples per epoch."""
@@ -131,28 +137,45 @@ class WindowSampler:
             )  # fmt: skip
         return windows
 
+    def _decoy_windows(self) -> dict[int, np.ndarray]:
+        """Windows (indices into ``windows``) with a decoy in their middle, of each dataset that has some."""
+        found: dict[int, list[int]] = {}
+        for index, (video, start) in enumerate(self.windows.tolist()):
+            decoys = self.videos[video].decoy_net
+            if decoys is not None and np.isfinite(decoys[start + self.frames_in // 2]).all():
+                found.setdefault(self.videos[video].dataset, []).append(index)
+        return {dataset: np.array(indices) for dataset, indices in found.items()}
+
     def sample(self, number: int) -> Sample:
         """Sample ``number`` of the run (0, 1, 2, ... over all epochs)."""
-        video_index, start = (int(v) for v in self.windows[self._decks.window(number)])
-        video = self.videos[video_index]
+        window = self._decks.window(number)
         draw = np.random.default_rng([self.seed, 1, number])
+        on_decoy = bool(self._with_decoy) and draw.random() < self.config.on_decoy
+        if on_decoy:
+            dataset = self.videos[self.windows[window, 0]].dataset
+            window = int(draw.choice(self._with_decoy.get(dataset, [window])))
+        video_index, start = (int(v) for v in self.windows[window])
+        video = self.videos[video_index]
         step = 2 if draw.random() < self.config.skip_frames else 1
         if self.config.still and draw.random() < self.config.still:
             step = 0
         span = (self.frames_in - 1) * step + 1
         if start + span > len(video.labelled) or not video.labelled[start : start + span].all():
             step, span = 1, self.frames_in
-        crop = self._crop(video, start + span // 2, draw)
+        crop = self._crop(video, start + span // 2, draw, on_decoy=on_decoy)
         mirrored, reversed_time = draw.random(2) < (self.config.mirror, self.config.reverse)
         return Sample(video_index, start, step, crop, bool(mirrored), bool(reversed_time), number)
 
-    def _crop(self, video: LabelledVideo, frame: int, draw: np.random.Generator) -> tuple[int, int, int, int]:
-        """A crop of the drawn magnification around the object, around motion or anywhere."""
+    def _crop(
+        self, video: LabelledVideo, frame: int, draw: np.random.Generator, *, on_decoy: bool
+    ) -> tuple[int, int, int, int]:
+        """A crop of the drawn magnification around the object, a decoy, motion or anywhere."""
         width, height = video.wh_net
         zoom = self._zoom(video, frame, draw)
         crop_w = min(width, round(self.config.crop_wh[0] / zoom))
         crop_h = min(height, round(self.config.crop_wh[1] / zoom))
-        centre = self._centre(video, frame, draw)
+        decoy = video.decoy_net[frame] if on_decoy and video.decoy_net is not None else np.full(2, np.nan)
+        centre = self._centre(video, frame, draw) if np.isnan(decoy).any() else decoy
         jitter = draw.uniform(-0.4, 0.4, size=2) * (crop_w, crop_h)
         x0, y0 = np.clip(centre + jitter - (crop_w / 2, crop_h / 2), 0, (width - crop_w, height - crop_h))
         return int(x0), int(y0), crop_w, crop_h

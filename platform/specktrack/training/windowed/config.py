@@ -62,6 +62,8 @@ class WindowedTrainConfig(EpochsConfig):
     """A teacher to learn from beside the labels."""
     mining: MiningConfig | None = None
     """Softer labels for frames that a model of an earlier run gets wrong."""
+    decoys: ModelPlace | None = None
+    """Model of an earlier run whose false positions are mined for ``sampling.on_decoy``."""
     occluded: Literal["absent", "drawn"] = "absent"
     """What is learned of an object labelled as hidden behind something: that nothing is to be seen, as WASB has it, or
     its place, as TrackNetV1, V2, V4 and V5 draw every label that has one."""
@@ -76,7 +78,8 @@ class WindowedTrainConfig(EpochsConfig):
     def models(self) -> tuple[str, ...]:
         """Names and paths of all models whose weights are read."""
         teacher = (self.distill.teacher,) if self.distill else ()
-        return (*super().models, *teacher, *((self.mining.model,) if self.mining else ()))
+        mining = (self.mining.model,) if self.mining else ()
+        return (*super().models, *teacher, *mining, *((self.decoys,) if self.decoys else ()))
 
     @property
     def measures(self) -> bool:
@@ -89,6 +92,8 @@ class WindowedTrainConfig(EpochsConfig):
             raise ValueError(
                 "mining softens disks of unmixed windows: it takes augment.mix=none and a target of kind disk"
             )
+        if bool(self.sampling.on_decoy) != bool(self.decoys):
+            raise ValueError("decoys, which names the model that falls for them, and sampling.on_decoy go together")
         if self.sampling.shares and len(self.sampling.shares) != len(self.data):
             raise ValueError(
                 f"sampling.shares has {len(self.sampling.shares)} numbers for {len(self.data)} datasets of data"

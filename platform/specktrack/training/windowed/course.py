@@ -19,7 +19,7 @@ from specktrack.training.windowed.batches import Batch, Batches
 from specktrack.training.windowed.config import WindowedTrainConfig
 from specktrack.training.windowed.distill import Distillation, window_frames
 from specktrack.training.windowed.learning import judged, varied
-from specktrack.training.windowed.mining import with_hard_frames
+from specktrack.training.windowed.mining import with_decoys, with_hard_frames
 from specktrack.training.windowed.narrowing import narrowed
 
 
@@ -85,6 +85,8 @@ def _videos(
     training, held_out = load(config.data), load(config.validation)
     if config.mining:
         training = with_hard_frames(training, load_model(config.mining.model), device, folder)
+    if config.decoys:
+        training = with_decoys(training, load_model(config.decoys), device, folder)
     if every := config.hold_out_every:
         held_out = held_out + training[every - 1 :: every]
         training = [video for index, video in enumerate(training) if (index + 1) % every]

@@ -26,7 +26,7 @@ POOL = 256
 step does."""
 TRIES = 4
 """Windows that are looked at for one that can be cut out; many objects fly before something that moves."""
-AT_REST = 0.5
+AT_REST = 0.2
 """Share of cutouts that stay where they are: one picture of the object in all frames."""
 
 

@@ -29,7 +29,7 @@ from specktrack.models.zoo import build
 from specktrack.schema import Box, Prompt
 from specktrack.tracking.template.session import TemplateTracker
 from specktrack.training.shards import shards_of
-from specktrack.training.template.config import MkdNetConfig, TemplateTrainConfig
+from specktrack.training.template.config import MkdNetDistillConfig, TemplateTrainConfig
 from specktrack.training.template.course import TemplateCourse
 from specktrack.training.worker import Learner, learn
 
@@ -94,7 +94,9 @@ def trained(teacher: Model, arm: str, seed: int, given: argparse.Namespace) -> t
         data=(str(data),), output=str(given.work), cache=str(given.work / "frames"), network=teacher.config,
         init=given.teacher, steps=given.steps, seed=seed,
         learning_rates={"": 2e-4, "classifier.filter_optimizer": 0.0}, warmup_steps=10, average=0.95,
-        distill=MkdNetConfig(teacher=given.teacher, features=features, scores=scores, boxes=boxes, tiny_px=tiny_px),
+        distill=MkdNetDistillConfig(
+            teacher=given.teacher, features=features, scores=scores, boxes=boxes, tiny_px=tiny_px
+        ),
     )  # fmt: skip
     course = TemplateCourse(config, CPU)
     state = course.state(course.network())

@@ -14,7 +14,7 @@ from tests.clock import Clock
 from specktrack.models.checkpoint import load_model
 from specktrack.models.heatmap.detector import Detector
 from specktrack.serving import passes
-from specktrack.serving.passes import Pulse, Window, forward
+from specktrack.serving.passes import Watchdog, Window, forward
 from specktrack.serving.scaling import keep_sessions
 
 
@@ -36,7 +36,7 @@ class TestPulse:
         monkeypatch.setattr(passes, "time", clock := Clock())
         release = threading.Event()
         with ThreadPoolExecutor(1) as network:
-            pulse = Pulse(network, most_s=10)
+            pulse = Watchdog(network, most_s=10)
             network.submit(int).result()  # whose turn comes after the pulse's own
             clock.now_s += 100
             pulse.check()

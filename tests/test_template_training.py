@@ -22,8 +22,8 @@ from specktrack.models.template.dimp import Dimp, Outputs, Pairs, Proposals
 from specktrack.models.zoo import build, network_config
 from specktrack.training import train, validation
 from specktrack.training.template import course as template_course
-from specktrack.training.template.config import MkdNetConfig, PairConfig, TemplateTrainConfig
-from specktrack.training.template.course import Lesson, TemplateCourse, load_teacher
+from specktrack.training.template.config import MkdNetDistillConfig, PairConfig, TemplateTrainConfig
+from specktrack.training.template.course import TemplateBatch, TemplateCourse, load_teacher
 from specktrack.training.template.mkdnet import Discriminator, degrade, distillation, own_loss, teach
 from specktrack.training.template.pairs import BoxTrack, PairBatches, PairSampler, cut_sample
 from specktrack.training.template.tracks import load_tracks
@@ -210,7 +210,7 @@ class TestMkdNet:
         student, teacher = tiny().network.train(), build(NETWORK).eval()
         clean = pairs()
         proposals = Proposals.draw(clean.search_boxes_nS4, 16, torch.Generator().manual_seed(0))
-        config = MkdNetConfig(teacher="t", preset=preset, **levels)
+        config = MkdNetDistillConfig(teacher="t", preset=preset, **levels)
         judge = Discriminator((8, 8), preset=preset)
         taught = teach(teacher, student, clean, proposals, config, dtype=torch.float32)
         outputs = student.outputs(clean, proposals)
@@ -262,7 +262,7 @@ class TestMkdNet:
         ours, name = {"boxes": torch.tensor(2.0)}, {"paper": "scores_mean", "released": "scores"}[preset]
         ours[name] = torch.tensor(1.0)
         theirs = {"boxes": torch.tensor(1.5), name: torch.tensor(0.75)}
-        config = MkdNetConfig(teacher="t", preset=preset)
+        config = MkdNetDistillConfig(teacher="t", preset=preset)
         result = distillation(ours, theirs, none, taught, judge, config)["distilled"]
         assert float(result.detach()) == pytest.approx(total)
 
@@ -306,7 +306,7 @@ class TestMkdNet:
         teacher, clean = build(NETWORK).eval(), pairs()
         proposals = Proposals.draw(clean.search_boxes_nS4, 4, torch.Generator().manual_seed(0))
         before = teacher.feature_extractor.bn1.running_mean.clone()
-        config = MkdNetConfig(teacher="t", preset=preset)
+        config = MkdNetDistillConfig(teacher="t", preset=preset)
         teach(teacher, tiny().network, clean, proposals, config, dtype=torch.float32)
         assert torch.equal(teacher.feature_extractor.bn1.running_mean, before) == (preset == "paper")
 
@@ -324,7 +324,7 @@ class TestMkdNet:
         assert losses[-1] < 0.5 < losses[0] and all(p.grad is None for p in student.parameters())
 
 
-class Lessons:
+class Training:
     """A course on two rendered sequences, and its state; ``teacher.safetensors`` is there to be distilled."""
 
     def __init__(self, folder, *, seed=0, **options):
@@ -342,22 +342,22 @@ class Lessons:
 
     def learn(self, shown=None):
         shown = shown or pairs()
-        return learn(self.learner, self.state, (Lesson(shown, seed=self.state.step),))
+        return learn(self.learner, self.state, (TemplateBatch(shown, seed=self.state.step),))
 
 
 def distil(folder, **more):
-    return {"distill": MkdNetConfig(teacher=str(folder / "teacher.safetensors"), tiny_px=7, **more)}
+    return {"distill": MkdNetDistillConfig(teacher=str(folder / "teacher.safetensors"), tiny_px=7, **more)}
 
 
 @pytest.mark.parametrize("distill", [False, True])
 def test_a_restored_state_goes_on_exactly(tmp_path, distill):
     options = distil(tmp_path) if distill else {}
-    whole, first = Lessons(tmp_path, **options), Lessons(tmp_path, **options)
+    whole, first = Training(tmp_path, **options), Training(tmp_path, **options)
     losses = [float(whole.learn()["loss"]) for _ in range(4)]
     for _ in range(2):
         first.learn()
     first.state.save(tmp_path)
-    second = Lessons(tmp_path, seed=9, **options)
+    second = Training(tmp_path, seed=9, **options)
     second.state.restore(tmp_path)
     assert [float(second.learn()["loss"]) for _ in range(2)] == losses[2:]
     for part, module in whole.state.trained.items():
@@ -366,7 +366,7 @@ def test_a_restored_state_goes_on_exactly(tmp_path, distill):
 
 
 def test_a_shard_of_a_step_is_drawn_alike_whoever_asks(tmp_path):
-    course = Lessons(tmp_path, batch_size=4).course
+    course = Training(tmp_path, batch_size=4).course
     one, again, other = (course.samples(numbers) for numbers in (range(9, 12, 2), range(9, 12, 2), range(8, 12, 2)))
     assert one.seed == again.seed != other.seed
     assert torch.equal(one.pairs.search_nSCHW, again.pairs.search_nSCHW)
@@ -375,7 +375,7 @@ def test_a_shard_of_a_step_is_drawn_alike_whoever_asks(tmp_path):
 
 def test_the_student_goes_down_the_sum_of_its_own_loss_and_what_is_distilled(tmp_path, monkeypatch):
     """A distillation that takes the student's own loss away leaves nothing to learn."""
-    lessons = Lessons(tmp_path, **distil(tmp_path))
+    lessons = Training(tmp_path, **distil(tmp_path))
     monkeypatch.setattr(template_course, "distillation", lambda results, *_: {"distilled": -results["loss"]})
     before = {name: tensor.clone() for name, tensor in lessons.state.network.named_parameters()}
     lessons.learn()
@@ -386,11 +386,11 @@ def test_the_student_goes_down_the_sum_of_its_own_loss_and_what_is_distilled(tmp
 @pytest.mark.parametrize("preset", ["paper", "released"])
 def test_the_discriminator_learns_from_its_own_loss_alone(preset, tmp_path, monkeypatch):
     """The student's wish to deceive it, in the same backward pass, does not reach it; nor its loss the student."""
-    lessons, told = Lessons(tmp_path, **distil(tmp_path, preset=preset)), []
+    lessons, told = Training(tmp_path, **distil(tmp_path, preset=preset)), []
     discriminator = lessons.state.trained["discriminator"]
     own = Discriminator.loss
     monkeypatch.setattr(Discriminator, "loss", lambda *given: told.append(given[1:]) or own(*given))
-    loss, _ = lessons.learner(Lesson(pairs(), seed=0))
+    loss, _ = lessons.learner(TemplateBatch(pairs(), seed=0))
     loss.backward()
     together = [parameter.grad.clone() for parameter in discriminator.parameters()]
     alone = torch.autograd.grad(own(discriminator, *told[0]), list(discriminator.parameters()))
@@ -404,7 +404,7 @@ def test_the_discriminator_learns_from_its_own_loss_alone(preset, tmp_path, monk
 
 @pytest.mark.parametrize("preset", ["paper", "released"])
 def test_the_teacher_sees_clean_pictures_and_its_weights_stay(preset, tmp_path, monkeypatch):
-    lessons = Lessons(tmp_path, **distil(tmp_path, preset=preset))
+    lessons = Training(tmp_path, **distil(tmp_path, preset=preset))
     seen, outputs, teacher = {}, Dimp.outputs, lessons.course._teacher
 
     def noted(network, shown, proposals, **options):
@@ -424,7 +424,7 @@ def test_the_teacher_sees_clean_pictures_and_its_weights_stay(preset, tmp_path, 
 
 @pytest.mark.parametrize("distill", [False, True])
 def test_a_step_that_is_not_finite_changes_nothing_but_the_count(tmp_path, distill):
-    lessons = Lessons(tmp_path, **(distil(tmp_path) if distill else {}))
+    lessons = Training(tmp_path, **(distil(tmp_path) if distill else {}))
     lessons.learn()
     trained = lessons.state.trained.values()
     before = [{name: tensor.clone() for name, tensor in part.state_dict().items()} for part in trained]
@@ -438,7 +438,7 @@ def test_a_step_that_is_not_finite_changes_nothing_but_the_count(tmp_path, disti
 
 
 def test_learning_rates_go_by_the_longest_name_and_others_stay_as_they_are(tmp_path):
-    lessons = Lessons(tmp_path, learning_rates={"bb_regressor": 1e-3, "bb_regressor.conv3": 1e-4})
+    lessons = Training(tmp_path, learning_rates={"bb_regressor": 1e-3, "bb_regressor.conv3": 1e-4})
     state = lessons.state
     before = {name: tensor.clone() for name, tensor in state.network.named_parameters()}
     assert sorted(group["lr"] for group in state.optimizer.param_groups) == [1e-4, 1e-3]

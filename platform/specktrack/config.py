@@ -37,7 +37,7 @@ class VerbConfig(Config):
 
     verb: ClassVar[str]
     scope: ClassVar[str] = ""
-    """What an error says after the verb's name, where several classes share the verb."""
+    """Words that an error adds after the verb's name, where several classes share the verb."""
 
     @classmethod
     def parse(

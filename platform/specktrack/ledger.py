@@ -1,4 +1,4 @@
-"""What is complete: one record per clip, written once; rows are visible only through records.
+"""The clips that are complete: one record each, written once; rows are visible only through records.
 
     OUTPUT/data/<video key>/<attempt>.parquet     rows; a name of its own for every attempt
     OUTPUT/records/<video key>/<clip key>.json    the receipt, put only if absent
@@ -284,7 +284,7 @@ def _sha_of_all(records: Collection[ClipRecord]) -> str:
 
 
 class _Sealed(NamedTuple):
-    """What ``_SUCCESS`` says of the records."""
+    """The contents of ``_SUCCESS``: a summary of the records."""
 
     records: int
     sha256: str

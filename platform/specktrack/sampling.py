@@ -20,7 +20,7 @@ MOTION_CELL_PX = 16
 
 @dataclass(frozen=True)
 class LabelledVideo:
-    """What sampling needs to know of a video; positions in network px."""
+    """The part of a labelled video that sampling needs; positions in network px."""
 
     xy_net: np.ndarray
     """float32 [N, 2], NaN where absent."""

@@ -72,7 +72,7 @@ class Box(Config):
 
 
 class Prompt(Config):
-    """What to follow: a box in one frame (0-based index in presentation order)."""
+    """The object to follow: a box in one frame (0-based index in presentation order)."""
 
     frame: int = Field(ge=0)
     box: Box
@@ -84,7 +84,7 @@ class VideoRef(Config):
     uri: str
     """``file://`` or ``s3://``; a trailing slash means a folder of frames."""
     etag: str
-    """What the store says changes when the bytes change."""
+    """The store's version tag, which changes when the bytes change."""
     size_bytes: int = Field(ge=0)
     stream: int | None = Field(default=None, ge=0)
     """Which of the container's streams, by its number there; None: the best one."""
@@ -138,7 +138,7 @@ class Clip(Config):
 
 
 class ClipStatus(StrEnum):
-    """What became of a clip."""
+    """Outcome of a clip."""
 
     COMMITTED = "committed"
     QUARANTINED = "quarantined"

@@ -20,7 +20,7 @@ from tests.annotating import WH, make_video, pids_of, run, tiny_model
 
 from specktrack.annotating import AnnotateConfig, annotate, annotate_here
 from specktrack.annotating.annotator import Annotator
-from specktrack.annotating.job import Seen, stop_if_hopeless
+from specktrack.annotating.job import Progress, stop_if_hopeless
 from specktrack.annotating.pool import Attempts, work
 from specktrack.datasets.patches import PatchesConfig, load_scenes, render_patches
 from specktrack.errors import ConfigError, MediaError, SpecktrackError, StorageError
@@ -187,7 +187,7 @@ class TestAnnotate:
         for name in ("gone.mp4", "kept.mp4"):
             (tmp_path / name).write_bytes((archive / "short.mp4").read_bytes())
 
-        def watch(seen: Seen) -> None:
+        def watch(seen: Progress) -> None:
             if seen.done == seen.clips:
                 rot(tmp_path / "gone.mp4")
 
@@ -346,7 +346,7 @@ class TestDeaths:
     ) -> None:
         killed: list[int] = []
 
-        def watch(seen: Seen) -> None:
+        def watch(seen: Progress) -> None:
             alive = set(pids_of(f"ray::MapWorker(FlatMap({Annotator.__name__}")) - {*killed}
             if 0 < seen.done < 4 and alive:
                 killed.append(alive.pop())

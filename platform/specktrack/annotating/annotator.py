@@ -28,8 +28,8 @@ STAGES = ("decode", "track", "starve", "commit")
 
 
 @dataclass(frozen=True)
-class Order:
-    """What every annotator of a run is given."""
+class AnnotatorArguments:
+    """Arguments shared by all annotators of a run."""
 
     store: Store
     """The output."""
@@ -47,7 +47,7 @@ class Order:
 
 
 class Receipt(TypedDict):
-    """What comes back for one clip, as a row of a Ray dataset."""
+    """Result for one clip, as a row of a Ray dataset."""
 
     record: str
     """ClipRecord as JSON."""
@@ -61,20 +61,20 @@ class Annotator:
 
     wants_gpu: ClassVar[bool] = True
 
-    def __init__(self, order: Order) -> None:
-        torch.set_num_threads(order.threads)
-        self._order, parts, device = order, order.parts(), "cuda" if order.gpu else "cpu"
+    def __init__(self, arguments: AnnotatorArguments) -> None:
+        torch.set_num_threads(arguments.threads)
+        self._arguments, parts, device = arguments, arguments.parts(), "cuda" if arguments.gpu else "cpu"
         self._model = parts.model
-        self._tracker = make_tracker(order.following, device=device, parts=parts, settle=order.settle)
-        self._decoder, self._backgrounds = DecoderProcess(DecodeLimits(stall_s=order.timeout_s)), Backgrounds()
-        self._ledger = Ledger(order.store, order.model_sha, order.config_sha)
+        self._tracker = make_tracker(arguments.following, device=device, parts=parts, settle=arguments.settle)
+        self._decoder, self._backgrounds = DecoderProcess(DecodeLimits(stall_s=arguments.timeout_s)), Backgrounds()
+        self._ledger = Ledger(arguments.store, arguments.model_sha, arguments.config_sha)
 
     def __call__(self, row: PlannedClip) -> list[Receipt]:
         """Annotate and commit the clip in ``row``, or quarantine it; other errors than of the media fail the run."""
         clip, info = Clip.model_validate_json(row["clip"]), VideoInfo.model_validate_json(row["info"])
         key = row["key"]
         try:
-            attempt = self._order.attempts.begin(key)
+            attempt = self._arguments.attempts.begin(key)
         except MediaError as error:
             return [self._commit(clip, info, ClipResult(Trajectory.empty(), 0, error))]
         if attempt > 1 and (record := self._ledger.record(key)):  # the worker died after its commit
@@ -121,8 +121,8 @@ class Annotator:
     def _metadata(self, info: VideoInfo) -> dict[str, str]:
         return {
             "model": self._model.card.name,
-            "model_sha256": self._order.model_sha,
-            "config_sha256": self._order.config_sha,
+            "model_sha256": self._arguments.model_sha,
+            "config_sha256": self._arguments.config_sha,
             "fps": repr(info.fps),
             "width": str(info.width_px),
             "height": str(info.height_px),

@@ -31,7 +31,7 @@ BATCHES_AHEAD = 2
 
 @dataclass
 class ClipResult:
-    """What came of one clip: all its rows, or the rows before ``error``."""
+    """Result for one clip: all its rows, or the rows before ``error``."""
 
     trajectory: Trajectory
     decode_errors: int

@@ -1,4 +1,4 @@
-"""What an annotate run is told, and what it reports."""
+"""Settings of an annotate run, and its report."""
 
 from typing import Annotated, Any, ClassVar, Self
 
@@ -24,7 +24,7 @@ class AnnotateConfig(VerbConfig, Following):
     output: Place
     """Folder or s3:// prefix for rows and records; a run that was interrupted in it is resumed."""
     prompt: PromptPlace | None = None
-    """What a template model follows: frame,cx,cy,w,h in source px, or a CSV or JSON file with a prompt per video."""
+    """The object that a template model follows: frame,cx,cy,w,h in source px, or a CSV or JSON file of prompts."""
     stream: int | None = Field(default=None, ge=0)
     """Number of the video stream to read, where a file has several; the default takes the best, as players do."""
     overlay: bool = False
@@ -65,7 +65,7 @@ class AnnotateConfig(VerbConfig, Following):
 
 
 class AnnotateReport(Config):
-    """What a run did; the counts are of the clips that its sources name."""
+    """Result of a run; the counts are of the clips that its sources name."""
 
     output: str
     videos: int

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from specktrack import telemetry
 from specktrack.annotating import outputs, overlays
-from specktrack.annotating.annotator import STAGES, Annotator, Order
+from specktrack.annotating.annotator import STAGES, Annotator, AnnotatorArguments
 from specktrack.annotating.config import AnnotateConfig, AnnotateReport
 from specktrack.annotating.plan import Cutting, Plan, make_plan
 from specktrack.annotating.progress import Meter
@@ -34,7 +34,7 @@ MEASURE_FROM_FRAMES = 10_000
 log = telemetry.get_logger()
 
 
-class Seen(NamedTuple):
+class Progress(NamedTuple):
     """How far a run is."""
 
     clips: int
@@ -44,10 +44,10 @@ class Seen(NamedTuple):
     """Annotated now."""
 
 
-Watch = Callable[[Seen], None]
+Watch = Callable[[Progress], None]
 
 
-def _nobody_watches(_: Seen) -> None:
+def _nobody_watches(_: Progress) -> None:
     pass
 
 
@@ -96,8 +96,8 @@ def annotate(config: AnnotateConfig, *, watch: Watch | None = None, inside: bool
             with run.timed("overlay"):
                 changed = {record.video.key for record in now.values()}
                 rows = overlays.wanted(videos, changed=changed, store=ledger.store)
-                order = overlays.Order(ledger.store.uri, config.timeout_s, workers.attempts)
-                drawn = workers.work(rows, overlays.Overlayer, order)
+                arguments = overlays.OverlayArguments(ledger.store.uri, config.timeout_s, workers.attempts)
+                drawn = workers.work(rows, overlays.Overlayer, arguments)
                 without_overlay = sum(bool(row["fault"]) for row in drawn)
     ledger.seal(plan.keys)
     run.seconds["wall"] = time.monotonic() - started
@@ -108,7 +108,7 @@ def annotate(config: AnnotateConfig, *, watch: Watch | None = None, inside: bool
 
 @dataclass(frozen=True)
 class _Run:
-    """What is settled before there is a plan, and the time that each stage has taken so far."""
+    """Facts that are settled before there is a plan, and the time that each stage has taken so far."""
 
     config: AnnotateConfig
     videos: list[VideoRef]
@@ -158,7 +158,7 @@ def _videos(config: AnnotateConfig) -> list[VideoRef]:
 
 
 def _verified(store: Store) -> AnnotateReport:
-    """What is lost of an output; StorageError if records are, that its seal knows of."""
+    """Clips whose rows are lost from an output; StorageError if records that its seal counts are lost."""
     faults = _faults(store)
     records = 0 if faults else len(read_records(store.uri))
     return AnnotateReport(output=store.uri, videos=0, clips=records, damaged=len(faults))
@@ -217,7 +217,7 @@ def _annotate(run: _Run, plan: Plan, workers: Workers) -> dict[str, ClipRecord]:
     if not rows:
         return {}
     ledger.store.delete(SUCCESS)
-    order = Order(
+    arguments = AnnotatorArguments(
         store=ledger.store,
         following=Following.of(config.model, config),
         parts=workers.share(run.parts),
@@ -230,13 +230,13 @@ def _annotate(run: _Run, plan: Plan, workers: Workers) -> dict[str, ClipRecord]:
         attempts=workers.attempts,
     )
     now: dict[str, ClipRecord] = {}
-    run.watch(Seen(clips=len(plan.clips), done=len(plan.clips) - len(rows), frames=0))
+    run.watch(Progress(clips=len(plan.clips), done=len(plan.clips) - len(rows), frames=0))
     with Meter(len(rows), sum(row["frames"] for row in rows)) as meter:
-        for receipt in workers.work(rows, Annotator, order):
+        for receipt in workers.work(rows, Annotator, arguments):
             record = ClipRecord.model_validate_json(receipt["record"])
             now[record.key] = record
             meter.add(receipt["frames"])
-            run.watch(Seen(clips=len(plan.clips), done=len(plan.clips) - len(rows) + len(now), frames=meter.frames))
+            run.watch(Progress(clips=len(plan.clips), done=len(plan.clips) - len(rows) + len(now), frames=meter.frames))
             for stage in STAGES:
                 run.seconds[stage] += receipt["seconds"][stage]
             if record.reason is not None:

@@ -29,8 +29,8 @@ def wanted(videos: Sequence[VideoRef], *, changed: Collection[str], store: Store
     ]
 
 
-class Order(NamedTuple):
-    """What the actors of one run have in common."""
+class OverlayArguments(NamedTuple):
+    """Settings that the overlay actors of a run share."""
 
     output: str
     timeout_s: float
@@ -40,8 +40,8 @@ class Order(NamedTuple):
 class Overlayer:
     """An actor's work: draws overlay videos for an output."""
 
-    def __init__(self, order: Order) -> None:
-        self._order = order
+    def __init__(self, arguments: OverlayArguments) -> None:
+        self._arguments = arguments
 
     def __call__(self, row: dict[str, str]) -> list[dict[str, str]]:
         """Draw the video in ``row`` and store it; a video without rows has no overlay.
@@ -50,7 +50,7 @@ class Overlayer:
         """
         video = VideoRef.model_validate_json(row["video"])
         try:
-            self._order.attempts.begin(row["place"])
+            self._arguments.attempts.begin(row["place"])
             drawn = self._draw(video, row["place"])
         except MediaError as error:
             return [self._left_out(row, str(error))]
@@ -62,10 +62,10 @@ class Overlayer:
         return [{"place": row["place"], "fault": ""}] if drawn else []
 
     def _draw(self, video: VideoRef, place: str) -> bool:
-        rows = read_annotations(self._order.output, video=video)
+        rows = read_annotations(self._arguments.output, video=video)
         if not rows.num_rows:
             return False
-        limits = DecodeLimits(stall_s=self._order.timeout_s)
+        limits = DecodeLimits(stall_s=self._arguments.timeout_s)
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder, "overlay.mp4")
             try:
@@ -74,7 +74,7 @@ class Overlayer:
                 if error.reason is not QuarantineReason.CRASHED:
                     raise
                 overlay.render(video, rows, path, limits=limits)  # it may have been killed from outside
-            open_store(self._order.output).put_file(place, path)
+            open_store(self._arguments.output).put_file(place, path)
         return True
 
     def _left_out(self, row: dict[str, str], fault: str) -> dict[str, str]:

@@ -45,12 +45,12 @@ class Cutting:
     step_s: float | None = None
     """Seconds between the frames that the tracker sees together, see ``tracking.windowed.interleaved``."""
     prompts: Mapping[str, Prompt] = field(default_factory=dict)
-    """What is followed in a video, by its URI."""
+    """The prompt of a video, by its URI."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What the sources hold, by record key."""
+    """The clips in the sources, by record key."""
 
     clips: dict[str, PlannedClip]
     unreadable: dict[str, PlannedClip]

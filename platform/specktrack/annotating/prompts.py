@@ -1,4 +1,4 @@
-"""What template models follow: one prompt for one video, or a file with a prompt for every video of an archive.
+"""Prompts of template models: one for one video, or a file with one for every video of an archive.
 
     --prompt 0,412,233.5,14,11                    frame,cx,cy,w,h in source px, for a single video
     --prompt prompts.csv                          video,frame,cx,cy,w,h: a header, then a line per video

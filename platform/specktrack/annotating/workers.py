@@ -22,7 +22,7 @@ class Attempts(Protocol):
 
 
 class Workers(Protocol):
-    """What a run hands its work to."""
+    """The processes or actors that do a run's work."""
 
     attempts: Attempts
     gpu: bool
@@ -31,7 +31,7 @@ class Workers(Protocol):
     """Of torch in each of them."""
 
     def share(self, value: Any) -> Callable[[], Any]:
-        """What gives every worker ``value``, which travels once."""
+        """A function that gives every worker ``value``, which is sent once."""
         ...
 
     def work(self, rows: Sequence[Mapping[str, Any]], actor: type, argument: Any) -> Iterator[dict[str, Any]]:

@@ -111,7 +111,7 @@ def _show_points(report: "EvaluationReport") -> None:
 
 
 def show_job(report: "SubmitReport") -> None:
-    """What became of the job, then the report of its verb."""
+    """The job's outcome, then the report of its verb."""
     show({"job": report.submission_id, "status": report.status, "exit_code": report.exit_code})
     if report.result is not None:
         _print("")

@@ -1,4 +1,4 @@
-"""What ``specktrack --help`` prints, without loading a verb or what configurations are made of."""
+"""The text of ``specktrack --help``, printed without loading a verb or pydantic."""
 
 import shutil
 import textwrap

@@ -45,7 +45,7 @@ class SubmitConfig(VerbConfig):
 
 
 class SubmitReport(Config):
-    """What became of a job."""
+    """Outcome of a job."""
 
     submission_id: str
     status: str
@@ -166,5 +166,5 @@ def _last_json(log: str) -> Any:
 
 
 def _last_line(error: Exception) -> str:
-    """What an error says, without the server's traceback above it."""
+    """An error's message, without the server's traceback above it."""
     return next((line for line in reversed(str(error).splitlines()) if len(line) > 3), type(error).__name__)[:300]

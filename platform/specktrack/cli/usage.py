@@ -1,4 +1,4 @@
-"""What ``specktrack VERB --help`` prints, from the fields that the options are made of."""
+"""The text of ``specktrack VERB --help``, printed from the fields that the options are made of."""
 
 import json
 from collections.abc import Mapping
@@ -88,7 +88,7 @@ def _spelled(key: str, field: FieldInfo) -> str:
 
 
 def _meanings(named: Mapping[str, FieldInfo]) -> dict[str, str]:
-    """What each option means, the required ones first."""
+    """The options' descriptions, the required ones first."""
     return {name: meaning_of(named[name]) for name in sorted(named, key=lambda name: not named[name].is_required())}
 
 

@@ -1,4 +1,4 @@
-"""What a dataset holds, and labels in it that cannot be right."""
+"""A dataset's statistics, and labels in it that cannot be right."""
 
 import io
 from collections.abc import Sequence

@@ -23,7 +23,7 @@ from specktrack.datasets.lines import Line, Sheet, Track, VideoRows
 from specktrack.schema import Visibility
 
 _POINT = {1: Visibility.OCCLUDED, 2: Visibility.CLEAR}
-"""What the flag of a keypoint says; 0 is not labelled."""
+"""Meaning of a keypoint's flag; 0 is not labelled."""
 
 
 def is_coco(data: bytes) -> bool:

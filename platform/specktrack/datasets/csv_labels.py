@@ -34,7 +34,7 @@ _ALIASES: Mapping[str, str] = {
     "y": "y ycoordinate ycoord bally yball cy yc centery ycenter centrey ycentre ypx ypos posy",
 }
 _ROLES = {alias: role for role, names in _ALIASES.items() for alias in names.split()}
-"""What a column is, by its name in small letters and digits alone."""
+"""Role of a column, by its name in small letters and digits alone."""
 UNESCAPED = r"^'([=+\-@\t\r])"
 """How a text begins that was kept from being a formula, see exports."""
 _NOTHING = ("", "nan", "none", "null", "na", "n/a", "-")
@@ -86,7 +86,7 @@ class Table:
     rows: list[tuple[int, list[str]]]
     """Line number and fields; lines without any text are left out."""
     broken: list[str] = field(default_factory=list)
-    """What is not CSV, by line."""
+    """Problems in the CSV, by line."""
 
     def text(self, fields: Sequence[str], role: str) -> str:
         """The field of a role; empty where the table has no such column."""
@@ -94,7 +94,7 @@ class Table:
 
 
 def role_of(name: str) -> str:
-    """What a column of this name is, empty for one that is not read."""
+    """Role of a column of this name, empty for one that is not read."""
     return _ROLES.get(re.sub(r"[^a-z0-9]", "", name.casefold()), "")
 
 

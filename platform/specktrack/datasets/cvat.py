@@ -43,7 +43,7 @@ class _Drawn:
 
 @dataclass(frozen=True)
 class _Task:
-    """What the file says about one task."""
+    """One task as the file describes it."""
 
     video: str
     looked_at: range

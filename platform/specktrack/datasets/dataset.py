@@ -38,7 +38,7 @@ class DatasetVideo(Config):
 
 
 class DatasetCard(Config):
-    """What a dataset is and where it came from."""
+    """A dataset's contents and origin."""
 
     name: str
     format: str

@@ -15,7 +15,7 @@ _GRAVITY_MPS2 = 9.81
 
 @dataclass(frozen=True)
 class Sport:
-    """What distinguishes one sport's ball and court from another's."""
+    """Physical constants of one sport's ball and court."""
 
     name: str
     court_wl_m: tuple[float, float]

@@ -33,11 +33,11 @@ class Format:
     files: str
     """Where its files lie and what is in them."""
     read: Read | None = field(default=None, repr=False)
-    """What ``data import`` does with it; None for one that is only written."""
+    """How ``data import`` reads it; None for one that is only written."""
     precision_px: float = 0.0
     """Positions that are written and read again come back within it, in pictures up to 4096 px wide."""
     lost: tuple[str, ...] = ()
-    """What it cannot hold, of LOSSES."""
+    """Members of LOSSES that it cannot hold."""
 
     @property
     def is_written(self) -> bool:
@@ -54,7 +54,7 @@ LOSSES = {
     "times": "times: they are the video's",
     "scores": "scores",
 }
-"""What a format may be unable to hold."""
+"""Kinds of information that a format may be unable to hold."""
 _POINTS, _BOXES = ("sizes", "times", "scores"), ("points", "visibility", "times", "scores")
 
 

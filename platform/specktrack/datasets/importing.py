@@ -40,7 +40,7 @@ Missing = Literal["absent", "unlabelled"]
 
 @dataclass(frozen=True)
 class ImportOptions:
-    """What a person says about labels that their files do not."""
+    """Facts about labels that their files do not state."""
 
     videos: str | None = None
     """Where the videos are, if not beside their labels."""
@@ -49,7 +49,7 @@ class ImportOptions:
     label: str | None = None
     """Which label is the ball, where a file has several."""
     missing: Missing | None = None
-    """What frames without a label are, where a file should have one for each; None refuses them."""
+    """How to read frames without a label, where a file should have one for each; None refuses them."""
     split: str | None = None
     """Which part of a box benchmark, by the list beside its labels."""
 
@@ -66,7 +66,7 @@ class _Source:
 
 @dataclass(frozen=True)
 class _Part:
-    """What one sheet became: rows and video, or the problems that forbid its use."""
+    """The result of importing one sheet: rows and video, or the problems that forbid its use."""
 
     rows: pa.Table
     video: DatasetVideo | None
@@ -154,7 +154,7 @@ def _read_sheet(sheet: Sheet, file: LabelFile, source: _Source) -> _Part:
 
 
 def _wanted(sheet: Sheet, file: LabelFile) -> str:
-    """What the video would be called: a URI that can be kept, or a key."""
+    """Name of a video that is not there: a URI that can be kept, or a key."""
     if re.match(r"(s3|file)://", sheet.video):
         return sheet.video
     if sheet.video:
@@ -180,7 +180,7 @@ def _labels_only(sheet: Sheet, wanted: str, store: Store, wh_px: tuple[int, int]
 
 
 def _listed(sheet: Sheet) -> set[int | str]:
-    """What the sheet calls its frames, one by one."""
+    """Frame numbers or names that the sheet uses."""
     named = () if sheet.looked_at is None or isinstance(sheet.looked_at, range) else sheet.looked_at
     return {line.frame for line in sheet.lines} | set(named)
 
@@ -295,7 +295,7 @@ def _counted(video: DatasetVideo) -> str:
 
 
 def _misfits(sheet: Sheet, video: DatasetVideo, missing: Missing | None) -> list[str]:
-    """What says that the labels are of another video, or that frames were counted in another way."""
+    """Signs that the labels are of another video, or that frames were counted differently."""
     listed = _listed(sheet)
     n, counted = len(listed), _counted(video)
     if sheet.wh_px is not None and sheet.wh_px != (video.width_px, video.height_px):

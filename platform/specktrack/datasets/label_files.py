@@ -208,7 +208,7 @@ def recognise(store: Store, finder: VideoFinder) -> tuple[str, str] | None:
 
 
 def nearest(store: Store) -> str:
-    """What the label files in a store are nearest to and how they differ, a sentence; empty if there are none."""
+    """A sentence: the format nearest to the label files in a store, and how they differ; empty if there are none."""
     for key in files_in(store):
         if folded(key).endswith((".csv", ".tsv")):
             return f"{key} {what_differs(store.get(key))}"

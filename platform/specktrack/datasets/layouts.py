@@ -46,7 +46,7 @@ class Layout:
 
     name: str
     about: str
-    """What its files begin with, for messages."""
+    """How its files begin, for messages."""
     is_label: Callable[[str], bool] = field(repr=False)
     """Whether a key may be a label file of this layout; its name in small letters."""
     begins: Callable[[bytes], bool] = field(repr=False)
@@ -64,7 +64,7 @@ class Layout:
     numbered_by_name: bool = False
     """In a folder of frames a frame number is the one in the image's name, not its place in the order."""
     video_of: Callable[[str], str] = field(default=lambda key: key, repr=False)
-    """What files of one video have in common, where there is one for each frame."""
+    """The part of a name that all files of one video share, where there is one for each frame."""
     beside: tuple[str, ...] = ()
     """Names of files in the folders above that are read with a label file."""
 

@@ -1,4 +1,4 @@
-"""What importers and exporters of all formats share: a label, the labels of one video, and how doubts are told."""
+"""Types shared by importers and exporters of all formats: a label, the labels of one video, and warnings."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -37,7 +37,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Track:
-    """What a file says of the lines that it holds together; which object they are is chosen later."""
+    """Properties of labels that a file groups as one object; which object is the ball is chosen later."""
 
     label: str = ""
     number: int | None = None
@@ -48,7 +48,7 @@ class Track:
 
 @dataclass(frozen=True)
 class Sheet:
-    """What a label file says about one video."""
+    """The contents of a label file for one video."""
 
     lines: list[Line]
     video: str = ""
@@ -64,7 +64,7 @@ class Sheet:
     wh_px: tuple[int, int] | None = None
     """Size of the pictures on which the labels were made, where the file says it."""
     notes: tuple[str, ...] = ()
-    """What was read otherwise than it is written."""
+    """Values that were not read as written, and how they were read."""
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ NEAR_SHARE = 0.01
 
 @dataclass(frozen=True)
 class Name:
-    """What a label says."""
+    """Text and attributes of a label."""
 
     text: str
     """Lower case, without number and visibility."""

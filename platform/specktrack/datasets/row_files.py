@@ -53,7 +53,7 @@ _FILES: Mapping[str, tuple[str, Callable[[io.BytesIO], pa.Table]]] = {
     "csv": ("CSV", _read_csv),
     "jsonl": ("JSON Lines", _read_jsonl),
 }
-"""What a file of rows may be, by its suffix."""
+"""Formats of files of rows, by suffix."""
 
 
 def rows_at(place: str) -> pa.Table | None:

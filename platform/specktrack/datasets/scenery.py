@@ -1,4 +1,4 @@
-"""What stands around the ball in a rendered video: camera, court, stands, boards and people, as pixels.
+"""The scene around the ball in a rendered video: camera, court, stands, boards and people, as pixels.
 
 A hall is a box: a floor with court lines and four walls with boards, crowd or trees. Its picture, the plate, is made
 once per camera; per frame only people, ball and noise are added.

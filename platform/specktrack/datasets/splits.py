@@ -121,7 +121,7 @@ def tennis_clip(frames: Mapping[str, int]) -> Parts:
 
 
 def match_of(uri: str) -> str:
-    """What a video shares its court and players with: the path up to its match or game, or else its folder."""
+    """The group of videos that share court and players: the path up to its match or game, or else its folder."""
     path = unquote(uri).rstrip("/")
     found = re.match(r".*/[^/]*(?:match|game)[_ -]?\d+(?=/)", path, re.IGNORECASE)
     parent = re.sub(r"/(videos?|frames?|images)$", "", path.rpartition("/")[0], flags=re.IGNORECASE)

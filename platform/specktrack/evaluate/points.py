@@ -69,7 +69,7 @@ class VideoEvaluation(Config):
 
 
 class Distractors(Config):
-    """What other labelled objects had to do with mistakes, at the first tolerance."""
+    """How far other labelled objects explain mistakes, at the first tolerance."""
 
     frames: int
     """Labelled frames in which another object is present."""

@@ -1,4 +1,4 @@
-"""What box trackers predicted: their text files, rows, or a model that is run from the first box of each sequence."""
+"""Predictions of box trackers: their text files, rows, or a model that is run from the first box of each sequence."""
 
 import re
 from collections import defaultdict
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     from specktrack.tracking.tracker import Tracker
 
 _NOT_BOXES = re.compile(r"_(?:time|times|confidence|object_presence_scores|score|scores)$")
-"""What toolkits write beside a sequence's boxes."""
+"""Other files that toolkits write beside a sequence's boxes."""
 _ROW_FILES = (".parquet", ".csv", ".jsonl")
 
 
 @dataclass(frozen=True)
 class Results:
-    """What one tracker wrote, by name of the sequence."""
+    """The predictions of one tracker, by name of the sequence."""
 
     tracker: str
     files: Mapping[str, tuple[str, str]]

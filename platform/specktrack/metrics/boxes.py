@@ -42,10 +42,10 @@ class BoxProtocol:
     touching_zero_is_unlabelled: bool = False
     """A label with x or y <= 0 is no label: the MATLAB toolkits ask for four positive numbers."""
     centre_unlabelled: Unlabelled = "miss"
-    """What a frame without a usable label is to precision; to success it is a miss, unless dropped."""
+    """How precision counts a frame without a usable label; success counts it as a miss, unless dropped."""
     normalised_unlabelled: Unlabelled = "miss"
     absent: Literal["counted", "missed", "dropped"] = "counted"
-    """What a frame is in which the label says that the target is not there: as any other, always missed, or not
+    """How a frame counts whose label says that the target is not there: like any other, always missed, or not
     counted."""
     holds_last_box: bool = True
     """A prediction that is no box stands for the one before it; otherwise it is a miss."""

@@ -41,7 +41,7 @@ class Calibration(Config):
 
 
 class ModelCard(Config):
-    """What a person must know before using weights."""
+    """The model card: facts to know before using weights."""
 
     name: str
     """Name of these weights, by default the network's."""
@@ -49,7 +49,7 @@ class ModelCard(Config):
     description: str = ""
     """One sentence."""
     data: tuple[str, ...] = ()
-    """What it was trained on."""
+    """Data that it was trained on."""
     recipe: dict[str, Any] = {}
     """The resolved training configuration."""
     calibration: Calibration = Calibration()

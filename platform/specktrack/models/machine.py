@@ -1,4 +1,4 @@
-"""What is remembered of this machine between processes: files below ~/.cache/specktrack/engines (or XDG_CACHE_HOME)."""
+"""Measurements of this machine, kept between processes: files below ~/.cache/specktrack/engines (or XDG_CACHE_HOME)."""
 
 import atexit
 import fcntl
@@ -50,7 +50,7 @@ def alone(name: str) -> Iterator[None]:
 
 
 def recalled(*facts: Any) -> dict[str, Any] | None:
-    """What ``remembered`` has of these facts on this machine, if anything."""
+    """The measurement kept for these facts on this machine, if there is one."""
     try:
         found = from_json(_file(facts).read_bytes())
     except (OSError, ValueError):
@@ -59,7 +59,7 @@ def recalled(*facts: Any) -> dict[str, Any] | None:
 
 
 def remembered(find_out: Callable[[], dict[str, Any]], *facts: Any) -> dict[str, Any]:
-    """What ``find_out`` says, asked once for these facts on this machine with these packages."""
+    """The result of ``find_out``, measured once for these facts on this machine with these packages."""
     if (found := recalled(*facts)) is not None:
         return found
     place = _file(facts)

@@ -36,7 +36,7 @@ class ReportConfig(VerbConfig):
 
 
 class ReportSummary(Config):
-    """What was written."""
+    """The page that was written."""
 
     output: str
     """URI of the page."""

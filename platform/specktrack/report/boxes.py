@@ -88,7 +88,7 @@ def _trackers(trackers: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _doubts(trackers: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What a reader must know before comparing numbers."""
+    """Caveats for comparing the numbers."""
     found = []
     for tracker in trackers:
         faults = {
@@ -130,7 +130,7 @@ def _checks(content: Mapping[str, Any]) -> str:
 
 
 def _by_sequence(content: Mapping[str, Any], sequences: Sequence[Mapping[str, Any]]) -> str:
-    """What ranks here, of every tracker on every sequence."""
+    """The ranking metric of every tracker on every sequence."""
     names = [tracker["tracker"] for tracker in content["trackers"]]
     cells: dict[str, dict[str, float | None]] = {}
     for row in sequences:

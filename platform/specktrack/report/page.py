@@ -69,7 +69,7 @@ def subsection(heading: str, *parts: str) -> str:
 
 
 def doubt(text: str) -> str:
-    """What a reader must know before trusting the numbers."""
+    """A paragraph of caveats, which a reader should know before trusting the numbers."""
     return f'<p class="doubt">{escape(text)}</p>'
 
 

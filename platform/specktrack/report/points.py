@@ -47,7 +47,7 @@ def _legend() -> str:
 
 
 def _doubts(content: Mapping[str, Any]) -> list[str]:
-    """What a reader must know before comparing numbers."""
+    """Caveats for comparing the numbers."""
     told = [f"Not read: {video}: {reason}" for video, reason in content["unread"].items()]
     if content["missing"]:
         told.append(f"{content['missing']} labelled frames have no prediction and were counted as absent.")

@@ -52,7 +52,7 @@ class BatchState(StrEnum):
 
 
 class BatchRequest(Asked):
-    """What a client asks for."""
+    """A client's request."""
 
     sources: tuple[str, ...] = Field(min_length=1, max_length=1000)
     """Videos, folders, globs or s3:// prefixes below the server's ``access.sources``."""

@@ -13,7 +13,7 @@ from ray import serve
 
 from specktrack import telemetry
 from specktrack.annotating import AnnotateConfig
-from specktrack.annotating.job import Seen, annotate
+from specktrack.annotating.job import Progress, annotate
 from specktrack.errors import ConfigError, SpecktrackError, StorageError
 from specktrack.serving.batch_records import Batch, BatchRecords, BatchState, is_forsaken
 from specktrack.serving.config import ServeConfig
@@ -58,7 +58,7 @@ class BatchReplica:
         begun = self._records.begin(batch)
         if begun is None:
             return
-        with _Heart(self._records, begun, self._metrics) as heart:
+        with _Heartbeat(self._records, begun, self._metrics) as heart:
             try:
                 heart.look()  # after the record says "running": a client that saw "queued" left its mark before
                 heart.update(**self._annotate(begun, heart), state=BatchState.DONE)
@@ -71,7 +71,7 @@ class BatchReplica:
                 heart.update(state=BatchState.FAILED, error=f"{type(fault).__name__}: {fault}")
         log.info("batch ended", batch=key, state=str(heart.batch.state), clips=heart.batch.done)
 
-    def _annotate(self, batch: Batch, heart: "_Heart") -> dict[str, Any]:
+    def _annotate(self, batch: Batch, heart: "_Heartbeat") -> dict[str, Any]:
         if batch.runs > MOST_RUNS:
             raise ConfigError(
                 f"{MOST_RUNS} replicas died over this batch", batch.id, remedy="look into the server's log"
@@ -95,7 +95,7 @@ class BatchReplica:
         }  # fmt: skip
 
 
-class _Heart:
+class _Heartbeat:
     """Keeps a running batch's record alive, and looks whether it is to stop."""
 
     def __init__(self, records: BatchRecords, batch: Batch, metrics: FollowMetrics) -> None:
@@ -104,7 +104,7 @@ class _Heart:
         self._to_stop, self._frames = False, 0
         self._thread = threading.Thread(target=self._beat, name="batch heartbeat", daemon=True)
 
-    def __enter__(self) -> "_Heart":
+    def __enter__(self) -> "_Heartbeat":
         self._save()
         self._thread.start()
         return self
@@ -119,7 +119,7 @@ class _Heart:
         with self._lock:
             self.batch = self.batch.model_copy(update=changes)
 
-    def saw(self, seen: Seen) -> None:
+    def saw(self, seen: Progress) -> None:
         """Called by the run after every clip."""
         if (frames := seen.frames - self._frames) > 0:
             self._metrics.frames.inc(frames, tags={"model": self.batch.model})

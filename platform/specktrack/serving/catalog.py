@@ -10,7 +10,7 @@ class ModelInfo(Config):
     """One model that requests may name."""
 
     name: str
-    """What a request calls it: the name in its card."""
+    """The model's name in requests: that of its card."""
     family: Family
     takes_prompt: bool = False
     """Whether it follows what a session's box shows; clips, streams and batches take the others."""

@@ -29,7 +29,7 @@ _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 _PUBLIC_6 = ipaddress.ip_network("2000::/3")
 """All of IPv6 that is given out; outside of it lies what leads to a network's own IPv4 (64:ff9b:1::/48)."""
 _NOT_PUBLIC = tuple(map(ipaddress.ip_network, ("192.0.0.0/24", "192.88.99.0/24", "168.63.129.16/32", "3fff::/20")))
-"""What Python 3.11 takes for public: clouds' metadata (192.0.0.192, 168.63.129.16), relays, documentation."""
+"""Networks that Python 3.11 takes for public: clouds' metadata (192.0.0.192, 168.63.129.16), relays, documentation."""
 
 
 class Target(NamedTuple):

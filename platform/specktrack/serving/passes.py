@@ -21,7 +21,7 @@ class Window:
         self.detector, self.model, self.frames_THWC = detector, model, frames_THWC
 
 
-class Pulse:
+class Watchdog:
     """Whether the one thread of an executor still takes up work."""
 
     def __init__(self, executor: ThreadPoolExecutor, *, most_s: float) -> None:

@@ -10,7 +10,7 @@ from specktrack.serving.problems import Refusal
 from specktrack.storage import local_path, to_uri
 
 MOST_NAME_BYTES = 255
-"""What file systems allow for one part of a path."""
+"""Longest part of a path that file systems allow, bytes."""
 
 
 def allowed_place(place: str, roots: Sequence[str], what: str) -> str:

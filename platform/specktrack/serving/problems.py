@@ -26,7 +26,7 @@ FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class Problem(Config):
-    """What went wrong, for people and programs."""
+    """A problem, for people and programs."""
 
     type: str = "about:blank"
     title: str
@@ -80,7 +80,7 @@ def problem_of(error: BaseException) -> Problem:
 
 
 def headers_of(problem: Problem) -> Mapping[str, str]:
-    """What a client is told besides the body."""
+    """Headers of a problem's answer."""
     if problem.status == HTTPStatus.SERVICE_UNAVAILABLE:
         return {"Retry-After": str(RETRY_AFTER_S)}
     return {"WWW-Authenticate": "Bearer"} if problem.status == HTTPStatus.UNAUTHORIZED else {}

@@ -29,7 +29,7 @@ from specktrack.schema import Clip, Prompt
 from specktrack.serving.catalog import ServedModel
 from specktrack.serving.config import Limits, ServeConfig
 from specktrack.serving.metrics import TrackingMetrics
-from specktrack.serving.passes import Pulse, QueuedDetector, Window, forward
+from specktrack.serving.passes import QueuedDetector, Watchdog, Window, forward
 from specktrack.serving.problems import request_id
 from specktrack.serving.sessions import Sessions
 from specktrack.storage import stat
@@ -76,7 +76,7 @@ class TrackingReplica:
         self._decode_limits = decode_limits(config.limits)
         self._threads = ThreadPoolExecutor(THREADS, "clip")
         self._network_thread = ThreadPoolExecutor(1, "network")
-        self._pulse = Pulse(self._network_thread, most_s=STUCK_AFTER_S)
+        self._pulse = Watchdog(self._network_thread, most_s=STUCK_AFTER_S)
         self._device = "cuda" if ray.get_gpu_ids() else "cpu"
         self._sessions = Sessions(serve.get_replica_context().replica_tag, self._decode_limits, config.limits)
         self._metrics = TrackingMetrics()

@@ -40,7 +40,7 @@ class Names:
 Place = Annotated[str, Names()]
 """A file or folder, or an s3:// URI."""
 SourcePlace = Annotated[str, Names(lists=True)]
-"""What ``expand_sources`` takes: a file, folder, glob, s3:// prefix or @list.txt."""
+"""A source of videos for ``expand_sources``: a file, folder, glob, s3:// prefix or @list.txt."""
 
 
 def names_of(field: FieldInfo) -> Names | None:

@@ -96,7 +96,7 @@ def _at(path: Path) -> list[VideoRef]:
 
 
 def _matches(path: Path) -> list[Path]:
-    """What a glob finds; folders above it that are there, and brackets that find nothing, are names."""
+    """The matches of a glob; folders above it that exist, and brackets that match nothing, are taken as names."""
     above = next(folder for folder in path.parents if folder.is_dir())
     pattern = str(path.relative_to(above))
     return sorted(above.glob(pattern)) or sorted(above.glob(pattern.replace("[", "[[]")))

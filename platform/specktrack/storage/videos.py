@@ -1,4 +1,4 @@
-"""What is a video: a file or object with a video's suffix or named as one, or a folder of numbered images."""
+"""How videos are recognised: a file or object with a video's suffix or named as one, or a folder of numbered images."""
 
 import re
 from collections import Counter, defaultdict
@@ -24,7 +24,7 @@ VIDEO_SUFFIXES = frozenset(
         ".ogm", ".ogv", ".qt", ".tod", ".trp", ".ts", ".tp", ".vob", ".vro", ".webm", ".wmv", ".xvid", ".y4m",
     }
 )  # fmt: skip
-"""What counts as a video when a folder or prefix is listed; a path given explicitly is taken whatever its suffix."""
+"""Suffixes of videos when a folder or prefix is listed; a path given explicitly is taken whatever its suffix."""
 IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 _SAME_SUFFIX = {".jpeg": ".jpg", ".tiff": ".tif"}
 _LEFT_BEHIND = frozenset({"__MACOSX", "@eaDir", "#recycle", "$RECYCLE.BIN", "System Volume Information"})

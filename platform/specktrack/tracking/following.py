@@ -77,7 +77,7 @@ class Manner(Reading):
     finder: ModelPlace | None = None
     """A search network (name or path) that finds a template model's lost target again."""
     engine: EngineChoice = "auto"
-    """What runs a heatmap network: auto (the fastest that was measured on this machine, with the same rows), eager,
+    """Engine that runs a heatmap network: auto (the fastest measured on this machine, with the same rows), eager,
     eager-bf16, compiled, openvino, openvino-bf16, onnx, cuda-graphs, or openvino-int8, faster and with other rows."""
 
     def for_family(self, family: Family) -> "Manner":

@@ -69,7 +69,7 @@ def choose(
 
 
 def _best_course(in_steps: np.ndarray, evidence: np.ndarray, choice: Choice) -> np.ndarray:
-    """What the ``frames`` rows before say for each state: the evidence of the best course that leads to it, [N, K + 1].
+    """Evidence of the ``frames`` rows before for each state: that of the best course that leads to it, [N, K + 1].
 
     m_0 = 0;  m_k(n, s) = max_s' (evidence(n-1, s') + m_{k-1}(n-1, s') - cost(s', s)).
     """

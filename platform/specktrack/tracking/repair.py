@@ -38,7 +38,7 @@ class Repair(Protocol):
 
     @property
     def config(self) -> Config:
-        """What decides the filled rows."""
+        """Settings that change the filled rows."""
         ...
 
     @property
@@ -199,7 +199,7 @@ class Inpainting:
 
     @torch.inference_mode()
     def _windows(self, xy: np.ndarray, mask: np.ndarray, starts: np.ndarray) -> np.ndarray:
-        """What the network says in each window [len(starts), T, 2]; zeros where it says that there is nothing."""
+        """The network's output in each window [len(starts), T, 2]; zeros where it sees nothing."""
         index = starts[:, None] + np.arange(self._T)
         known = index < len(xy)  # a trajectory shorter than a window is continued by absent frames
         index = np.minimum(index, len(xy) - 1)

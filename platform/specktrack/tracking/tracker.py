@@ -39,7 +39,7 @@ class Tracker(Protocol):
 
     @property
     def config(self) -> Config:
-        """What decides its rows beside the model; it enters the identity of an output."""
+        """Settings that change its rows, beside the model; they are part of an output's identity."""
         ...
 
     @property
@@ -74,7 +74,7 @@ class Tracker(Protocol):
 
 @dataclass(frozen=True)
 class Parts:
-    """What a ``Following`` names, loaded: a driver loads it once and hands it to its actors."""
+    """The models that a ``Following`` names, loaded: a driver loads them once and hands them to its actors."""
 
     model: Model
     repair: Repair | None = None

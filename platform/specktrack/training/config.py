@@ -1,4 +1,4 @@
-"""What every training run is told, whatever the family of its network, and what it reports.
+"""Settings shared by every training run, whatever the family of its network, and its report.
 
 One verb, ``train``: the family of the recipe's network decides which class validates the other settings. A recipe may
 say ``needs: {init: a trained TrackNetV2}``: then it is refused without that key, in those words.
@@ -71,7 +71,7 @@ class TrainConfig(VerbConfig):
     milestones: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = ()
     """Shares of the run after which the learning rate falls; for ``schedule=steps``."""
     fall: float = Field(default=0.1, gt=0, lt=1)
-    """What a milestone leaves of the learning rate."""
+    """Factor by which each milestone multiplies the learning rate."""
     warmup_steps: int = Field(default=100, ge=0)
     """Steps of a linear rise to the peak."""
     weight_decay: float = Field(default=0.01, ge=0)
@@ -138,7 +138,7 @@ class TrainConfig(VerbConfig):
 
     @property
     def decisive(self) -> dict[str, Any]:
-        """What decides the weights beside the fields that always do."""
+        """Settings that change the weights, beside the fields that always do."""
         return {"shards": self.parts} | ({"validate_every": self.validate_every} if self.best_by else {})
 
     def factor(self, step: int) -> float:
@@ -236,7 +236,7 @@ class EpochsConfig(OneRateConfig):
 
 
 class TrainReport(Config):
-    """What came out of a run."""
+    """The result of a training run."""
 
     model: str
     """URI of the weights with their card."""

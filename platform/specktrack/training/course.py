@@ -1,4 +1,4 @@
-"""What a family of networks brings to a training run; all else the worker does, once for all families."""
+"""The part of a training run that depends on the family of networks; the worker does the rest, once for all."""
 
 from typing import ClassVar, Protocol, TypeVar
 
@@ -37,7 +37,7 @@ class Course(Protocol[AnyNetwork, Batch]):
         ...
 
     def loss(self, network: AnyNetwork, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """What to minimise, and figures for the journal; the worker calls it under the autocast of ``precision``."""
+        """The loss, and figures for the journal; the worker calls it under the autocast of ``precision``."""
         ...
 
     def measure(self, network: AnyNetwork) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""What a run writes for people: metrics as JSON lines and TensorBoard, and the finished model with its card."""
+"""Files that a run writes for people: metrics as JSON lines and TensorBoard, and the finished model with its card."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""What training leaves out of its data because it cannot be learned from, counted, and when that is too much."""
+"""Labels that training leaves out because nothing can be learned from them, counted, and when there are too many."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

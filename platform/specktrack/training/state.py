@@ -77,7 +77,7 @@ class TrainState(Generic[AnyNetwork]):
         return max(self._peaks) * self.config.factor(self.step)
 
     def figures(self) -> dict[str, float]:
-        """What the journal notes beside the metrics of a step."""
+        """Figures that the journal notes beside the metrics of a step."""
         return {"learning_rate": self.learning_rate(), "skipped": float(self.skipped)}
 
     def update(self, loss: torch.Tensor) -> None:

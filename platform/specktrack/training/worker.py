@@ -53,14 +53,14 @@ def train_worker(values: dict[str, Any]) -> None:
 
 
 class Learner(nn.Module):
-    """What DistributedDataParallel wraps: its forward gives the loss, so that gradients meet."""
+    """The module that DistributedDataParallel wraps: its forward gives the loss, so that gradients are shared."""
 
     def __init__(self, course: Course, state: TrainState[Any]) -> None:
         super().__init__()
         self.course, self.trained = course, nn.ModuleDict(state.trained)
 
     def forward(self, batch: Any) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """What to minimise, with its gradient, and detached figures."""
+        """The loss, with its gradient, and detached figures."""
         with autocast(self.course.config, self.course.device):
             loss, figures = self.course.loss(self.trained["network"], batch)
         return loss, {name: figure.detach() for name, figure in figures.items()}

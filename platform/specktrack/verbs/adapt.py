@@ -56,7 +56,7 @@ class AdaptConfig(VerbConfig):
 
 
 class Check(Config):
-    """What a model does on the held-out part."""
+    """A model's figures on the held-out part."""
 
     sure: float
     """Share of frames that its own two passes confirm."""
@@ -65,7 +65,7 @@ class Check(Config):
 
 
 class AdaptReport(Config):
-    """What changed, and whether it is better."""
+    """Changes made by adapting, and whether they help."""
 
     model: str
     """The weights to use from now on: the adapted ones, or those before."""

@@ -31,7 +31,7 @@ class DataImportConfig(VerbConfig):
     label: str | None = None
     """The label that is the ball, where a file has several and none or more than one is known to name a ball."""
     missing: datasets.Missing | None = None
-    """What frames without a label are, where a file should have one for each: absent, or unlabelled (no row)."""
+    """How to read frames without a label, where a file should have one for each: absent, or unlabelled (no row)."""
     split: str | None = None
     """Box benchmarks: only the train or test sequences, by the list beside the labels."""
 

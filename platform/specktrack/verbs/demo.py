@@ -42,7 +42,7 @@ class DemoConfig(VerbConfig, Following):
 
 
 class DemoReport(Config):
-    """What was found, how fast, and where it lies."""
+    """The demo's result: accuracy, speed and where the files lie."""
 
     videos: int
     frames: int

@@ -92,11 +92,11 @@ class ModelsExportConfig(VerbConfig):
     destination: Place
     """The file: .onnx, .pt2 for torch-export, or .xml for openvino, which writes the weights beside it as .bin."""
     format: Format
-    """What the file is for; all but torch-export need the extra 'export'."""
+    """Format of the file; all but torch-export need the extra 'export'."""
 
 
 class ModelsExportReport(Config):
-    """What was written and how far it is from the original."""
+    """The exported file, and how far its output is from the original's."""
 
     model: str
     sha256: str

@@ -42,7 +42,7 @@ class ExportConfig(VerbConfig):
 
 
 class ExportReport(Config):
-    """What was written."""
+    """The files that were written."""
 
     rows: int
     written: tuple[str, ...]
@@ -82,7 +82,7 @@ class RenderConfig(VerbConfig):
 
 
 class RenderReport(Config):
-    """What was drawn."""
+    """The video that was drawn."""
 
     output: str
     """Its URI."""

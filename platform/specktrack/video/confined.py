@@ -1,4 +1,4 @@
-"""What ``specktrack.video`` does, in a decoder process, for those who look at few videos."""
+"""The functions of ``specktrack.video`` in a decoder process, for callers that look at few videos."""
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager

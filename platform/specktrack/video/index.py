@@ -1,4 +1,4 @@
-"""What a video is, measured: its frames in presentation order and the points where decoding can start.
+"""A video's index: its frames in presentation order and the points where decoding can start.
 
 A frame's identity is its rank among the presentation times (pts) of the stream's packets, never a frame rate. One pass
 over the packets, without decoding, finds it for every container (300,000 packets per second). An MP4 with a complete
@@ -62,7 +62,7 @@ DecoderName = Literal["pyav", "decord", "frames"]
 
 
 class VideoInfo(Config):
-    """What is known of a video without decoding it all."""
+    """Facts about a video that need no full decoding."""
 
     container: str
     """FFmpeg's short name of the format (``mov``, ``matroska``, ``mpegts``), or ``frames`` for a folder."""

@@ -19,7 +19,7 @@ FORMATS = tuple(
         WebPImagePlugin.WebPImageFile,
     )
 )
-"""What is read; named by their classes, so that they are loaded here and not by the first picture."""
+"""Picture formats that are read; named by their classes, so that they are loaded here and not by the first picture."""
 
 
 class PictureDecoder(Protocol):

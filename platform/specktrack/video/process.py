@@ -101,7 +101,7 @@ class Fault(Config):
 
 
 class Answer(Config):
-    """What a decoder process may say."""
+    """Messages of a decoder process."""
 
     error: Fault | None = None
     bytes: tuple[NonNegativeInt, PositiveInt] | None = None
@@ -120,7 +120,7 @@ class Answer(Config):
     decode_errors: NonNegativeInt = 0
     lost_frames: NonNegativeInt = 0
     said: Annotated[str, Field(max_length=MOST_SAID), AfterValidator(_plain_lines)] | None = None
-    """What its owner should log: a bug's traceback, a confinement that failed."""
+    """Text for the owner's log: a bug's traceback, a confinement that failed."""
 
 
 class _FaultError(Exception):

@@ -15,7 +15,7 @@ from specktrack.models.inference import channels_last, fast_dtype, fold_batch_no
 
 
 class Engine(Protocol):
-    """What runs a heatmap network: ``Eager`` is the reference, ``models.heatmap.engines`` has the others."""
+    """Runs a heatmap network: ``Eager`` is the reference, ``models.heatmap.engines`` has the others."""
 
     name: str
     """As ``models.heatmap.engines`` names it."""
@@ -66,7 +66,7 @@ class Detector:
         """Windows that a session hands over together: on a CPU eight take as long as one after the other."""
 
     def engine(self, wh_px: tuple[int, int]) -> Engine:
-        """What runs the network on pictures of ``wh_px``."""
+        """The engine for pictures of ``wh_px``."""
         return self._engine_for(wh_px)
 
     def heatmaps(self, windows_BTHWC: torch.Tensor) -> torch.Tensor:

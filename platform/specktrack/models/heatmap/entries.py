@@ -8,7 +8,7 @@ from specktrack.config import Config
 from specktrack.models.entry import Family, NetworkConfig
 
 Loss = Literal["focal", "wbce", "cross-entropy", "quality-focal", "bce-dice"]
-"""What is minimised, by the names of ``heatmap.LOSSES``: ``focal`` is the project's own, ``wbce`` TrackNetV2 to V5's,
+"""The loss, by the names of ``heatmap.LOSSES``: ``focal`` is the project's own, ``wbce`` TrackNetV2 to V5's,
 ``cross-entropy`` TrackNetV1's over 256 grey levels, ``quality-focal`` WASB's, ``bce-dice`` MonoTrack's."""
 
 Decoding = Literal["peaks", "largest-box", "largest-contour", "hough", "components"]
@@ -20,7 +20,7 @@ Pixels = Literal["unit", "bytes", "imagenet"]
 
 
 class HeatmapTarget(Config):
-    """What a network is taught to draw for one visible object; the fields are the arguments of ``heatmap.encode``."""
+    """The label drawn for one visible object; the fields are the arguments of ``heatmap.encode``."""
 
     kind: Literal["disk", "gaussian", "levels"] = "gaussian"
     """Ones within the radius, a Gaussian around the exact centre, or TrackNetV1's Gaussian of 256 grey levels."""
@@ -35,7 +35,7 @@ DISK = HeatmapTarget(kind="disk", radius_px=2.5)
 
 
 class WindowedConfig(NetworkConfig):
-    """What every network has in common that sees a window of frames and draws one heatmap per frame."""
+    """Settings shared by every network that sees a window of frames and draws one heatmap per frame."""
 
     family: ClassVar[Family] = "windowed"
     published_decoding: ClassVar[Decoding] = "peaks"
@@ -47,7 +47,7 @@ class WindowedConfig(NetworkConfig):
     """Network size of a 16:9 source; other aspect ratios keep its area (see Viewport.fit)."""
     target: HeatmapTarget = HeatmapTarget()
     loss: Loss = "focal"
-    """What training minimises."""
+    """The training loss."""
     pixels: Pixels = "unit"
     """Values that the network sees."""
 

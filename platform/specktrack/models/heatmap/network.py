@@ -1,4 +1,4 @@
-"""What all heatmap networks share: their target, their loss and the metrics that move from step 1."""
+"""Shared by all heatmap networks: their target, their loss and the metrics that move from step 1."""
 
 # B batch, T frames in window, C channel, H W network px
 
@@ -78,7 +78,7 @@ class HeatmapNetwork(Network):
         )
 
     def judge(self, output: torch.Tensor, wanted: torch.Tensor, xy_net: torch.Tensor) -> dict[str, torch.Tensor]:
-        """What ``loss`` returns, for an output of ``forward`` and the heatmaps it should be."""
+        """The result of ``loss`` for an output of ``forward`` and the heatmaps it should be."""
         loss = heatmap.LOSSES[self.config.loss](output, wanted)
         return {"loss": loss, **self._metrics(output.detach(), self._drawn(xy_net))}
 

@@ -31,7 +31,7 @@ class TrackNetV1Config(WindowedConfig):
     decoder_width: Literal[256, 512] = 256
     """Channels of the first decoder block: 256 in the public code and weights, 512 in the paper's table."""
     norm: Norm = "channel"
-    """What batch norm runs over: ``column`` only for weights of the public Keras programs."""
+    """Axis that batch norm normalises: ``column`` only for weights of the public Keras programs."""
 
     @property
     def frames_out(self) -> int:
@@ -51,7 +51,7 @@ class TrackNetV2Config(WindowedConfig):
     outputs: Literal["all", "last"] = "all"
     """``all``: one heatmap per frame (3-in-3-out); ``last``: only the last frame's (3-in-1-out)."""
     norm: Norm = "channel"
-    """What batch norm runs over: ``column`` only for weights of the public Keras programs."""
+    """Axis that batch norm normalises: ``column`` only for weights of the public Keras programs."""
 
     @property
     def frames_out(self) -> int:
@@ -97,7 +97,7 @@ class TrackNetV4Config(WindowedConfig):
     denormalise: bool = False
     """Multiply differences by 0.225, as the public code does by way of undoing a normalisation that was not done."""
     norm: Norm = "channel"
-    """What batch norm runs over: ``column`` only for weights of the public Keras programs."""
+    """Axis that batch norm normalises: ``column`` only for weights of the public Keras programs."""
 
     @property
     def wants_background(self) -> bool:

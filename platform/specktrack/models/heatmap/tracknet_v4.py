@@ -45,7 +45,7 @@ class TrackNetV4(HeatmapNetwork):
 
 
 def attention_per_frame(attention: torch.Tensor, fusion: Fusion) -> torch.Tensor:
-    """What each frame's logits are multiplied with, [B, T, H, W] or [B, 1, H, W], from attention [B, T-1, H, W]."""
+    """Factors of each frame's logits, [B, T, H, W] or [B, 1, H, W], from attention [B, T-1, H, W]."""
     match fusion:
         case "1":  # Eq. 4: each frame by the step that led to it, the first by nothing
             return F.pad(attention, (0, 0, 0, 0, 1, 0), value=1.0)

@@ -71,7 +71,7 @@ class TrackNetV5(HeatmapNetwork):
 
 
 class Refinement(nn.Module):
-    """What a transformer over the patches of all drafts adds to them."""
+    """The residual that a transformer over the patches of all drafts adds to them."""
 
     def __init__(self, frames: int, patches_hw: tuple[int, int]) -> None:
         super().__init__()

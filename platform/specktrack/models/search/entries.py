@@ -8,7 +8,7 @@ from specktrack.models.entry import Family, NetworkConfig
 
 
 class SearchConfig(NetworkConfig):
-    """What all search networks have in common."""
+    """Settings shared by all search networks."""
 
     family: ClassVar[Family] = "search"
     takes_prompt: ClassVar[bool] = True

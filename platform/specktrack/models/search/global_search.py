@@ -31,7 +31,7 @@ KERNEL = 3
 
 @dataclass(frozen=True)
 class Template:
-    """What a template says on each level."""
+    """A template's kernels on each level."""
 
     kernels: tuple[torch.Tensor, ...]
     """[B, C, 3, 3]: unit features of the cells around the target's centre."""
@@ -126,7 +126,7 @@ class GlobalSearch(Network):
         return levels
 
     def template(self, crops_BCHW: torch.Tensor, boxes: torch.Tensor) -> Template:
-        """What to look for: ``boxes`` [B, 4] as centre x, y, width, height in px of ``crops_BCHW``."""
+        """The template of ``boxes`` [B, 4] as centre x, y, width, height in px of ``crops_BCHW``."""
         kernels, means = [], []
         levels = self.features(crops_BCHW)
         for stride, compare, features in zip(STRIDES, self.compare, levels, strict=False):

@@ -137,7 +137,7 @@ class Dimp(Network):
         return fine.float(), coarse.float()
 
     def target_features(self, features: Features) -> torch.Tensor:
-        """What the target model's filter sees, [B, C, h, w], of the backbone's features."""
+        """Input of the target model's filter, [B, C, h, w], from the backbone's features."""
         return features[1] if self.classifier is None else self.classifier.feature_extractor(features[1])
 
     def target_model(self) -> "TargetModel":
@@ -213,7 +213,7 @@ class Dimp(Network):
 
 
 class TargetModel(Protocol):
-    """What a tracker learns online."""
+    """The target model, which a tracker learns online."""
 
     def learn(
         self, features_nChw: torch.Tensor, boxes_n4: torch.Tensor, weight_n: torch.Tensor, *, iterations: int

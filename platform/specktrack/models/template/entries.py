@@ -82,7 +82,7 @@ class BoxHeadConfig(Config):
 
 
 class OnlineConfig(Config):
-    """What the tracker does while it follows; the defaults are Super-DiMP's, published with its weights."""
+    """Settings of the tracker while it follows; the defaults are Super-DiMP's, published with its weights."""
 
     first_iterations: int = Field(default=10, ge=1)
     """Steps on the initial samples."""
@@ -159,7 +159,7 @@ DIMP_ONLINE = OnlineConfig(box_steps=5, box_step=1.0, box_space="pixel", border=
 
 
 class TemplateConfig(NetworkConfig):
-    """What all template trackers have in common."""
+    """Settings shared by all template trackers."""
 
     family: ClassVar[Family] = "template"
     takes_prompt: ClassVar[bool] = True

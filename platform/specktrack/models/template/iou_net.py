@@ -75,7 +75,7 @@ class IoUNet(nn.Module):
         return self.fc34_3r(both), self.fc34_4r(both)
 
     def search_features(self, features: Features) -> Features:
-        """What boxes are pooled on, from the search picture's backbone features."""
+        """Feature maps that boxes are pooled on, from the search picture's backbone features."""
         return self.conv3_2t(self.conv3_1t(features[0])), self.conv4_2t(self.conv4_1t(features[1]))
 
     def pooled(self, search: Features, modulation: Features, boxes_BN4: torch.Tensor) -> Features:

@@ -1,4 +1,4 @@
-"""What a score map says about where the target is: found, lost, uncertain, or found beside a distractor.
+"""Reading a score map: the target is found, lost, uncertain, or found beside a distractor.
 
 The rules and thresholds are DiMP's advanced localisation (Bhat et al., ICCV 2019).
 """
@@ -13,7 +13,7 @@ from specktrack.models.template.entries import OnlineConfig
 
 
 class State(StrEnum):
-    """What to do with a frame's result."""
+    """How to use a frame's result."""
 
     NORMAL = "normal"
     DISTRACTOR = "distractor"

@@ -29,7 +29,7 @@ class Redetecting(Config):
 
 
 class LocalSession(Protocol):
-    """What a session must tell and take so that it can be helped."""
+    """Interface of a session that a finder can help."""
 
     lost: bool
     """The target was not found in the last frame."""
@@ -52,7 +52,7 @@ class LocalTracker(Protocol):
 
     @property
     def config(self) -> Config:
-        """What the tracker does online."""
+        """Settings of the tracker while it follows."""
         ...
 
     def viewport(self, source_wh_px: tuple[int, int]) -> Viewport:
@@ -115,7 +115,7 @@ class RedetectingSession:
         return concat([self._push(batch[i : i + 1]) for i in range(len(batch))])
 
     def finish(self) -> Trajectory:
-        """What the local session has left."""
+        """Rows that the local session still holds."""
         return self._session.finish()
 
     def _push(self, one: FrameBatch) -> Trajectory:

@@ -1,4 +1,4 @@
-"""What the target model learns from: varied samples of the prompt, then a memory of samples with weights."""
+"""Training samples of the target model: varied samples of the prompt, then a memory of samples with weights."""
 
 # n samples, C channel, h w cells, H W network px
 

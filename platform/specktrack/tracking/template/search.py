@@ -22,7 +22,7 @@ from specktrack.tracking.template.region import check_box
 
 
 class Searching(Config):
-    """What decides rows beside the network."""
+    """Settings that change the rows, beside the network."""
 
     threshold: float = 0.5
     """Score below which the target counts as absent: the loss pushes targets above one half, all else below."""
@@ -39,7 +39,7 @@ class Searcher:
 
     @torch.inference_mode()
     def template(self, pixels_HWC: np.ndarray, box: np.ndarray) -> Template:
-        """What to look for: ``box`` [4] as centre x, y, width, height in px of ``pixels_HWC`` uint8 RGB."""
+        """The template of ``box`` [4] as centre x, y, width, height in px of ``pixels_HWC`` uint8 RGB."""
         side = self.config.template_px
         reach = max(side, math.ceil(2 * max(box[2:])))  # a target as large as the crop is seen smaller
         left, top = (round(float(c)) - reach // 2 for c in box[:2])

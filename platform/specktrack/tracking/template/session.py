@@ -49,7 +49,7 @@ class TemplateTracker:
 
     @property
     def config(self) -> OnlineConfig:
-        """What the tracker does online."""
+        """Settings of the tracker while it follows."""
         return self._network.config.online
 
     def viewport(self, source_wh_px: tuple[int, int]) -> Viewport:
@@ -203,7 +203,7 @@ class TemplateSession:
         return torch.tensor([cx - w / 2, cy - h / 2, w, h], device=self._device)
 
     def _doubtful(self, peak: Peak, region: Region, pixels: np.ndarray) -> Box:
-        """What the row says, and nothing goes on with."""
+        """Position for the row alone; following goes on from another one."""
         return _kept_inside(region.box_px(*self._coarse(peak, region).tolist()), (pixels.shape[1], pixels.shape[0]))
 
     def _placed(self, peak: Peak, region: Region, features: Features, frame: int, pixels: np.ndarray) -> Box:

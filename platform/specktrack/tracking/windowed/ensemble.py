@@ -13,7 +13,7 @@ Decode = Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
 
 
 def joined(kind: Ensemble, decode: Decode, *, outputs: int, stride: int) -> "Overlapping | Pooled":
-    """What joins windows of ``outputs`` heatmaps, one every ``stride`` frames."""
+    """Joins windows of ``outputs`` heatmaps, one every ``stride`` frames."""
     if kind == "pooled":
         return Pooled(decode, outputs=outputs, stride=stride)
     return Overlapping(kind, decode, outputs=outputs, stride=stride)

@@ -1,4 +1,4 @@
-"""What a training run of a network that repairs trajectories is told."""
+"""Settings for training a network that repairs trajectories."""
 
 from typing import ClassVar, Literal
 
@@ -11,7 +11,7 @@ from specktrack.training.places import Place
 
 
 class HidingConfig(Config):
-    """What is hidden of a trajectory from a network that learns to repair it."""
+    """Which parts of a trajectory are hidden from a network that learns to repair it."""
 
     frames: float = Field(default=0.3, ge=0, le=1)
     """Share of the frames hidden one by one; TrackNetV3 found 0.3 the best of 0.2, 0.3 and 0.4."""
@@ -36,4 +36,4 @@ class RepairTrainConfig(EpochsConfig):
     precision: Literal["fp32"] = "fp32"
     """Positions, in shares of the picture, have more digits than bf16."""
     hiding: HidingConfig = HidingConfig()
-    """What the network is to find again."""
+    """The parts that the network learns to restore."""

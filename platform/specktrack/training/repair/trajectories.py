@@ -29,7 +29,7 @@ class Track:
     truth: np.ndarray
     """The labels; inf where a frame has none."""
     seen: np.ndarray
-    """What the network is shown: a tracker's positions, or the labels again."""
+    """The network's input: a tracker's positions, or the labels again."""
 
 
 class Windows(NamedTuple):

@@ -1,4 +1,4 @@
-"""What a training run of a search network is told."""
+"""Settings for training a search network."""
 
 from typing import ClassVar, Self
 

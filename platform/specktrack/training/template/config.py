@@ -1,4 +1,4 @@
-"""What a training run of a template tracker is told."""
+"""Settings for training a template tracker."""
 
 from typing import ClassVar, Literal, Self
 
@@ -32,7 +32,7 @@ class PairConfig(Config):
     """Largest relative change of a picture's light."""
 
 
-class MkdNetConfig(Config):
+class MkdNetDistillConfig(Config):
     """MKDNet's distillation; each level can be switched off for an ablation."""
 
     teacher: ModelPlace
@@ -60,7 +60,7 @@ class TemplateTrainConfig(TrainConfig):
 
     network: SerializeAsAny[TemplateConfig] = SpeckDimpConfig()
     """Network of the zoo: its name, or a mapping of name and fields."""
-    distill: MkdNetConfig | None = None
+    distill: MkdNetDistillConfig | None = None
     """Learn from a teacher as MKDNet does."""
     learning_rates: dict[str, float] = {"": 1e-3}
     """Peak by the beginning of a parameter's name; the longest that fits counts. AdamW."""

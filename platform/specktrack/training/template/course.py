@@ -14,7 +14,7 @@ from specktrack.training.course import Course
 from specktrack.training.precision import dtype_of
 from specktrack.training.start import first_network
 from specktrack.training.state import TrainState
-from specktrack.training.template.config import MkdNetConfig, TemplateTrainConfig
+from specktrack.training.template.config import MkdNetDistillConfig, TemplateTrainConfig
 from specktrack.training.template.mkdnet import Discriminator, degrade, distillation, own_loss, teach
 from specktrack.training.template.pairs import PairBatches, PairSampler
 from specktrack.training.template.tracks import frames_of, load_tracks
@@ -22,7 +22,7 @@ from specktrack.training.validation import validate_boxes
 
 
 @dataclass(frozen=True)
-class Lesson:
+class TemplateBatch:
     """One shard of one step."""
 
     pairs: Pairs
@@ -30,7 +30,7 @@ class Lesson:
     """For what is still drawn at random."""
 
 
-class TemplateCourse(Course[Dimp, Lesson]):
+class TemplateCourse(Course[Dimp, TemplateBatch]):
     """Templates and search regions of labelled sequences; beside the labels, what MKDNet's teacher says."""
 
     skips_weights = True  # the backbone's last stage, which comes with ImageNet's weights
@@ -65,12 +65,12 @@ class TemplateCourse(Course[Dimp, Lesson]):
             self._discriminator = discriminator
         return state
 
-    def samples(self, numbers: range) -> Lesson:
+    def samples(self, numbers: range) -> TemplateBatch:
         """See Course."""
         step, shard = divmod(numbers.start, self.config.batch_size)
-        return Lesson(self._batches.batch(numbers), self.config.seed * 1_000_003 + step * 1009 + shard)
+        return TemplateBatch(self._batches.batch(numbers), self.config.seed * 1_000_003 + step * 1009 + shard)
 
-    def loss(self, network: Dimp, batch: Lesson) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    def loss(self, network: Dimp, batch: TemplateBatch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """See Course. Only backbones compute in the run's precision: target models learn by second derivatives."""
         config, pairs = self.config, batch.pairs.to(self.device)
         generator = torch.Generator().manual_seed(batch.seed)
@@ -83,7 +83,7 @@ class TemplateCourse(Course[Dimp, Lesson]):
             return results["loss"], results
 
     def _distilled(
-        self, network: Dimp, teacher: Dimp, pairs: Pairs, proposals: Proposals, recipe: MkdNetConfig,
+        self, network: Dimp, teacher: Dimp, pairs: Pairs, proposals: Proposals, recipe: MkdNetDistillConfig,
         generator: torch.Generator,
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:  # fmt: skip
         """The student's loss on degraded pictures and what the teacher adds; the discriminator's own loss with it."""
@@ -130,7 +130,7 @@ def load_teacher(name_or_path: str, student: TemplateConfig) -> Dimp:
 
 
 def _shared(network: TemplateConfig) -> dict[str, object]:
-    """What teacher and student see alike, and what is compared between them: MKDNet's are one network twice."""
+    """Features of teacher and student that are compared: MKDNet's are one network twice."""
     head = network.box_head
     return {
         "input_wh": network.input_wh,

@@ -16,7 +16,7 @@ from torch.func import functional_call
 from specktrack.models.template.dimp import LOSS_WEIGHTS, Dimp, Outputs, Pairs, Proposals
 from specktrack.models.template.entries import TemplateConfig
 from specktrack.models.template.iou_net import Features
-from specktrack.training.template.config import MkdNetConfig
+from specktrack.training.template.config import MkdNetDistillConfig
 
 
 @dataclass(frozen=True)
@@ -100,9 +100,9 @@ def _bce(logits: torch.Tensor, target: float) -> torch.Tensor:
 
 
 def teach(
-    teacher: Dimp, student: Dimp, clean: Pairs, proposals: Proposals, config: MkdNetConfig, *, dtype: torch.dtype
+    teacher: Dimp, student: Dimp, clean: Pairs, proposals: Proposals, config: MkdNetDistillConfig, *, dtype: torch.dtype
 ) -> Outputs:
-    """What the teacher says about clean pictures.
+    """The teacher's answer to clean pictures.
 
     In the released code it has the student's target model, and its norms see the batch.
     """
@@ -117,7 +117,7 @@ def teach(
         teacher.classifier = own
 
 
-def own_loss(results: dict[str, torch.Tensor], network: TemplateConfig, config: MkdNetConfig) -> torch.Tensor:
+def own_loss(results: dict[str, torch.Tensor], network: TemplateConfig, config: MkdNetDistillConfig) -> torch.Tensor:
     """The student's loss on its labels: in the paper alpha weighs the mean over all filters (2), a fifth of what
     Super-DiMP's weights, which the released code keeps, come to.
     """
@@ -129,7 +129,7 @@ def own_loss(results: dict[str, torch.Tensor], network: TemplateConfig, config: 
 
 def distillation(
     student: dict[str, torch.Tensor], teacher: dict[str, torch.Tensor], outputs: Outputs, taught: Outputs,
-    discriminator: Discriminator | None, config: MkdNetConfig,
+    discriminator: Discriminator | None, config: MkdNetDistillConfig,
 ) -> dict[str, torch.Tensor]:  # fmt: skip
     """The distillation's part of the loss (11), ``distilled``, with the gates that weigh it.
 

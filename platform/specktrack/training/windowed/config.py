@@ -1,4 +1,4 @@
-"""What a training run of a network on windows of frames is told."""
+"""Settings for training a network on windows of frames."""
 
 from typing import ClassVar, Literal, Self
 
@@ -13,7 +13,7 @@ from specktrack.training.places import ModelPlace
 
 
 class DistillConfig(Config):
-    """What is learned from a teacher beside the labels, and how much each term weighs."""
+    """Terms that a teacher adds to the loss beside the labels, with their weights."""
 
     teacher: ModelPlace = Field(min_length=1)
     """Model that teaches: a name or a path. It stays as it is."""
@@ -65,7 +65,7 @@ class WindowedTrainConfig(EpochsConfig):
     decoys: ModelPlace | None = None
     """Model of an earlier run whose false positions are mined for ``sampling.on_decoy``."""
     occluded: Literal["absent", "drawn"] = "absent"
-    """What is learned of an object labelled as hidden behind something: that nothing is to be seen, as WASB has it, or
+    """How an object labelled as hidden behind something is learned: as absent, as WASB does, or at
     its place, as TrackNetV1, V2, V4 and V5 draw every label that has one."""
     sampling: SamplingConfig = SamplingConfig()
     """Where crops are taken and how they vary."""

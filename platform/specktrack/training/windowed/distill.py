@@ -74,7 +74,7 @@ class Taps:
 
 
 class Distillation(nn.Module):
-    """What a frozen teacher adds to a student's loss; its parameters are the adapters."""
+    """The terms that a frozen teacher adds to a student's loss; its parameters are the adapters."""
 
     def __init__(self, student: HeatmapNetwork, teacher: Model, config: DistillConfig, device: torch.device) -> None:
         super().__init__()

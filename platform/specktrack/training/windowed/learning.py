@@ -1,4 +1,4 @@
-"""What a network on windows learns from a batch: pictures that vary, labels that follow them, and a teacher."""
+"""How a network on windows learns from a batch: pictures that vary, labels that follow them, and a teacher."""
 
 # B batch, T frames in window, C channel, H W network px
 
@@ -49,7 +49,7 @@ def judged(
 
 
 def _seen_by(network: HeatmapNetwork, pictures: torch.Tensor) -> torch.Tensor:
-    """What ``network`` takes of a background and a window: its teacher may see more of both."""
+    """The part of a background and a window that ``network`` takes: its teacher may see more of both."""
     entry = network.config
     still = pictures[:, : entry.pictures_in - entry.frames_in]
     return (

@@ -1,4 +1,4 @@
-"""What an earlier model gets wrong in the training videos: frames that it just misses, and decoys that it falls for.
+"""The mistakes of an earlier model on the training videos: frames that it just misses, and decoys that it falls for.
 
 Frames just missed are learned with softer labels, as WASB does (BMVC 2023); decoys are what crops are placed on more
 often. Both are a function of the model, the videos and their labels, found once per node before training starts and
@@ -59,7 +59,7 @@ Find = Callable[[CachedVideo, Model, torch.device], np.ndarray]
 
 
 def _kept(find: Find, video: CachedVideo, model: Model, device: torch.device, folder: Path) -> np.ndarray:
-    """What ``find`` says of the video, from ``folder`` if it was asked before."""
+    """The result of ``find`` for the video, from ``folder`` if it was computed before."""
     path = folder / f"{video.ref.key}-{_decisive(video, model)}.{find.__name__}.npy"
     if not path.is_file():
         partial = path.with_suffix(".partial")

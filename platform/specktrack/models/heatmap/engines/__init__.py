@@ -26,7 +26,7 @@ EngineChoice = Literal[
 
 
 class Kind(NamedTuple):
-    """What an engine needs, and whether ``auto`` may take it."""
+    """An engine's requirements, and whether ``auto`` may choose it."""
 
     make: str
     """``module:function``; takes the model, the size of its pictures and the device."""

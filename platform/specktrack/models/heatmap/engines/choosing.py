@@ -33,7 +33,7 @@ log = telemetry.get_logger()
 
 
 def engines_for(model: Model, *, device: torch.device, engine: EngineChoice = "auto", settle: bool = False) -> Engines:
-    """What a Detector takes as ``engines``; with ``settle`` there is so much to do that measuring pays."""
+    """The ``engines`` argument of a Detector; ``settle`` says that there is enough work for measuring to pay."""
     return partial(_engine, model, device, engine, settle)
 
 

@@ -80,7 +80,7 @@ class CudaGraphs:
 
 
 class _FromPictures(nn.Module):
-    """What ``Eager`` does, as one module."""
+    """The computation of ``Eager`` as one module."""
 
     def __init__(self, network: HeatmapNetwork, dtype: torch.dtype) -> None:
         super().__init__()

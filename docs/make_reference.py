@@ -56,7 +56,7 @@ def cli_page() -> str:
 def models_page() -> str:
     """The zoo."""
     rows = [
-        f"{entry.name}|{entry.family}|{entry.parameters:,}|{entry.frames_in} in, {entry.frames_out} out|"
+        f"{entry.name}|{entry.family}|{entry.parameters or 0:,}|{entry.frames_in} in, {entry.frames_out} out|"
         f"{entry.input_wh[0]}x{entry.input_wh[1]}|{_weights(entry)}"
         for entry in models_list(ModelsListConfig())
     ]

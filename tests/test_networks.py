@@ -90,5 +90,9 @@ def test_tsmnet_hears_of_other_frames_by_the_shift_alone(shifted, heard):
 
 @pytest.mark.parametrize("name", [*ZOO, *VARIANTS])
 def test_the_zoo_says_how_many_parameters_there_are(name):
+    assert name in PARAMETERS, f'a new network: add to PARAMETERS "{name}": {parameters(name):_},'
     assert PARAMETERS[name] == parameters(name)
-    assert len(PARAMETERS) == len(ZOO) + len(VARIANTS)
+
+
+def test_parameters_are_those_of_networks_that_there_are():
+    assert not PARAMETERS.keys() - {*ZOO, *VARIANTS}

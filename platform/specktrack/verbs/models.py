@@ -13,7 +13,8 @@ class ZooEntry(Config):
 
     name: str
     family: str
-    parameters: int
+    parameters: int | None
+    """None for a network that nobody has counted yet."""
     frames_in: int
     frames_out: int
     input_wh: tuple[int, int]
@@ -137,7 +138,7 @@ def _entry(name: str) -> ZooEntry:
     return ZooEntry(
         name=name,
         family=config.family,
-        parameters=PARAMETERS[name],
+        parameters=PARAMETERS.get(name),
         frames_in=config.frames_in,
         frames_out=config.frames_out,
         input_wh=config.input_wh,

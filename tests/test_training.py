@@ -100,6 +100,12 @@ def test_a_restored_state_goes_on_exactly(tmp_path):
         assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
 
 
+@pytest.mark.parametrize("size", ["128,80", "128x80", [128, 80]])
+def test_a_size_may_be_written_in_any_way(size):
+    settings = {"data": ["d"], "output": "o", "network": {"name": "wasb"}, "network.input_wh": size}
+    assert TrainConfig.parse(settings, environment={}).network.input_wh == (128, 80)
+
+
 def test_golden_first_losses():
     np.testing.assert_allclose(steps(fresh(), range(4)), GOLDEN, rtol=2e-3)
 

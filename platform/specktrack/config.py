@@ -8,12 +8,15 @@ import difflib
 import hashlib
 import json
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Self, TypeVar
+from types import UnionType
+from typing import Any, ClassVar, Self, TypeVar, Union, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic.fields import FieldInfo
 
 from specktrack.errors import ConfigError
 
@@ -26,6 +29,17 @@ class Config(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False, validate_default=True
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _pairs(cls, values: Any) -> Any:
+        """``1280x720`` and ``1280,720`` for fields that take a pair, as command lines and queries write a size."""
+        if not isinstance(values, dict):
+            return values
+        fields = cls.model_fields
+        return {
+            key: _pair(value) if key in fields and wants_two(fields[key]) else value for key, value in values.items()
+        }
 
     def sha(self) -> str:
         """SHA-256 over the canonical JSON of all fields: equal settings, equal hash."""
@@ -135,6 +149,22 @@ def explain(error: ValidationError, cls: type[BaseModel]) -> str:
 def sha_of(value: Any) -> str:
     """SHA-256 of the canonical JSON of ``value`` (sorted keys, no spaces)."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def types_in(annotation: Any) -> list[Any]:
+    """The members of a union, or the one type."""
+    return list(get_args(annotation)) if get_origin(annotation) in (Union, UnionType) else [annotation]
+
+
+def wants_two(field: FieldInfo) -> bool:
+    """Whether a field takes a pair of numbers, as a size does."""
+    tuples = [get_args(t) for t in types_in(field.annotation) if get_origin(t) is tuple]
+    return any(len(parts) == 2 and Ellipsis not in parts for parts in tuples)
+
+
+def _pair(value: Any) -> Any:
+    text = value[0] if isinstance(value, list) and len(value) == 1 else value
+    return re.split("[x,]", text) if isinstance(text, str) else value
 
 
 def _fields_at(cls: type[BaseModel], location: tuple[Any, ...]) -> list[str]:

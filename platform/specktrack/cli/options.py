@@ -6,14 +6,13 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from copy import copy
 from pathlib import Path
-from types import UnionType
-from typing import Any, Literal, NoReturn, Union, get_args, get_origin
+from typing import Any, Literal, NoReturn, get_args, get_origin
 
 from pydantic import BaseModel, SerializeAsAny
 from pydantic.fields import FieldInfo
 
 from specktrack.cli.table import VERBS, Verb
-from specktrack.config import VerbConfig
+from specktrack.config import VerbConfig, types_in
 from specktrack.errors import ConfigError
 from specktrack.lazy import load
 
@@ -43,7 +42,7 @@ def parse(verb_name: str, arguments: Sequence[str]) -> tuple[VerbConfig, argpars
     for word in given.words:
         if not verb.takes_the_rest and _OVERRIDE.match(word) and not Path(word).exists():
             key, _, value = word.partition("=")
-            options[key] = _pair(value, fields.get(key))
+            options[key] = value
         else:
             words.append(word)
     options |= _fill(verb_name, [*words, *names], config_class)
@@ -184,11 +183,6 @@ def off_flag_of(key: str) -> str:
     return "--fresh" if key == "resume" else "--no-" + flag_of(key).removeprefix("--")
 
 
-def types_in(annotation: Any) -> list[Any]:
-    """The members of a union, or the one type."""
-    return list(get_args(annotation)) if get_origin(annotation) in (Union, UnionType) else [annotation]
-
-
 def literals(field: FieldInfo) -> list[str]:
     """The words that a field allows, if it allows only some."""
     return [str(value) for t in types_in(field.annotation) if get_origin(t) is Literal for value in get_args(t)]
@@ -199,21 +193,8 @@ def is_list(field: FieldInfo) -> bool:
     return any(get_origin(t) in (list, tuple) for t in types_in(field.annotation))
 
 
-def wants_two(field: FieldInfo) -> bool:
-    """Whether a field takes a pair of numbers, as a size does."""
-    tuples = [get_args(t) for t in types_in(field.annotation) if get_origin(t) is tuple]
-    return any(len(parts) == 2 and Ellipsis not in parts for parts in tuples)
-
-
 def _plain(value: Any, field: FieldInfo) -> Any:
     """A repeated option as a list; a single ``[...]`` is left as text for the configuration to read."""
     if not isinstance(value, list) or len(value) > 1:
         return value
-    return value[0] if value[0][:1] == "[" else value if not wants_two(field) else _pair(value[0], field)
-
-
-def _pair(text: str, field: FieldInfo | None) -> Any:
-    """``1280x720`` or ``1280,720`` as two values where the field takes a pair; other text as it is."""
-    if field is None or not wants_two(field) or text[:1] == "[":
-        return text
-    return re.split("[x,]", text)
+    return value[0] if value[0][:1] == "[" else value

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from specktrack.cli.options import flag_of, is_list, literals, off_flag_of, sections_of, types_in, wants_two
+from specktrack.cli.options import flag_of, is_list, literals, off_flag_of, sections_of
 from specktrack.cli.overview import columns
 from specktrack.cli.table import VERBS
+from specktrack.config import types_in, wants_two
 from specktrack.lazy import load
 
 _SHARED = {

@@ -3,7 +3,6 @@
 A new setting is one field here. ``tracker.make_tracker`` is the only way from it to rows; this module loads no torch.
 """
 
-import re
 from collections.abc import Mapping
 from typing import Any, Literal, Self
 
@@ -46,13 +45,6 @@ class Reading(Config):
     """Seconds between the frames that a window sees together, in place of the step that the model was taught (its card
     says it): a video of a higher rate is followed as several of a lower one, interleaved, so every frame has its row.
     0 takes frames as they follow one another."""
-
-    @field_validator("input_wh", mode="before")
-    @classmethod
-    def _two_numbers(cls, value: Any) -> Any:
-        """``768x432`` and ``768,432``, as a command line or a query has them."""
-        text = value[0] if isinstance(value, list) and len(value) == 1 else value
-        return re.split("[x,]", text) if isinstance(text, str) else value
 
     @field_validator("input_wh")
     @classmethod

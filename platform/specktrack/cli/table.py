@@ -75,6 +75,12 @@ VERBS: Mapping[str, Verb] = {
         "specktrack.verbs.data:data_patches",
         ("destination",),
     ),
+    "data prepare": Verb(
+        "Cut labelled videos into packs of pictures, from which training streams.",
+        "specktrack.preparing:PrepareConfig",
+        "specktrack.preparing:prepare",
+        ("data", "destination"),
+    ),
     "data stats": Verb(
         "Count what a dataset holds.",
         "specktrack.verbs.data:DataStatsConfig",

@@ -18,8 +18,10 @@ from specktrack.datasets import load_dataset
 from specktrack.errors import ConfigError, Conflict, SpecktrackError, StorageError
 from specktrack.models.checkpoint import model_path
 from specktrack.training.config import TrainConfig, TrainReport
+from specktrack.training.feeding import settled
 from specktrack.training.journal import MODEL
 from specktrack.training.lease import sole_run
+from specktrack.training.streaming import datasets_of, in_order
 from specktrack.training.worker import train_worker
 
 
@@ -37,6 +39,7 @@ def train(config: TrainConfig) -> TrainReport:
     if not config.single_writer:
         storage.check_exclusive(store)
     claim(store, config)
+    config = settled(config)
     with sole_run(store), connected(config.address) if config.workers else nullcontext():
         metrics = fit(config, store.uri.removeprefix("file://"))
     figures = {
@@ -54,12 +57,18 @@ def train(config: TrainConfig) -> TrainReport:
 
 def fit(config: TrainConfig, storage_path: str) -> dict[str, Any]:
     """Run the loop on Ray Train; the metrics of the last step. Raises a worker's own error if it is for people."""
+    streamed = config.stream == "always" and config.workers > 0  # a run without workers reads in threads of its own
     trainer = TorchTrainer(
         train_worker,
         train_loop_config=config.model_dump(mode="json"),
-        scaling_config=ScalingConfig(num_workers=config.workers, use_gpu=_use_gpu(config)),
+        datasets=datasets_of(config, f"{storage_path}/{RUN}") if streamed else None,
+        dataset_config=in_order() if streamed else None,
+        scaling_config=ScalingConfig(
+            num_workers=(config.min_workers, config.workers) if config.min_workers else config.workers,
+            use_gpu=_use_gpu(config),
+        ),
         run_config=RunConfig(
-            name="run",
+            name=RUN,
             storage_path=storage_path,
             checkpoint_config=CheckpointConfig(num_to_keep=2),
             failure_config=FailureConfig(max_failures=config.max_failures),
@@ -74,9 +83,12 @@ def fit(config: TrainConfig, storage_path: str) -> dict[str, Any]:
         raise
 
 
+RUN = "run"
+"""Ray Train's folder in a run's output."""
+
 FREE = {
     "address", "cache", "output", "workers", "gpu", "single_writer", "log_every", "validate_every", "checkpoint_every",
-    "max_failures",
+    "max_failures", "min_workers", "cache_gb", "stream",
 }  # fmt: skip
 """Settings that may change when a run goes on: they do not decide the weights."""
 
@@ -122,4 +134,4 @@ def _use_gpu(config: TrainConfig) -> bool:
         return config.gpu
     if config.workers == 0:
         return torch.cuda.is_available()
-    return ray.cluster_resources().get("GPU", 0) >= config.workers
+    return ray.cluster_resources().get("GPU", 0) >= (config.min_workers or config.workers)

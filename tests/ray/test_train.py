@@ -21,6 +21,7 @@ from specktrack.models.zoo import build, network_config
 from specktrack.preparing import PrepareConfig, prepare
 from specktrack.storage import open_store
 from specktrack.training import TrainConfig, train
+from specktrack.training import run as run_training
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_local")]
 
@@ -245,3 +246,19 @@ def test_the_commands_of_the_how_to_on_archives_run_on_a_small_bucket(archive, t
     assert not list(tmp_path.glob("*.npy"))  # it was streamed
     names = {info.key for info in open_store(f"s3://{s3}").list()}
     assert {"run/model.safetensors", "evaluation/evaluation.json", "packs/dataset.json", "packs/packs.parquet"} <= names
+
+
+@pytest.mark.slow
+def test_a_sweep_trains_every_combination_and_says_which_is_best(archive, tmp_path):
+    file = tmp_path / "sweep.yaml"
+    file.write_text("vary: {learning_rate: [1.0e-3, 1.0e-9], seed: [0]}\nby: f1\n")
+    swept = config(archive, tmp_path, sweep=str(file), steps=8, hold_out_every=2, validate_every=2)
+    report = run_training(swept)
+    assert [trial.settings["learning_rate"] for trial in report.trials].count(1e-3) == 1 and len(report.trials) == 2
+    assert not any(trial.error for trial in report.trials) and max(trial.steps for trial in report.trials) == 8
+    assert load_model(report.best).card.recipe["steps"] == 8
+    assert json.loads((tmp_path / "run/sweep.json").read_text())["best"] == report.best
+    assert run_training(swept).trials == report.trials  # which goes on, and finds all of it done
+    file.write_text("vary: {learning_rat: [1]}\nby: f1\n")
+    with pytest.raises(ConfigError, match=r"no such setting: 'vary.learning_rat'"):
+        run_training(swept)

@@ -36,7 +36,7 @@ VERBS: Mapping[str, Verb] = {
     "train": Verb(
         "Train a network on a labelled dataset, by a recipe.",
         "specktrack.training:TrainConfig",
-        "specktrack.training:train",
+        "specktrack.training:run",
         recipes="specktrack.training:recipe_path",
     ),
     "adapt": Verb(

@@ -114,6 +114,9 @@ class TrainConfig(VerbConfig):
     max_failures: int = Field(default=3, ge=0)
     """Lost workers that a run goes on after; more where machines are taken away at any time."""
 
+    sweep: Place = ""
+    """YAML file of settings to vary: every combination is a run below ``output``, and hopeless ones end early."""
+
     name: str = ""
     """Name of the resulting weights; the network's by default."""
     description: str = ""

@@ -2,13 +2,14 @@
 
 import json
 import time
+from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import Any
 
 import ray
 import torch
 from pydantic import ValidationError
-from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig, WorkerGroupError
+from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig, UserCallback, WorkerGroupError
 from ray.train.torch import TorchTrainer
 
 from specktrack import storage
@@ -25,7 +26,7 @@ from specktrack.training.streaming import datasets_of, in_order
 from specktrack.training.worker import train_worker
 
 
-def train(config: TrainConfig) -> TrainReport:
+def train(config: TrainConfig, *, callbacks: Sequence[UserCallback] = ()) -> TrainReport:
     """Train to the end, resuming the unfinished run in ``config.output`` if there is one.
 
     Raises ConfigError if the output holds a run of another configuration, with the keys that differ, or one at work.
@@ -41,7 +42,7 @@ def train(config: TrainConfig) -> TrainReport:
     claim(store, config)
     config = settled(config)
     with sole_run(store), connected(config.address) if config.workers else nullcontext():
-        metrics = fit(config, store.uri.removeprefix("file://"))
+        metrics = fit(config, store.uri.removeprefix("file://"), callbacks)
     figures = {
         kind: {name.removeprefix(f"{kind}/"): v for name, v in metrics.items() if name.startswith(f"{kind}/")}
         for kind in ("train", "validation")
@@ -55,7 +56,7 @@ def train(config: TrainConfig) -> TrainReport:
     )
 
 
-def fit(config: TrainConfig, storage_path: str) -> dict[str, Any]:
+def fit(config: TrainConfig, storage_path: str, callbacks: Sequence[UserCallback] = ()) -> dict[str, Any]:
     """Run the loop on Ray Train; the metrics of the last step. Raises a worker's own error if it is for people."""
     streamed = config.stream == "always" and config.workers > 0  # a run without workers reads in threads of its own
     trainer = TorchTrainer(
@@ -72,6 +73,7 @@ def fit(config: TrainConfig, storage_path: str) -> dict[str, Any]:
             storage_path=storage_path,
             checkpoint_config=CheckpointConfig(num_to_keep=2),
             failure_config=FailureConfig(max_failures=config.max_failures),
+            callbacks=list(callbacks),
         ),
     )
     try:
@@ -88,7 +90,7 @@ RUN = "run"
 
 FREE = {
     "address", "cache", "output", "workers", "gpu", "single_writer", "log_every", "validate_every", "checkpoint_every",
-    "max_failures", "min_workers", "cache_gb", "stream",
+    "max_failures", "min_workers", "sweep", "cache_gb", "stream",
 }  # fmt: skip
 """Settings that may change when a run goes on: they do not decide the weights."""
 

@@ -35,6 +35,7 @@ from specktrack.models.zoo import VARIANTS, ZOO, build, network_config
 from specktrack.tracking.tracker import tracker_of
 from specktrack.training import TrainConfig, recipe_path
 from specktrack.training import train as train_network
+from specktrack.training.footage import Reading
 from specktrack.training.frame_cache import load_videos
 from specktrack.training.validation import frames_of
 
@@ -151,7 +152,9 @@ def _rows(model: Path, test: str) -> str:
     tracker = tracker_of(loaded, device="cpu", **END_TO_END)
     wants_background = loaded.config.pictures_in > loaded.config.frames_in
     tables = []
-    for video in load_videos((test,), input_wh=loaded.config.input_wh, folder=CACHE, background=wants_background):
+    for video in load_videos(
+        (test,), input_wh=loaded.config.input_wh, reading=Reading(CACHE), background=wants_background
+    ):
         session = tracker.open()
         rows = concat([*(session.push(batch) for batch in frames_of(video)), session.finish()])
         tables.append(rows.to_rows(video.ref.uri))

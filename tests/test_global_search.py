@@ -34,7 +34,7 @@ from specktrack.tracking.tracker import Parts, make_tracker, open_session, track
 from specktrack.training import train
 from specktrack.training.search.config import SearchSamplingConfig, SearchTrainConfig
 from specktrack.training.search.course import SearchCourse
-from specktrack.training.search.samples import SearchSampler
+from specktrack.training.search.samples import SearchSampler, as_batch
 from specktrack.training.search.sprites import cut_sprite, draw_sprite, place, recoloured
 from specktrack.training.state import TrainState
 
@@ -192,7 +192,7 @@ def test_labelled_objects_of_the_videos_are_targets_too() -> None:
 
 
 def test_ranks_share_a_batch() -> None:
-    whole, odd = sampler().batch(range(4, 8), CPU), sampler().batch(range(5, 8, 2), CPU)
+    whole, odd = (as_batch(sampler().read(numbers), CPU) for numbers in (range(4, 8), range(5, 8, 2)))
     assert torch.equal(whole.frames_BCHW[1::2], odd.frames_BCHW)
     assert whole.templates_BCHW.shape == (4, 3, 48, 48)
 
@@ -264,7 +264,7 @@ def teach(seed: int = 1) -> Model:
 
 def shown(number: int) -> SearchBatch:
     draw = sampler(own_objects=0, absent=0.2, sizes_net=(5, 9), distractors=1)
-    return draw.batch(range(8 * number, 8 * number + 8), CPU)
+    return as_batch(draw.read(range(8 * number, 8 * number + 8)), CPU)
 
 
 @pytest.fixture(scope="module")

@@ -130,7 +130,8 @@ def test_a_batch_says_which_of_its_frames_are_hard(video, model, tmp_path):
     batches = Batches(videos, sampler, batch_size=4, device=torch.device("cpu"))
     seen = False
     for step in range(9):
-        batch = batches.batch(range(4 * step, 4 * step + 4))
+        numbers = range(4 * step, 4 * step + 4)
+        batch = batches.batch(numbers, batches.read(numbers))
         for sample, hard in zip((sampler.sample(4 * step + n) for n in range(4)), batch.hard, strict=True):
             frames = np.arange(sample.start, sample.start + 3 * sample.step + 1, sample.step)
             frames = frames[::-1] if sample.reversed_time else frames

@@ -22,6 +22,7 @@ from specktrack.storage import open_store, stat
 from specktrack.training import prefetch
 from specktrack.training.config import TrainConfig, recipe_path
 from specktrack.training.decoded import decoded
+from specktrack.training.footage import Reading
 from specktrack.training.frame_cache import load_videos
 from specktrack.training.omitted import Omitted, check, usable
 from specktrack.training.prefetch import prefetched
@@ -75,7 +76,7 @@ def dataset(folder, frames, *, label_frames, outside=(), damage=lambda data: dat
 
 
 def load(uris, tmp_path):
-    return load_videos(uris, input_wh=WH, folder=tmp_path / "cache")
+    return load_videos(uris, input_wh=WH, reading=Reading(tmp_path / "cache"))
 
 
 def test_windows_over_a_bad_label_or_a_missing_frame_are_not_drawn(tmp_path):
@@ -93,7 +94,7 @@ def test_an_occluded_object_is_absent_or_drawn_where_it_is(tmp_path, drawn):
     card = DatasetVideo(ref=ref, width_px=WH[0], height_px=WH[1], fps=30, frames=4)
     save_dataset(make_dataset(rows, (card,), name="t", layout="rows", source="here"), open_store(str(tmp_path)))
     folder = tmp_path / "cache"
-    [loaded] = load_videos((str(tmp_path),), input_wh=WH, folder=folder, draw_occluded=drawn)
+    [loaded] = load_videos((str(tmp_path),), input_wh=WH, reading=Reading(folder), draw_occluded=drawn)
     assert np.isnan(loaded.sampling.xy_net[:, 0]).tolist() == [False, not drawn, False, False]
     assert loaded.sampling.labelled.all()
 
@@ -194,7 +195,7 @@ def test_every_epoch_has_every_window_once_whoever_shares_it(worlds):
             batches = Batches(videos, sampler, batch_size=batch_size, device=torch.device("cpu"))
             for now in range(step, stop):
                 for numbers in shards_of(now, batch_size=batch_size, parts=4, rank=rank, workers=world):
-                    batches.batch(numbers)
+                    batches.read(numbers)
         seen += sorted((sample for sampler in samplers for sample in sampler.drawn.values()), key=lambda s: s.number)
         step = stop
     assert [sample.number for sample in seen] == list(range(steps * batch_size))  # none twice, none left out

@@ -21,6 +21,7 @@ from specktrack.models.checkpoint import load_model, save_model
 from specktrack.models.template.dimp import Dimp, Outputs, Pairs, Proposals
 from specktrack.models.zoo import build, network_config
 from specktrack.training import train, validation
+from specktrack.training.footage import Reading
 from specktrack.training.template import course as template_course
 from specktrack.training.template.config import MkdNetDistillConfig, PairConfig, TemplateTrainConfig
 from specktrack.training.template.course import TemplateBatch, TemplateCourse, load_teacher
@@ -145,7 +146,7 @@ class TestPatches:
         write_patches(PatchesConfig(sequences=2, frames=8, width_px=96, height_px=64), str(tmp_path / "d"))
         dataset = load_dataset(str(tmp_path / "d"))
         assert dataset.rows.num_rows == 16 and dataset.rows["w"].null_count == 0
-        tracks = load_tracks((str(tmp_path / "d"),), folder=tmp_path / "cache")
+        tracks = load_tracks((str(tmp_path / "d"),), reading=Reading(tmp_path / "cache"))
         assert len(tracks) == 2 and tracks[0].pictures[3].shape == (64, 96, 3) and tracks[0].boxes.shape == (8, 4)
 
 
@@ -172,7 +173,7 @@ def test_benchmarks_of_tracking_are_training_data(layout, tmp_path):
         pixels[20:29, 10 + 3 * i : 22 + 3 * i] = 255
         Image.fromarray(pixels).save(tmp_path / "in" / pictures / f"{i + 1:08d}.jpg", quality=100)
     import_dataset(layout, str(tmp_path / "in"), str(tmp_path / "out"))
-    tracks = load_tracks((str(tmp_path / "out"),), folder=tmp_path / "cache")
+    tracks = load_tracks((str(tmp_path / "out"),), reading=Reading(tmp_path / "cache"))
     assert [track.boxes.shape for track in tracks] == [(8, 4)]
     sampler = PairSampler(tracks, seed=0, config=STILL.model_copy(update={"templates": 1, "searches": 2}))
     batch = PairBatches(tracks, sampler, NETWORK, most_skipped=0).batch(range(4))

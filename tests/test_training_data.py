@@ -38,7 +38,8 @@ def batches(videos, *, shard=0, parts=1, steps=range(4), batch_size=8, config=No
     config = config or SamplingConfig(crop_wh=(64, 48))
     sampler = WindowSampler([v.sampling for v in videos], frames_in=4, seed=3, config=config)
     made = Batches(videos, sampler, batch_size=batch_size, device=torch.device("cpu"))
-    return [made.batch(shards_of(step, batch_size=batch_size, parts=parts)[shard]) for step in steps]
+    mine = [shards_of(step, batch_size=batch_size, parts=parts)[shard] for step in steps]
+    return [made.batch(numbers, made.read(numbers)) for numbers in mine]
 
 
 def test_labels_stay_on_the_dot_through_crop_zoom_mirror_and_time():

@@ -1,6 +1,6 @@
 """The clips that are complete: one record each, written once; rows are visible only through records.
 
-    OUTPUT/data/<video key>/<attempt>.parquet     rows; a name of its own for every attempt
+    OUTPUT/data/<video key>/<attempt>.parquet     rows (or a pack of pictures); a name of its own for every attempt
     OUTPUT/records/<video key>/<clip key>.json    the receipt, put only if absent
     OUTPUT/_SUCCESS                               counts and the hash over all records; written last
 
@@ -46,8 +46,16 @@ ORPHAN_AGE_S = 24 * 3600.0
 
 
 _VIDEO_KEY = r"[A-Za-z0-9._-]+-[0-9a-f]{12}"
-_ROWS_NAME = re.compile(rf"data/{_VIDEO_KEY}/[0-9a-f]{{32}}\.parquet")
+_DATA_NAME = re.compile(rf"data/{_VIDEO_KEY}/[0-9a-f]{{32}}\.(parquet|pack)")
 _RECORD_NAME = re.compile(rf"records/{_VIDEO_KEY}/[0-9]{{9,}}-[0-9]{{9,}}\.json")
+
+
+class Content(NamedTuple):
+    """What is written for a clip."""
+
+    data: bytes
+    rows: int
+    suffix: str = "parquet"
 
 
 class Ledger:
@@ -69,7 +77,15 @@ class Ledger:
         self, clip: Clip, table: pa.Table, *, decode_errors: int = 0, metadata: Mapping[str, str] | None = None
     ) -> ClipRecord:
         """Write the clip's rows and its record. Returns the record that stands: ours, or that of a writer who won."""
-        record = ClipRecord(
+        record = self._committed(clip, decode_errors)
+        return self._write(record, _as_parquet(record, table, metadata))
+
+    def commit_content(self, clip: Clip, content: Content, *, decode_errors: int = 0) -> ClipRecord:
+        """The same for what is no rows."""
+        return self._write(self._committed(clip, decode_errors), content)
+
+    def _committed(self, clip: Clip, decode_errors: int) -> ClipRecord:
+        return ClipRecord(
             video=clip.video,
             start=clip.start,
             stop=clip.stop,
@@ -78,7 +94,6 @@ class Ledger:
             model_sha=self.model_sha,
             config_sha=self.config_sha,
         )
-        return self._write(record, table, metadata)
 
     def quarantine(
         self,
@@ -104,7 +119,9 @@ class Ledger:
             model_sha=self.model_sha,
             config_sha=self.config_sha,
         )
-        return self._write(record, table if table is not None and table.num_rows else None, metadata)
+        return self._write(
+            record, _as_parquet(record, table, metadata) if table is not None and table.num_rows else None
+        )
 
     def forget(self, key: str) -> None:
         """Remove a clip's record and its rows, so that the clip is done again."""
@@ -147,12 +164,12 @@ class Ledger:
         self.store.put(SUCCESS, json.dumps(content, indent=2).encode())
         return content
 
-    def _write(self, record: ClipRecord, table: pa.Table | None, metadata: Mapping[str, str] | None) -> ClipRecord:
-        if table is not None:
-            data = _to_parquet(_own_rows(record, table), metadata or {})
-            name = f"data/{record.video.key}/{uuid.uuid4().hex}.parquet"
-            self.store.put(name, data)
-            record = record.model_copy(update={"data_uri": name, "rows": table.num_rows, "sha256": sha256_hex(data)})
+    def _write(self, record: ClipRecord, content: Content | None) -> ClipRecord:
+        if content is not None:
+            name = f"data/{record.video.key}/{uuid.uuid4().hex}.{content.suffix}"
+            self.store.put(name, content.data)
+            named = {"data_uri": name, "rows": content.rows, "sha256": sha256_hex(content.data)}
+            record = record.model_copy(update=named)
         standing = self._standing(record)
         if record.data_uri is not None and standing.data_uri != record.data_uri:  # equal: our own repeated PUT
             self.store.delete(record.data_uri)
@@ -208,7 +225,7 @@ def find_faults(store: Store) -> dict[str, str]:
     def look(key: str) -> tuple[str, str]:
         try:
             record = _parse(store.get(_place(key)), _place(key))
-            rows = _rows(store, record).num_rows if record.data_uri is not None else 0
+            rows = _whole_rows(store, record) if record.data_uri is not None else 0
         except (StorageError, pa.ArrowException) as error:
             return key, str(error)
         return key, "" if rows == record.rows else f"{rows} rows are there of {record.rows}"
@@ -224,16 +241,17 @@ def clear(store: Store) -> None:
     records = [info.key for info in store.list("records/") if _RECORD_NAME.fullmatch(info.key)]
     videos = {place.split("/")[1] for place in records}
     own = {f"overlays/{name}.mp4" for video in videos for name in (video, video[: -len("-0123456789ab")])}
-    overlays = [info.key for info in store.list("overlays/") if info.key in own]  # named by the records, so before them
-    rows = [info.key for info in store.list("data/") if _ROWS_NAME.fullmatch(info.key)]
-    for keys in ([SUCCESS], overlays, records, rows):
+    own |= {f"backgrounds/{video}.png" for video in videos}
+    pictures = [info.key for below in ("overlays/", "backgrounds/") for info in store.list(below) if info.key in own]
+    rows = [info.key for info in store.list("data/") if _DATA_NAME.fullmatch(info.key)]
+    for keys in ([SUCCESS], pictures, records, rows):  # pictures are named by the records, so before them
         with ThreadPoolExecutor(READERS) as pool:
             list(pool.map(store.delete, keys))
 
 
 def _remove_orphans(store: Store, older_than_s: float) -> int:
     """Records are read after the listing of rows, so rows that are committed meanwhile are seen as named."""
-    rows = [info for info in store.list("data/") if _ROWS_NAME.fullmatch(info.key)]
+    rows = [info for info in store.list("data/") if _DATA_NAME.fullmatch(info.key)]
     before_s = store.now_s() - older_than_s if rows else 0.0
     old = [info.key for info in rows if info.modified_s < before_s]
     named = {record.data_uri for record in _records(store)} if old else set()
@@ -360,6 +378,10 @@ def _own_rows(record: ClipRecord, table: pa.Table) -> pa.Table:
     return rows
 
 
+def _as_parquet(record: ClipRecord, table: pa.Table, metadata: Mapping[str, str] | None) -> Content:
+    return Content(_to_parquet(_own_rows(record, table), metadata or {}), table.num_rows)
+
+
 def _to_parquet(rows: pa.Table, metadata: Mapping[str, str]) -> bytes:
     """Equal rows and metadata give equal bytes, however the table was put together."""
     columns = [
@@ -372,6 +394,15 @@ def _to_parquet(rows: pa.Table, metadata: Mapping[str, str]) -> bytes:
     sink = io.BytesIO()
     pq.write_table(pa.table(columns, schema=described), sink, compression="zstd")
     return sink.getvalue()
+
+
+def _whole_rows(store: Store, record: ClipRecord) -> int:
+    """How many there are in the data object, whose bytes are those of then; what a pack holds is in them alone."""
+    assert record.data_uri is not None
+    if record.data_uri.endswith(".parquet"):
+        return _rows(store, record).num_rows
+    store.get(record.data_uri, sha256=record.sha256)
+    return record.rows
 
 
 def _rows(store: Store, record: ClipRecord) -> pa.Table:

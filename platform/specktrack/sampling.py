@@ -6,7 +6,7 @@ generator. So ranks take slices of one global list, and resuming is an offset in
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Annotated, Self
+from typing import Annotated, Protocol, Self
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -18,6 +18,13 @@ MOTION_CELL_PX = 16
 """Side of the cells, in network px, in which motion is summed up for hard negatives."""
 
 
+class Motion(Protocol):
+    """How much moves: ``motion_cells`` of a video, or what reads a frame's part of them when it is asked for."""
+
+    def __getitem__(self, frame: int, /) -> np.ndarray:
+        """float32 [rows, columns]."""
+
+
 @dataclass(frozen=True)
 class LabelledVideo:
     """The part of a labelled video that sampling needs; positions in network px."""
@@ -26,8 +33,8 @@ class LabelledVideo:
     """float32 [N, 2], NaN where absent."""
     labelled: np.ndarray
     """bool [N]: the frame has a label; windows over other frames are not drawn."""
-    motion: np.ndarray
-    """float32 [N, rows, columns]: mean absolute difference to the frame before, per cell of MOTION_CELL_PX."""
+    motion: Motion
+    """Of each frame, mean absolute difference to the frame before, per cell of MOTION_CELL_PX."""
     wh_net: tuple[int, int]
     size_net: np.ndarray | None = None
     """float32 [N], side of the object (square root of its area), NaN where the labels do not say."""

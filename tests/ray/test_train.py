@@ -1,5 +1,7 @@
 import json
 import os
+import re
+import shlex
 import signal
 import threading
 import time
@@ -8,12 +10,18 @@ from pathlib import Path
 import boto3
 import pytest
 import torch
+from ray.train import WorkerGroupError
 
+from specktrack.cli.main import main
+from specktrack.datasets import load_dataset, save_dataset
 from specktrack.datasets.synthetic import SynthConfig, write_archive
 from specktrack.errors import ConfigError, StorageError
 from specktrack.models.checkpoint import ModelCard, load_model, load_tensors, save_model
 from specktrack.models.zoo import build, network_config
+from specktrack.preparing import PrepareConfig, prepare
+from specktrack.storage import open_store
 from specktrack.training import TrainConfig, train
+from specktrack.training import run as run_training
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_local")]
 
@@ -170,3 +178,87 @@ def test_two_workers_learn_from_a_teacher_and_keep_their_adapters(archive, tmp_p
     assert load_tensors(state)[0]["extra/adapters.0.weight"].shape == (16, 8, 1, 1)
     model = load_model(run.output)
     assert model.config == run.network and model.card.recipe["distill"]["teacher"].endswith("teacher.safetensors")
+
+
+@pytest.fixture
+def packs(archive, s3):
+    place = f"s3://{s3}/packs"
+    given = {"data": str(archive), "destination": place, "input_wh": [320, 192], "clip_s": 0.3, "workers": 2}
+    report = prepare(PrepareConfig.parse(given, environment={}))
+    assert report.clips == 6 and report.frames == 48 and report.exit_code == 0
+    return place
+
+
+def streamed(packs, archive, tmp_path, **options):
+    cache = {"cache": str(tmp_path / "cache"), "cache_gb": 0.001, "stream": "always"}
+    return config(archive, tmp_path, **{**EXACT, "data": [packs], **cache, **options})
+
+
+def kill_after_one_more_checkpoint(run, killed):
+    seen = len(list(Path(run.output).glob("run/checkpoint_*")))
+    while len(list(Path(run.output).glob("run/checkpoint_*"))) <= seen and not killed.is_set():
+        time.sleep(0.01)
+    kill_training_worker_after_checkpoint(run.output, killed)
+
+
+def test_a_streamed_run_whose_worker_dies_has_the_weights_of_an_undisturbed_one_in_memory(
+    packs, archive, tmp_path, calm
+):
+    run, killed = streamed(packs, archive, tmp_path), threading.Event()
+    killer = threading.Thread(target=kill_training_worker_after_checkpoint, args=(run.output, killed))
+    killer.start()
+    train(run)
+    killer.join()
+    assert_same_run(run, calm)
+    ours, theirs = (load_tensors(Path(of.output) / "model.safetensors")[0] for of in (run, calm))
+    assert all(torch.equal(ours[name], tensor) for name, tensor in theirs.items())
+    noted = lines(run.output)
+    assert all(0 <= line["waited"] <= 1 for line in noted)
+    assert not list((tmp_path / "cache").glob("*.npy"))  # nothing was decoded whole
+    assert sum(file.stat().st_size for file in (tmp_path / "cache/packs").iterdir()) <= 1_000_000 * 1.5
+
+
+@pytest.mark.slow
+def test_two_workers_then_one_then_two_see_the_same_samples(packs, archive, tmp_path, calm):
+    for workers in (2, 1):
+        run, killed = streamed(packs, archive, tmp_path, workers=workers, max_failures=0), threading.Event()
+        killer = threading.Thread(target=kill_after_one_more_checkpoint, args=(run, killed))
+        killer.start()
+        with pytest.raises(WorkerGroupError):
+            train(run)
+        killer.join()
+    run = streamed(packs, archive, tmp_path, workers=2)
+    train(run)
+    assert_same_run(run, calm)
+
+
+def test_the_commands_of_the_how_to_on_archives_run_on_a_small_bucket(archive, tmp_path, s3):
+    page = (Path(__file__).parents[2] / "docs/training.md").read_text(encoding="utf-8")
+    commands = re.search(r"## A terabyte.*?```\n(.*?)```", page, re.S)[1].splitlines()
+    assert [command.split()[1] for command in commands] == ["data", "train", "evaluate"]
+    for place in ("labels", "held-out"):
+        save_dataset(load_dataset(str(archive)), open_store(f"s3://{s3}/{place}"))
+    small = "network.widths=[8,8,16,16] network.frames_in=4 sampling.crop_wh=[64,48] --steps 2 --batch-size 4 "
+    small += f"--warmup-steps 0 --cache {tmp_path} --cache-gb 0.0001 --workers 1"
+    for command in commands:
+        _, verb, *rest = shlex.split(command.replace("s3://archive", f"s3://{s3}"))
+        assert main([verb, *rest, *(small.split() if verb == "train" else [])]) == 0
+    assert not list(tmp_path.glob("*.npy"))  # it was streamed
+    names = {info.key for info in open_store(f"s3://{s3}").list()}
+    assert {"run/model.safetensors", "evaluation/evaluation.json", "packs/dataset.json", "packs/packs.parquet"} <= names
+
+
+@pytest.mark.slow
+def test_a_sweep_trains_every_combination_and_says_which_is_best(archive, tmp_path):
+    file = tmp_path / "sweep.yaml"
+    file.write_text("vary: {learning_rate: [1.0e-3, 1.0e-9], seed: [0]}\nby: f1\n")
+    swept = config(archive, tmp_path, sweep=str(file), steps=8, hold_out_every=2, validate_every=2)
+    report = run_training(swept)
+    assert [trial.settings["learning_rate"] for trial in report.trials].count(1e-3) == 1 and len(report.trials) == 2
+    assert not any(trial.error for trial in report.trials) and max(trial.steps for trial in report.trials) == 8
+    assert load_model(report.best).card.recipe["steps"] == 8
+    assert json.loads((tmp_path / "run/sweep.json").read_text())["best"] == report.best
+    assert run_training(swept).trials == report.trials  # which goes on, and finds all of it done
+    file.write_text("vary: {learning_rat: [1]}\nby: f1\n")
+    with pytest.raises(ConfigError, match=r"no such setting: 'vary.learning_rat'"):
+        run_training(swept)

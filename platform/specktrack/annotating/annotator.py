@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, TypedDict
+from typing import ClassVar
 
 import torch
 
@@ -11,8 +11,9 @@ from specktrack import telemetry
 from specktrack.annotating.background import Backgrounds
 from specktrack.annotating.clips import ClipResult, annotate_clip
 from specktrack.annotating.plan import PlannedClip
+from specktrack.annotating.receipts import Receipt, carried_out
 from specktrack.annotating.workers import Attempts
-from specktrack.errors import MediaError, QuarantineReason, SpecktrackError
+from specktrack.errors import MediaError, QuarantineReason
 from specktrack.frames import Trajectory
 from specktrack.ledger import Ledger
 from specktrack.schema import Clip, ClipRecord
@@ -46,16 +47,6 @@ class AnnotatorArguments:
     attempts: Attempts
 
 
-class Receipt(TypedDict):
-    """Result for one clip, as a row of a Ray dataset."""
-
-    record: str
-    """ClipRecord as JSON."""
-    frames: int
-    """Frames annotated now; 0 where the record was there already."""
-    seconds: dict[str, float]
-
-
 class Annotator:
     """An actor's work: annotates clips, one after the other, with one model on one device."""
 
@@ -71,25 +62,9 @@ class Annotator:
 
     def __call__(self, row: PlannedClip) -> list[Receipt]:
         """Annotate and commit the clip in ``row``, or quarantine it; other errors than of the media fail the run."""
-        clip, info = Clip.model_validate_json(row["clip"]), VideoInfo.model_validate_json(row["info"])
-        key = row["key"]
-        try:
-            attempt = self._arguments.attempts.begin(key)
-        except MediaError as error:
-            return [self._commit(clip, info, ClipResult(Trajectory.empty(), 0, error))]
-        if attempt > 1 and (record := self._ledger.record(key)):  # the worker died after its commit
-            return [Receipt(record=record.model_dump_json(), frames=0, seconds=dict.fromkeys(STAGES, 0.0))]
-        try:
-            result = self._annotate(clip, info)
-        except SpecktrackError:
-            raise
-        except Exception as fault:  # at the actor's boundary: one video that trips a bug must not end an archive's run
-            log.exception("clip failed", clip=key)
-            what = f"{type(fault).__name__}: {fault}"
-            result = ClipResult(Trajectory.empty(), 0, MediaError(QuarantineReason.CRASHED, what, place=clip.video.uri))
-        return [self._commit(clip, info, result)]
+        return [carried_out(row, self._arguments.attempts, self._ledger, self)]
 
-    def _annotate(self, clip: Clip, info: VideoInfo) -> ClipResult:
+    def work(self, clip: Clip, info: VideoInfo) -> ClipResult:
         """The clip's rows; where the decoder dies it gets a second chance, for it may have been killed from outside."""
         for _ in range(2):
             result = annotate_clip(self._tracker, clip, info, self._decoder, backgrounds=self._backgrounds)
@@ -98,7 +73,12 @@ class Annotator:
             log.warning("the decoder died", clip=clip.key, video=clip.video.uri, detail=str(result.error))
         return result
 
-    def _commit(self, clip: Clip, info: VideoInfo, result: ClipResult) -> Receipt:
+    def failed(self, error: MediaError) -> ClipResult:
+        """See Work."""
+        return ClipResult(Trajectory.empty(), 0, error)
+
+    def commit(self, clip: Clip, info: VideoInfo, result: ClipResult) -> Receipt:
+        """See Work."""
         started = time.perf_counter()
         rows, metadata = result.trajectory.to_rows(clip.video.uri), self._metadata(info)
         record: ClipRecord

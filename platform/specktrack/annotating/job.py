@@ -74,11 +74,14 @@ def annotate(config: AnnotateConfig, *, watch: Watch | None = None, inside: bool
     ledger = Ledger(store, model.sha256, sha_of(settings))
     outputs.claim(ledger.store, config, model, settings)
     damaged = _mend(ledger, videos, config) if config.verify else 0
-    done = _completed(ledger, videos, config)
+    nothing_kept = config.dry_run and not config.resume
+    retried, forget = config.retry_quarantined, not config.dry_run
+    done = {} if nothing_kept else completed(ledger, videos, retry_quarantined=retried, forget=forget)
     run = _Run(config, videos, parts, ledger, damaged, done, watch or _nobody_watches)
     with ExitStack() as stack:
-        needed = "" if inside else _cluster_needed(config, len(videos))
-        workers = stack.enter_context(_on_ray(config, needed)) if needed else Here()
+        asked = config.address is not None or config.workers is not None
+        needed = "" if inside else cluster_needed(asked=asked, videos=len(videos))
+        workers = stack.enter_context(on_ray(config.address, config.workers, needed)) if needed else Here()
         with run.timed("plan"):
             cutting = Cutting(tracker.stride, tracker.lead, config.clip_s, workers.attempts, tracker.step_s, prompts)
             plan = make_plan(videos, run.done, cutting, workers)
@@ -86,11 +89,12 @@ def annotate(config: AnnotateConfig, *, watch: Watch | None = None, inside: bool
             return _report(run, plan, {}, repeated=0)
         frames = sum(row["frames"] for row in plan.to_do(done))
         if not (inside or needed) and frames > MOST_FRAMES_HERE:
-            workers = stack.enter_context(_on_ray(config, f"{frames} frames are to be annotated"))
+            because = f"{frames} frames are to be annotated"
+            workers = stack.enter_context(on_ray(config.address, config.workers, because))
         elif not needed:
             log.info("working in this process", frames=frames, because="a cluster would take longer to start")
         with run.timed("annotate"):
-            now = _quarantine(plan, ledger) | _annotate(run, plan, workers)
+            now = quarantine(plan, ledger) | _annotate(run, plan, workers)
         repeated, without_overlay = workers.attempts.repeated(), 0
         if config.overlay:
             with run.timed("overlay"):
@@ -129,9 +133,9 @@ class _Run:
         self.seconds[stage] += time.monotonic() - started
 
 
-def _cluster_needed(config: AnnotateConfig, videos: int) -> str:
+def cluster_needed(*, asked: bool, videos: int) -> str:
     """Why a cluster does the work, as far as that is known before the videos are measured; empty if it need not."""
-    if config.address is not None or config.workers is not None:
+    if asked:
         return "a cluster was asked for"
     ray = sys.modules.get("ray")  # not imported for the question: who is connected has imported it
     if os.environ.get("RAY_ADDRESS") or (ray is not None and ray.is_initialized()):
@@ -140,11 +144,12 @@ def _cluster_needed(config: AnnotateConfig, videos: int) -> str:
 
 
 @contextmanager
-def _on_ray(config: AnnotateConfig, because: str) -> Iterator[Workers]:
+def on_ray(address: str | None, most: int | None, because: str) -> Iterator[Workers]:
+    """At most so many actors on the cluster at ``address``."""
     from specktrack.annotating.pool import pool  # loads ray, which this process may do without
 
-    log.info("working on Ray", address=config.address or "auto", because=because)
-    with pool(config.address or "auto", config.workers) as workers:
+    log.info("working on Ray", address=address or "auto", because=because)
+    with pool(address or "auto", most) as workers:
         yield workers
 
 
@@ -180,23 +185,26 @@ def _faults(store: Store) -> dict[str, str]:
     return faults
 
 
-def _completed(ledger: Ledger, videos: list[VideoRef], config: AnnotateConfig) -> dict[str, ClipRecord]:
-    """Records of earlier runs, less those of videos since replaced, and of quarantined clips that are to be retried."""
-    if config.dry_run and not config.resume:
-        return {}
+def completed(
+    ledger: Ledger, videos: list[VideoRef], *, retry_quarantined: bool, forget: bool = True
+) -> dict[str, ClipRecord]:
+    """Records of earlier runs, less those of videos since replaced, and of quarantined clips that are to be retried.
+
+    With ``forget`` what is left out is removed from the ledger, too.
+    """
     done = ledger.completed()
     keys = {video.uri: video.key for video in videos}
     for key, record in list(done.items()):
         replaced = keys.get(record.video.uri, record.video.key) != record.video.key
-        retried = config.retry_quarantined and record.status is ClipStatus.QUARANTINED and record.video.uri in keys
+        retried = retry_quarantined and record.status is ClipStatus.QUARANTINED and record.video.uri in keys
         if replaced or retried:
             del done[key]
-            if not config.dry_run:
+            if forget:
                 ledger.forget(key)
     return done
 
 
-def _quarantine(plan: Plan, ledger: Ledger) -> dict[str, ClipRecord]:
+def quarantine(plan: Plan, ledger: Ledger) -> dict[str, ClipRecord]:
     """Records of the videos that could not be measured; StorageError if the store gives out none at all."""
     reasons = {row["reason"] for row in plan.unreadable.values()}
     if not plan.clips and reasons == {QuarantineReason.UNREADABLE}:
@@ -238,7 +246,7 @@ def _annotate(run: _Run, plan: Plan, workers: Workers) -> dict[str, ClipRecord]:
             meter.add(receipt["frames"])
             run.watch(Progress(clips=len(plan.clips), done=len(plan.clips) - len(rows) + len(now), frames=meter.frames))
             for stage in STAGES:
-                run.seconds[stage] += receipt["seconds"][stage]
+                run.seconds[stage] += receipt["seconds"].get(stage, 0.0)
             if record.reason is not None:
                 log.warning("clip quarantined", clip=record.key, reason=str(record.reason), detail=record.detail)
                 stop_if_hopeless(now)

@@ -41,20 +41,28 @@ def settings_of(
 
 
 def claim(store: Store, config: AnnotateConfig, model: Model, settings: dict[str, Any]) -> None:
+    """``begin`` of an annotate run."""
+    made_by = {"model": model.card.name, "model_sha256": model.sha256, **settings}
+    note = _circumstances(config, model)
+    begin(store, made_by, note, resume=config.resume, dry_run=config.dry_run)
+
+
+def begin(
+    store: Store, made_by: dict[str, Any], circumstances: dict[str, Any], *, resume: bool = True, dry_run: bool = False
+) -> None:
     """Note in the output by what it is made; ConfigError with the differences if it is made by something else.
 
     StorageError if the store cannot keep two writers apart.
     """
-    if not config.dry_run and not config.single_writer:
+    if not dry_run and not store.single_writer:
         check_exclusive(store)
-    if not config.resume and not config.dry_run:
+    if not resume and not dry_run:
         clear(store)
         store.delete(RUN)
-    made_by = {"model": model.card.name, "model_sha256": model.sha256, **settings}
-    if config.resume or not config.dry_run:
+    if resume or not dry_run:
         _check_same(store, made_by)
-    if not config.dry_run and not store.exists(RUN):
-        note = {"status": "running", "made_by": made_by, **_circumstances(config, model)}
+    if not dry_run and not store.exists(RUN):
+        note = {"status": "running", "made_by": made_by, **circumstances}
         try:
             store.put_if_absent(RUN, json.dumps(note, indent=1).encode())
         except Conflict:
@@ -71,12 +79,17 @@ def describe(
 
 
 def _circumstances(config: AnnotateConfig, model: Model) -> dict[str, Any]:
-    versions = {"specktrack": __version__, "python": platform.python_version()}
     return {
         "config": config.model_dump(mode="json"),
         "model_card": model.card.model_dump(mode="json"),
-        "versions": versions | {library: version(library) for library in LIBRARIES},
+        "versions": versions(),
     }
+
+
+def versions() -> dict[str, str]:
+    """Of everything that a run's results may depend on."""
+    ours = {"specktrack": __version__, "python": platform.python_version()}
+    return ours | {library: version(library) for library in LIBRARIES}
 
 
 def _check_same(store: Store, made_by: dict[str, Any]) -> None:

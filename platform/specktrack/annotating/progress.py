@@ -18,14 +18,14 @@ log = telemetry.get_logger()
 class Meter:
     """Counts finished clips and their frames, and shows them on stderr."""
 
-    def __init__(self, clips: int, frames: int) -> None:
+    def __init__(self, clips: int, frames: int, *, doing: str = "annotating") -> None:
         self.clips = self.frames = 0
-        self._all_clips, self._all_frames = clips, frames
+        self._all_clips, self._all_frames, self._doing = clips, frames, doing
         self._started = self._last_line = time.monotonic()
         self._bar: Progress | None = None
         if sys.stderr.isatty():
             columns = (
-                TextColumn("annotating"),
+                TextColumn(doing),
                 BarColumn(),
                 MofNCompleteColumn(),
                 TextColumn("clips, {task.fields[rate]:.0f} frames/s,"),
@@ -49,7 +49,7 @@ class Meter:
             self._last_line = time.monotonic()
             left_s = (self._all_frames - self.frames) / self.frames_per_s if self.frames else None
             log.info(
-                "annotating",
+                self._doing,
                 clips=self.clips,
                 of=self._all_clips,
                 frames_per_s=round(self.frames_per_s, 1),

@@ -36,7 +36,7 @@ VERBS: Mapping[str, Verb] = {
     "train": Verb(
         "Train a network on a labelled dataset, by a recipe.",
         "specktrack.training:TrainConfig",
-        "specktrack.training:train",
+        "specktrack.training:run",
         recipes="specktrack.training:recipe_path",
     ),
     "adapt": Verb(
@@ -74,6 +74,12 @@ VERBS: Mapping[str, Verb] = {
         "specktrack.verbs.data:DataPatchesConfig",
         "specktrack.verbs.data:data_patches",
         ("destination",),
+    ),
+    "data prepare": Verb(
+        "Cut labelled videos into packs of pictures, from which training streams.",
+        "specktrack.preparing:PrepareConfig",
+        "specktrack.preparing:prepare",
+        ("data", "destination"),
     ),
     "data stats": Verb(
         "Count what a dataset holds.",

@@ -4,6 +4,7 @@ No pickle is read or written. Damage is seen: the card holds the hash over all t
 """
 
 import hashlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,9 +23,11 @@ from specktrack.metrics.calibration import logit
 from specktrack.models.entry import NetworkConfig
 from specktrack.models.network import Network
 from specktrack.models.zoo import WEIGHTS, build, network_config, without_weights
-from specktrack.storage import local_path
+from specktrack.schema import sha256_hex
+from specktrack.storage import FileStore, MissingError, local_path, open_store
 
 _CARD = "specktrack.card"
+_OF_A_RUN = "model.safetensors"
 
 
 class Calibration(Config):
@@ -137,13 +140,29 @@ def model_path(name_or_path: str | Path) -> Path:
     packaged = WEIGHTS / f"{name_or_path}.safetensors"
     if str(name_or_path).replace("-", "").isalnum() and packaged.is_file():
         return packaged
-    path = local_path(str(name_or_path)) or Path(name_or_path)
+    path = local_path(str(name_or_path)) or _fetched(str(name_or_path))
     if path.is_dir():
-        path = path / "model.safetensors"
+        path = path / _OF_A_RUN
     if not path.is_file():
         names = sorted(file.stem for file in WEIGHTS.glob("*.safetensors"))
         remedy = without_weights(str(name_or_path)) or f"give the path of a checkpoint or one of: {', '.join(names)}"
         raise CheckpointError("no such model", str(name_or_path), remedy=remedy)
+    return path
+
+
+def _fetched(uri: str) -> Path:
+    """A copy of a model in S3, or of a run's there, kept on this machine under its hash."""
+    folder, _, name = uri.rpartition("/") if uri.endswith(".safetensors") else (uri.rstrip("/"), "", _OF_A_RUN)
+    try:
+        data = open_store(folder).get(name)
+    except MissingError:
+        raise CheckpointError(
+            "no such model", uri, remedy="give the place of a checkpoint or of a finished run"
+        ) from None
+    kept = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "specktrack" / "models"
+    path = kept / f"{sha256_hex(data)}.safetensors"
+    if not path.is_file():
+        FileStore(kept).put(path.name, data)
     return path
 
 

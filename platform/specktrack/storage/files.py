@@ -42,6 +42,12 @@ class FileStore:
             data = self._path(key).read_bytes()
         return verified(data, sha256, self.uri_of(key))
 
+    def get_range(self, key: str, start: int, stop: int) -> bytes:
+        """See Store."""
+        with os_errors(self.uri_of(key)), self._path(key).open("rb") as file:
+            file.seek(start)
+            return file.read(stop - start)
+
     def exists(self, key: str) -> bool:
         """See Store."""
         return self._path(key).is_file()

@@ -68,6 +68,10 @@ class S3Store:
         """See Store."""
         return verified(get_object(self.uri_of(key), **self._at(key)), sha256, self.uri_of(key))
 
+    def get_range(self, key: str, start: int, stop: int) -> bytes:
+        """See Store."""
+        return get_object(self.uri_of(key), **self._at(key), Range=f"bytes={start}-{stop - 1}")
+
     def exists(self, key: str) -> bool:
         """See Store."""
         return head(self.uri_of(key)) is not None

@@ -42,6 +42,9 @@ class Store(Protocol):
     def get(self, key: str, *, sha256: str | None = None) -> bytes:
         """The object's bytes, checked against ``sha256`` where known; MissingError, or StorageError if damaged."""
 
+    def get_range(self, key: str, start: int, stop: int) -> bytes:
+        """The object's bytes from ``start`` to ``stop``, or to its end; MissingError."""
+
     def exists(self, key: str) -> bool:
         """Whether the object is there."""
 

@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import ray.train
@@ -10,7 +11,7 @@ from ray.train import Checkpoint, CheckpointUploadMode
 from specktrack import telemetry
 from specktrack.errors import CheckpointError
 from specktrack.training.journal import Journal
-from specktrack.training.state import TrainState
+from specktrack.training.state import TrainState, read_state
 
 log = telemetry.get_logger()
 
@@ -34,6 +35,14 @@ def restore_newest(state: TrainState[Any], checkpoints: Sequence[Checkpoint]) ->
             damaged = error
     assert damaged is not None
     raise damaged
+
+
+def newest_step(checkpoints: Sequence[Checkpoint]) -> int:
+    """The step that ``restore_newest`` goes on from; 0 without checkpoints, or where none of them is whole."""
+    for candidate in reversed(checkpoints):
+        with suppress(CheckpointError), candidate.as_directory() as folder:
+            return read_state(folder)[1]["step"]
+    return 0
 
 
 def checkpoint(state: TrainState[Any], journal: Journal, rank: int, *, kept: bool = True) -> None:

@@ -34,6 +34,8 @@ class TrainConfig(VerbConfig):
     verb: ClassVar[str] = "train"
     course: ClassVar[str]
     """``module:class`` of the family's Course."""
+    sees_pictures: ClassVar[bool] = True
+    """Whether it learns from more than labels and rows."""
     measured_on: ClassVar[str] = "validation"
     """Settings that give a run something to measure on."""
     measured_by: ClassVar[tuple[str, ...]]
@@ -86,12 +88,20 @@ class TrainConfig(VerbConfig):
 
     workers: int = Field(default=1, ge=0)
     """Ray Train workers: gloo on CPUs, nccl on GPUs. 0 trains in this process, without a cluster or checkpoints."""
+    min_workers: int = Field(default=0, ge=0)
+    """Go on with as few as this where machines are taken away, and with up to ``workers`` as others come: every number
+    between must divide ``shards``. 0 waits for all of them."""
     gpu: bool | None = None
     """One GPU per worker; the default uses GPUs where the cluster has them."""
     address: str = "auto"
     """Ray cluster: auto, local or an address."""
     cache: Place = "~/.cache/specktrack/frames"
     """Folder on each node for decoded training video."""
+    cache_gb: float = Field(default=50.0, gt=0)
+    """Decoded video that a node holds; more prepared data than that are streamed, and then so much of packs is kept."""
+    stream: Literal["auto", "always", "never"] = "auto"
+    """Read prepared data as they are needed, by Ray Data beside the workers, in place of whole by every node; ``auto``
+    does where they are larger than ``cache_gb``. The samples are the same."""
     log_every: int = Field(default=20, ge=1)
     """Steps between lines of metrics."""
     validate_every: int = Field(default=500, ge=1)
@@ -103,6 +113,9 @@ class TrainConfig(VerbConfig):
     links."""
     max_failures: int = Field(default=3, ge=0)
     """Lost workers that a run goes on after; more where machines are taken away at any time."""
+
+    sweep: Place = ""
+    """YAML file of settings to vary: every combination is a run below ``output``, and hopeless ones end early."""
 
     name: str = ""
     """Name of the resulting weights; the network's by default."""
@@ -122,9 +135,19 @@ class TrainConfig(VerbConfig):
         return bool(self.validation)
 
     @property
+    def reads_ahead(self) -> bool:
+        """Whether whole videos are looked through before training begins, which streams are not made for."""
+        return False
+
+    @property
     def best_by(self) -> str:
         """The figure of the validation whose best weights become the model; empty if the last do."""
         return "" if self.keep == "last" else self.keep
+
+    @property
+    def cache_bytes(self) -> int:
+        """``cache_gb`` in bytes."""
+        return round(self.cache_gb * 1e9)
 
     @property
     def parts(self) -> int:
@@ -200,6 +223,10 @@ class TrainConfig(VerbConfig):
             raise ValueError(f"batch_size {self.batch_size} must be a multiple of workers {self.workers}")
         if self.parts % (self.workers or 1) or self.batch_size % self.parts:
             raise ValueError(f"shards {self.shards} must be a multiple of workers and divide batch_size")
+        if self.min_workers > self.workers:
+            raise ValueError(f"min_workers {self.min_workers} is more than workers {self.workers}")
+        if self.min_workers and (uneven := [n for n in range(self.min_workers, self.workers) if self.parts % n]):
+            raise ValueError(f"shards {self.parts} cannot be shared out evenly to {uneven[0]} workers")
         if self.best_by and not self.measures:
             raise ValueError(f"keep={self.keep} chooses by measuring: give {self.measured_on}")
         if self.best_by and self.best_by not in self.measured_by:

@@ -1,5 +1,6 @@
 """The part of a training run that depends on the family of networks; the worker does the rest, once for all."""
 
+from pathlib import Path
 from typing import ClassVar, Protocol, TypeVar
 
 import torch
@@ -7,9 +8,12 @@ import torch
 from specktrack import lazy
 from specktrack.models.inference import AnyNetwork
 from specktrack.training.config import TrainConfig
+from specktrack.training.footage import Reading
 from specktrack.training.state import TrainState
 
 Batch = TypeVar("Batch")
+Tensors = dict[str, torch.Tensor]
+"""By name; what crosses from whoever reads data to whoever trains on them."""
 
 
 class Course(Protocol[AnyNetwork, Batch]):
@@ -32,9 +36,17 @@ class Course(Protocol[AnyNetwork, Batch]):
         """The network with all that is trained beside it, and optimisers."""
         return TrainState(network, self.config, self.device)
 
-    def samples(self, numbers: range) -> Batch:
-        """Those of the run's samples, as a batch: a function of the numbers alone, whichever thread or machine asks."""
+    def read(self, numbers: range) -> Tensors:
+        """What is read for those of the run's samples: a function of the numbers alone, whichever machine asks."""
         ...
+
+    def batch(self, numbers: range, read: Tensors) -> Batch:
+        """The samples as a batch on the device, of what was read for them here or elsewhere."""
+        ...
+
+    def samples(self, numbers: range) -> Batch:
+        """Those of the run's samples, read here."""
+        return self.batch(numbers, self.read(numbers))
 
     def loss(self, network: AnyNetwork, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """The loss, and figures for the journal; the worker calls it under the autocast of ``precision``."""
@@ -43,6 +55,11 @@ class Course(Protocol[AnyNetwork, Batch]):
     def measure(self, network: AnyNetwork) -> dict[str, float]:
         """Figures on held-out data, of which ``keep`` names one; none if nothing is held out."""
         ...
+
+
+def reading_of(config: TrainConfig) -> Reading:
+    """How a course's videos are read."""
+    return Reading(Path(config.cache).expanduser(), streamed=config.stream == "always", most_bytes=config.cache_bytes)
 
 
 def course_of(config: TrainConfig, device: torch.device) -> Course:

@@ -1,6 +1,8 @@
-"""Training videos decoded once into memory-mapped arrays that all ranks of a node share."""
+"""Training videos decoded once, or unpacked, into memory-mapped arrays that all ranks of a node share."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,12 +11,15 @@ import numpy as np
 from specktrack import telemetry
 from specktrack.errors import MediaError, QuarantineReason, StorageError
 from specktrack.frames import Viewport
+from specktrack.preparing.frames import fill
+from specktrack.preparing.prepared import PackedFrames
 from specktrack.schema import Clip, VideoRef
-from specktrack.video import ClipReader
-from specktrack.video.process import DecodeLimits, DecoderProcess, ProcessReader
+from specktrack.video.process import DecodeLimits, DecoderProcess
 
 STALLED_S = 60.0
 """A decoder that gives nothing for so long is stopped."""
+AT_ONCE = 64
+"""Frames that are unpacked at a time."""
 
 log = telemetry.get_logger()
 
@@ -38,6 +43,25 @@ def decoded(ref: VideoRef, folder: Path, *, viewport: Viewport | None = None) ->
     path = folder / f"{ref.key}-{size}.npy"
     if not path.is_file():
         _decode(ref, viewport, path)
+    return _mapped(path)
+
+
+def unpacked(ref: VideoRef, frames: PackedFrames, folder: Path, *, pictures: str) -> Decoded:
+    """The same of a prepared video, from its packs of such ``pictures``."""
+    exact = "" if pictures == "exact" else f"-{pictures}"
+    path = folder / f"{ref.key}-{'x'.join(map(str, frames.wh))}{exact}.npy"
+    if not path.is_file():
+        width, height = frames.wh
+        with _new(path, (len(frames), height, width, 3)) as (pixels, missing):
+            missing[:] = frames.missing()
+            for start in range(0, len(frames), AT_ONCE):
+                some = range(start, min(start + AT_ONCE, len(frames)))
+                pixels[some.start : some.stop] = frames.take(some)
+        log.info("video cached", video=ref.name, frames=len(frames))
+    return _mapped(path)
+
+
+def _mapped(path: Path) -> Decoded:
     gaps = _gaps(path)
     try:  # copy on write: torch wants writable memory, the file stays as it is
         pixels = np.lib.format.open_memmap(path, mode="c")
@@ -58,18 +82,28 @@ def _decode(ref: VideoRef, viewport: Viewport | None, path: Path) -> None:
         info = decoder.probe(ref)
         viewport = viewport or Viewport(info.size_wh_px, info.size_wh_px)
         width, height = viewport.network_wh_px
-        partial = path.with_suffix(f".{os.getpid()}.partial")
-        pixels = np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint8, shape=(info.frames, height, width, 3))
-        for attempt in (1, 2):
-            missing = np.ones(info.frames, bool)
-            try:
-                whole = Clip(video=ref, start=0, stop=info.frames)
-                _read(decoder.read_clip(whole, info=info, viewport=viewport), pixels, missing)
-            except MediaError as error:
-                log.warning("video cached in part", missing=int(missing.sum()), frames=info.frames, reason=str(error))
-                if attempt == 1 and error.reason is QuarantineReason.CRASHED:
-                    continue
-            break
+        whole = Clip(video=ref, start=0, stop=info.frames)
+        with _new(path, (info.frames, height, width, 3)) as (pixels, missing):
+            for attempt in (1, 2):
+                missing[:] = True
+                try:
+                    fill(decoder.read_clip(whole, info=info, viewport=viewport), pixels, missing)
+                except MediaError as error:
+                    lost = int(missing.sum())
+                    log.warning("video cached in part", missing=lost, frames=info.frames, reason=str(error))
+                    if attempt == 1 and error.reason is QuarantineReason.CRASHED:
+                        continue
+                break
+    log.info("video cached", video=ref.name, frames=info.frames)
+
+
+@contextmanager
+def _new(path: Path, shape: tuple[int, int, int, int]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Pixels of this shape and which of them are missing, to be filled in the block; then they are at ``path``."""
+    partial = path.with_suffix(f".{os.getpid()}.partial")
+    pixels = np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint8, shape=shape)
+    missing = np.ones(shape[0], bool)
+    yield pixels, missing
     pixels.flush()
     if missing.any():
         gaps = partial.with_suffix(".gaps")
@@ -77,17 +111,3 @@ def _decode(ref: VideoRef, viewport: Viewport | None, path: Path) -> None:
             np.save(file, missing)
         gaps.replace(_gaps(path))
     partial.replace(path)
-    log.info("video cached", video=ref.name, frames=info.frames)
-
-
-def _read(reader: ProcessReader | ClipReader, pixels: np.ndarray, missing: np.ndarray) -> None:
-    """Fill ``pixels`` and take from ``missing`` what was read; MediaError where reading ends early."""
-    lost = 0
-    for batch in reader:
-        start, stop = int(batch.frame[0]), int(batch.frame[-1]) + 1
-        pixels[start:stop] = batch.pixels
-        missing[start:stop] = False
-        if reader.lost_frames > lost:  # lost frames repeat the one before
-            first = max(start, 1)
-            missing[first:stop] = (pixels[first:stop] == pixels[first - 1 : stop - 1]).all(axis=(1, 2, 3))
-            lost = reader.lost_frames

@@ -14,6 +14,7 @@ from torch.utils.tensorboard import SummaryWriter
 from specktrack import storage, telemetry
 from specktrack.models.checkpoint import ModelCard, save_model
 from specktrack.models.network import Network
+from specktrack.training import gauges
 from specktrack.training.config import TrainConfig
 
 log = telemetry.get_logger()
@@ -74,6 +75,8 @@ class Journal:
         self._lines.flush()
         for name, number in numbers.items():
             self._board.add_scalar(f"{kind}/{name}", number, step)
+        if self._config.workers:
+            gauges.show(kind, numbers, step=step, run=self._store.uri)
         log.info(kind, **line, steps_per_s=round(rate, 2), left_s=round(left_s))
 
     def note(self, kind: str, numbers: dict[str, float]) -> None:

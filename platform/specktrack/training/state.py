@@ -5,7 +5,7 @@ import hashlib
 import json
 import math
 from pathlib import Path
-from typing import Generic
+from typing import Any, Generic
 
 import torch
 from torch import nn
@@ -141,9 +141,7 @@ class TrainState(Generic[AnyNetwork]):
 
     def restore(self, folder: str | Path) -> None:
         """Read back what ``save`` wrote; CheckpointError if it is damaged, and then nothing is changed."""
-        tensors, metadata = load_tensors(Path(folder) / _FILE)
-        if _sha256(tensors, metadata.get("progress", "")) != metadata.get("sha256"):
-            raise CheckpointError("the checkpoint does not match its hash", str(folder))
+        tensors, progress = read_state(folder)
 
         def under(part: str) -> dict[str, torch.Tensor]:
             return {k.removeprefix(f"{part}/"): t for k, t in tensors.items() if k.startswith(f"{part}/")}
@@ -156,11 +154,18 @@ class TrainState(Generic[AnyNetwork]):
                 index, moment = name.split("/")
                 moments.setdefault(int(index), {})[moment] = tensor
             optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
-        progress = json.loads(metadata["progress"])
         self.step, self.skipped = progress["step"], progress["skipped"]
         if self.best:
             self.best.figures = progress["best"]
         self.buffers.begin()
+
+
+def read_state(folder: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """What ``TrainState.save`` wrote: tensors and progress; CheckpointError if it is damaged."""
+    tensors, metadata = load_tensors(Path(folder) / _FILE)
+    if _sha256(tensors, metadata.get("progress", "")) != metadata.get("sha256"):
+        raise CheckpointError("the checkpoint does not match its hash", str(folder))
+    return tensors, json.loads(metadata["progress"])
 
 
 def _sha256(tensors: dict[str, torch.Tensor], progress: str) -> str:

@@ -2,13 +2,14 @@
 
 import json
 import time
+from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import Any
 
 import ray
 import torch
 from pydantic import ValidationError
-from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig, WorkerGroupError
+from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig, UserCallback, WorkerGroupError
 from ray.train.torch import TorchTrainer
 
 from specktrack import storage
@@ -18,12 +19,14 @@ from specktrack.datasets import load_dataset
 from specktrack.errors import ConfigError, Conflict, SpecktrackError, StorageError
 from specktrack.models.checkpoint import model_path
 from specktrack.training.config import TrainConfig, TrainReport
+from specktrack.training.feeding import settled
 from specktrack.training.journal import MODEL
 from specktrack.training.lease import sole_run
+from specktrack.training.streaming import datasets_of, in_order
 from specktrack.training.worker import train_worker
 
 
-def train(config: TrainConfig) -> TrainReport:
+def train(config: TrainConfig, *, callbacks: Sequence[UserCallback] = ()) -> TrainReport:
     """Train to the end, resuming the unfinished run in ``config.output`` if there is one.
 
     Raises ConfigError if the output holds a run of another configuration, with the keys that differ, or one at work.
@@ -37,8 +40,9 @@ def train(config: TrainConfig) -> TrainReport:
     if not config.single_writer:
         storage.check_exclusive(store)
     claim(store, config)
+    config = settled(config)
     with sole_run(store), connected(config.address) if config.workers else nullcontext():
-        metrics = fit(config, store.uri.removeprefix("file://"))
+        metrics = fit(config, store.uri.removeprefix("file://"), callbacks)
     figures = {
         kind: {name.removeprefix(f"{kind}/"): v for name, v in metrics.items() if name.startswith(f"{kind}/")}
         for kind in ("train", "validation")
@@ -52,17 +56,24 @@ def train(config: TrainConfig) -> TrainReport:
     )
 
 
-def fit(config: TrainConfig, storage_path: str) -> dict[str, Any]:
+def fit(config: TrainConfig, storage_path: str, callbacks: Sequence[UserCallback] = ()) -> dict[str, Any]:
     """Run the loop on Ray Train; the metrics of the last step. Raises a worker's own error if it is for people."""
+    streamed = config.stream == "always" and config.workers > 0  # a run without workers reads in threads of its own
     trainer = TorchTrainer(
         train_worker,
         train_loop_config=config.model_dump(mode="json"),
-        scaling_config=ScalingConfig(num_workers=config.workers, use_gpu=_use_gpu(config)),
+        datasets=datasets_of(config, f"{storage_path}/{RUN}") if streamed else None,
+        dataset_config=in_order() if streamed else None,
+        scaling_config=ScalingConfig(
+            num_workers=(config.min_workers, config.workers) if config.min_workers else config.workers,
+            use_gpu=_use_gpu(config),
+        ),
         run_config=RunConfig(
-            name="run",
+            name=RUN,
             storage_path=storage_path,
             checkpoint_config=CheckpointConfig(num_to_keep=2),
             failure_config=FailureConfig(max_failures=config.max_failures),
+            callbacks=list(callbacks),
         ),
     )
     try:
@@ -74,9 +85,12 @@ def fit(config: TrainConfig, storage_path: str) -> dict[str, Any]:
         raise
 
 
+RUN = "run"
+"""Ray Train's folder in a run's output."""
+
 FREE = {
     "address", "cache", "output", "workers", "gpu", "single_writer", "log_every", "validate_every", "checkpoint_every",
-    "max_failures",
+    "max_failures", "min_workers", "sweep", "cache_gb", "stream",
 }  # fmt: skip
 """Settings that may change when a run goes on: they do not decide the weights."""
 
@@ -122,4 +136,4 @@ def _use_gpu(config: TrainConfig) -> bool:
         return config.gpu
     if config.workers == 0:
         return torch.cuda.is_available()
-    return ray.cluster_resources().get("GPU", 0) >= config.workers
+    return ray.cluster_resources().get("GPU", 0) >= (config.min_workers or config.workers)

@@ -1,6 +1,6 @@
 """Measuring on held-out videos while training: the same sessions and counts as annotate and evaluate."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import torch
@@ -77,9 +77,10 @@ def followed(session: Session, frames: Iterable[FrameBatch]) -> Trajectory:
     return concat([*(session.push(batch) for batch in frames), session.finish()])
 
 
-def frames_of(video: CachedVideo) -> list[FrameBatch]:
+def frames_of(video: CachedVideo) -> Iterator[FrameBatch]:
     """The whole video in batches of 64 frames; presentation times do not matter here."""
-    frame = np.arange(len(video.pixels))
     still = None if video.background is None else video.background.cpu().numpy()
-    whole = FrameBatch(video.pixels.numpy(), frame, frame / 30, video.viewport, still)
-    return [whole[i : i + AT_ONCE] for i in range(0, len(frame), AT_ONCE)]
+    for start in range(0, len(video.pixels), AT_ONCE):
+        frame = np.arange(start, min(start + AT_ONCE, len(video.pixels)))
+        pixels = video.pixels[start : start + AT_ONCE].numpy()
+        yield FrameBatch(pixels, frame, frame / 30, video.viewport, still)

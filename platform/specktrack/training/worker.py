@@ -1,5 +1,6 @@
 """One worker of a training run, whatever the family of its network. It reads in the order in which things happen."""
 
+from collections.abc import Iterator
 from contextlib import nullcontext
 from typing import Any
 
@@ -14,10 +15,12 @@ from specktrack.training.config import TrainConfig
 from specktrack.training.course import Course, course_of
 from specktrack.training.journal import Journal
 from specktrack.training.precision import autocast
-from specktrack.training.prefetch import prefetched
+from specktrack.training.prefetch import prefetched, prefetched_in_order
 from specktrack.training.shards import mean_over_workers, shards_of
 from specktrack.training.start import first_rank_first
 from specktrack.training.state import TrainState
+from specktrack.training.streaming import streamed
+from specktrack.training.waiting import Waiting
 
 
 def train_worker(values: dict[str, Any]) -> None:
@@ -32,15 +35,14 @@ def train_worker(values: dict[str, Any]) -> None:
     alone = Learner(course, state)
     learner = ray.train.torch.prepare_model(alone, parallel_strategy_kwargs=alone.parallel)
 
-    def batches(step: int) -> tuple[Any, ...]:
-        mine = shards_of(step, batch_size=config.batch_size, parts=config.parts, rank=rank, workers=workers)
-        return tuple(map(course.samples, mine))
-
+    batches = _batches(course, range(state.step, config.steps), rank=rank, workers=workers)
+    waiting = Waiting()
     with Journal(config, enabled=rank == 0, first_step=state.step) as journal:
-        for shards in prefetched(batches, range(state.step, config.steps)):
+        for shards in waiting.over(batches):
             results = learn(learner, state, shards)
             last = state.step == config.steps
             if state.step % config.log_every == 0 or state.step == 1 or last:
+                results["waited"] = torch.tensor(waiting.share(), device=course.device)
                 mean_over_workers(list(results.values()))
                 journal.write(state.step, "train", {**results, **state.figures()})
             if rank == 0 and config.measures and (state.step % config.validate_every == 0 or last):
@@ -50,6 +52,19 @@ def train_worker(values: dict[str, Any]) -> None:
                 checkpoint(state, journal, rank, kept=config.workers > 0)
         if rank == 0:
             journal.save_model(state.best.network if state.best else state.average)
+
+
+def _batches(course: Course, steps: range, *, rank: int, workers: int) -> Iterator[tuple[Any, ...]]:
+    """A worker's shards of each step, prepared while it works on earlier ones."""
+    config = course.config
+
+    def mine(step: int) -> list[range]:
+        return shards_of(step, batch_size=config.batch_size, parts=config.parts, rank=rank, workers=workers)
+
+    if config.stream != "always" or config.workers == 0:
+        return prefetched(lambda step: tuple(map(course.samples, mine(step))), steps)
+    read = streamed(mine)
+    return prefetched_in_order(lambda step: tuple(map(course.batch, mine(step), read(step))), steps)
 
 
 class Learner(nn.Module):

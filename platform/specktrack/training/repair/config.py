@@ -27,6 +27,7 @@ class RepairTrainConfig(EpochsConfig):
     scope: ClassVar[str] = " for repair networks"
     course: ClassVar[str] = "specktrack.training.repair.course:RepairCourse"
     measured_by: ClassVar[tuple[str, ...]] = ("accuracy",)
+    sees_pictures: ClassVar[bool] = False
 
     network: SerializeAsAny[InpaintNetConfig] = InpaintNetConfig()
     """Network of the zoo: its name, or a mapping of name and fields."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from specktrack.models.repair.inpaint import InpaintNet
-from specktrack.training.course import Course
+from specktrack.training.course import Course, Tensors
 from specktrack.training.repair.config import RepairTrainConfig
 from specktrack.training.repair.trajectories import TrajectoryWindows, Windows, load_tracks
 from specktrack.training.start import first_network
@@ -29,9 +29,13 @@ class RepairCourse(Course[InpaintNet, Windows]):
         """See Course."""
         return first_network(self.config, InpaintNet)
 
-    def samples(self, numbers: range) -> Windows:
+    def read(self, numbers: range) -> Tensors:
         """See Course."""
-        return self._windows.batch(numbers)
+        return self._windows.batch(numbers)._asdict()
+
+    def batch(self, numbers: range, read: Tensors) -> Windows:
+        """See Course."""
+        return Windows(**read)
 
     def loss(self, network: InpaintNet, batch: Windows) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """See Course."""

@@ -2,17 +2,15 @@
 
 # B batch, C channel, H W network px
 
-from pathlib import Path
-
 import numpy as np
 import torch
 
 from specktrack.errors import ConfigError
 from specktrack.models.search.global_search import GlobalSearch, SearchBatch
-from specktrack.training.course import Course
+from specktrack.training.course import Course, Tensors, reading_of
 from specktrack.training.frame_cache import load_videos
 from specktrack.training.search.config import SearchTrainConfig
-from specktrack.training.search.samples import SearchSampler, boxes_px
+from specktrack.training.search.samples import SearchSampler, as_batch, boxes_px
 from specktrack.training.start import first_network
 from specktrack.training.validation import frames_of, validate_boxes
 
@@ -22,9 +20,9 @@ class SearchCourse(Course[GlobalSearch, SearchBatch]):
 
     def __init__(self, config: SearchTrainConfig, device: torch.device) -> None:
         self.config, self.device = config, device
-        folder, network = Path(config.cache).expanduser(), config.network
-        videos = load_videos(config.data, input_wh=network.input_wh, folder=folder)
-        held_out = load_videos(config.validation, input_wh=network.input_wh, folder=folder)
+        reading, network = reading_of(config), config.network
+        videos = load_videos(config.data, input_wh=network.input_wh, reading=reading)
+        held_out = load_videos(config.validation, input_wh=network.input_wh, reading=reading)
         self._held_out = [video for video in held_out if np.isfinite(boxes_px(video)).all(axis=1).any()]
         if config.validation and not self._held_out:
             raise ConfigError(
@@ -37,9 +35,13 @@ class SearchCourse(Course[GlobalSearch, SearchBatch]):
         """See Course."""
         return first_network(self.config, GlobalSearch)
 
-    def samples(self, numbers: range) -> SearchBatch:
+    def read(self, numbers: range) -> Tensors:
         """See Course."""
-        return self._sampler.batch(numbers, self.device)
+        return self._sampler.read(numbers)
+
+    def batch(self, numbers: range, read: Tensors) -> SearchBatch:
+        """See Course."""
+        return as_batch(read, self.device)
 
     def loss(self, network: GlobalSearch, batch: SearchBatch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """See Course."""

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from specktrack.models.search.global_search import SearchBatch
+from specktrack.training.course import Tensors
 from specktrack.training.frame_cache import CachedVideo
 from specktrack.training.search.config import SearchSamplingConfig
 from specktrack.training.search.sprites import Sprite, cut_sprite, draw_sprite, place, recoloured
@@ -45,23 +46,15 @@ class SearchSampler:
             return self._own(random, number)
         return self._drawn(random, number)
 
-    def batch(self, numbers: range, device: torch.device) -> SearchBatch:
-        """Samples as tensors."""
+    def read(self, numbers: range) -> Tensors:
+        """Samples as tensors, pictures uint8 [B, H, W, 3]."""
         samples = [self.sample(number) for number in numbers]
-
-        def pictures(stack: list[np.ndarray]) -> torch.Tensor:
-            pixels = torch.from_numpy(np.stack(stack)).to(device, non_blocking=True)
-            return pixels.permute(0, 3, 1, 2).float() / 255
-
-        def boxes(stack: list[np.ndarray]) -> torch.Tensor:
-            return torch.from_numpy(np.stack(stack).astype(np.float32)).to(device)
-
-        return SearchBatch(
-            templates_BCHW=pictures([sample.template for sample in samples]),
-            template_boxes=boxes([sample.template_box for sample in samples]),
-            frames_BCHW=pictures([sample.picture for sample in samples]),
-            boxes=boxes([sample.box for sample in samples]),
-        )
+        return {
+            "templates": torch.from_numpy(np.stack([sample.template for sample in samples])),
+            "template_boxes": _boxes([sample.template_box for sample in samples]),
+            "frames": torch.from_numpy(np.stack([sample.picture for sample in samples])),
+            "boxes": _boxes([sample.box for sample in samples]),
+        }
 
     def _size(self, random: np.random.Generator, number: int) -> float:
         """Side of the target, network px: the buckets take turns."""
@@ -160,6 +153,24 @@ class SearchSampler:
         columns = np.clip(np.arange(corner[0], corner[0] + wh[0]), 0, pixels.shape[1] - 1)
         rows = np.clip(np.arange(corner[1], corner[1] + wh[1]), 0, pixels.shape[0] - 1)
         return pixels[rows[:, None], columns]
+
+
+def as_batch(read: Tensors, device: torch.device) -> SearchBatch:
+    """What a sampler has read, on the device."""
+
+    def pictures(name: str) -> torch.Tensor:
+        return read[name].to(device, non_blocking=True).permute(0, 3, 1, 2).float() / 255
+
+    return SearchBatch(
+        templates_BCHW=pictures("templates"),
+        template_boxes=read["template_boxes"].to(device),
+        frames_BCHW=pictures("frames"),
+        boxes=read["boxes"].to(device),
+    )
+
+
+def _boxes(stack: list[np.ndarray]) -> torch.Tensor:
+    return torch.from_numpy(np.stack(stack).astype(np.float32))
 
 
 def boxes_px(video: CachedVideo) -> np.ndarray:

@@ -1,7 +1,6 @@
 """Training a template tracker, with a teacher or without."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import nn
@@ -10,7 +9,7 @@ from specktrack.errors import ConfigError
 from specktrack.models.checkpoint import load_model
 from specktrack.models.template.dimp import Dimp, Pairs, Proposals
 from specktrack.models.template.entries import TemplateConfig
-from specktrack.training.course import Course
+from specktrack.training.course import Course, Tensors, reading_of
 from specktrack.training.precision import dtype_of
 from specktrack.training.start import first_network
 from specktrack.training.state import TrainState
@@ -37,9 +36,9 @@ class TemplateCourse(Course[Dimp, TemplateBatch]):
 
     def __init__(self, config: TemplateTrainConfig, device: torch.device) -> None:
         self.config, self.device = config, device
-        folder = Path(config.cache).expanduser()
-        tracks = load_tracks(config.data, folder=folder)
-        self._held_out = load_tracks(config.validation, folder=folder)
+        reading = reading_of(config)
+        tracks = load_tracks(config.data, reading=reading)
+        self._held_out = load_tracks(config.validation, reading=reading)
         sampler = PairSampler(tracks, seed=config.seed, config=config.pairs)
         self._batches = PairBatches(
             tracks, sampler, config.network, most_skipped=config.steps * config.batch_size // 100
@@ -65,10 +64,14 @@ class TemplateCourse(Course[Dimp, TemplateBatch]):
             self._discriminator = discriminator
         return state
 
-    def samples(self, numbers: range) -> TemplateBatch:
+    def read(self, numbers: range) -> Tensors:
+        """See Course."""
+        return vars(self._batches.batch(numbers))
+
+    def batch(self, numbers: range, read: Tensors) -> TemplateBatch:
         """See Course."""
         step, shard = divmod(numbers.start, self.config.batch_size)
-        return TemplateBatch(self._batches.batch(numbers), self.config.seed * 1_000_003 + step * 1009 + shard)
+        return TemplateBatch(Pairs(**read), self.config.seed * 1_000_003 + step * 1009 + shard)
 
     def loss(self, network: Dimp, batch: TemplateBatch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """See Course. Only backbones compute in the run's precision: target models learn by second derivatives."""

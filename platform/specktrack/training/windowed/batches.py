@@ -1,4 +1,4 @@
-"""Samples to tensors: windows cut from cached videos and resized."""
+"""Samples to tensors: windows cut from labelled videos and resized."""
 
 # B batch, T frames in window, C channel, H W network px
 
@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from specktrack.sampling import Sample, WindowSampler
+from specktrack.training.course import Tensors
 from specktrack.training.frame_cache import CachedVideo
 from specktrack.training.windowed.pasting import Pasting
 
@@ -28,7 +29,7 @@ class Batch:
 
 
 class Batches:
-    """Samples of cached videos as tensors."""
+    """Samples of labelled videos as tensors."""
 
     def __init__(
         self, videos: list[CachedVideo], sampler: WindowSampler, *, batch_size: int, device: torch.device
@@ -37,18 +38,26 @@ class Batches:
         self._batch_size = batch_size
         self._pasting = Pasting(videos, sampler) if sampler.config.paste else None
 
-    def batch(self, numbers: range) -> Batch:
-        """One shard of a step."""
+    def read(self, numbers: range) -> Tensors:
+        """Of one shard of a step, pictures uint8 [B, pictures, h, w, 3] around the crops, how to zoom them, labels."""
         samples = [self._sampler.sample(number) for number in numbers]
         windows = [self._window(sample) for sample in samples]
-        xy_net = torch.from_numpy(np.stack([xy for _, xy in windows]))
+        return {
+            "pictures": self._stacked([cut for cut, _ in windows]),
+            "thetas": torch.from_numpy(self._thetas(samples)),
+            "xy_net": torch.from_numpy(np.stack([xy for _, xy in windows])),
+            "hard": torch.from_numpy(np.stack([self._hard(sample) for sample in samples])),
+        }
+
+    def batch(self, numbers: range, read: Tensors) -> Batch:
+        """The shard as a batch on the device."""
         step, shard = divmod(numbers.start, self._batch_size)
         seed = np.random.default_rng([self._sampler.seed, 2, step, shard]).integers(2**62)
         return Batch(
-            self._pictures(samples, [cut for cut, _ in windows]),
-            xy_net.to(self._device, non_blocking=True),
+            self._zoomed(read["pictures"].to(self._device, non_blocking=True), read["thetas"].to(self._device)),
+            read["xy_net"].to(self._device, non_blocking=True),
             torch.Generator().manual_seed(int(seed)),
-            torch.from_numpy(np.stack([self._hard(sample) for sample in samples])).to(self._device, non_blocking=True),
+            read["hard"].to(self._device, non_blocking=True),
         )
 
     @property
@@ -69,7 +78,7 @@ class Batches:
         video, frames = self._videos[sample.video], sample.frames(self._sampler.frames_in)
         (left, top), (cut_w, cut_h) = self._corner(sample), self._cut_wh
         around = slice(top, top + cut_h), slice(left, left + cut_w)
-        cut = video.pixels[:, *around][torch.from_numpy(frames.copy())]
+        cut = video.pixels[torch.from_numpy(frames.copy()), *around]
         xy_net = self._positions(sample, video.sampling.xy_net[frames])
         if self._pasting is not None and np.isnan(xy_net).all():
             cut, pasted_xy_net = self._pasting.onto(cut, sample, (left, top))
@@ -78,9 +87,13 @@ class Batches:
             cut = torch.cat([video.background[around][None], cut])
         return cut, xy_net
 
-    def _pictures(self, samples: list[Sample], cuts: list[torch.Tensor]) -> torch.Tensor:
-        """Zoom and mirror in one pass over the whole batch; float32 [B, pictures, 3, h, w] on the device."""
-        out_w, out_h = self._sampler.config.crop_wh
+    def _stacked(self, cuts: list[torch.Tensor]) -> torch.Tensor:
+        """All of a batch, where a video is smaller than what is cut with a dark rim."""
+        cut_w, cut_h = self._cut_wh
+        return torch.stack([F.pad(cut, (0, 0, 0, cut_w - cut.shape[2], 0, cut_h - cut.shape[1])) for cut in cuts])
+
+    def _thetas(self, samples: list[Sample]) -> np.ndarray:
+        """float32 [B, 2, 3]: from each training picture to what is cut for it, zoomed and maybe mirrored."""
         cut_w, cut_h = self._cut_wh
         thetas = np.zeros((len(samples), 2, 3), np.float32)
         for theta, sample in zip(thetas, samples, strict=True):
@@ -89,12 +102,13 @@ class Batches:
             theta[0] = width / cut_w, 0, (2 * (x0 - left) + width) / cut_w - 1
             theta[1] = 0, height / cut_h, (2 * (y0 - top) + height) / cut_h - 1
             theta[0, 0] *= -1 if sample.mirrored else 1
-        padded = [F.pad(cut, (0, 0, 0, cut_w - cut.shape[2], 0, cut_h - cut.shape[1])) for cut in cuts]
-        stacked = torch.stack(padded).to(self._device, non_blocking=True)  # uint8 [B, T, cut_h, cut_w, 3]
+        return thetas
+
+    def _zoomed(self, stacked: torch.Tensor, thetas: torch.Tensor) -> torch.Tensor:
+        """Zoom and mirror in one pass over the whole batch; float32 [B, pictures, 3, h, w]."""
+        out_w, out_h = self._sampler.config.crop_wh
         planes = stacked.permute(0, 1, 4, 2, 3).flatten(1, 2).float() / 255
-        grid = F.affine_grid(
-            torch.from_numpy(thetas).to(self._device), [len(samples), 1, out_h, out_w], align_corners=False
-        )
+        grid = F.affine_grid(thetas, [len(stacked), 1, out_h, out_w], align_corners=False)
         zoomed = F.grid_sample(planes, grid, mode="bilinear", padding_mode="border", align_corners=False)
         return zoomed.unflatten(1, (stacked.shape[1], 3))
 

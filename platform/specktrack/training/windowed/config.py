@@ -86,6 +86,11 @@ class WindowedTrainConfig(EpochsConfig):
         """Whether there is something to measure on."""
         return super().measures or bool(self.hold_out_every)
 
+    @property
+    def reads_ahead(self) -> bool:
+        """Whether whole videos are looked through before training begins: by models that mine."""
+        return bool(self.mining or self.decoys)
+
     @model_validator(mode="after")
     def _possible(self) -> Self:
         if self.mining and (self.augment.mix != "none" or self.network.target.kind != "disk"):

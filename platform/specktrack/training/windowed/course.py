@@ -1,7 +1,6 @@
 """Training a network on windows of frames."""
 
 from functools import partial
-from pathlib import Path
 
 import torch
 
@@ -10,7 +9,7 @@ from specktrack.models.checkpoint import Model, load_model
 from specktrack.models.heatmap.entries import WindowedConfig
 from specktrack.models.heatmap.network import HeatmapNetwork
 from specktrack.sampling import WindowSampler
-from specktrack.training.course import Course
+from specktrack.training.course import Course, Tensors, reading_of
 from specktrack.training.frame_cache import CachedVideo, load_videos
 from specktrack.training.start import first_network
 from specktrack.training.state import TrainState
@@ -54,9 +53,13 @@ class WindowedCourse(Course[HeatmapNetwork, Batch]):
             state.network.compile()
         return state
 
-    def samples(self, numbers: range) -> Batch:
+    def read(self, numbers: range) -> Tensors:
         """See Course."""
-        return self._batches.batch(numbers)
+        return self._batches.read(numbers)
+
+    def batch(self, numbers: range, read: Tensors) -> Batch:
+        """See Course."""
+        return self._batches.batch(numbers, read)
 
     def loss(self, network: HeatmapNetwork, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """See Course. Pictures vary before the run's precision counts."""
@@ -76,17 +79,17 @@ def _videos(
     config: WindowedTrainConfig, device: torch.device, teacher: Model | None
 ) -> tuple[list[CachedVideo], list[CachedVideo]]:
     """Training and validation videos."""
-    folder = Path(config.cache).expanduser()
+    reading = reading_of(config)
     background = any(entry.pictures_in > entry.frames_in for entry in _entries(config, teacher))
     load = partial(
-        load_videos, input_wh=config.network.input_wh, folder=folder, background=background,
+        load_videos, input_wh=config.network.input_wh, reading=reading, background=background,
         draw_occluded=config.occluded == "drawn",
     )  # fmt: skip
     training, held_out = load(config.data), load(config.validation)
     if config.mining:
-        training = with_hard_frames(training, load_model(config.mining.model), device, folder)
+        training = with_hard_frames(training, load_model(config.mining.model), device, reading.folder)
     if config.decoys:
-        training = with_decoys(training, load_model(config.decoys), device, folder)
+        training = with_decoys(training, load_model(config.decoys), device, reading.folder)
     if every := config.hold_out_every:
         held_out = held_out + training[every - 1 :: every]
         training = [video for index, video in enumerate(training) if (index + 1) % every]

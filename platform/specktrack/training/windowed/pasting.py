@@ -94,7 +94,7 @@ def cut_out(video: CachedVideo, frames: np.ndarray) -> Cutout | None:
         place = slice(top, top + side), slice(left, left + side)
         around = torch.from_numpy(frame + AROUND)
         around = around[(around >= 0) & (around < len(video.pixels))]
-        scene = np.median(video.pixels[:, *place][around].cpu().numpy(), axis=0)
+        scene = np.median(video.pixels[around, *place].cpu().numpy(), axis=0)
         patch = video.pixels[frame][place].cpu().numpy().astype(np.float32)
         alpha = _alpha(np.abs(patch - scene).max(axis=-1))
         if alpha is None:

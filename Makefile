@@ -21,8 +21,9 @@ PROMISED = $(shell grep -oE 'tests/[a-z_/]+\.py::[A-Za-z0-9_:]+' docs/reliabilit
 demo: .venv/.runtime
 	@$(BIN)/specktrack demo $(if $(VIDEO),"$(VIDEO)") --output "$(OUTPUT)"
 
+# Ray's tests mostly wait for processes to start: the others run beside them.
 test: .venv/.dev
-	@$(BIN)/python -m pytest $(TESTS)
+	@$(BIN)/python -m pytest -n 2 --dist loadgroup $(TESTS)
 
 test-slow: .venv/.dev
 	@$(BIN)/python -m pytest -m "slow and not gpu and not faults" --timeout=1800 $(TESTS)

@@ -24,7 +24,7 @@ S3_ENVIRONMENT = {
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With several processes, all tests that start Ray share one, and so do those of a file, for their fixtures' sake."""
+    """With several processes, the tests that start Ray share one, and so do those of a file, for their fixtures."""
     for item in items:
         group = "ray" if item.get_closest_marker("ray") else item.path.name
         item.add_marker(pytest.mark.xdist_group(group))

@@ -89,13 +89,13 @@ def test_it_resumes_and_sets_aside_as_a_cluster_does(archive, model, tmp_path):
     ],
 )
 def test_when_a_cluster_does_the_work(settings, videos, why):
-    assert job._cluster_needed(AnnotateConfig(sources=("x",), output="y", **settings), videos) == why
+    assert job.cluster_needed(settings.get("address"), settings.get("workers"), videos) == why
 
 
 @pytest.mark.usefixtures("alone")
 def test_a_cluster_that_the_environment_names_does_the_work(monkeypatch):
     monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
-    assert job._cluster_needed(AnnotateConfig(sources=("x",), output="y"), 1) == "there is one"
+    assert job.cluster_needed(None, None, 1) == "there is one"
 
 
 @pytest.mark.usefixtures("alone")
@@ -112,7 +112,7 @@ def test_few_videos_of_many_frames_go_to_a_cluster_after_they_were_measured(arch
             pass
 
     monkeypatch.setattr(job, "MOST_FRAMES_HERE", 2 * FRAMES - 1)
-    monkeypatch.setattr(job, "_on_ray", lambda config, because: asked.append(because) or Cluster())
+    monkeypatch.setattr(job, "on_ray", lambda address, most, because: asked.append(because) or Cluster())
     report = annotate(AnnotateConfig(sources=(str(archive),), output=str(tmp_path / "out"), model=model))
     assert asked == [f"{2 * FRAMES} frames are to be annotated"]
     assert report.committed == 2

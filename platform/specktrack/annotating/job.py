@@ -79,8 +79,7 @@ def annotate(config: AnnotateConfig, *, watch: Watch | None = None, inside: bool
     done = {} if nothing_kept else completed(ledger, videos, retry_quarantined=retried, forget=forget)
     run = _Run(config, videos, parts, ledger, damaged, done, watch or _nobody_watches)
     with ExitStack() as stack:
-        asked = config.address is not None or config.workers is not None
-        needed = "" if inside else cluster_needed(asked=asked, videos=len(videos))
+        needed = "" if inside else cluster_needed(config.address, config.workers, len(videos))
         workers = stack.enter_context(on_ray(config.address, config.workers, needed)) if needed else Here()
         with run.timed("plan"):
             cutting = Cutting(tracker.stride, tracker.lead, config.clip_s, workers.attempts, tracker.step_s, prompts)
@@ -133,9 +132,9 @@ class _Run:
         self.seconds[stage] += time.monotonic() - started
 
 
-def cluster_needed(*, asked: bool, videos: int) -> str:
+def cluster_needed(address: str | None, workers: int | None, videos: int) -> str:
     """Why a cluster does the work, as far as that is known before the videos are measured; empty if it need not."""
-    if asked:
+    if address is not None or workers is not None:
         return "a cluster was asked for"
     ray = sys.modules.get("ray")  # not imported for the question: who is connected has imported it
     if os.environ.get("RAY_ADDRESS") or (ray is not None and ray.is_initialized()):

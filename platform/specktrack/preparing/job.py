@@ -42,8 +42,7 @@ def prepare(config: PrepareConfig) -> PrepareReport:
     outputs.begin(store, config.settings, note, resume=config.resume)
     done = completed(ledger, videos, retry_quarantined=config.retry_quarantined)
     with ExitStack() as stack:
-        asked = config.address is not None or config.workers is not None
-        needed = cluster_needed(asked=asked, videos=len(videos))
+        needed = cluster_needed(config.address, config.workers, len(videos))
         workers = stack.enter_context(on_ray(config.address, config.workers, needed)) if needed else Here()
         plan = make_plan(videos, done, Cutting(1, 1, config.clip_s, workers.attempts), workers)
         frames = sum(row["frames"] for row in plan.to_do(done))

@@ -3,11 +3,14 @@
 from collections.abc import Mapping
 from functools import lru_cache
 
+import ray
 from ray.util.metrics import Gauge
 
 
 def show(kind: str, numbers: Mapping[str, float], *, step: int, run: str) -> None:
-    """Set the number of the step, and one gauge for all figures, told apart by their names."""
+    """Set the number of the step, and one gauge for all figures, told apart by their names; where there is a Ray."""
+    if not ray.is_initialized():
+        return
     steps, figures = _gauges()
     steps.set(step, tags={"run": run})
     for name, number in numbers.items():

@@ -75,8 +75,7 @@ class Journal:
         self._lines.flush()
         for name, number in numbers.items():
             self._board.add_scalar(f"{kind}/{name}", number, step)
-        if self._config.workers:
-            gauges.show(kind, numbers, step=step, run=self._store.uri)
+        gauges.show(kind, numbers, step=step, run=self._store.uri)
         log.info(kind, **line, steps_per_s=round(rate, 2), left_s=round(left_s))
 
     def note(self, kind: str, numbers: dict[str, float]) -> None:

@@ -11,7 +11,7 @@ from pydantic import Field, ValidationError, model_validator
 from ray.tune.integration.ray_train import TuneReportCallback
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler
 
-from specktrack import storage, telemetry
+from specktrack import storage
 from specktrack.cluster import connected
 from specktrack.config import Config, explain, read_yaml, validated
 from specktrack.errors import ConfigError
@@ -21,8 +21,8 @@ from specktrack.training.trainer import train
 REPORT = "sweep.json"
 FIRST_LOOK = 8
 """Runs are compared for the first time after this part of their steps."""
-
-log = telemetry.get_logger()
+DRIVER_CPUS = 0.01
+"""A run's driver waits for its workers, who do the work; Tune wants to set something aside for it."""
 
 
 class SweepConfig(Config):
@@ -121,8 +121,7 @@ def _set(values: dict[str, Any], dotted: str, value: Any, place: str) -> None:
 def _tuner(config: TrainConfig, plan: SweepConfig, trials: list[TrainConfig]) -> ray.tune.Tuner:
     """Tune's own state lies in the sweep's output, from where it goes on."""
     path = storage.open_store(config.output).uri.removeprefix("file://")
-    # Drivers wait for their workers, who do the work: nothing is set aside for them.
-    trainable = ray.tune.with_resources(_trial, {"CPU": 0})
+    trainable = ray.tune.with_resources(_trial, {"CPU": DRIVER_CPUS})
     if ray.tune.Tuner.can_restore(f"{path}/tune"):
         return ray.tune.Tuner.restore(f"{path}/tune", trainable, resume_unfinished=True, restart_errored=True)
     halving: Callable[..., Any] = ASHAScheduler if plan.stop_early else FIFOScheduler
@@ -131,7 +130,7 @@ def _tuner(config: TrainConfig, plan: SweepConfig, trials: list[TrainConfig]) ->
         "grace_period": max(1, config.steps // FIRST_LOOK), "reduction_factor": 2,
     }  # fmt: skip
     cpus, gpus = (ray.cluster_resources().get(kind, 0) for kind in ("CPU", "GPU"))
-    room = int(gpus or cpus) // max(1, config.workers)
+    room = int((gpus or cpus - 0.5) // max(1, config.workers))  # half a CPU is for all drivers
     return ray.tune.Tuner(
         trainable,
         param_space={"trial": ray.tune.grid_search([trial.model_dump_json() for trial in trials])},

@@ -707,6 +707,7 @@ def wait_for_files(folder: Path, names: set[str]) -> None:
         downloads.mkdir()
         (tmp_path / "bad.mp4").write_bytes(b"no video")
         with playground(server, tmp_path / "profile", downloads) as page:
+            page.wait("/Up to 2 MB and 400 frames/.test(document.getElementById('limits').textContent)")
             page.drop("#stage", folder / "videos" / "v0.mp4")
             page.wait(f"/ of 40 frames /.test({SUMMARY})")
             address = page.run("return location.href")
@@ -801,6 +802,7 @@ class TestServer:
         assert http.get("/healthz").json() == {"status": "ok"} and http.get("/readyz").json() == {"status": "ready"}
         known = http.get("/v1/models").json()
         assert [model["name"] for model in known] == ["tiny", "other", "boxes", "still"] and "path" not in known[0]
+        assert http.get("/v1/limits").json()["body_bytes"] == 2_000_000
         page = http.get("/", headers={"Authorization": ""})
         assert page.status_code == 200 and "default-src 'self'" in page.headers["content-security-policy"]
         paths = http.get("/openapi.json").json()["paths"]

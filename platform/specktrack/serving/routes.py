@@ -16,6 +16,7 @@ from specktrack.serving.answers import BoxField, Health, ModelInfo, OpenedSessio
 from specktrack.serving.batch_routes import batch_routes
 from specktrack.serving.boundary import CSP
 from specktrack.serving.clip_routes import clip_routes
+from specktrack.serving.config import Limits
 from specktrack.serving.dependencies import OwnFolder, checked, unsupported, validated
 from specktrack.serving.gateway import Gateway
 from specktrack.serving.health import prometheus
@@ -76,6 +77,11 @@ def _server_routes(gateway: Gateway) -> APIRouter:
     async def models() -> Any:
         """The models that requests may name."""
         return list(gateway.models.values())
+
+    @routes.get("/v1/limits", dependencies=[Depends(checked(gateway))], responses=problems.responses(401, 422))
+    async def limits() -> Limits:
+        """The server's ceilings; a request can stay below them and never raise them."""
+        return gateway.config.limits
 
     return routes
 

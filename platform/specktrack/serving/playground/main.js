@@ -13,6 +13,7 @@ import { annotate, api, askForKey, postClip } from "./server.js";
 const video = $("video");
 let request = null;  // AbortController of the answer that is waited for
 let kept = "";       // id of the result that is shown
+let limits = null;   // the server's
 
 // ---- opening
 
@@ -25,6 +26,10 @@ function begin() {  // nothing of what was open before goes on
 }
 
 async function open(blob, name) {
+  if (limits && blob.size > limits.body_bytes) {
+    complain(`This server takes clips of up to ${size(limits.body_bytes)}, and this one has ${size(blob.size)}: cut it, or make it a batch.`);
+    return;
+  }
   const before = { clip: shown.clip, answer: shown.answer, kept, live: isLive() };
   const mine = begin();
   shown.clip = { blob, name };
@@ -34,7 +39,7 @@ async function open(blob, name) {
   const started = performance.now();
   try {
     request = new AbortController();
-    const answer = await annotate(shown.clip, $("model").value, request.signal, tellProgress);
+    const answer = await annotate(shown.clip, $("model").value, request.signal, tellSent, tellProgress);
     if (mine !== shown.turn) return;
     shown.answer = { ...answer, seconds: (performance.now() - started) / 1000 };
     kept = await keep(shown.clip, shown.answer);
@@ -44,6 +49,12 @@ async function open(blob, name) {
     if (before.answer && !before.live) show(before); else state("empty");  // a wrong drop costs no result
     if (error.name !== "AbortError") complain(error.message);
   }
+}
+
+function size(bytes) { return bytes < 1e9 ? `${Math.round(bytes / 1e6)} MB` : `${(bytes / 1e9).toFixed(1)} GB`; }
+
+function tellSent(share) {
+  $("working-text").textContent = share < 1 ? `Sending the clip, ${Math.floor(100 * share)} %` : "Following the object";
 }
 
 function tellProgress({ done, frames, left_s }) {
@@ -147,6 +158,13 @@ async function loadModels() {
     Object.assign(new Option(each.name, each.name), { title: each.description || `${(each.parameters / 1e6).toFixed(1)} M parameters` })));
 }
 
+function load() { loadModels().then(loadLimits).catch((error) => complain(error.message)); }
+
+async function loadLimits() {
+  limits = await (await api("/v1/limits")).json();
+  $("limits").textContent = `Up to ${size(limits.body_bytes)} and ${limits.frames.toLocaleString()} frames.`;
+}
+
 function showBatches(on) {
   $("batches").hidden = !on;
   $("batches-button").setAttribute("aria-expanded", String(on));
@@ -168,7 +186,7 @@ $("plot").onclick = (event) => { if (!isLive()) { video.pause(); seek(indexAt(ev
 $("get-csv").onclick = () => download(csv(), "text/csv", `${stem(shown.clip.name)}.csv`);
 $("get-json").onclick = () => download(JSON.stringify(shown.answer, null, 1), "application/json", `${stem(shown.clip.name)}.json`);
 $("get-parquet").onclick = downloadParquet;
-$("key-button").onclick = async () => { if (await askForKey()) loadModels().catch((error) => complain(error.message)); };
+$("key-button").onclick = async () => { if (await askForKey()) load(); };
 $("batches-button").onclick = () => showBatches($("batches").hidden);
 $("batch-files").onchange = () => {
   startBatch($("batch-files").files, { overlay: $("batch-overlay").checked, model: $("model").value })
@@ -191,7 +209,7 @@ addEventListener("resize", resize);
 addEventListener("hashchange", () => { const id = addressed(); if (id && id !== kept) reopen(id); });
 matchMedia("(prefers-color-scheme: light)").addEventListener("change", resize);
 new ResizeObserver(resize).observe($("screen"));
-loadModels().catch((error) => complain(error.message));
+load();
 listCameras();
 list($("kept"), reopen);
 if (addressed()) reopen(addressed());

@@ -36,30 +36,51 @@ export function postClip(clip, model, accept, signal) {
   return api(`/v1/annotate${query}`, { method: "POST", body: form, headers: { Accept: accept }, signal });
 }
 
-// Rows of a clip as they become final; `tell` hears {done, frames, left_s}.
-export async function annotate(clip, model, signal, tell) {
-  const reply = await postClip(clip, model, "application/x-ndjson", signal);
+// Rows of a clip as they become final; `sent` hears the share of the clip that has gone, `tell` {done, frames, left_s}.
+export async function annotate(clip, model, signal, sent, tell) {
   const answer = { rows: [] };
-  for await (const line of lines(reply.body)) {
+  let rest = "", fault = null;
+  const take = (line) => {
     if (!("event" in line)) answer.rows.push(line);
-    else if (line.event === "problem") throw new Error(line.detail);
+    else if (line.event === "problem") fault = line.detail;
     else if (line.event === "progress") tell(line);
     else { const { event, ...facts } = line; Object.assign(answer, facts); }
-  }
-  if (answer.decode_errors === undefined) throw new Error("The answer broke off; try again.");
+  };
+  const form = new FormData();
+  form.append("clip", clip.blob, clip.name);
+  const query = model ? `?model=${encodeURIComponent(model)}` : "";
+  const reply = await post(`/v1/annotate${query}`, form, "application/x-ndjson", signal, sent, (text) => {
+    const pieces = (rest + text).split("\n");
+    rest = pieces.pop();
+    pieces.forEach((piece) => take(JSON.parse(piece)));
+  });
+  if (reply.status === 401 && await askForKey()) return annotate(clip, model, signal, sent, tell);
+  if (reply.status !== 200) throw new Error(JSON.parse(reply.responseText).detail);
+  if (fault || answer.decode_errors === undefined) throw new Error(fault || "The answer broke off; try again.");
   return answer;
 }
 
-async function* lines(body) {
-  const reader = body.pipeThrough(new TextDecoderStream()).getReader();
-  let rest = "";
-  for (;;) {
-    const { done, value } = await reader.read();
-    if (done) return;
-    const pieces = (rest + value).split("\n");
-    rest = pieces.pop();
-    for (const piece of pieces) yield JSON.parse(piece);
-  }
+// A request that is told of while it goes, which fetch cannot: its body's share, and the answer's text as it comes.
+function post(path, body, accept, signal, sent, more) {
+  return new Promise((done, failed) => {
+    const request = new XMLHttpRequest();
+    let read = 0;
+    const take = () => {
+      if (request.status !== 200) return;
+      more(request.responseText.slice(read));
+      read = request.responseText.length;
+    };
+    request.open("POST", path);
+    request.setRequestHeader("Accept", accept);
+    if (key()) request.setRequestHeader("Authorization", `Bearer ${key()}`);
+    request.upload.onprogress = ({ loaded, total }) => sent(total ? loaded / total : 1);
+    request.onprogress = take;
+    request.onload = () => { take(); done(request); };
+    request.onerror = () => failed(new Error("The connection broke; try again."));
+    request.onabort = () => failed(new DOMException("cancelled", "AbortError"));
+    signal.addEventListener("abort", () => request.abort(), { once: true });
+    request.send(body);
+  });
 }
 
 export function streamUrl(model, query = {}) {

@@ -31,7 +31,7 @@ from specktrack.models import zoo
 from specktrack.models.checkpoint import ModelCard, save_model
 from specktrack.serving.client import AsyncClient, ServerError
 from specktrack.serving.config import ServerConfig
-from specktrack.serving.gateway import APPLICATION
+from specktrack.serving.health import APPLICATION
 from specktrack.serving.server import deploy, quietly_connected
 from specktrack.video import write_video
 

@@ -9,7 +9,7 @@ from specktrack.cli.usage import default_of, title_of
 from specktrack.errors import QuarantineReason
 from specktrack.lazy import load
 from specktrack.models.zoo import without_weights
-from specktrack.schema import ROWS
+from specktrack.schema import MEANINGS, ROWS, Provenance, Visibility
 from specktrack.verbs.models import ModelsListConfig, ZooEntry, models_list
 
 FOLDER = Path(__file__).parent / "reference"
@@ -71,10 +71,15 @@ def _weights(entry: ZooEntry) -> str:
 
 def rows_page() -> str:
     """The row schema."""
-    rows = [f"`{field.name}`|{cell(str(field.type))}|{'yes' if field.nullable else 'no'}" for field in ROWS]
+    words = {"visibility": Visibility, "provenance": Provenance}
+    rows = [
+        f"`{field.name}`|{'one of ' + ', '.join(words[field.name]) if field.name in words else field.type}|"
+        f"{'yes' if field.nullable else 'no'}|{cell(MEANINGS[field.name])}"
+        for field in ROWS
+    ]
     return (
         "# Rows\n\nOne row per frame and object, absent frames included; the same schema for labels and predictions."
-        "\nx, y, w, h are source px.\n\n" + table("column|type|may be null", rows) + "\n"
+        "\n\n" + table("column|type|may be null|meaning", rows) + "\n"
     )
 
 

@@ -2,6 +2,8 @@
 
 import asyncio
 import io
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -12,27 +14,29 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from tests.clock import Clock
 from websockets.sync.server import ServerConnection, serve
 
+from specktrack.errors import ConfigError, SpecktrackError
 from specktrack.serving import client as client_module
-from specktrack.serving.batch_records import Batch, BatchState
+from specktrack.serving.answers import Batch, BatchState
 from specktrack.serving.client import AsyncClient, Client, ServerError
 
 ROWS = pa.table({"frame": [0, 1]})
+BATCH = Batch(id="b", state=BatchState.RUNNING, sources=("v",), output="o", model="m", created_s=0)
 PROBLEM = b'{"title": "t", "status": 0, "detail": "no luck"}'
 Answer = tuple[int, dict[str, str], bytes]
 
 
-def arrow() -> bytes:
+def parquet() -> bytes:
     sink = io.BytesIO()
-    with pa.ipc.new_stream(sink, ROWS.schema) as writer:
-        writer.write_table(ROWS)
+    pq.write_table(ROWS, sink)
     return sink.getvalue()
 
 
-DONE: Answer = (200, {}, arrow())
+DONE: Answer = (200, {}, parquet())
 
 
 class Server(ThreadingHTTPServer):
@@ -42,6 +46,7 @@ class Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.answers: list[Answer] = []
         self.bodies: list[bytes] = []
+        self.keys: list[str | None] = []
 
     @property
     def url(self) -> str:
@@ -53,6 +58,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         self.server.bodies.append(self.rfile.read(int(self.headers["Content-Length"])))
+        self.server.keys.append(self.headers["Idempotency-Key"])
         self.do_GET()
 
     def do_GET(self) -> None:
@@ -104,11 +110,56 @@ def test_what_the_server_itself_said_is_final(server: Server, status: int) -> No
     assert len(server.bodies) == 1
 
 
-def test_a_batch_is_asked_for_once(server: Server) -> None:
-    server.answers = [(503, {"Retry-After": "0"}, PROBLEM)]
-    with Client(server.url) as client, pytest.raises(ServerError, match="no luck"):
-        client.start_batch(["videos"], "one")
-    assert len(server.bodies) == 1
+def test_a_batch_is_asked_for_again_under_the_same_key(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").write_bytes(b"a clip's bytes")
+    batch: Answer = (202, {}, BATCH.model_dump_json().encode())
+    for sources in (["videos"], [tmp_path / "a.mp4"]):
+        server.bodies, server.keys = [], []
+        server.answers = [(503, {"Retry-After": "0"}, PROBLEM), batch]
+        with Client(server.url) as client:
+            assert client.start_batch(sources, "one", overlap=1).id == "b"
+        assert len(server.bodies) == 2 and len(set(server.keys)) == 1 and server.keys[0]
+        assert isinstance(sources[0], str) or all(b"a clip's bytes" in body for body in server.bodies)
+    with Client(server.url) as client, pytest.raises(ConfigError, match="or files to send"):
+        client.start_batch(["videos", tmp_path / "a.mp4"])
+
+
+def test_a_clip_that_becomes_a_batch_is_waited_for(server: Server) -> None:
+    for state, said in ((BatchState.DONE, None), (BatchState.FAILED, "the batch of the clip failed: no room")):
+        ended = BATCH.model_copy(update={"state": state, "error": "no room"})
+        server.answers = [
+            (202, {}, BATCH.model_dump_json().encode()),
+            (200, {}, ended.model_dump_json().encode()),
+            DONE,
+        ]
+        with Client(server.url) as client:
+            if said is None:
+                assert client.annotate(b"clip").equals(ROWS)
+            else:
+                with pytest.raises(ServerError, match=said):
+                    client.annotate(b"clip")
+
+
+def test_whatever_goes_wrong_is_an_error_of_the_package(server: Server, tmp_path: Path) -> None:
+    with Client("http://127.0.0.1:1", tries=1) as nobody:
+        with pytest.raises(ServerError, match="no answer from the server") as unreached:
+            nobody.models()
+        with pytest.raises(ServerError, match="no answer from the server"):
+            next(nobody.stream([b"picture"]))
+    assert unreached.value.status == 503
+    server.answers = [(200, {}, b"half a table")]
+    with Client(server.url) as client:
+        with pytest.raises(ServerError, match="no Parquet file"):
+            client.annotate(b"clip")
+        with pytest.raises(ConfigError, match="cannot read the clip"):
+            client.annotate(tmp_path / "gone.mp4")
+        with pytest.raises(ConfigError, match="did you mean 'overlap'"):
+            client.annotate(b"clip", overlp=1)
+
+
+def test_neither_ray_nor_torch_is_loaded() -> None:
+    code = "import sys, specktrack.serving.client; sys.exit(bool({'ray', 'torch', 'fastapi'} & sys.modules.keys()))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_a_file_is_not_read_whole(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,17 +183,17 @@ def test_every_form_of_retry_after_is_read(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_waiting_for_a_batch_ends(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    batch = Batch(id="b", state=BatchState.RUNNING, sources=("v",), output="o", model="m", created_s=0, heartbeat_s=0)
-    running: Answer = (200, {}, batch.model_dump_json().encode())
-    done: Answer = (200, {}, batch.model_copy(update={"state": BatchState.DONE}).model_dump_json().encode())
+    running: Answer = (200, {}, BATCH.model_dump_json().encode())
+    done: Answer = (200, {}, BATCH.model_copy(update={"state": BatchState.DONE}).model_dump_json().encode())
     server.answers = [running, running, done]
     with Client(server.url) as client, monkeypatch.context() as patch:
         patch.setattr(client_module, "time", clock := Clock())
         began_s = clock.now_s
         assert client.wait("b", timeout_s=20).state == "done" and clock.now_s == began_s + 2
         server.answers = [running]
-        with pytest.raises(TimeoutError, match=r"b is still running after 2\.5 s"):
+        with pytest.raises(TimeoutError, match=r"b is still running after 2\.5 s") as late:
             client.wait("b", timeout_s=2.5)
+        assert isinstance(late.value, SpecktrackError)
         assert clock.now_s == began_s + 4.5
 
     async def wait() -> None:

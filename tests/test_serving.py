@@ -17,12 +17,13 @@ from specktrack.serving.access import Keys, is_of_this_machine
 from specktrack.serving.boundary import Outermost
 from specktrack.serving.config import (
     Access,
+    ServeConfig,
     ServerConfig,
     check_cluster,
     check_public_bind,
     is_public,
 )
-from specktrack.serving.gateway import url_of
+from specktrack.serving.health import url_of
 from specktrack.serving.problems import Refusal, problem_of
 from specktrack.serving.server import _is_ready, check_keys
 
@@ -136,13 +137,16 @@ class TestHosts:
     def test_without_keys_pages_of_other_sites_are_strangers(self) -> None:
         def refused(local_only: bool, **headers: str) -> int | None:
             scope = {"headers": [(name.encode(), text.encode()) for name, text in headers.items()]}
-            refusal = Outermost(cast(Any, None), cast(Any, SimpleNamespace(local_only=local_only)))._stranger(scope)
+            config = ServeConfig(access=Access(origins=("https://example.org",)))
+            gateway = cast(Any, SimpleNamespace(local_only=local_only, config=config))
+            refusal = Outermost(cast(Any, None), gateway)._stranger(scope)
             return refusal.status if refusal else None
 
         assert refused(True, host="localhost:8000") is None
         assert refused(True, host="localhost:8000", origin="http://localhost:8000") is None
         assert refused(True, host="localhost:8000", origin="https://evil.example") == 403
         assert refused(True, host="localhost:8000", origin="null") == 403
+        assert refused(True, host="localhost:8000", origin="https://example.org") is None
         assert refused(True, host="evil.example", origin="http://evil.example") == 421
         assert refused(False, host="evil.example", origin="http://other.example") is None
 

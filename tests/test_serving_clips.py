@@ -3,17 +3,22 @@
 import asyncio
 import errno
 import http.server
+import io
 import json
 import os
+import pickle
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.csv
+import pyarrow.json
+import pyarrow.parquet as pq
 import pytest
 from starlette.requests import Request
 from tests.clock import Clock
@@ -22,6 +27,7 @@ from specktrack.errors import ConfigError, StorageError
 from specktrack.frames import Trajectory
 from specktrack.serving import formats, uploads
 from specktrack.serving.access import Keys
+from specktrack.serving.answers import Span
 from specktrack.serving.config import (
     Access,
     Limits,
@@ -29,8 +35,13 @@ from specktrack.serving.config import (
 )
 from specktrack.serving.fetch import check, fetch, is_allowed
 from specktrack.serving.gateway import Gateway
+from specktrack.serving.health import Pace
 from specktrack.serving.places import allowed_place
-from specktrack.serving.problems import Refusal, problem_of
+from specktrack.serving.problems import LongerThanAllowed, Refusal, headers_of, problem_of
+from specktrack.serving.replica import ClipFollower
+from specktrack.tracking.tracker import tracker_of
+from specktrack.video import write_video
+from specktrack.video.process import DecoderProcess
 
 SMALL = Limits(body_bytes=1000, frames=100, pixels=100_000, picture_bytes=100_000)
 
@@ -70,8 +81,70 @@ class TestFormats:
         assert refusal.value.status == 406
 
     def test_json_says_null_where_the_object_is_absent(self) -> None:
-        said = json.loads(formats.to_json(rows(), {"fps": 30.0}))
+        said = json.loads(b"".join(formats.to_json([rows()], {"fps": 30.0, "video": "v"})))
         assert said["fps"] == 30.0 and said["rows"][1]["x"] is None and "video" not in said["rows"][0]
+
+    @pytest.mark.parametrize("kind", formats.FORMATS)
+    def test_tables_that_come_one_after_another_are_one_answer(self, kind: str) -> None:
+        read: dict[str, Callable[[bytes], pa.Table]] = {
+            formats.JSON: lambda data: pa.Table.from_pylist(json.loads(data)["rows"]),
+            formats.NDJSON: lambda data: pa.json.read_json(io.BytesIO(data)),
+            formats.ARROW: lambda data: pa.ipc.open_stream(data).read_all(),
+            "text/csv": lambda data: pa.csv.read_csv(io.BytesIO(data)),
+            "application/vnd.apache.parquet": lambda data: pq.read_table(io.BytesIO(data)),
+        }
+        other = rows().set_column(0, "video", pa.array(["w"] * rows().num_rows))
+        for tables in ([], [rows()], [rows(), other]):
+            pieces = list(formats.FORMATS[kind](tables, {"batch": "b"}))
+            table = read[kind](b"".join(pieces)) if tables or kind not in (formats.JSON, formats.NDJSON) else None
+            assert (table.num_rows if table else 0) == sum(each.num_rows for each in tables)
+            if len(tables) == 2 and table is not None:
+                assert table["video"].to_pylist()[-1] == "w" and len(pieces) > len(tables) - (kind == formats.NDJSON)
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    path = tmp_path_factory.mktemp("clip") / "clip.mp4"
+    write_video(path, np.random.default_rng(0).integers(0, 255, (40, 48, 64, 3), np.uint8), fps=25, wh=(64, 48))
+    return path.read_bytes()
+
+
+class TestFollowing:
+    def follow(self, clip: bytes, *, span: Span = Span(), most_s: float | None = None) -> list[Any]:  # noqa: B008
+        told: list[Any] = []
+        tracker, decoder = tracker_of("specknet", device="cpu", overlap=1), DecoderProcess(held=clip)
+        follower = ClipFollower(tracker, decoder, "clip", told.append, most_s)
+        assert follower.follow(len(clip), span) == 0
+        return told
+
+    def test_a_clip_in_memory_is_followed_and_its_rows_are_told_as_they_become_final(self, clip: bytes) -> None:
+        facts, *tables = self.follow(clip)
+        assert (facts["frames"], facts["wanted"], facts["width"]) == (40, 40, 64) and len(tables) > 1
+        whole = pa.concat_tables(tables).to_pylist()
+        assert [row["frame"] for row in whole] == list(range(40))
+        facts, *tables = self.follow(clip, span=Span(10, 25))
+        assert facts["wanted"] == 15 and pa.concat_tables(tables).to_pylist() == whole[10:25]
+
+    def test_one_that_would_take_too_long_is_given_up_as_soon_as_that_shows(
+        self, clip: bytes, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("specktrack.serving.replica.PROJECTED_AFTER_S", 0.0)
+        with pytest.raises(LongerThanAllowed, match="would take about"):
+            self.follow(clip, most_s=1e-3)
+        assert pickle.loads(pickle.dumps(LongerThanAllowed(700.0, 600.0))).args == (700.0, 600.0)
+        assert problem_of(LongerThanAllowed(700.0, 600.0)).status == 413
+
+
+class TestPace:
+    def test_a_busy_server_names_a_time_that_it_measured(self) -> None:
+        pace = Pace()
+        assert pace.retry_after_s == 1
+        for seconds in (8.0, 30.0, 12.0):
+            pace.add(seconds)
+        assert pace.retry_after_s == 3
+        busy = problem_of(Refusal(503, "busy", retry_after_s=pace.retry_after_s))
+        assert headers_of(busy) == {"Retry-After": "3"} and busy.retry_after_s == 3
+        assert headers_of(problem_of(Refusal(404, "no"))) == {}
 
 
 PART = b'--B\r\nContent-Disposition: form-data; name="clip"; filename="a"\r\n\r\n'

@@ -17,8 +17,10 @@ from starlette.websockets import WebSocketDisconnect
 from tests.clock import Clock
 
 from specktrack.errors import ConfigError, MediaError
+from specktrack.frames import concat
 from specktrack.serving import batch_records
-from specktrack.serving.batch_records import BatchRecords, BatchState
+from specktrack.serving.answers import BatchState
+from specktrack.serving.batch_records import BatchRecords
 from specktrack.serving.batches import BatchReplica
 from specktrack.serving.config import (
     Access,
@@ -28,8 +30,8 @@ from specktrack.serving.config import (
 from specktrack.serving.problems import Refusal
 from specktrack.serving.replica import decode_limits
 from specktrack.serving.routes import _session_routes
-from specktrack.serving.sessions import LiveSession, Sessions
-from specktrack.serving.streams import MOST_WAITING, MOST_WAITING_BYTES, Arrivals, _read
+from specktrack.serving.sessions import HeldSession, Sessions
+from specktrack.serving.streams import MOST_WAITING, MOST_WAITING_BYTES, NEWEST, Arrival, Arrivals, Told, _read
 from specktrack.storage import stat
 from specktrack.tracking.tracker import Tracker, tracker_of
 from specktrack.video import write_video
@@ -156,9 +158,25 @@ class TestDecoding:
             assert fault.value.reason == reason
         assert decoder.picture(png((8, 6)))[0] == (8, 6)
         tracker = tracker_of("specknet", device="cpu")
-        live = LiveSession(tracker.open(), tracker, decoder, SMALL, model="specknet", fps=25)
+        live = HeldSession(tracker.open(), tracker, decoder, SMALL, model="specknet", fps=25)
         with pytest.raises(MediaError, match="another size than the first of its stream"):
             live.push([png((8, 6)), png((6, 8))], None)
+
+    def test_rows_keep_number_and_time_where_pictures_were_dropped(
+        self, tracker: Tracker, decoder: DecoderProcess
+    ) -> None:
+        live = HeldSession(tracker.open(), tracker, decoder, SMALL, model="specknet", fps=25)
+        numbers = [n for n in range(60) if n % 20 < 12]
+        parts = []
+        for start in range(0, len(numbers), 6):
+            some = numbers[start : start + 6]
+            parts.append(live.push([png((64, 48))] * len(some), numbers=some))
+            waiting = live.provisional()
+            told = concat([*parts, waiting]).frame.tolist()
+            assert told == numbers[: len(told)]
+        rows = concat([*parts, live.finish()])
+        assert rows.frame.tolist() == numbers and rows.pts_s.tolist() == [n / 25 for n in numbers]
+        assert len(live.provisional()) == 0
 
     def test_a_picture_is_scaled_to_the_network(self, decoder: DecoderProcess) -> None:
         wh_px, pixels = decoder.picture(png((8, 6)), (4, 3))
@@ -272,18 +290,38 @@ class TestSessions:
 
 class TestArrivals:
     def test_they_are_bounded_in_bytes_and_in_pictures(self) -> None:
-        arrivals = Arrivals(MOST_WAITING)
+        arrivals = Arrivals()
         large = bytes(MOST_WAITING_BYTES // 3)
         for _ in range(4):
             assert not arrivals.full()
-            arrivals.put_nowait((0.0, large))
+            arrivals.put_nowait(Arrival(0, 0.0, large))
         assert arrivals.full() and arrivals.qsize() == 4
         arrivals.get_nowait()
         arrivals.get_nowait()
         assert not arrivals.full()
         for _ in range(MOST_WAITING - 2):
-            arrivals.put_nowait((0.0, b""))
+            arrivals.put_nowait(Arrival(0, 0.0, b""))
         assert arrivals.full() and arrivals.waiting_bytes == 2 * len(large)
+
+    def test_the_oldest_make_room_for_the_newest_where_that_is_asked_for(self) -> None:
+        arrivals = Arrivals(drops=True)
+        for number in range(NEWEST + 5):
+            asyncio.run(arrivals.add(bytes([number])))
+        assert (arrivals.came, arrivals.dropped, arrivals.qsize()) == (NEWEST + 5, 5, NEWEST)
+        taken = [arrivals.get_nowait() for _ in range(NEWEST)]
+        assert [each and each.number for each in taken] == list(range(5, NEWEST + 5)), "what is kept has its numbers"
+        assert arrivals.waiting_bytes == 0
+
+    def test_the_lag_is_the_age_of_the_newest_picture_that_has_a_row(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("specktrack.serving.streams.time", clock := Clock())
+        told, began_s = Told(), clock.now_s
+        told.take([Arrival(n, began_s + n, b"") for n in range(4)])
+        clock.now_s += 10
+        assert told.lag_s([]) is None
+        assert told.lag_s([{"frame": 2, "final": False}]) == 8
+        clock.now_s += 1
+        assert told.lag_s([{"frame": 0, "final": True}]) == 9, "a late row of an old picture makes it no older"
+        assert told.lag_s([{"frame": 2, "final": True}, {"frame": 3, "final": False}]) == 8
 
     @pytest.mark.parametrize(("size_bytes", "taken"), [(100_000, True), (100_001, False)])
     def test_a_picture_beyond_the_ceiling_is_not_taken(self, size_bytes: int, taken: bool) -> None:
@@ -293,7 +331,7 @@ class TestArrivals:
             return messages.pop(0)
 
         gateway = cast(Any, SimpleNamespace(config=ServeConfig(limits=SMALL)))
-        arrivals = Arrivals(MOST_WAITING)
+        arrivals = Arrivals()
         with pytest.raises(WebSocketDisconnect if taken else MediaError):
             asyncio.run(_read(gateway, cast(Any, SimpleNamespace(receive=receive)), arrivals))
         assert arrivals.qsize() == taken

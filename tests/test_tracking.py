@@ -26,7 +26,7 @@ VIEWPORT = Viewport((320, 160), (64, 32))
 FRAMES = 61
 
 
-@pytest.fixture(scope="module", params=["specknet", "specknet-ensemble", "tracknet-miso"])
+@pytest.fixture(scope="module", params=["specknet", "specknet-ensemble", "specknet-low-delay", "tracknet-miso"])
 def tracker(request):
     torch.manual_seed(0)
     if request.param == "tracknet-miso":
@@ -39,8 +39,9 @@ def tracker(request):
         network.head.weight /= logits.std()
         network.head.bias.copy_(-(logits.mean() + 4) / logits.std() - 2.0)
     overlap = 8 if request.param == "specknet-ensemble" else 2
+    reading = Reading(overlap=overlap, delay="low" if request.param == "specknet-low-delay" else "full")
     model = Model(network, ModelCard(name="random", network=config))
-    return WindowedTracker(model, device=torch.device("cpu"), config=Windowing(overlap=overlap))
+    return WindowedTracker(model, device=torch.device("cpu"), config=Windowing.of(reading))
 
 
 PIXELS = np.random.default_rng(0).integers(0, 255, (FRAMES, 32, 64, 3), dtype=np.uint8)
@@ -66,6 +67,40 @@ def test_rows_do_not_depend_on_batches(tracker):
     assert (whole.frame == np.arange(FRAMES)).all() and whole.present.any() and len(np.unique(whole.score)) > 10
     for batch_frames in (1, 7, 32):
         assert_same(rows(tracker, 0, FRAMES, batch_frames), whole)
+
+
+def test_provisional_rows_come_with_the_window_and_change_nothing(tracker):
+    whole, session, parts, delays = rows(tracker, 0, FRAMES, FRAMES), tracker.open(), [], []
+    for frame in range(48):
+        parts.append(
+            session.push(FrameBatch(PIXELS[frame : frame + 1], np.array([frame]), np.array([frame / 30]), VIEWPORT))
+        )
+        final, waiting = concat(parts), session.provisional()
+        assert concat([final, waiting]).frame.tolist() == list(range(len(final) + len(waiting)))
+        delays.append((frame + 1 - len(final) - len(waiting), frame + 1 - len(final)))
+    assert_same(concat(parts), whole[: len(final)])
+    assert max(waits for waits, _ in delays[8:]) < tracker.stride, "a window later they are there"
+    assert_same(session.provisional(), session.finish()), "as if no frame came any more"
+
+
+def test_rows_of_low_delay_wait_for_two_frames_and_those_of_a_network_that_draws_the_last_for_no_window():
+    torch.manual_seed(0)
+    for config, reading, waits in (
+        (
+            SpeckNetConfig(widths=(8, 8, 16, 16)),
+            Reading(),
+            4 + 8 + 3,
+        ),  # what a window of stride 4 leaves open, 8 neighbours
+        (SpeckNetConfig(widths=(8, 8, 16, 16)), Reading(delay="low"), 2),
+        (TrackNetV2Config(outputs="last"), Reading(), 8),
+    ):
+        model = Model(build(config).eval(), ModelCard(name="random", network=config))
+        session, final, most = tracker_of(model, device="cpu", **reading.model_dump(exclude_unset=True)).open(), 0, 0
+        for frame in range(40):
+            one = FrameBatch(PIXELS[frame : frame + 1], np.array([frame]), np.array([frame / 30]), VIEWPORT)
+            final += len(session.push(one))
+            most = max(most, frame + 1 - final)
+        assert most == waits, config.name
 
 
 def test_rows_of_cut_video_equal_those_of_one_pass(tracker):

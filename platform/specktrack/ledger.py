@@ -20,7 +20,7 @@ import re
 import time
 import uuid
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import NamedTuple
@@ -277,10 +277,20 @@ def read_records(uri: str, *, video: VideoRef | None = None) -> list[ClipRecord]
     return sorted(records, key=lambda record: (record.video.uri, record.start, record.key))
 
 
-def scan_annotations(uri: str) -> Iterator[pa.Table]:
-    """The rows of one clip after the other, ordered by video URI and start, in constant memory."""
+def overlay_places(videos: Sequence[VideoRef]) -> dict[VideoRef, str]:
+    """The key of each video's overlay in an output of them all."""
+    names = Counter(video.name for video in videos)
+    return {video: f"overlays/{video.name if names[video.name] == 1 else video.key}.mp4" for video in videos}
+
+
+def scan_annotations(uri: str, *, videos: Collection[str] | None = None) -> Iterator[pa.Table]:
+    """The rows of one clip after the other, ordered by video URI and start, in constant memory.
+
+    ``videos`` are the URIs of those that are wanted; the default wants all.
+    """
     store = open_store(uri)
-    return (_rows(store, record) for record in read_records(uri) if record.data_uri is not None)
+    wanted = (record for record in read_records(uri) if videos is None or record.video.uri in videos)
+    return (_rows(store, record) for record in wanted if record.data_uri is not None)
 
 
 def read_annotations(uri: str, *, video: VideoRef | None = None) -> pa.Table:

@@ -16,8 +16,8 @@ from specktrack.errors import ConfigError
 from specktrack.evaluate import EvaluateConfig, evaluate
 from specktrack.models import zoo
 from specktrack.models.checkpoint import ModelCard, save_model
-from specktrack.serving.answers import Asked
-from specktrack.serving.batch_records import BatchRecords, BatchRequest, BatchState
+from specktrack.serving.answers import Asked, BatchRequest, BatchState
+from specktrack.serving.batch_records import BatchRecords
 from specktrack.serving.batches import BatchReplica
 from specktrack.serving.catalog import catalog
 from specktrack.serving.config import Access, ServeConfig

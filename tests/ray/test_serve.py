@@ -3,6 +3,7 @@
 import asyncio
 import io
 import json
+import queue
 import re
 import socket
 import threading
@@ -20,6 +21,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
+import pyarrow.json
 import pyarrow.parquet as pq
 import pytest
 import ray.serve
@@ -34,22 +36,24 @@ from tests.test_template_tracking import tiny as tiny_template_model
 from websockets.sync.client import connect
 
 from specktrack.annotating import annotate_here
+from specktrack.datasets.row_files import rows_at
 from specktrack.frames import concat
 from specktrack.ledger import read_annotations
 from specktrack.models import zoo
 from specktrack.models.checkpoint import ModelCard, load_model, save_model
 from specktrack.models.inference import fast_dtype
 from specktrack.schema import Box, Clip, Prompt
-from specktrack.serving.client import AsyncClient, Client, ServerError
+from specktrack.serving.client import AsyncClient, Client, LiveRows, ServerError
 from specktrack.serving.config import Access, Limits, ServerConfig
 from specktrack.serving.server import deploy
+from specktrack.serving.webhooks import signature
 from specktrack.storage import stat
 from specktrack.tracking.tracker import open_session
 from specktrack.video.unconfined import read_clip
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
 
-KEY = "a-key-for-these-tests-only"
+KEY, SECRET = "a-key-for-these-tests-only", b"a-secret-for-these-tests-only"
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +72,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for seed in range(3):
         make_video(folder / "videos" / f"v{seed}.mp4", 40 + 7 * seed, seed=seed)
     (folder / "keys").write_text(f"{KEY}\n")
+    (folder / "secret").write_bytes(SECRET)
     return folder
 
 
@@ -106,7 +111,36 @@ class SlowAnswer(BaseHTTPRequestHandler):
 
 
 @pytest.fixture(scope="module")
-def server(ray_local: None, folder: Path, slow_host: SlowHost) -> Iterator[str]:
+def receiver() -> Iterator["Receiver"]:
+    """A host that is told of the ends of batches."""
+    with Receiver() as host:
+        thread = threading.Thread(target=host.serve_forever, args=(0.05,))
+        thread.start()
+        yield host
+        host.shutdown()
+        thread.join()
+
+
+class Receiver(ThreadingHTTPServer):
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), ReceiverAnswer)
+        self.told: queue.Queue[tuple[Any, bytes]] = queue.Queue()
+
+
+class ReceiverAnswer(BaseHTTPRequestHandler):
+    server: Receiver
+
+    def do_POST(self) -> None:
+        self.server.told.put((self.headers, self.rfile.read(int(self.headers["Content-Length"]))))
+        self.send_response(204)
+        self.end_headers()
+
+    def log_message(self, *_: Any) -> None:
+        """Nothing."""
+
+
+@pytest.fixture(scope="module")
+def server(ray_local: None, folder: Path, slow_host: SlowHost, receiver: Receiver) -> Iterator[str]:
     """URL of a server with four models."""
     config = ServerConfig(
         port=free_port(),
@@ -117,6 +151,9 @@ def server(ray_local: None, folder: Path, slow_host: SlowHost) -> Iterator[str]:
             sources=(str(folder / "videos"),),
             outputs=(str(folder / "out"),),
             hosts=(f"127.0.0.1:{slow_host.server_port}",),
+            webhooks=(f"127.0.0.1:{receiver.server_port}",),
+            webhook_key_file=str(folder / "secret"),
+            origins=("https://example.org",),
             schemes=("https", "http"),
             networks=("127.0.0.0/8",),
         ),
@@ -164,7 +201,7 @@ def follow(url: str, pictures: list[bytes], **options: Any) -> list[dict[str, An
         socket_.send('{"end": true}')
         while True:
             said = json.loads(socket_.recv(timeout=120))
-            rows += said.get("rows", [])
+            rows += [row for row in said.get("rows", []) if row.pop("final")]
             if said.get("done") or "problem" in said:
                 assert "problem" not in said, said
                 assert said["frames"] == len(pictures)
@@ -225,6 +262,29 @@ class TestClips:
             answer = http.post("/v1/annotate", params=given, json={"uri": "v0.mp4"})
             assert answer.status_code == 422 and said in answer.json()["detail"], answer.text
 
+    def test_rows_are_told_as_they_become_final_in_two_formats(self, http: httpx.Client, folder: Path) -> None:
+        expected, sent = expected_rows(folder, "v2.mp4"), {"json": {"uri": "v2.mp4"}}
+        with http.stream("POST", "/v1/annotate", headers={"Accept": "application/x-ndjson"}, **sent) as answer:
+            lines = [json.loads(line) for line in answer.iter_lines()]
+        assert (lines[0]["event"], lines[0]["frames"], lines[0]["video"]) == ("clip", 54, "v2.mp4")
+        assert lines[-1] == {"event": "end", "decode_errors": 0}
+        assert [line for line in lines if "event" not in line] == expected
+        answer = http.post("/v1/annotate", headers={"Accept": "application/vnd.apache.arrow.stream"}, **sent)
+        rows = pa.ipc.open_stream(answer.content).read_all()
+        assert rows.drop_columns("video").to_pylist() == expected and rows.schema.metadata[b"model"] == b"tiny"
+        headers = {"Accept": "application/x-ndjson", "Content-Type": "video/mp4"}
+        answer = http.post("/v1/annotate", content=b"no video", headers=headers)
+        assert answer.status_code == 422 and "no video format" in answer.json()["detail"], "known before the first row"
+
+    def test_rows_of_a_range_are_those_of_the_whole_clip(self, http: httpx.Client, folder: Path) -> None:
+        expected = expected_rows(folder, "v1.mp4")
+        for params, span in (({"start": 13, "stop": 31}, slice(13, 31)), ({"start": 40, "stop": 900}, slice(40, None))):
+            said = http.post("/v1/annotate", params=params, json={"uri": "v1.mp4"}).json()
+            assert said["rows"] == expected[span] and said["frames"] == 47
+        for params, said in (({"start": 47}, "ends before"), ({"start": 5, "stop": 5}, "no frames from start=5")):
+            answer = http.post("/v1/annotate", params=params, json={"uri": "v1.mp4"})
+            assert answer.status_code == 422 and said in answer.json()["detail"], answer.text
+
     def test_a_path_below_the_sources_is_read_and_no_other(self, http: httpx.Client, folder: Path) -> None:
         answer = http.post("/v1/annotate", json={"uri": "v0.mp4", "model": "other"})
         assert answer.json()["rows"] == expected_rows(folder, "v0.mp4", "other")
@@ -274,7 +334,7 @@ class TestClips:
             ({"json": {"uri": "v0.mp4", "model": "nobody"}}, 404, "there are: tiny, other, boxes, still"),
             ({"json": {"uri": "v0.mp4", "frames": 1}}, 422, "unknown key 'frames'"),
             ({"json": {"uri": 7}}, 422, "uri"),
-            ({"json": {"uri": "gone.mp4"}}, 422, "no such video"),
+            ({"json": {"uri": "gone.mp4"}}, 422, "no such video: 'gone.mp4'"),
             ({"content": b'{"uri": NaN}', "headers": {"Content-Type": "application/json"}}, 400, "not JSON"),
             ({"files": {"film": ("a.mp4", b"x")}}, 400, "named 'clip'"),
             ({"json": {"uri": "v0.mp4"}, "headers": {"Accept": "image/png"}}, 406, "accept one of"),
@@ -303,6 +363,26 @@ class TestStreams:
         pictures = encoded_pictures(folder / "videos" / "v0.mp4")
         rows = follow(stream_url(server, fps=30), pictures)
         assert rows == expected_rows(folder, "v0.mp4")
+
+    def test_rows_come_before_they_are_final_and_again_when_they_are(self, server: str, folder: Path) -> None:
+        pictures, told = encoded_pictures(folder / "videos" / "v0.mp4"), list[LiveRows]()
+        with Client(server, key=KEY) as client:
+            told.extend(client.stream(pictures, fps=30, provisional=True, delay="low"))
+        rows = [row for message in told for row in message]
+        final = [row.model_dump(exclude={"final"}) for row in rows if row.final]
+        assert final == expected_rows(folder, "v0.mp4", delay="low") and final != expected_rows(folder, "v0.mp4")
+        first = {row.frame: row.final for row in reversed(rows)}
+        assert not all(first.values()) and list(reversed(first)) == sorted(first), "in order, and not yet final"
+        assert told[-1].done and (told[-1].frames, told[-1].dropped) == (40, 0) and told[-1].lag_s is not None
+
+    def test_what_comes_too_fast_is_dropped_and_counted(self, server: str, folder: Path) -> None:
+        pictures = encoded_pictures(folder / "videos" / "v0.mp4")
+        with Client(server, key=KEY) as client:
+            told = list(client.stream(pictures * 5, fps=30, drop="newest"))
+        rows = [row for message in told for row in message]
+        assert told[-1].frames == 200 and told[-1].dropped == 200 - len(rows) > 0
+        assert [row.frame for row in rows] == sorted({row.frame for row in rows}) and rows[-1].frame == 199
+        assert all(row.pts_s == row.frame / 30 for row in rows)
 
     def test_a_fault_is_told_before_the_connection_is_closed(self, server: str) -> None:
         for query, message, status, said in (
@@ -413,6 +493,47 @@ class TestBatches:
         again = http.post("/v1/batches", json={"sources": ["v0.mp4"], "output": "one", "model": "other"}).json()
         failed = wait_for(http, again["id"], "done", "failed")
         assert failed["state"] == "failed" and "another model" in failed["error"]
+        assert str(folder) not in json.dumps([said, failed]), "paths of the server are nobody's business"
+
+    def test_clips_may_be_sent_and_their_rows_and_drawings_come_back(
+        self, http: httpx.Client, folder: Path, receiver: "Receiver"
+    ) -> None:
+        clips = [("clip", (f"v{n}.mp4", (folder / "videos" / f"v{n}.mp4").read_bytes())) for n in (0, 1)]
+        asked = {"overlay": "true", "overlap": "1", "webhook": f"http://127.0.0.1:{receiver.server_port}/told"}
+        answers = [
+            http.post("/v1/batches", files=clips, data=asked, headers={"Idempotency-Key": "two clips"}) for _ in "ab"
+        ]
+        assert [answer.status_code for answer in answers] == [202, 202], answers[0].text
+        (key,) = {answer.json()["id"] for answer in answers}
+        other = http.post("/v1/batches", files=clips[:1], data=asked, headers={"Idempotency-Key": "two clips"})
+        assert other.status_code == 422 and "stands for another request" in other.text
+        said = wait_for(http, key, "done", "failed")
+        assert (said["state"], said["rows"], said["frames"], said["frames_planned"]) == ("done", 87, 87, 87), said
+        assert said["sources"] == ["v0.mp4", "v1.mp4"] and str(folder) not in json.dumps(said)
+        rows = http.get(f"/v1/batches/{key}/rows").json()["rows"]
+        named = [
+            {"video": f"{n}/v{n}.mp4", **row} for n in (0, 1) for row in expected_rows(folder, f"v{n}.mp4", overlap=1)
+        ]
+        assert rows == named
+        for kind, read in {
+            "application/vnd.apache.parquet": lambda data: pq.read_table(io.BytesIO(data)),
+            "application/vnd.apache.arrow.stream": lambda data: pa.ipc.open_stream(data).read_all(),
+            "text/csv": lambda data: pa.csv.read_csv(io.BytesIO(data)),
+            "application/x-ndjson": lambda data: pa.json.read_json(io.BytesIO(data)),
+        }.items():
+            table = read(http.get(f"/v1/batches/{key}/rows", headers={"Accept": kind}).content)
+            assert table.num_rows == 87 and set(table["video"].to_pylist()) == {"0/v0.mp4", "1/v1.mp4"}, kind
+        drawn = http.get(f"/v1/batches/{key}/overlay", params={"video": "0/v0.mp4"})
+        assert drawn.headers["content-type"] == "video/mp4"
+        with av.open(io.BytesIO(drawn.content)) as container:
+            assert sum(1 for _ in container.decode(video=0)) == 40
+        assert http.get(f"/v1/batches/{key}/overlay").status_code == 404
+        listed = http.get("/v1/batches", params={"limit": 1}).json()
+        assert listed["batches"][0]["id"] == key and listed["next"] == key
+        assert key not in http.get("/v1/batches", params={"after": key}).text
+        headers, body = receiver.told.get(timeout=60)
+        timestamp = headers["Specktrack-Timestamp"]
+        assert headers["Specktrack-Signature"] == signature(SECRET, timestamp, body) and json.loads(body) == said
 
     def test_places_that_are_not_allowed_are_refused(self, http: httpx.Client) -> None:
         for asked, status in (
@@ -420,6 +541,8 @@ class TestBatches:
             ({"sources": ["v0.mp4"], "output": "/tmp/elsewhere"}, 403),
             ({"sources": ["v0.mp4"], "output": "../x"}, 403),
             ({"sources": [], "output": "x"}, 422),
+            ({"sources": ["gone.mp4"]}, 422),
+            ({"sources": ["v0.mp4"], "webhook": "http://127.0.0.1:1/told"}, 403),
             ({"sources": ["v0.mp4"], "output": "x", "model": "nobody"}, 404),
             ({"sources": ["v0.mp4"], "output": "x", "model": "boxes"}, 422),
         ):
@@ -448,7 +571,9 @@ class TestClient:
         async def rows() -> list[dict[str, Any]]:
             async with AsyncClient(server, key=KEY) as client:
                 pictures = encoded_pictures(folder / "videos" / "v0.mp4")
-                return [row.model_dump() async for some in client.stream(pictures, fps=30) for row in some]
+                return [
+                    row.model_dump(exclude={"final"}) async for some in client.stream(pictures, fps=30) for row in some
+                ]
 
         assert asyncio.run(rows()) == expected_rows(folder, "v0.mp4")
 
@@ -575,9 +700,58 @@ def wait_for_files(folder: Path, names: set[str]) -> None:
         assert time.monotonic() < deadline, list(folder.iterdir())
         time.sleep(0.1)
 
+    def test_results_stay_keys_work_after_a_click_and_corrected_rows_are_labels(
+        self, server: str, folder: Path, tmp_path: Path
+    ) -> None:
+        downloads = tmp_path / "downloads"
+        downloads.mkdir()
+        (tmp_path / "bad.mp4").write_bytes(b"no video")
+        with playground(server, tmp_path / "profile", downloads) as page:
+            page.wait("/Up to 2 MB and 400 frames/.test(document.getElementById('limits').textContent)")
+            page.drop("#stage", folder / "videos" / "v0.mp4")
+            page.wait(f"/ of 40 frames /.test({SUMMARY})")
+            address = page.run("return location.href")
+            assert "#result=" in address
+            page.drop("#stage", tmp_path / "bad.mp4")  # a wrong drop costs nothing
+            page.wait("/no video format/.test(document.getElementById('message').textContent)")
+            page.wait(f"/ of 40 frames /.test({SUMMARY}) && document.body.dataset.state === 'done'")
+            page.go("about:blank")
+            page.go(address)  # nor does a reload
+            page.wait(f"/ of 40 frames /.test({SUMMARY}) && document.body.dataset.state === 'done'")
+
+            page.click("#get-csv")  # a button keeps the focus, and the keys work
+            for key, frame in (("End", 39), ("ArrowLeft", 38), ("KeyJ", 28), ("Home", 0), ("KeyL", 10)):
+                page.run(KEY_DOWN, key)
+                assert page.run("return document.getElementById('clock').value").endswith(f"· {frame}"), key
+            page.click("#correct")
+            page.click("#absent")
+            page.click("#accept")
+            page.click("#save-labels")
+            wait_for_files(downloads, {"v0.csv", "v0.labels.csv"})
+            rows = rows_at(str(downloads / "v0.labels.csv"))
+            assert rows is not None and rows["frame"].to_pylist() == [10, 11]
+            assert set(rows["provenance"].to_pylist()) == {"labelled"} and rows["visibility"][0].as_py() == "absent"
+
+            page.click("#batches-button")
+            page.type("#batch-files", str(folder / "videos" / "v1.mp4"))
+            page.wait(
+                "[...document.querySelectorAll('#batch-list li')].some((li) => /v1.mp4 done/.test(li.textContent))"
+            )
+            page.click("#again")
+            page.click("#live")
+            page.wait(f"/[1-9][0-9]* frames followed/.test({SUMMARY})")
+            page.wait("/ s behind the present, /.test(document.getElementById('live-text').textContent)")
+            page.click("#keep")  # the rows stay, and have an address
+            page.wait("document.body.dataset.state === 'done' && location.hash.startsWith('#result=')")
+
 
 RIGHT = "\ue014"
 """The right arrow in the WebDriver protocol."""
+KEY_DOWN = (
+    "document.activeElement.dispatchEvent("
+    "new KeyboardEvent('keydown', { code: arguments[0], bubbles: true, cancelable: true }))"
+)
+"""JavaScript: a key is pressed where the focus is."""
 SUMMARY = "document.getElementById('summary').textContent"
 PAINTED = (
     "((id) => { const c = document.getElementById(id);"
@@ -628,6 +802,7 @@ class TestServer:
         assert http.get("/healthz").json() == {"status": "ok"} and http.get("/readyz").json() == {"status": "ready"}
         known = http.get("/v1/models").json()
         assert [model["name"] for model in known] == ["tiny", "other", "boxes", "still"] and "path" not in known[0]
+        assert http.get("/v1/limits").json()["body_bytes"] == 2_000_000
         page = http.get("/", headers={"Authorization": ""})
         assert page.status_code == 200 and "default-src 'self'" in page.headers["content-security-policy"]
         paths = http.get("/openapi.json").json()["paths"]
@@ -639,6 +814,16 @@ class TestServer:
             assert (head.status_code, head.content) == (status, b""), path
         assert int(http.head("/").headers["content-length"]) == len(http.get("/").content)
         assert http.get("/playground/../../config.py").status_code == 404
+
+    def test_unknown_parameters_are_refused_and_named_sites_may_call(self, http: httpx.Client) -> None:
+        for route, said in (("/v1/models?modle=x", "allowed: none"), ("/v1/batches?limt=3", "did you mean 'limit'?")):
+            answer = http.get(route)
+            assert answer.status_code == 422 and said in answer.json()["detail"], answer.text
+        for origin, allowed in (("https://example.org", "https://example.org"), ("https://evil.example", None)):
+            answer = http.get("/v1/models", headers={"Origin": origin})
+            assert answer.headers.get("access-control-allow-origin") == allowed
+        asked = {"Origin": "https://example.org", "Access-Control-Request-Method": "POST"}
+        assert http.options("/v1/annotate", headers=asked).status_code == 200
 
     def test_requests_from_its_own_document_are_no_server_error(self, server: str) -> None:
         statuses = fuzz(server, KEY, 120)

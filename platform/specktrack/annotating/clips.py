@@ -2,7 +2,7 @@
 
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
@@ -47,16 +47,23 @@ def annotate_clip(
     decoder: DecoderProcess,
     *,
     backgrounds: Backgrounds | None = None,
+    told: Callable[[Trajectory], None] | None = None,
 ) -> ClipResult:
     """Follow the object through one clip; a fault of the media ends up in the result, with the rows before it.
 
-    ``backgrounds`` remembers a video's background from clip to clip, for trackers that want one.
+    ``backgrounds`` remembers a video's background from clip to clip, for trackers that want one. ``told`` is handed the
+    clip's rows as they become final, and ends the work by raising.
     """
     tracker = at_rate(tracker, info.fps)
     viewport = tracker.viewport(info.size_wh_px)
     session, parts, error = tracker.open(clip.prompt), [], None
     seconds = {"decode": 0.0, "track": 0.0, "starve": 0.0}
     reader = background = None
+
+    def take(rows: Trajectory) -> None:
+        parts.append(rows.between(clip.start, clip.stop))
+        if told is not None and len(parts[-1]):
+            told(parts[-1])
 
     def read(clip: Clip, info: VideoInfo) -> Iterator[FrameBatch]:
         with closing(decoder.read_clip(clip, info=info, viewport=viewport)) as whole:
@@ -67,19 +74,20 @@ def annotate_clip(
             still = backgrounds or Backgrounds()
             background = still.of(clip.video, viewport.network_wh_px, probe=decoder.probe, read=read)
         reader = decoder.read_clip(clip, info=info, viewport=viewport)
-        for batch in _ahead(reader, decoder, seconds):
-            started = time.perf_counter()
-            parts.append(session.push(replace(batch, background=background)))
-            seconds["track"] += time.perf_counter() - started
+        with closing(_ahead(reader, decoder, seconds)) as batches:  # before the reader, that its thread may be in
+            for batch in batches:
+                started = time.perf_counter()
+                take(session.push(replace(batch, background=background)))
+                seconds["track"] += time.perf_counter() - started
     except MediaError as fault:
         error = fault
     finally:
         if reader is not None:
             reader.close()
     started = time.perf_counter()
-    parts.append(session.finish())
+    take(session.finish())
     seconds["track"] += time.perf_counter() - started
-    trajectory = concat(parts).between(clip.start, clip.stop)
+    trajectory = concat(parts)
     if error is not None and error.reason is QuarantineReason.CHANGED:
         trajectory = Trajectory.empty()  # nobody knows of which version its rows are
     if error is None and len(trajectory) != clip.stop - clip.start:
@@ -137,7 +145,7 @@ def _one_core_for_decoding() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _ahead(reader: Iterator[FrameBatch], decoder: DecoderProcess, seconds: dict[str, float]) -> Iterator[FrameBatch]:
+def _ahead(reader: Iterator[FrameBatch], decoder: DecoderProcess, seconds: dict[str, float]) -> Generator[FrameBatch]:
     """The reader's batches, fetched in a thread at most BATCHES_AHEAD ahead."""
 
     def fetch() -> FrameBatch | None:

@@ -23,6 +23,9 @@ class AnnotateConfig(VerbConfig, Following):
     """Videos, folders, globs, s3://bucket/prefix or @list.txt; at least one, except with ``gc`` and ``verify``."""
     output: Place
     """Folder or s3:// prefix for rows and records; a run that was interrupted in it is resumed."""
+    live: str | None = None
+    """Follow a camera until interrupted, in place of sources: an rtsp:// or http(s):// address or a device such as
+    /dev/video0. Rows are appended to ``output``, a .jsonl file or /dev/stdout, as they become final."""
     prompt: PromptPlace | None = None
     """The object that a template model follows: frame,cx,cy,w,h in source px, or a CSV or JSON file of prompts."""
     stream: int | None = Field(default=None, ge=0)
@@ -59,7 +62,9 @@ class AnnotateConfig(VerbConfig, Following):
 
     @model_validator(mode="after")
     def _something_to_do(self) -> Self:
-        if not self.sources and not self.gc and not self.verify:
+        if self.live is not None and self.sources:
+            raise ValueError("live: a camera is followed alone, without sources")
+        if not self.sources and not self.gc and not self.verify and self.live is None:
             raise ValueError("sources: name at least one video, folder, glob, s3:// prefix or @list.txt")
         return self
 

@@ -13,6 +13,7 @@ from specktrack import telemetry
 from specktrack.annotating import outputs, overlays
 from specktrack.annotating.annotator import STAGES, Annotator, AnnotatorArguments
 from specktrack.annotating.config import AnnotateConfig, AnnotateReport
+from specktrack.annotating.live import annotate_live
 from specktrack.annotating.plan import Cutting, Plan, make_plan
 from specktrack.annotating.progress import Meter
 from specktrack.annotating.prompts import prompts_of
@@ -42,6 +43,8 @@ class Progress(NamedTuple):
     """Clips with a record, those of earlier runs included."""
     frames: int
     """Annotated now."""
+    planned: int
+    """Frames of the clips that had no record at the start."""
 
 
 Watch = Callable[[Progress], None]
@@ -60,6 +63,8 @@ def annotate(config: AnnotateConfig, *, watch: Watch | None = None, inside: bool
     another model or configuration, CheckpointError, StorageError.
     """
     started = time.monotonic()
+    if config.live is not None:
+        return annotate_live(config)
     if config.gc:
         removed = collect_garbage(config.output)
         return AnnotateReport(output=open_store(config.output).uri, videos=0, clips=0, removed=removed)
@@ -237,13 +242,14 @@ def _annotate(run: _Run, plan: Plan, workers: Workers) -> dict[str, ClipRecord]:
         attempts=workers.attempts,
     )
     now: dict[str, ClipRecord] = {}
-    run.watch(Progress(clips=len(plan.clips), done=len(plan.clips) - len(rows), frames=0))
-    with Meter(len(rows), sum(row["frames"] for row in rows)) as meter:
+    before, planned = len(plan.clips) - len(rows), sum(row["frames"] for row in rows)
+    run.watch(Progress(clips=len(plan.clips), done=before, frames=0, planned=planned))
+    with Meter(len(rows), planned) as meter:
         for receipt in workers.work(rows, Annotator, arguments):
             record = ClipRecord.model_validate_json(receipt["record"])
             now[record.key] = record
             meter.add(receipt["frames"])
-            run.watch(Progress(clips=len(plan.clips), done=len(plan.clips) - len(rows) + len(now), frames=meter.frames))
+            run.watch(Progress(clips=len(plan.clips), done=before + len(now), frames=meter.frames, planned=planned))
             for stage in STAGES:
                 run.seconds[stage] += receipt["seconds"].get(stage, 0.0)
             if record.reason is not None:

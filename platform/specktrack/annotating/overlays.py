@@ -1,7 +1,6 @@
 """Overlay videos: each video's rows drawn on it, in ``overlays/``."""
 
 import tempfile
-from collections import Counter
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -9,7 +8,7 @@ from typing import NamedTuple
 from specktrack import overlay, telemetry
 from specktrack.annotating.workers import Attempts
 from specktrack.errors import MediaError, QuarantineReason, SpecktrackError
-from specktrack.ledger import read_annotations
+from specktrack.ledger import overlay_places, read_annotations
 from specktrack.schema import VideoRef
 from specktrack.storage import Store, open_store
 from specktrack.video.process import DecodeLimits
@@ -19,12 +18,10 @@ log = telemetry.get_logger()
 
 def wanted(videos: Sequence[VideoRef], *, changed: Collection[str], store: Store) -> list[dict[str, str]]:
     """Videos whose overlay is missing, or whose rows were ``changed`` (video keys), with the overlay's key."""
-    names = Counter(video.name for video in videos)
     there = {info.key for info in store.list("overlays/")}
-    places = {video: f"overlays/{video.name if names[video.name] == 1 else video.key}.mp4" for video in videos}
     return [
         {"video": video.model_dump_json(), "place": place}
-        for video, place in places.items()
+        for video, place in overlay_places(videos).items()
         if place not in there or video.key in changed
     ]
 

@@ -4,7 +4,10 @@
     ROOT/_batches/open/<id>      there as long as the batch is not done; when an ingress last waited for its run
     ROOT/_batches/runs/<id>.<n>  whose put-if-absent succeeded begins the n-th run
     ROOT/_batches/cancel/<id>    somebody asked to stop
+    ROOT/_batches/names/<sha>    the id of the batch that a client gave a name (Idempotency-Key)
     ROOT/_batches/damaged/<id>   why its record cannot be read, in the place of its mark in open/
+
+    ROOT/_uploads/<id>/          clips that the request brought
 
 ROOT is the one of ``access.outputs`` that the batch writes below.
 """
@@ -15,78 +18,55 @@ import secrets
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from enum import StrEnum
+from typing import Any
 
-from pydantic import Field, ValidationError
+from pydantic import ValidationError, model_validator
 
 from specktrack import telemetry
-from specktrack.config import Config
 from specktrack.errors import ConfigError, Conflict, StorageError
-from specktrack.serving.answers import Asked
-from specktrack.serving.config import ServeConfig
-from specktrack.serving.places import allowed_place, is_below
+from specktrack.serving.answers import Batch, BatchState
+from specktrack.serving.places import is_below
 from specktrack.storage import MissingError, Store, open_store
 from specktrack.tracking.following import Reading
 
 FOLDER = "_batches"
+UPLOADS = "_uploads"
+"""Beside it: the clips that came with a request, in a folder per batch."""
 LOST_AFTER_S = 30.0
 """Without a heartbeat for so long, nobody is at work on a batch."""
+_RECORD = re.compile(r"([0-9a-z]+)\.json")
 _TIME = re.compile(rb"\d{1,12}(\.\d*)?")
 
 log = telemetry.get_logger()
 
 
-class BatchState(StrEnum):
-    """Where a batch is."""
+class BatchRecord(Batch):
+    """What the server knows of a batch; ``public`` is what it tells."""
 
-    QUEUED = "queued"
-    RUNNING = "running"
-    DONE = "done"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-
-    @property
-    def is_final(self) -> bool:
-        """Nothing more happens."""
-        return self in (BatchState.DONE, BatchState.FAILED, BatchState.CANCELLED)
-
-
-class BatchRequest(Asked):
-    """A client's request."""
-
-    sources: tuple[str, ...] = Field(min_length=1, max_length=1000)
-    """Videos, folders, globs or s3:// prefixes below the server's ``access.sources``."""
-    output: str = Field(min_length=1)
-    """Folder or prefix below the server's ``access.outputs``."""
-
-
-class Batch(Config):
-    """A batch's record."""
-
-    id: str
-    state: BatchState = BatchState.QUEUED
-    sources: tuple[str, ...]
-    output: str
-    model: str
-    reading: Reading | None = None
-    """How its videos are read; None in the record of a server that knew no choice, which read them by its default."""
-    created_s: float
-    """Seconds since 1970."""
+    source_uris: tuple[str, ...]
+    output_uri: str
     heartbeat_s: float
     """When somebody last was at work on it."""
     runs: int = 0
     """Replicas that began it."""
     inside: bool | None = None
     """Whether the last of them does the work itself, and not actors of a Ray Data run."""
-    clips: int = 0
-    """Known once the videos are measured."""
-    done: int = 0
-    """Clips with rows, or set aside."""
-    frames: int = 0
-    quarantined: dict[str, int] = {}
-    """Clips set aside, by reason."""
-    rows: int = 0
-    error: str | None = None
+    webhook: str | None = None
+    asked_sha: str = ""
+    """Of the request, so that one that is repeated is known from one that differs."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_older_servers(cls, value: Any) -> Any:
+        """Their records name places by URI only."""
+        if isinstance(value, dict) and "source_uris" not in value and {"sources", "output"} <= value.keys():
+            return {**value, "source_uris": value["sources"], "output_uri": value["output"]}
+        return value
+
+    @property
+    def public(self) -> Batch:
+        """Without what is nobody's business."""
+        return Batch.model_validate(self.model_dump(include=set(Batch.model_fields)))
 
 
 class BatchRecords:
@@ -95,20 +75,61 @@ class BatchRecords:
     def __init__(self, roots: Sequence[str]) -> None:
         self._stores = [(root, open_store(f"{root.rstrip('/')}/{FOLDER}")) for root in roots]
 
-    def create(self, sources: Sequence[str], output: str, model: str, reading: Reading | None = None) -> Batch:
-        """A new record; its marker is written first, so that no batch is forgotten."""
-        now = time.time()
-        key = secrets.token_hex(8)
-        asked = {"sources": tuple(sources), "output": output, "model": model, "reading": reading}
-        batch = Batch(id=key, **asked, created_s=now, heartbeat_s=now - LOST_AFTER_S)
-        store = self._store_of(output)
+    def create(
+        self,
+        uris: Sequence[str],
+        output_uri: str,
+        model: str,
+        reading: Reading | None = None,
+        *,
+        key: str | None = None,
+        **asked: Any,
+    ) -> BatchRecord:
+        """A new record; its marker is written first, so that no batch is forgotten.
+
+        ``asked`` are further fields, the client's own names for the places among them.
+        """
+        now, key = time.time(), key or new_id()
+        places = {"source_uris": tuple(uris), "output_uri": output_uri}
+        names = {"sources": tuple(uris), "output": output_uri}
+        batch = BatchRecord(
+            id=key, model=model, reading=reading, created_s=now, heartbeat_s=now - LOST_AFTER_S,
+            **places, **{**names, **asked},
+        )  # fmt: skip
+        store = self._store_of(output_uri)
         store.put(f"open/{key}", _now())
-        self.save(batch)
+        try:
+            store.put_if_absent(f"{key}.json", _to_json(batch))
+        except Conflict:  # the same request came twice at once
+            return _read(store, key)
         return batch
 
-    def begin(self, batch: Batch) -> Batch | None:
+    def id_of(self, name: str) -> str:
+        """The id of the batch that a client gave a name; a new one for a new name."""
+        (_, store), place = self._stores[0], f"names/{name}"
+        with suppress(Conflict):
+            store.put_if_absent(place, new_id().encode())
+        return store.get(place).decode()
+
+    def newest(self, *, after: str | None, most: int) -> tuple[list[BatchRecord], str | None]:
+        """Records below ``after``, newest first, and the id after which the next page begins."""
+        keys = {
+            match[1] for _, store in self._stores for info in store.list() if (match := _RECORD.fullmatch(info.key))
+        }
+        page = sorted((key for key in keys if after is None or key < after), reverse=True)[: most + 1]
+        found = [batch for key in page[:most] if (batch := self._readable(key)) is not None]
+        return found, page[most - 1] if len(page) > most else None
+
+    def _readable(self, key: str) -> BatchRecord | None:
+        try:
+            return self.get(key)
+        except StorageError as error:
+            log.warning("a batch cannot be read", batch=key, error=str(error))
+            return None
+
+    def begin(self, batch: BatchRecord) -> BatchRecord | None:
         """The batch, running, for the one caller that may run it; None for all others."""
-        store = self._store_of(batch.output)
+        store = self._store_of(batch.output_uri)
         for number in itertools.count(batch.runs + 1):
             try:
                 store.put_if_absent(f"runs/{batch.id}.{number}", _now())
@@ -126,7 +147,7 @@ class BatchRecords:
                 if store.exists(f"open/{key}"):
                     store.put(f"open/{key}", _now())
 
-    def get(self, key: str) -> Batch | None:
+    def get(self, key: str) -> BatchRecord | None:
         """A record by id."""
         if not (key.isalnum() and key.isascii()):
             return None
@@ -135,21 +156,21 @@ class BatchRecords:
                 return _read(store, key)
         return None
 
-    def save(self, batch: Batch) -> None:
+    def save(self, batch: BatchRecord) -> None:
         """Replace a record; a final one loses its markers."""
-        store = self._store_of(batch.output)
-        store.put(f"{batch.id}.json", batch.model_dump_json(indent=1).encode())
+        store = self._store_of(batch.output_uri)
+        store.put(f"{batch.id}.json", _to_json(batch))
         if batch.state.is_final:
             for mark in ("open", "cancel"):
                 store.delete(f"{mark}/{batch.id}")
 
-    def ask_to_stop(self, batch: Batch) -> None:
+    def ask_to_stop(self, batch: BatchRecord) -> None:
         """Leave the mark that whoever is at work on the batch looks for."""
-        self._store_of(batch.output).put(f"cancel/{batch.id}", b"")
+        self._store_of(batch.output_uri).put(f"cancel/{batch.id}", b"")
 
-    def is_to_stop(self, batch: Batch) -> bool:
+    def is_to_stop(self, batch: BatchRecord) -> bool:
         """Whether somebody asked to stop."""
-        return self._store_of(batch.output).exists(f"cancel/{batch.id}")
+        return self._store_of(batch.output_uri).exists(f"cancel/{batch.id}")
 
     def forsaken(self) -> list[str]:
         """Ids of batches that are not done, and that nobody is at work on or waits for.
@@ -198,10 +219,19 @@ def _others_go_on(place: str) -> Iterator[None]:
         log.warning("cannot look for batches", place=place, error=str(error))
 
 
-def _read(store: Store, key: str) -> Batch:
+def _to_json(batch: BatchRecord) -> bytes:
+    return batch.model_dump_json(indent=1).encode()
+
+
+def new_id() -> str:
+    """Later ones sort later; nobody guesses one."""
+    return f"{int(time.time() * 1000):012x}{secrets.token_hex(6)}"
+
+
+def _read(store: Store, key: str) -> BatchRecord:
     """The record of a batch below one root; MissingError if it is not there."""
     try:
-        return Batch.model_validate_json(store.get(f"{key}.json"))
+        return BatchRecord.model_validate_json(store.get(f"{key}.json"))
     except ValidationError:
         raise _DamagedError("not a batch's record", key, store.uri) from None
 
@@ -215,12 +245,6 @@ def _since(mark: bytes) -> float:
     return time.time() - (float(mark) if _TIME.fullmatch(mark) else 0.0)
 
 
-def is_forsaken(batch: Batch) -> bool:
+def is_forsaken(batch: BatchRecord) -> bool:
     """Whether the last heartbeat is too long ago."""
     return time.time() - batch.heartbeat_s >= LOST_AFTER_S
-
-
-def checked_request(request: BatchRequest, config: ServeConfig) -> tuple[list[str], str]:
-    """Sources and output as URIs that the server allows."""
-    sources = [allowed_place(source, config.access.sources, "sources") for source in request.sources]
-    return sources, allowed_place(request.output, config.access.outputs, "outputs")

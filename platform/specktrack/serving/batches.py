@@ -15,10 +15,12 @@ from specktrack import telemetry
 from specktrack.annotating import AnnotateConfig
 from specktrack.annotating.job import Progress, annotate
 from specktrack.errors import ConfigError, SpecktrackError, StorageError
-from specktrack.serving.batch_records import Batch, BatchRecords, BatchState, is_forsaken
+from specktrack.serving import webhooks
+from specktrack.serving.answers import BatchState
+from specktrack.serving.batch_records import UPLOADS, BatchRecord, BatchRecords, is_forsaken
 from specktrack.serving.config import ServeConfig
 from specktrack.serving.metrics import FollowMetrics
-from specktrack.serving.places import is_below
+from specktrack.serving.places import is_below, without_roots
 from specktrack.storage import expand_sources
 
 HEARTBEAT_S = 5.0
@@ -58,6 +60,7 @@ class BatchReplica:
         begun = self._records.begin(batch)
         if begun is None:
             return
+        roots = self._config.access
         with _Heartbeat(self._records, begun, self._metrics) as heart:
             try:
                 heart.look()  # after the record says "running": a client that saw "queued" left its mark before
@@ -65,27 +68,33 @@ class BatchReplica:
             except _StopRun:
                 heart.update(state=BatchState.CANCELLED)
             except SpecktrackError as error:
-                heart.update(state=BatchState.FAILED, error=str(error))
+                heart.update(state=BatchState.FAILED, error=without_roots(str(error), (*roots.sources, *roots.outputs)))
             except Exception as fault:  # at the actor's boundary: the client must learn that it ended
                 log.exception("batch failed", batch=key, replica=replica)
                 heart.update(state=BatchState.FAILED, error=f"{type(fault).__name__}: {fault}")
         log.info("batch ended", batch=key, state=str(heart.batch.state), clips=heart.batch.done)
+        if heart.batch.webhook is not None:
+            webhooks.tell(heart.batch.webhook, heart.batch.public, self._config.access)
 
-    def _annotate(self, batch: Batch, heart: "_Heartbeat") -> dict[str, Any]:
+    def _annotate(self, batch: BatchRecord, heart: "_Heartbeat") -> dict[str, Any]:
         if batch.runs > MOST_RUNS:
             raise ConfigError(
                 f"{MOST_RUNS} replicas died over this batch", batch.id, remedy="look into the server's log"
             )
-        videos = expand_sources(batch.sources)
+        videos = expand_sources(batch.source_uris)
+        access = self._config.access
+        own = [f"{root.rstrip('/')}/{UPLOADS}/{batch.id}" for root in access.outputs]
         for video in videos:
-            if not any(is_below(video.uri, root) for root in self._config.access.sources):
+            if not any(is_below(video.uri, root) for root in (*access.sources, *own)):
                 raise ConfigError("a source leads out of the server's sources", video.uri)
         # A video that kills this process would kill it again: from the second run on actors take the blow.
         inside = batch.runs == 1 and len(videos) <= self._config.small_batch_videos
         heart.update(inside=inside)
         log.info("batch begun", batch=batch.id, run=batch.runs, videos=len(videos), inside=inside)
         following = self._config.following(self._paths[batch.model], "windowed", batch.reading)
-        asked = AnnotateConfig(sources=batch.sources, output=batch.output, **following.model_dump())
+        asked = AnnotateConfig(
+            sources=batch.source_uris, output=batch.output_uri, overlay=batch.overlay, **following.model_dump()
+        )
         report = annotate(asked, watch=heart.saw, inside=inside)
         for reason, clips in report.quarantined.items():
             self._metrics.quarantined.inc(clips, tags={"reason": reason})
@@ -98,7 +107,7 @@ class BatchReplica:
 class _Heartbeat:
     """Keeps a running batch's record alive, and looks whether it is to stop."""
 
-    def __init__(self, records: BatchRecords, batch: Batch, metrics: FollowMetrics) -> None:
+    def __init__(self, records: BatchRecords, batch: BatchRecord, metrics: FollowMetrics) -> None:
         self.batch, self._records, self._metrics = batch, records, metrics
         self._lock, self._ended = threading.Lock(), threading.Event()
         self._to_stop, self._frames = False, 0
@@ -124,7 +133,7 @@ class _Heartbeat:
         if (frames := seen.frames - self._frames) > 0:
             self._metrics.frames.inc(frames, tags={"model": self.batch.model})
             self._frames = seen.frames
-        self.update(clips=seen.clips, done=seen.done, frames=seen.frames)
+        self.update(clips=seen.clips, done=seen.done, frames=seen.frames, frames_planned=seen.planned)
         self._stop_if_asked()
 
     def look(self) -> None:

@@ -14,6 +14,7 @@ from specktrack import telemetry
 from specktrack.serving import problems
 from specktrack.serving.access import is_of_this_machine
 from specktrack.serving.gateway import Gateway
+from specktrack.serving.places import without_roots
 from specktrack.serving.problems import Problem, Refusal, problem_of, request_id
 
 CSP = "default-src 'self'; img-src 'self' blob: data:; media-src 'self' blob: mediastream:; connect-src 'self' ws: wss:"
@@ -73,7 +74,7 @@ class Outermost:
         except Exception as error:  # at the HTTP boundary: every error is an answer
             if status:
                 raise
-            problem = problem_of(error)
+            problem = self._told(problem_of(error))
             if problem.status == HTTPStatus.INTERNAL_SERVER_ERROR:
                 log.exception("request failed", request=request_id(), path=scope["path"])
             await _answer(problem, None)(scope, receive, counted)
@@ -88,9 +89,15 @@ class Outermost:
         if not is_of_this_machine(host):
             what, remedy = "not a name of this machine", "use 127.0.0.1 or localhost, or set access.api_keys_file"
             return Refusal(HTTPStatus.MISDIRECTED_REQUEST, what, remedy=remedy)
-        if origin and origin.partition("://")[2] != host:
+        if origin and origin.partition("://")[2] != host and origin not in self._gateway.config.access.origins:
             return Refusal(HTTPStatus.FORBIDDEN, "a page of another site", origin)
         return None
+
+    def _told(self, problem: Problem) -> Problem:
+        """Without the server's own paths."""
+        access = self._gateway.config.access
+        detail = without_roots(problem.detail, (*access.sources, *access.outputs))
+        return problem.model_copy(update={"detail": detail})
 
     def _count(self, scope: Scope, status: int, seconds: float) -> None:
         route = getattr(scope.get("route"), "path", "other")

@@ -1,26 +1,8 @@
 """The models that a server offers: what is known of each without loading torch again."""
 
-from specktrack.config import Config
 from specktrack.errors import ConfigError
-from specktrack.models.entry import Family
+from specktrack.serving.answers import ModelInfo
 from specktrack.serving.config import ServeConfig
-
-
-class ModelInfo(Config):
-    """One model that requests may name."""
-
-    name: str
-    """The model's name in requests: that of its card."""
-    family: Family
-    takes_prompt: bool = False
-    """Whether it follows what a session's box shows; clips, streams and batches take the others."""
-    frames_in: int
-    frames_out: int
-    input_wh: tuple[int, int]
-    parameters: int
-    sha256: str
-    """Of network and weights."""
-    description: str = ""
 
 
 class ServedModel(ModelInfo):

@@ -4,39 +4,54 @@
         rows = client.annotate("clip.mp4")                  # pyarrow.Table of the row schema
         batch = client.start_batch(["videos"], "rows")      # client.wait(batch.id) until it ended
 
-    async with AsyncClient("http://127.0.0.1:8000") as client:
-        rows = await client.annotate("clip.mp4")
-        async for rows in client.stream(pictures): ...      # JPEG or PNG bytes in, rows out as they become final
+        for rows in client.stream(pictures): ...            # JPEG or PNG bytes in, rows out as they become final
+
+``AsyncClient`` is the same with ``await`` and ``async for``. What goes wrong is a SpecktrackError: ServerError for what
+the server refused or did not answer, ConfigError for what cannot be asked.
 
 A busy server is asked again after the time that it names. So is one whose connection broke, or for which something on
-the way answered in its place, as Ray's proxy does when a replica died: annotating a clip changes nothing. Batches and
-sessions are asked for once.
+the way answered in its place, as Ray's proxy does when a replica died: annotating a clip changes nothing, and a batch
+has a key by which the server knows it again. Sessions are asked for once.
 """
 
 import asyncio
 import io
 import json
 import random
+import secrets
+import threading
 import time
-from collections.abc import AsyncIterator, Generator, Iterable, Mapping, Sequence
-from contextlib import closing, suppress
+from collections.abc import AsyncIterator, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager, suppress
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, BinaryIO, Self, TypeVar
 
 import httpx
 import pyarrow as pa
-import pyarrow.ipc
+import pyarrow.parquet as pq
 
 from specktrack.config import validated
-from specktrack.errors import SpecktrackError
+from specktrack.errors import ConfigError, SpecktrackError
 from specktrack.schema import Box
-from specktrack.serving.answers import Asked, OpenedSession, Row, StreamAsked
-from specktrack.serving.batch_records import Batch, BatchRequest
-from specktrack.serving.catalog import ModelInfo
+from specktrack.serving.answers import (
+    Asked,
+    Batch,
+    BatchAsked,
+    Batches,
+    BatchRequest,
+    BatchState,
+    ClipAsked,
+    LiveRow,
+    ModelInfo,
+    OpenedSession,
+    Row,
+    StreamAsked,
+)
 
-ARROW = "application/vnd.apache.arrow.stream"
+PARQUET = "application/vnd.apache.parquet"
+END = '{"end": true}'
 LOOK_EVERY_S = 1.0
 TRIES = 8
 """Of a call that may be repeated; with pauses up to MOST_PAUSE_S they outlast a replica that starts again."""
@@ -44,12 +59,13 @@ MOST_PAUSE_S = 10.0
 
 Call = tuple[str, str, dict[str, Any]]
 """Method, path and what httpx is given: what the two clients share."""
+AnyAsked = TypeVar("AnyAsked", bound=Asked)
 Steps = Generator[Call, httpx.Response, Any]
 """One exchange after another, written once and driven by either client."""
 
 
 class ServerError(SpecktrackError):
-    """The server refused a request, or stayed busy."""
+    """The server refused a request, stayed busy, or was not reached: then the status is 503."""
 
     def __init__(self, status: int, detail: str, reason: str | None = None) -> None:
         super().__init__(detail)
@@ -58,8 +74,28 @@ class ServerError(SpecktrackError):
         self.retry_after_s: float | None = None
 
 
+class StillRunningError(SpecktrackError, TimeoutError):
+    """A batch that did not end while it was waited for; it goes on."""
+
+
+class LiveRows(list[LiveRow]):
+    """The rows of one message of a stream, and what it says of time."""
+
+    def __init__(self, said: Mapping[str, Any]) -> None:
+        super().__init__(LiveRow.model_validate(row) for row in said["rows"])
+        self.frames: int = said["frames"]
+        """Pictures that the server has taken or dropped."""
+        self.lag_s: float | None = said.get("lag_s")
+        """Age of the newest picture that has a row; None before the first."""
+        self.behind: int = said.get("behind", 0)
+        """Pictures that wait."""
+        self.dropped: int = said.get("dropped", 0)
+        """Pictures that have no row, as too many came."""
+        self.done: bool = said.get("done", False)
+
+
 def _annotate(clip: str | Path | bytes, model: str | None, reading: Mapping[str, Any]) -> Steps:
-    headers, given = {"Accept": ARROW}, {"params": _query(Asked, {"model": model, **reading})}
+    headers, given = {"Accept": PARQUET}, {"params": _query(ClipAsked, {"model": model, **reading})}
     if isinstance(clip, str) and "://" in clip:
         answer = yield "POST", "/v1/annotate", {"json": {"uri": clip}, "headers": headers, **given}
     elif isinstance(clip, bytes):
@@ -67,18 +103,34 @@ def _annotate(clip: str | Path | bytes, model: str | None, reading: Mapping[str,
         answer = yield "POST", "/v1/annotate", {"content": clip, "headers": headers, **given}
     else:
         path = Path(clip)
-        with path.open("rb") as file:  # httpx reads it as it sends, from its beginning each time
+        with _opened(path) as file:  # httpx reads it as it sends, from its beginning each time
             files = {"clip": (path.name, file)}
             answer = yield "POST", "/v1/annotate", {"files": files, "headers": headers, **given}
-    with pa.ipc.open_stream(io.BytesIO(answer.content)) as reader:
-        return reader.read_all()
+    return Batch.model_validate(answer.json()) if answer.status_code == HTTPStatus.ACCEPTED else _table(answer)
+
+
+def _opened(path: Path) -> BinaryIO:
+    try:
+        return path.open("rb")
+    except OSError as error:
+        raise ConfigError("cannot read the clip", error.strerror, str(path)) from None
+
+
+def _table(answer: httpx.Response) -> pa.Table:
+    try:
+        return pq.read_table(io.BytesIO(answer.content))
+    except (pa.ArrowException, OSError):
+        raise ServerError(HTTPStatus.BAD_GATEWAY, "what came is no Parquet file, or broke off") from None
 
 
 def _query(kind: type[Asked], given: Mapping[str, Any]) -> dict[str, str]:
     """What is asked for, as a query; ConfigError for what there is not."""
-    chosen = {name: value for name, value in given.items() if value is not None}
-    asked = validated(kind, chosen, "the request").model_dump(mode="json", exclude_unset=True)
+    asked = _chosen(kind, given).model_dump(mode="json", exclude_unset=True)
     return {name: ",".join(map(str, value)) if isinstance(value, list) else str(value) for name, value in asked.items()}
+
+
+def _chosen(kind: type[AnyAsked], given: Mapping[str, Any]) -> AnyAsked:
+    return validated(kind, {name: value for name, value in given.items() if value is not None}, "the request")
 
 
 def _models() -> Steps:
@@ -86,15 +138,44 @@ def _models() -> Steps:
     return [ModelInfo.model_validate(each) for each in answer.json()]
 
 
-def _batch_request(sources: Sequence[str], output: str, model: str | None, reading: Mapping[str, Any]) -> BatchRequest:
-    return validated(
-        BatchRequest, {"sources": tuple(sources), "output": output, "model": model, **reading}, "the request"
-    )
-
-
-def _start_batch(request: BatchRequest) -> Steps:
-    answer = yield "POST", "/v1/batches", {"json": request.model_dump(mode="json", exclude_unset=True)}
+def _start_batch(sources: Sequence[str | Path], output: str | None, asked: Mapping[str, Any]) -> Steps:
+    """Places are named; paths are sent. The key makes a repeated request the same batch."""
+    given: dict[str, Any] = {"headers": {"Idempotency-Key": secrets.token_hex(16)}}
+    asked = {"output": output, **asked}
+    files = [Path(source) for source in sources if isinstance(source, Path)]
+    if not files:
+        request = _chosen(BatchRequest, {"sources": tuple(sources), **asked}).model_dump(
+            mode="json", exclude_unset=True
+        )
+        answer = yield "POST", "/v1/batches", {"json": request, **given}
+    elif len(files) < len(sources):
+        raise ConfigError("a batch has places that the server reads, or files to send", str(sources[0]))
+    else:
+        with ExitStack() as stack:
+            sent = [("clip", (path.name, stack.enter_context(_opened(path)))) for path in files]
+            answer = yield "POST", "/v1/batches", {"files": sent, "data": _query(BatchAsked, asked), **given}
     return Batch.model_validate(answer.json())
+
+
+def _batches() -> Steps:
+    found: list[Batch] = []
+    after: str | None = None
+    while True:
+        answer = yield "GET", "/v1/batches", {"params": {"after": after} if after else {}}
+        page = Batches.model_validate(answer.json())
+        found += page.batches
+        if (after := page.next) is None:
+            return found
+
+
+def _batch_rows(key: str) -> Steps:
+    answer = yield "GET", f"/v1/batches/{key}/rows", {"headers": {"Accept": PARQUET}}
+    return _table(answer)
+
+
+def _batch_overlay(key: str, video: str | None) -> Steps:
+    answer = yield "GET", f"/v1/batches/{key}/overlay", {"params": {"video": video} if video else {}}
+    return answer.content
 
 
 def _batch(key: str, method: str) -> Steps:
@@ -166,8 +247,16 @@ def _until_next_look_s(batch: Batch, started: float, timeout_s: float | None) ->
     """How long to wait before a batch is looked at again; TimeoutError if its time is up."""
     left_s = LOOK_EVERY_S if timeout_s is None else started + timeout_s - time.monotonic()
     if left_s <= 0:
-        raise TimeoutError(f"batch {batch.id} is still {batch.state} after {timeout_s:g} s; it goes on by itself")
+        raise StillRunningError(f"batch {batch.id} is still {batch.state} after {timeout_s:g} s; it goes on by itself")
     return min(LOOK_EVERY_S, left_s)
+
+
+def _whole(batch: Batch) -> None:
+    """ServerError for one that did not come to its end."""
+    if batch.state is not BatchState.DONE:
+        raise ServerError(HTTPStatus.BAD_GATEWAY, f"the batch of the clip {batch.state}: {batch.error or ''}")
+    if batch.quarantined:
+        raise ServerError(HTTPStatus.UNPROCESSABLE_ENTITY, "the clip cannot be used", next(iter(batch.quarantined)))
 
 
 def _client_arguments(url: str, key: str | None, timeout_s: float) -> dict[str, Any]:
@@ -176,10 +265,11 @@ def _client_arguments(url: str, key: str | None, timeout_s: float) -> dict[str, 
 
 
 class Client:
-    """Calls a server and waits for its answers; ServerError says what it refused. Live streams need an AsyncClient."""
+    """Calls a server and waits for its answers; ServerError says what it refused."""
 
     def __init__(self, url: str, *, key: str | None = None, timeout_s: float = 600.0, tries: int = TRIES) -> None:
-        self._http, self._tries = httpx.Client(**_client_arguments(url, key, timeout_s)), tries
+        self._url, self._key, self._tries = url, key, tries
+        self._http = httpx.Client(**_client_arguments(url, key, timeout_s))
 
     def __enter__(self) -> Self:
         return self
@@ -198,13 +288,33 @@ class Client:
     def annotate(self, clip: str | Path | bytes, *, model: str | None = None, **reading: Any) -> pa.Table:
         """The rows of a clip: a local path, its bytes, or a URI that the server may read.
 
-        ``reading`` are fields of ``Reading``, such as ``overlap=1``; the server's own stand for the others.
+        ``reading`` are fields of ``ClipAsked``, such as ``overlap=1``; the server's own stand for the others. A clip
+        that the server makes a batch of, as it takes too long, is waited for.
         """
-        return self._drive(_annotate(clip, model, reading))
+        found = self._drive(_annotate(clip, model, reading))
+        if not isinstance(found, Batch):
+            return found
+        _whole(self.wait(found.id))
+        return self.batch_rows(found.id)
 
-    def start_batch(self, sources: Sequence[str], output: str, *, model: str | None = None, **reading: Any) -> Batch:
-        """Have many videos annotated in the background; ``reading`` as in ``annotate``."""
-        return self._drive(_start_batch(_batch_request(sources, output, model, reading)), tries=1)
+    def start_batch(self, sources: Sequence[str | Path], output: str | None = None, **asked: Any) -> Batch:
+        """Have many videos annotated in the background: places that the server reads, or files, as Path, to send.
+
+        ``asked`` are the fields of ``BatchAsked``: model, overlay, webhook, and how the videos are read.
+        """
+        return self._drive(_start_batch(sources, output, asked))
+
+    def batches(self) -> list[Batch]:
+        """All batches that the server knows, newest first."""
+        return self._drive(_batches())
+
+    def batch_rows(self, key: str) -> pa.Table:
+        """The rows that a batch has so far."""
+        return self._drive(_batch_rows(key))
+
+    def batch_overlay(self, key: str, video: str | None = None) -> bytes:
+        """A drawn video (MP4) of a batch that was asked for ``overlay``."""
+        return self._drive(_batch_overlay(key, video))
 
     def batch(self, key: str) -> Batch:
         """How far a batch is."""
@@ -233,6 +343,25 @@ class Client:
         """The remaining rows."""
         return self._drive(_close_session(key), tries=1)
 
+    def stream(
+        self, pictures: Iterable[bytes], *, model: str | None = None, fps: float | None = None, **asked: Any
+    ) -> Iterator[LiveRows]:
+        """Rows of a live stream, for pictures encoded as JPEG or PNG, which are sent in a thread of their own.
+
+        ``asked`` are the fields of ``StreamAsked``: ``drop="newest"``, ``provisional=True``, ``overlap=1`` and so on.
+        What ``pictures`` raises ends the stream and is raised here; so is a ServerError where it ends before its end.
+        """
+        from websockets.sync.client import connect  # only streams need it
+
+        url, headers = _stream_at(self._url, self._key, {"model": model, "fps": fps, **asked})
+        with _stream_errors(), connect(url, additional_headers=headers, max_size=None) as socket:
+            sending = _Sending(socket, pictures)
+            while True:
+                rows = _live_rows(sending.receive())
+                yield rows
+                if rows.done:
+                    return
+
     def _drive(self, steps: Steps, *, tries: int | None = None) -> Any:
         try:
             with closing(steps):
@@ -248,12 +377,12 @@ class Client:
                 return _checked(self._http.request(method, path, **given))
             except (ServerError, httpx.TransportError) as error:
                 if (pause_s := patience.pause_s(error)) is None:
-                    raise
+                    raise _ours(error) from None
                 time.sleep(pause_s)
 
 
 class AsyncClient:
-    """The same with ``await``, and live streams."""
+    """The same with ``await``."""
 
     def __init__(self, url: str, *, key: str | None = None, timeout_s: float = 600.0, tries: int = TRIES) -> None:
         self._url, self._key, self._tries = url, key, tries
@@ -275,13 +404,27 @@ class AsyncClient:
 
     async def annotate(self, clip: str | Path | bytes, *, model: str | None = None, **reading: Any) -> pa.Table:
         """See Client."""
-        return await self._drive(_annotate(clip, model, reading))
+        found = await self._drive(_annotate(clip, model, reading))
+        if not isinstance(found, Batch):
+            return found
+        _whole(await self.wait(found.id))
+        return await self.batch_rows(found.id)
 
-    async def start_batch(
-        self, sources: Sequence[str], output: str, *, model: str | None = None, **reading: Any
-    ) -> Batch:
+    async def start_batch(self, sources: Sequence[str | Path], output: str | None = None, **asked: Any) -> Batch:
         """See Client."""
-        return await self._drive(_start_batch(_batch_request(sources, output, model, reading)), tries=1)
+        return await self._drive(_start_batch(sources, output, asked))
+
+    async def batches(self) -> list[Batch]:
+        """See Client."""
+        return await self._drive(_batches())
+
+    async def batch_rows(self, key: str) -> pa.Table:
+        """See Client."""
+        return await self._drive(_batch_rows(key))
+
+    async def batch_overlay(self, key: str, video: str | None = None) -> bytes:
+        """See Client."""
+        return await self._drive(_batch_overlay(key, video))
 
     async def batch(self, key: str) -> Batch:
         """See Client."""
@@ -318,33 +461,23 @@ class AsyncClient:
         *,
         model: str | None = None,
         fps: float | None = None,
-        **reading: Any,
-    ) -> AsyncIterator[list[Row]]:
-        """Rows of a live stream as they become final, for pictures encoded as JPEG or PNG; ``reading`` as elsewhere.
+        **asked: Any,
+    ) -> AsyncIterator[LiveRows]:
+        """See Client; ``pictures`` may be an asynchronous iterator."""
+        from websockets.asyncio.client import connect
 
-        What ``pictures`` raises ends the stream and is raised here; so is a ServerError where it ends before its end.
-        """
-        from websockets.asyncio.client import connect  # comes with ray[serve]; only streams need it
-        from websockets.exceptions import InvalidStatus
-
-        query = httpx.QueryParams(_query(StreamAsked, {"model": model, "fps": fps, **reading}))
-        url = f"ws{self._url.removeprefix('http').rstrip('/')}/v1/stream?{query}"
-        headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
-        try:
-            socket = await connect(url, additional_headers=headers, max_size=None)
-        except InvalidStatus as error:
-            status = error.response.status_code
-            raise ServerError(status, "the server takes no stream from here; look at the key and the URL") from None
-        async with socket:
-            sender = asyncio.create_task(_send_all(socket, pictures))
-            try:
-                ended = False
-                while not ended:
-                    said = await _next_message(socket, sender)
-                    ended = said.get("done", False)
-                    yield _rows(said)
-            finally:
-                sender.cancel()
+        url, headers = _stream_at(self._url, self._key, {"model": model, "fps": fps, **asked})
+        with _stream_errors():
+            async with connect(url, additional_headers=headers, max_size=None) as socket:
+                sender = asyncio.create_task(_send_all(socket, pictures))
+                try:
+                    while True:
+                        rows = _live_rows(await _next_message(socket, sender))
+                        yield rows
+                        if rows.done:
+                            return
+                finally:
+                    sender.cancel()
 
     async def _drive(self, steps: Steps, *, tries: int | None = None) -> Any:
         try:
@@ -361,8 +494,90 @@ class AsyncClient:
                 return _checked(await self._http.request(method, path, **given))
             except (ServerError, httpx.TransportError) as error:
                 if (pause_s := patience.pause_s(error)) is None:
-                    raise
+                    raise _ours(error) from None
                 await asyncio.sleep(pause_s)
+
+
+def _ours(error: ServerError | httpx.TransportError) -> ServerError:
+    """What the package says of a connection that failed."""
+    if isinstance(error, ServerError):
+        return error
+    return ServerError(HTTPStatus.SERVICE_UNAVAILABLE, f"no answer from the server: {error or type(error).__name__}")
+
+
+def _stream_at(url: str, key: str | None, asked: Mapping[str, Any]) -> tuple[str, dict[str, str]]:
+    query = httpx.QueryParams(_query(StreamAsked, asked))
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    return f"ws{url.removeprefix('http').rstrip('/')}/v1/stream?{query}", headers
+
+
+@contextmanager
+def _stream_errors() -> Iterator[None]:
+    """A ServerError for what ends a stream before its end."""
+    from websockets.exceptions import InvalidHandshake, InvalidStatus, WebSocketException
+
+    try:
+        yield
+    except InvalidStatus as error:
+        status = error.response.status_code
+        raise ServerError(status, "the server takes no stream from here; look at the key and the URL") from None
+    except InvalidHandshake as error:
+        raise ServerError(HTTPStatus.BAD_GATEWAY, f"no stream from the server: {error}") from None
+    except WebSocketException:
+        what = "the connection broke before the stream's end; open another one"
+        raise ServerError(HTTPStatus.SERVICE_UNAVAILABLE, what) from None
+    except _PicturesError as error:
+        raise error.error from None
+    except OSError as error:
+        raise ServerError(HTTPStatus.SERVICE_UNAVAILABLE, f"no answer from the server: {error}") from None
+
+
+class _PicturesError(Exception):
+    """What the caller's own pictures raised: none of the stream's errors."""
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__(error)
+        self.error = error
+
+
+def _live_rows(said: dict[str, Any]) -> LiveRows:
+    if problem := said.get("problem"):
+        raise ServerError(problem["status"], problem["detail"], problem.get("reason"))
+    return LiveRows(said)
+
+
+class _Sending:
+    """A thread that sends pictures, beside the one that receives rows."""
+
+    def __init__(self, socket: Any, pictures: Iterable[bytes]) -> None:
+        self._socket, self._pictures = socket, pictures
+        self._fault: BaseException | None = None
+        threading.Thread(target=self._send, name="pictures", daemon=True).start()
+
+    def receive(self) -> dict[str, Any]:
+        """What the server says next; raises what ended the pictures."""
+        from websockets.exceptions import ConnectionClosed
+
+        try:
+            said: dict[str, Any] = json.loads(self._socket.recv())
+        except ConnectionClosed:
+            if self._fault is not None:
+                raise _PicturesError(self._fault) from None
+            raise
+        return said
+
+    def _send(self) -> None:
+        from websockets.exceptions import ConnectionClosed
+
+        try:
+            for picture in self._pictures:
+                self._socket.send(picture)
+            self._socket.send(END)
+        except ConnectionClosed:
+            pass  # who receives is told why
+        except BaseException as fault:  # noqa: BLE001 -- a thread's end: it is raised where rows are received
+            self._fault = fault
+            self._socket.close()
 
 
 async def _send_all(socket: Any, pictures: Iterable[bytes] | AsyncIterator[bytes]) -> None:
@@ -375,25 +590,18 @@ async def _send_all(socket: Any, pictures: Iterable[bytes] | AsyncIterator[bytes
         else:
             for picture in pictures:
                 await socket.send(picture)
-        await socket.send('{"end": true}')
+        await socket.send(END)
 
 
 async def _next_message(socket: Any, sender: "asyncio.Task[None]") -> dict[str, Any]:
-    """What a stream's server says next; raises its problem, or what ended the pictures."""
-    from websockets.exceptions import ConnectionClosed
-
+    """What a stream's server says next; raises what ended the pictures."""
     receiving = asyncio.ensure_future(socket.recv())
     try:
         if not sender.done():
             await asyncio.wait({receiving, sender}, return_when=asyncio.FIRST_COMPLETED)
-        if sender.done() and not receiving.done():
-            sender.result()
+        if sender.done() and not receiving.done() and (fault := sender.exception()) is not None:
+            raise _PicturesError(fault)
         said: dict[str, Any] = json.loads(await receiving)
-    except ConnectionClosed:
-        what = "the connection broke before the stream's end; open another one"
-        raise ServerError(HTTPStatus.SERVICE_UNAVAILABLE, what) from None
     finally:
         receiving.cancel()
-    if problem := said.get("problem"):
-        raise ServerError(problem["status"], problem["detail"], problem.get("reason"))
     return said

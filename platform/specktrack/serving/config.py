@@ -3,9 +3,10 @@
 import ipaddress
 import math
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from specktrack.config import Config, VerbConfig, validated
 from specktrack.errors import ConfigError
@@ -22,10 +23,14 @@ class Limits(Config):
 
     body_bytes: int = Field(default=200_000_000, ge=1)
     """Bytes of one uploaded or fetched clip."""
+    batch_bytes: int = Field(default=2_000_000_000, ge=1)
+    """Bytes of all clips that come with one batch."""
     pixels: int = Field(default=9_000_000, ge=1)
     """Pixels of one picture; 8.3 million are 4K."""
     frames: int = Field(default=36_000, ge=1)
-    """Frames of one online clip or stream: ten minutes at 60 frames/s. Longer ones are a batch's work."""
+    """Frames of one online clip: ten minutes at 60 frames/s. Longer ones are a batch's work."""
+    stream_frames: int = Field(default=2_592_000, ge=1)
+    """Frames of one stream or session: a day at 30 frames/s, in memory that does not grow."""
     upload_s: float = Field(default=120.0, gt=0)
     """Until a body or a fetched clip is there."""
     stall_s: float = Field(default=15.0, gt=0)
@@ -33,7 +38,8 @@ class Limits(Config):
     decode_stall_s: float = Field(default=30.0, gt=0)
     """Without a frame from the decoder."""
     request_s: float = Field(default=600.0, gt=0)
-    """From a whole clip to its rows."""
+    """From a whole clip to its rows. One that is going to take longer becomes a batch, where those are on; rows that
+    are streamed as they become final may take as long as they do."""
     decode_memory_bytes: int = Field(default=4_000_000_000, ge=500_000_000)
     """Address space of one decoding process."""
     picture_bytes: int = Field(default=8_000_000, ge=1)
@@ -63,6 +69,32 @@ class Access(Config):
     """Folders and s3:// prefixes that a request may read clips below; none by default."""
     outputs: tuple[Place, ...] = ()
     """Folders and s3:// prefixes that a batch may write below; none by default, which turns batches off."""
+    cameras: tuple[str, ...] = ()
+    """Hosts, as ``host`` or ``host:port``, whose cameras a stream may watch (rtsp, http, https); none by default. Their
+    address must be public or lie in ``networks``. They are trusted: what they send is decoded in the ingress."""
+    devices: tuple[str, ...] = ()
+    """Cameras of the server itself that a stream may watch, ``/dev/video0`` say."""
+    webhooks: tuple[str, ...] = ()
+    """Hosts, as ``host`` or ``host:port``, that a batch may tell of its end; ``schemes`` and ``networks`` hold, too."""
+    webhook_key_file: Place | None = None
+    """A secret that signs what they are told."""
+    origins: tuple[str, ...] = ()
+    """Other sites, ``https://example.org`` say, whose pages may call (CORS); none by default."""
+
+    @field_validator("origins")
+    @classmethod
+    def _are_origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for text in value:
+            parts = urlsplit(text)
+            if parts.scheme not in ("http", "https") or text != f"{parts.scheme}://{parts.netloc}":
+                raise ValueError(f"an origin is https://host or https://host:port, not {text!r}")
+        return value
+
+    @model_validator(mode="after")
+    def _webhooks_are_signed(self) -> Self:
+        if self.webhooks and self.webhook_key_file is None:
+            raise ValueError("webhooks are signed: set webhook_key_file")
+        return self
 
     @field_validator("networks")
     @classmethod

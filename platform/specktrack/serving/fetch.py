@@ -9,37 +9,25 @@ import contextlib
 import http.client
 import ipaddress
 import socket
-import ssl
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from http import HTTPStatus
 from pathlib import Path
-from typing import NamedTuple
-from urllib.parse import SplitResult, urljoin, urlsplit
+from urllib.parse import urljoin, urlsplit
 
 from specktrack.errors import ConfigError, StorageError
 from specktrack.serving.config import Access, Limits
 from specktrack.serving.problems import FULL, Refusal
+from specktrack.video.live import DEVICES, SCHEMES, Pinned, Target
 
 MOST_REDIRECTS = 5
 CHUNK_BYTES = 1 << 18
-_PORTS = {"https": 443, "http": 80}
 _REDIRECTS = (301, 302, 303, 307, 308)
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 _PUBLIC_6 = ipaddress.ip_network("2000::/3")
 """All of IPv6 that is given out; outside of it lies what leads to a network's own IPv4 (64:ff9b:1::/48)."""
 _NOT_PUBLIC = tuple(map(ipaddress.ip_network, ("192.0.0.0/24", "192.88.99.0/24", "168.63.129.16/32", "3fff::/20")))
 """Networks that Python 3.11 takes for public: clouds' metadata (192.0.0.192, 168.63.129.16), relays, documentation."""
-
-
-class Target(NamedTuple):
-    """One checked hop."""
-
-    url: SplitResult
-    host: str
-    port: int
-    addresses: tuple[str, ...]
-    """All that it has; they were checked, and the first that answers is connected to."""
 
 
 def fetch(url: str, path: Path, access: Access, limits: Limits) -> None:
@@ -50,7 +38,7 @@ def fetch(url: str, path: Path, access: Access, limits: Limits) -> None:
     deadline = time.monotonic() + limits.upload_s
     for _ in range(MOST_REDIRECTS + 1):
         target = check(url, access)
-        with _answered(target, limits) as answer:
+        with answered(target, limits.stall_s) as answer:
             if answer.status in _REDIRECTS and (place := answer.getheader("Location")):
                 url = urljoin(url, place)
                 continue
@@ -75,11 +63,23 @@ def check(url: str, access: Access) -> Target:
     host = (parts.hostname or "").rstrip(".")
     if not host or "@" in parts.netloc or "%" in host:
         raise _refused("a URL names a host, and no user")
-    named = {host} if port in (None, _PORTS[parts.scheme]) else {f"{host}:{port}"}
+    named = {host} if port in (None, SCHEMES[parts.scheme]) else {f"{host}:{port}"}
     if not named & set(access.hosts):
         raise _refused("this host is not on the server's list", host)
-    port = port or _PORTS[parts.scheme]
+    port = port or SCHEMES[parts.scheme]
     return Target(parts, host, port, _addresses(host, port, access))
+
+
+def camera(place: str, access: Access) -> Target | None:
+    """Where a camera's address leads, checked as a clip's; None for a device. Refusal(403) for what is not listed."""
+    if place.startswith(DEVICES):
+        if place not in access.devices:
+            raise _refused("this device is not on the server's list", place)
+        return None
+    url = urlsplit(place)
+    without_user = url._replace(netloc=url.netloc.rpartition("@")[2]).geturl()
+    found = check(without_user, access.model_copy(update={"hosts": access.cameras, "schemes": tuple(SCHEMES)}))
+    return found._replace(url=url)
 
 
 def is_allowed(address: str, access: Access) -> bool:
@@ -112,36 +112,21 @@ def _refused(what: str, value: object = None) -> Refusal:
     return Refusal(HTTPStatus.FORBIDDEN, what, value, remedy="send the clip itself, or ask the server's operator")
 
 
-class _Pinned(http.client.HTTPConnection):
-    """Connects to an address that was checked; the name is used for TLS and the Host header only."""
-
-    def __init__(self, target: Target, timeout_s: float) -> None:
-        super().__init__(target.host, target.port, timeout=timeout_s)
-        self._target = target
-
-    def connect(self) -> None:
-        for address in self._target.addresses:
-            try:
-                self.sock = socket.create_connection((address, self._target.port), self.timeout)
-                break
-            except OSError:
-                if address == self._target.addresses[-1]:
-                    raise
-        if self._target.url.scheme == "https":
-            self.sock = ssl.create_default_context().wrap_socket(self.sock, server_hostname=self._target.host)
-
-
 @contextlib.contextmanager
-def _answered(target: Target, limits: Limits) -> Iterator[http.client.HTTPResponse]:
-    connection = _Pinned(target, limits.stall_s)
+def answered(
+    target: Target, stall_s: float, *, sent: bytes | None = None, headers: Mapping[str, str] | None = None
+) -> Iterator[http.client.HTTPResponse]:
+    """What a checked host answers to GET, or to POST of what is ``sent``; StorageError where it does not."""
+    connection = Pinned(target, stall_s)
     path = (target.url.path or "/") + (f"?{target.url.query}" if target.url.query else "")
+    own = {"Accept-Encoding": "identity", "User-Agent": "specktrack", **(headers or {})}
     try:
-        connection.request("GET", path, headers={"Accept-Encoding": "identity", "User-Agent": "specktrack"})
+        connection.request("GET" if sent is None else "POST", path, sent, own)
         yield connection.getresponse()
     except (OSError, http.client.HTTPException) as error:
         if isinstance(error, OSError) and error.errno in FULL:  # the fault is this machine's
             raise
-        what = "the host of the clip did not answer as it should"
+        what = "the host did not answer as it should"
         raise StorageError(what, type(error).__name__, target.host, "try again, or send the clip itself") from None
     finally:
         connection.close()

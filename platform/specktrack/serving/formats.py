@@ -1,9 +1,9 @@
-"""Rows in the format that a client accepts: JSON, CSV, Parquet or an Arrow stream."""
+"""Rows in the format that a client accepts, written table by table as they come."""
 
 import io
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -12,43 +12,91 @@ import pyarrow.ipc
 import pyarrow.parquet as pq
 
 from specktrack.datasets import exports
+from specktrack.schema import ROWS
 from specktrack.serving.problems import Refusal
 
-JSON = "application/json"
+JSON, NDJSON, ARROW = "application/json", "application/x-ndjson", "application/vnd.apache.arrow.stream"
+Tables = Iterable[pa.Table]
+Facts = Mapping[str, Any]
 
 
-def to_json(rows: pa.Table, facts: Mapping[str, Any]) -> bytes:
-    """``{"video": ..., "fps": ..., "rows": [{"frame": ...}, ...]}``; absent positions are null."""
-    return json.dumps({**facts, "rows": plain_rows(rows)}, allow_nan=False, separators=(",", ":")).encode()
+def to_json(tables: Tables, facts: Facts) -> Iterator[bytes]:
+    """``{"video": ..., "fps": ..., "rows": [{"frame": ...}, ...]}``; absent positions are null.
+
+    Rows name their video where the facts do not.
+    """
+    yield json.dumps({**facts, "rows": []}, allow_nan=False, separators=(",", ":")).encode()[:-2]
+    comma = b""
+    for table in tables:
+        if rows := plain_rows(table) if "video" in facts else table.to_pylist():
+            yield comma + json.dumps(rows, allow_nan=False, separators=(",", ":")).encode()[1:-1]
+            comma = b","
+    yield b"]}"
 
 
-def to_csv(rows: pa.Table, _: Mapping[str, Any]) -> bytes:
+def to_ndjson(tables: Tables, _: Facts) -> Iterator[bytes]:
+    """A JSON object per row and line, with the video's name."""
+    for table in tables:
+        yield lines(table.to_pylist())
+
+
+def to_csv(tables: Tables, _: Facts) -> Iterator[bytes]:
     """A header and a line per row; absent positions are empty, and no name is a formula."""
-    return exports.to_csv(rows)
+    yield exports.to_csv(ROWS.empty_table())
+    for table in tables:
+        yield exports.to_csv(table).partition(b"\n")[2]
 
 
-def to_parquet(rows: pa.Table, facts: Mapping[str, Any]) -> bytes:
+def to_parquet(tables: Tables, facts: Facts) -> Iterator[bytes]:
     """A Parquet file with the clip's facts as metadata."""
-    sink = io.BytesIO()
-    pq.write_table(_described(rows, facts), sink, compression="zstd")
-    return sink.getvalue()
+    sink, schema = _Pipe(), _described(facts)
+    with pq.ParquetWriter(pa.PythonFile(sink, mode="w"), schema, compression="zstd") as writer:
+        for table in tables:
+            writer.write_table(table.cast(schema))
+            yield sink.take()
+    yield sink.take()
 
 
-def to_arrow(rows: pa.Table, facts: Mapping[str, Any]) -> bytes:
+def to_arrow(tables: Tables, facts: Facts) -> Iterator[bytes]:
     """An Arrow IPC stream with the clip's facts as metadata."""
-    sink = io.BytesIO()
-    described = _described(rows.unify_dictionaries(), facts)
-    with pa.ipc.new_stream(sink, described.schema) as writer:
-        writer.write_table(described)
-    return sink.getvalue()
+    stream = ArrowStream(facts)
+    for table in tables:
+        yield stream.more(table)
+    yield stream.end()
 
 
-FORMATS: Mapping[str, Callable[[pa.Table, Mapping[str, Any]], bytes]] = {
+class ArrowStream:
+    """An Arrow IPC stream as its bytes come."""
+
+    def __init__(self, facts: Facts) -> None:
+        self._sink, self._schema = _Pipe(), _described(facts)
+        self._writer = pa.ipc.new_stream(pa.PythonFile(self._sink, mode="w"), self._schema)
+
+    def more(self, rows: pa.Table) -> bytes:
+        """The bytes of more rows, and of the schema before the first."""
+        self._writer.write_table(rows.unify_dictionaries().cast(self._schema))
+        return self._sink.take()
+
+    def end(self) -> bytes:
+        """What says that the stream is whole."""
+        self._writer.close()
+        return self._sink.take()
+
+
+FORMATS: Mapping[str, Callable[[Tables, Facts], Iterator[bytes]]] = {
     JSON: to_json,
     "text/csv": to_csv,
     "application/vnd.apache.parquet": to_parquet,
-    "application/vnd.apache.arrow.stream": to_arrow,
+    ARROW: to_arrow,
+    NDJSON: to_ndjson,
 }
+STREAMED = (NDJSON, ARROW)
+"""Formats in which a clip's rows are told as they become final."""
+
+
+def lines(objects: Iterable[Mapping[str, Any]]) -> bytes:
+    """JSON objects, one a line."""
+    return b"".join(json.dumps(each, allow_nan=False, separators=(",", ":")).encode() + b"\n" for each in objects)
 
 
 def choose(accept: str | None) -> str:
@@ -93,5 +141,29 @@ def _matches(pattern: str, media_type: str) -> bool:
     return pattern in ("*/*", media_type) or (pattern.endswith("/*") and media_type.startswith(pattern[:-1]))
 
 
-def _described(rows: pa.Table, facts: Mapping[str, Any]) -> pa.Table:
-    return rows.replace_schema_metadata({key: str(value) for key, value in facts.items()})
+def _described(facts: Facts) -> pa.Schema:
+    return ROWS.with_metadata({key: str(value) for key, value in facts.items()})
+
+
+class _Pipe(io.RawIOBase):
+    """What a writer of files has written since it was last asked."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._pieces: list[bytes] = []
+        self._written = 0
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        self._pieces.append(bytes(data))
+        self._written += len(self._pieces[-1])
+        return len(self._pieces[-1])
+
+    def tell(self) -> int:
+        return self._written
+
+    def take(self) -> bytes:
+        pieces, self._pieces = self._pieces, []
+        return b"".join(pieces)

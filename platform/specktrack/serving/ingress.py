@@ -2,6 +2,7 @@
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
+from fastapi.middleware.cors import CORSMiddleware
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 
@@ -9,7 +10,7 @@ from specktrack import __version__
 from specktrack.serving import routes
 from specktrack.serving.boundary import Outermost, http_problem, invalid
 from specktrack.serving.gateway import Gateway
-from specktrack.serving.openapi import Api
+from specktrack.serving.openapi import TAGS, Api
 
 
 class Ingress(Gateway):
@@ -30,11 +31,20 @@ def create_app(gateway: Gateway) -> FastAPI:
         docs_url=None,  # FastAPI's own pages fetch their scripts from the internet
         redoc_url=None,
         exception_handlers={HTTPException: http_problem, RequestValidationError: invalid},
-        openapi_tags=[{"name": "clips"}, {"name": "sessions"}, {"name": "batches"}, {"name": "server"}],
+        openapi_tags=TAGS,
+        generate_unique_id_function=lambda route: route.name,  # what a generated client calls the operation
     )
     for router in routes.ALL:
         app.include_router(router(gateway))
     app.mount("/playground", StaticFiles(directory=routes.PLAYGROUND), name="playground")
     app.mount("/swagger-ui", StaticFiles(packages=[("fastapi_offline", "static")]), name="swagger-ui")
     app.add_middleware(Outermost, gateway=gateway)
+    if origins := gateway.config.access.origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=origins,
+            allow_methods=["GET", "POST", "DELETE"],
+            allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "X-Request-ID"],
+            expose_headers=["Location", "Retry-After", "X-Request-ID"],
+        )
     return app

@@ -4,6 +4,7 @@ import os
 from collections.abc import Sequence
 from http import HTTPStatus
 from pathlib import Path
+from urllib.parse import unquote
 
 from specktrack.errors import ConfigError
 from specktrack.serving.problems import Refusal
@@ -29,6 +30,23 @@ def allowed_place(place: str, roots: Sequence[str], what: str) -> str:
     if not allowed:
         raise Refusal(HTTPStatus.FORBIDDEN, f"not below one of the server's {what}", place, remedy="ask its operator")
     return uri
+
+
+def name_below(uri: str, roots: Sequence[str]) -> str:
+    """What a place is called outside of this server: by its path below the root that it lies in."""
+    for root in roots:
+        root_uri = to_uri(root).rstrip("/")
+        if uri.startswith(f"{root_uri}/"):
+            return unquote(uri.removeprefix(f"{root_uri}/"))
+    return uri
+
+
+def without_roots(text: str, roots: Sequence[str]) -> str:
+    """A message without the paths of the server's own folders."""
+    for root in roots:
+        for known in (to_uri(root).rstrip("/"), root.rstrip("/")):
+            text = text.replace(f"{known}/", "")
+    return text
 
 
 def is_below(uri: str, root: str) -> bool:

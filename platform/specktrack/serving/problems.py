@@ -22,6 +22,7 @@ from specktrack.errors import (
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_S = 1
+"""Seconds until a busy server is asked again, where nothing is measured."""
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -37,15 +38,34 @@ class Problem(Config):
     reason: str | None = None
     """Why a clip cannot be used: one of the reasons for quarantine."""
     request_id: str | None = None
+    """What the server's log calls the request."""
+    retry_after_s: int | None = None
+    """Seconds after which a busy server is worth asking again, as measured; also in Retry-After."""
 
 
 class Refusal(SpecktrackError):
     """A request that is refused with a status of its own."""
 
-    def __init__(self, status: int, what: str, value: object = None, place: str = "", remedy: str = "") -> None:
+    def __init__(
+        self,
+        status: int,
+        what: str,
+        value: object = None,
+        place: str = "",
+        remedy: str = "",
+        retry_after_s: int | None = None,
+    ) -> None:
         super().__init__(what, value, place, remedy)
-        self.args = (status, what, value, place, remedy)  # what pickle hands back to __init__
-        self.status = status
+        self.args = (status, what, value, place, remedy, retry_after_s)  # what pickle hands back to __init__
+        self.status, self.retry_after_s = status, retry_after_s
+
+
+class LongerThanAllowed(SpecktrackError):
+    """A clip whose rows would come too late, as its first frames show."""
+
+    def __init__(self, estimate_s: float, most_s: float) -> None:
+        super().__init__(f"the clip would take about {estimate_s:.0f} s, and this server allows {most_s:g} s")
+        self.args = (estimate_s, most_s)  # what pickle hands back to __init__
 
 
 def request_id() -> str:
@@ -76,13 +96,19 @@ def problem_of(error: BaseException) -> Problem:
     elif status == HTTPStatus.INTERNAL_SERVER_ERROR:
         detail = "something went wrong in the server; its log has the details under the request's id"
     phrase = HTTPStatus(status).phrase
-    return Problem(title=phrase, status=status, detail=detail, reason=reason, request_id=request_id() or None)
+    retry_after_s = None
+    if status == HTTPStatus.SERVICE_UNAVAILABLE:
+        retry_after_s = getattr(error, "retry_after_s", None) or RETRY_AFTER_S
+    return Problem(
+        title=phrase, status=status, detail=detail, reason=reason, request_id=request_id() or None,
+        retry_after_s=retry_after_s,
+    )  # fmt: skip
 
 
 def headers_of(problem: Problem) -> Mapping[str, str]:
     """Headers of a problem's answer."""
-    if problem.status == HTTPStatus.SERVICE_UNAVAILABLE:
-        return {"Retry-After": str(RETRY_AFTER_S)}
+    if problem.retry_after_s is not None:
+        return {"Retry-After": str(problem.retry_after_s)}
     return {"WWW-Authenticate": "Bearer"} if problem.status == HTTPStatus.UNAUTHORIZED else {}
 
 
@@ -90,6 +116,8 @@ def _status(error: BaseException) -> int:
     match error:
         case Refusal():
             return error.status
+        case LongerThanAllowed():
+            return HTTPStatus.REQUEST_ENTITY_TOO_LARGE
         case MediaError(reason=QuarantineReason.TOO_LARGE):
             return HTTPStatus.REQUEST_ENTITY_TOO_LARGE
         case MediaError() | ConfigError():

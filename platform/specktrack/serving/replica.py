@@ -7,12 +7,11 @@ and one thread runs the network. On the CPU rows are bit for bit those of window
 
 import asyncio
 import math
-import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import aclosing
 from functools import lru_cache
-from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -24,24 +23,28 @@ from ray import serve
 from specktrack import telemetry
 from specktrack.annotating.clips import annotate_clip
 from specktrack.errors import CheckpointError, ConfigError, MediaError, QuarantineReason
+from specktrack.frames import Trajectory
 from specktrack.models.heatmap.detector import Detector
-from specktrack.schema import Clip, Prompt
+from specktrack.schema import ROWS, Clip, Prompt, VideoRef
+from specktrack.serving.answers import Span
 from specktrack.serving.catalog import ServedModel
 from specktrack.serving.config import Limits, ServeConfig
 from specktrack.serving.metrics import TrackingMetrics
 from specktrack.serving.passes import QueuedDetector, Watchdog, Window, forward
-from specktrack.serving.problems import request_id
-from specktrack.serving.sessions import Sessions
-from specktrack.storage import stat
+from specktrack.serving.problems import LongerThanAllowed, request_id
+from specktrack.serving.sessions import HeldSession, Sessions
 from specktrack.tracking.following import Reading
 from specktrack.tracking.tracker import Tracker, load_parts, make_tracker
 from specktrack.tracking.windowed.interleaved import at_rate
+from specktrack.video import VideoInfo
 from specktrack.video.process import DecodeLimits, DecoderProcess
 
 MODELS_PER_REPLICA = 4
 """Loaded at a time; the one that was not used for longest makes room."""
 READINGS_PER_MODEL = 4
 """Trackers of one model that are kept, each with its own copy of the network: requests choose how they read."""
+PROJECTED_AFTER_S = 5.0
+"""From then on a clip's pace says how long all of it will take."""
 STUCK_AFTER_S = 120.0
 """The largest batch of windows takes seconds on the slowest machine."""
 THREADS = 64
@@ -66,6 +69,57 @@ def trackers_of(
         return make_tracker(following, device=device, parts=parts, through=through)
 
     return make
+
+
+class ClipFollower:
+    """Follows one clip in a thread, and tells what it finds."""
+
+    def __init__(
+        self,
+        tracker: Tracker,
+        decoder: DecoderProcess,
+        video: str,
+        tell: Callable[[dict[str, Any] | pa.Table], Any],
+        most_s: float | None,
+    ) -> None:
+        self._tracker, self._decoder, self._video = tracker, decoder, video
+        self._tell, self._most_s = tell, most_s
+        self._started_s, self._wanted = time.perf_counter(), 0
+        self.done = 0
+        """Frames whose rows were told."""
+
+    def follow(self, size_bytes: int, span: Span) -> int:
+        """Tell the clip's facts and its rows; decoding errors. MediaError, or LongerThanAllowed where it will be."""
+        ref = VideoRef(uri="file:///clip", etag="", size_bytes=size_bytes)
+        with self._decoder:
+            try:
+                info = self._decoder.probe(ref)
+                clip = self._clip(ref, info, span)
+                facts = {"fps": info.fps, "width": info.width_px, "height": info.height_px, "frames": info.frames}
+                self._tell({**facts, "wanted": self._wanted})
+                result = annotate_clip(self._tracker, clip, info, self._decoder, told=self._take)
+                if result.error is not None:
+                    raise result.error
+            except MediaError as fault:  # a path of ours is nobody's business
+                raise MediaError(fault.reason, fault.what, place=self._video, remedy=fault.remedy) from None
+        return result.decode_errors
+
+    def _clip(self, ref: VideoRef, info: VideoInfo, span: Span) -> Clip:
+        stop = min(span.stop or info.frames, info.frames)
+        if span.start >= stop:
+            raise ConfigError("the video ends before the first frame asked for", span.start, f"{info.frames} frames")
+        self._wanted = stop - span.start
+        lead = at_rate(self._tracker, info.fps).lead or info.frames
+        return Clip(video=ref, start=span.start, stop=stop, lead_in=min(lead, span.start), lead_out=lead)
+
+    def _take(self, rows: Trajectory) -> None:
+        self.done += len(rows)
+        spent_s = time.perf_counter() - self._started_s
+        if self._most_s is not None and spent_s > PROJECTED_AFTER_S:
+            estimate_s = spent_s * self._wanted / self.done
+            if estimate_s > self._most_s:
+                raise LongerThanAllowed(estimate_s, self._most_s)
+        self._tell(rows.to_rows(self._video))
 
 
 class TrackingReplica:
@@ -108,25 +162,71 @@ class TrackingReplica:
         await self.tracker(name)
 
     async def annotate(
-        self, clip: np.ndarray | bytes, name: str, video: str, reading: Reading
+        self, data: np.ndarray | bytes, name: str, video: str, reading: Reading, span: Span
     ) -> tuple[pa.Table, dict[str, Any]]:
-        """Rows of a whole clip, and what is known of it; MediaError if it cannot be used to its end."""
-        tracker, decoder = await self.tracker(name, reading), DecoderProcess(self._decode_limits)
-        started, ended = time.perf_counter(), {"reason": "interrupted"}
+        """Rows of a clip, and what is known of it; MediaError if it cannot be used to its end.
+
+        LongerThanAllowed as soon as its first frames show that it will be.
+        """
+        most_s, parts = self._config.limits.request_s, [ROWS.empty_table()]
+        said: dict[str, Any] = {}
+        async with asyncio.timeout(most_s), aclosing(self._told(data, name, video, reading, span, most_s)) as told:
+            async for each in told:
+                if isinstance(each, dict):
+                    said |= each
+                else:
+                    parts.append(each)
+        return pa.concat_tables(parts).unify_dictionaries(), said
+
+    async def follow_clip(
+        self, data: np.ndarray | bytes, name: str, video: str, reading: Reading, span: Span
+    ) -> AsyncIterator[dict[str, Any] | pa.Table]:
+        """What is known of a clip, its rows as they become final, and at last its decoding errors; MediaError."""
+        async with aclosing(self._told(data, name, video, reading, span, None)) as told:
+            async for each in told:
+                yield each
+
+    async def _told(
+        self,
+        data: np.ndarray | bytes,
+        name: str,
+        video: str,
+        reading: Reading,
+        span: Span,
+        most_s: float | None,
+    ) -> AsyncGenerator[dict[str, Any] | pa.Table]:
+        tracker, loop = await self.tracker(name, reading), asyncio.get_running_loop()
+        queue: asyncio.Queue[dict[str, Any] | pa.Table | None] = asyncio.Queue()
+        decoder = DecoderProcess(self._decode_limits, held=data if isinstance(data, bytes) else data.data)
+        follower = ClipFollower(
+            tracker, decoder, video, lambda each: loop.call_soon_threadsafe(queue.put_nowait, each), most_s
+        )
+        started, ended = time.perf_counter(), dict[str, Any](reason="interrupted")
+        work = asyncio.ensure_future(self._in_thread(lambda: follower.follow(len(data), span), decoder))
+        work.add_done_callback(lambda _: queue.put_nowait(None))
         try:
-            async with asyncio.timeout(self._config.limits.request_s):
-                rows, facts = await self._in_thread(lambda: self._follow(tracker, clip, video, decoder), decoder)
-            ended = {"frames": rows.num_rows, "decode_errors": facts["decode_errors"]}
+            while (each := await queue.get()) is not None:
+                if isinstance(each, dict):
+                    each |= {"model": name, "model_sha256": self._models[name].sha256}
+                yield each
+            errors = await work
+            ended = {"frames": follower.done, "decode_errors": errors}
+            if errors:
+                self._metrics.decode_errors.inc(errors)
+            self._metrics.clip_seconds.observe(time.perf_counter() - started, tags={"model": name})
+            yield {"decode_errors": errors}
         except MediaError as error:
             self._metrics.quarantined.inc(tags={"reason": str(error.reason)})
             ended = {"reason": str(error.reason)}
             raise
         finally:
+            if not work.done():
+                work.cancel()
+                await asyncio.wait({work})
             seconds = time.perf_counter() - started
             log.info("clip ended", request=request_id(), clip=video, model=name, seconds=round(seconds, 4), **ended)
-        self._metrics.clip_seconds.observe(seconds, tags={"model": name})
-        self._metrics.frames.inc(rows.num_rows, tags={"model": name})
-        return rows, {**facts, "model": name, "model_sha256": self._models[name].sha256}
+            if follower.done:
+                self._metrics.frames.inc(follower.done, tags={"model": name})
 
     async def open(self, name: str, prompt: Prompt | None, fps: float, reading: Reading) -> str:
         """A new session's id."""
@@ -139,9 +239,24 @@ class TrackingReplica:
 
     async def push(self, key: str, pictures: list[bytes], pts_s: list[float] | None) -> pa.Table:
         """Rows that are final after more pictures; a fault of one of them closes the session."""
+        final, _ = await self._pushed(key, len(pictures), lambda live: (live.push(pictures, pts_s), None))
+        return final.to_rows("live")
+
+    async def follow(
+        self, key: str, pictures: list[bytes], pts_s: list[float] | None, numbers: list[int], *, provisional: bool
+    ) -> tuple[pa.Table, pa.Table | None]:
+        """The same for a stream, whose pictures have their numbers; with ``provisional`` also the rows that wait."""
+
+        def work(live: HeldSession) -> tuple[Trajectory, Trajectory | None]:
+            return live.push(pictures, pts_s, numbers), live.provisional() if provisional else None
+
+        final, waiting = await self._pushed(key, len(pictures), work)
+        return final.to_rows("live"), None if waiting is None else waiting.to_rows("live")
+
+    async def _pushed(self, key: str, frames: int, work: Callable[[HeldSession], T]) -> T:
         async with self._sessions.using(key) as live:
             try:
-                trajectory = await self._in_thread(lambda: live.push(pictures, pts_s))
+                result = await self._in_thread(lambda: work(live))
             except (MediaError, ConfigError) as error:
                 reason = str(error.reason) if isinstance(error, MediaError) else "refused"
                 if isinstance(error, MediaError):
@@ -150,8 +265,8 @@ class TrackingReplica:
                         self._metrics.decode_errors.inc()
                 self._forget(key, reason)
                 raise
-        self._metrics.frames.inc(len(pictures), tags={"model": live.model})
-        return trajectory.to_rows("live")
+        self._metrics.frames.inc(frames, tags={"model": live.model})
+        return result
 
     async def finish(self, key: str) -> pa.Table:
         """The remaining rows of a session, which is closed."""
@@ -189,29 +304,6 @@ class TrackingReplica:
         make = trackers_of(self._config, model, device=self._device, through=through)
         log.info("model loaded", model=model.name, device=self._device)
         return make
-
-    def _follow(
-        self, tracker: Tracker, data: np.ndarray | bytes, video: str, decoder: DecoderProcess
-    ) -> tuple[pa.Table, dict[str, Any]]:
-        """In the clip's thread."""
-        with tempfile.TemporaryDirectory(prefix="specktrack-") as folder, decoder:
-            path = Path(folder, "clip")
-            path.write_bytes(data if isinstance(data, bytes) else data.data)
-            ref = stat(str(path))
-            try:
-                info = decoder.probe(ref)
-                result = annotate_clip(tracker, Clip(video=ref, start=0, stop=info.frames), info, decoder)
-                if result.decode_errors:
-                    self._metrics.decode_errors.inc(result.decode_errors)
-                if result.error is not None:
-                    raise result.error
-            except MediaError as fault:  # a path of ours is nobody's business
-                raise MediaError(fault.reason, fault.what, place=video, remedy=fault.remedy) from None
-        facts = {
-            "fps": info.fps, "width": info.width_px, "height": info.height_px, "frames": info.frames,
-            "decode_errors": result.decode_errors,
-        }  # fmt: skip
-        return result.trajectory.to_rows(video), facts
 
     async def _in_thread(self, work: Callable[[], T], decoder: DecoderProcess | None = None) -> T:
         """Run work in a thread. A request that is cancelled ends its decoder, on which the thread ends soon.

@@ -21,7 +21,7 @@ from specktrack.config import Config
 from specktrack.errors import ConfigError
 from specktrack.serving.catalog import catalog
 from specktrack.serving.config import IMPORT_PATH, ServerConfig, check_cluster, check_public_bind
-from specktrack.serving.gateway import APPLICATION, DIRECT, url_of
+from specktrack.serving.health import APPLICATION, DIRECT, url_of
 from specktrack.storage.places import placed
 
 START_TIMEOUT_S = 300.0

@@ -7,10 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 
-import numpy as np
-
-from specktrack.errors import MediaError, QuarantineReason
-from specktrack.frames import FrameBatch, Trajectory, Viewport, concat
+from specktrack.annotating.live import LiveSession
 from specktrack.serving.config import Limits
 from specktrack.serving.problems import Refusal
 from specktrack.serving.routing import home_of
@@ -18,47 +15,18 @@ from specktrack.tracking.tracker import Session, Tracker
 from specktrack.video.process import DecodeLimits, DecoderProcess
 
 
-class LiveSession:
-    """One object followed through pictures that come one after another."""
+class HeldSession(LiveSession):
+    """A session that a replica keeps for its caller."""
 
     def __init__(
         self, session: Session, tracker: Tracker, decoder: DecoderProcess, limits: Limits, *, model: str, fps: float
     ) -> None:
-        self.model, self.frames, self._fps = model, 0, fps
+        super().__init__(session, tracker, decoder, fps=fps, most_frames=limits.stream_frames)
+        self.model = model
         self.calls = 0
         """At work on it or waiting for their turn."""
         self.turn = asyncio.Lock()
         self.opened_s = self.last_used_s = time.monotonic()
-        self._session, self._tracker, self._decoder, self._limits = session, tracker, decoder, limits
-        self._viewport: Viewport | None = None
-
-    def push(self, pictures: list[bytes], pts_s: list[float] | None) -> Trajectory:
-        """Follow through encoded pictures; the rows that are now final. Without times they come at the stated rate."""
-        if self.frames + len(pictures) > self._limits.frames:
-            raise MediaError(QuarantineReason.TOO_LARGE, f"a session takes {self._limits.frames:,} frames")
-        if not pictures:
-            return Trajectory.empty()
-        if self._viewport is None:
-            self._viewport = self._tracker.viewport(self._decoder.picture(pictures[0])[0])
-        width, height = self._viewport.network_wh_px
-        pixels = np.empty((len(pictures), height, width, 3), np.uint8)
-        for i, picture in enumerate(pictures):
-            wh_px, pixels[i] = self._decoder.picture(picture, self._viewport.network_wh_px)
-            if wh_px != self._viewport.source_wh_px:
-                what = "a picture of another size than the first of its stream"
-                raise MediaError(QuarantineReason.SIZE_CHANGED, what, wh_px, remedy="keep one size in a stream")
-        frame = np.arange(self.frames, self.frames + len(pictures))
-        self.frames += len(pictures)
-        times_s = frame / self._fps if pts_s is None else np.array(pts_s, np.float64)
-        return self._session.push(FrameBatch(pixels, frame, times_s, self._viewport))
-
-    def finish(self) -> Trajectory:
-        """The remaining rows."""
-        return self._session.finish() if self.frames else concat([])
-
-    def close(self) -> None:
-        """End its decoder."""
-        self._decoder.close()
 
 
 class Sessions:
@@ -66,7 +34,7 @@ class Sessions:
 
     def __init__(self, replica: str, decode_limits: DecodeLimits, limits: Limits) -> None:
         self._replica, self._decode_limits, self._limits = replica, decode_limits, limits
-        self._live: dict[str, LiveSession] = {}
+        self._live: dict[str, HeldSession] = {}
 
     def __len__(self) -> int:
         return len(self._live)
@@ -85,10 +53,10 @@ class Sessions:
             raise Refusal(HTTPStatus.SERVICE_UNAVAILABLE, what, remedy="try again shortly")
         key = f"{self._replica}.{secrets.token_urlsafe(12)}"
         decoder = DecoderProcess(self._decode_limits)
-        self._live[key] = LiveSession(session, tracker, decoder, self._limits, model=model, fps=fps)
+        self._live[key] = HeldSession(session, tracker, decoder, self._limits, model=model, fps=fps)
         return key
 
-    def get(self, key: str) -> LiveSession:
+    def get(self, key: str) -> HeldSession:
         """The session; Refusal(410) if its replica is gone, Refusal(404) if it was closed or never was."""
         if key in self._live:
             return self._live[key]
@@ -98,7 +66,7 @@ class Sessions:
         raise Refusal(HTTPStatus.NOT_FOUND, "no such session", key, remedy="it was closed, or idle for too long")
 
     @asynccontextmanager
-    async def using(self, key: str) -> AsyncIterator[LiveSession]:
+    async def using(self, key: str) -> AsyncIterator[HeldSession]:
         """The session, for one call at a time; as long as one works or waits it is not idle. Refusals as of ``get``."""
         live = self.get(key)
         live.calls += 1
@@ -110,7 +78,7 @@ class Sessions:
             live.calls -= 1
             live.last_used_s = time.monotonic()
 
-    def remove(self, key: str) -> LiveSession | None:
+    def remove(self, key: str) -> HeldSession | None:
         """Forget a session, if it is there, and end its decoder."""
         if (live := self._live.pop(key, None)) is not None:
             live.close()

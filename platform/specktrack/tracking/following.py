@@ -15,6 +15,8 @@ from specktrack.models.heatmap.engines import EngineChoice
 from specktrack.models.heatmap.entries import Decoding
 from specktrack.models.zoo import DEFAULT_MODEL, ModelPlace
 
+Delay = Literal["full", "low"]
+"""How long a row waits for what comes after its picture."""
 Ensemble = Literal["middle", "average", "triangular", "pooled"]
 """How the windows that see a frame are weighed: ``middle`` is the project's, the mean in which a window's middle counts
 most; ``average`` is the plain mean; ``triangular`` is TrackNetV3's, equal to ``middle`` but a plain mean at a video's
@@ -39,6 +41,10 @@ class Reading(Config):
     threshold: float | None = Field(default=None, gt=0, lt=1)
     """Score below which a lone peak is no object, in place of the decoding's own: a lower one finds more, and more that
     is wrong. Costs nothing."""
+    delay: Delay = "full"
+    """When a row is final: full waits for all windows and neighbours of its frame (14 frames by default); low, for live
+    pictures, gives each frame one window, which ends with it, and waits for two frames. A little less accurate, at
+    frames_in forward passes where an overlap of 1 has one."""
     flip: bool = False
     """Take the mean with the heatmaps of the mirrored picture: a little more accurate at twice the time."""
     time_step: float | None = Field(default=None, ge=0)

@@ -338,6 +338,13 @@ class RepairedSession:
         self._rows = concat([self._rows, self._session.finish()])
         return self._take(len(self._rows))
 
+    def provisional(self) -> Trajectory:
+        """The rows that wait and those of the session that do; gaps are filled where both their ends are seen."""
+        rows = concat([self._rows, self._session.provisional()])
+        if self._wh_px is None or not len(rows):
+            return Trajectory.empty()
+        return self._repair.fill(rows, self._wh_px)[self._given :]
+
     def _take(self, stop: int) -> Trajectory:
         if self._wh_px is None or stop == self._given:
             return Trajectory.empty()

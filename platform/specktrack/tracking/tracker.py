@@ -33,6 +33,10 @@ class Session(Protocol):
         """Return the remaining rows; the session takes no more frames."""
         ...
 
+    def provisional(self) -> Trajectory:
+        """Rows of frames that are not final yet, as they are known now; nothing changes by the question."""
+        ...
+
 
 class Tracker(Protocol):
     """Opens any number of sessions of one model, one after the other or side by side."""

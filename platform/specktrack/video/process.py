@@ -21,9 +21,11 @@ says is checked, for it may have been taken over.
                                  <-        {"said": "..."}                  a few times, at any moment: is logged
 """
 
+import io
 import math
+import os
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import lru_cache
 from signal import Signals
 from typing import Annotated, Any, BinaryIO, Literal, Self
@@ -135,14 +137,47 @@ class _NonsenseError(Exception):
     """An answer that its request cannot have."""
 
 
+class HeldFile(io.RawIOBase):
+    """Bytes in memory as a file that copies what is read of them, not all."""
+
+    def __init__(self, held: bytes | memoryview) -> None:
+        super().__init__()
+        self._held, self._position = memoryview(held), 0
+
+    def readable(self) -> bool:
+        """True."""
+        return True
+
+    def seekable(self) -> bool:
+        """True."""
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Move; a place behind the end has no bytes."""
+        self._position = offset + (0, self._position, len(self._held))[whence]
+        return self._position
+
+    def tell(self) -> int:
+        """Position in bytes."""
+        return self._position
+
+    def readinto(self, buffer: Any) -> int:
+        """Read up to the buffer's length."""
+        piece = self._held[self._position : self._position + len(buffer)]
+        buffer[: len(piece)] = piece
+        self._position += len(piece)
+        return len(piece)
+
+
 class DecoderProcess:
     """Measures videos, reads clips and decodes pictures, one thing at a time.
 
     A process that died, hung or was stopped is replaced at the next request.
     """
 
-    def __init__(self, limits: DecodeLimits | None = None) -> None:
-        self.limits = limits or DecodeLimits()
+    def __init__(self, limits: DecodeLimits | None = None, *, held: "bytes | memoryview | None" = None) -> None:
+        """``held`` are the bytes of the one video that is asked about, where they are in memory: its URI is a name."""
+        self.limits, self._held = limits or DecodeLimits(), held
         self._child: Child | None = None
         self._closed = False
 
@@ -189,7 +224,7 @@ class DecoderProcess:
         if info.decoder == "frames":
             return frame_times(ref, info)
         request = {"times": ref.model_dump(mode="json"), "info": info.model_dump(mode="json")}
-        with open_binary(ref) as source, self._asked(request, ref.uri) as child:
+        with self._bytes_of(ref) as source, self._asked(request, ref.uri) as child:
             child.channel.patience_s += ref.size_bytes / SLOWEST_BYTES_PER_S
             answer, _ = self._answer(child, source)
             if len(answer.pts_s) != info.frames:
@@ -207,7 +242,7 @@ class DecoderProcess:
         """Like ``video.sound.read_sound``."""
         if ref.uri.endswith("/"):
             return
-        with open_binary(ref) as source, self._asked({"sound": ref.model_dump(mode="json")}, ref.uri) as child:
+        with self._bytes_of(ref) as source, self._asked({"sound": ref.model_dump(mode="json")}, ref.uri) as child:
             while True:
                 answer, samples = self._answer(child, source)
                 if not answer.channels:
@@ -239,7 +274,8 @@ class DecoderProcess:
             "batch_frames": most,
         }
         asked = self._asked(request, clip.video.uri)
-        with unchanged(clip.video), open_binary(clip.video) as source, asked as child:
+        same = unchanged(clip.video) if self._held is None else nullcontext()
+        with same, self._bytes_of(clip.video) as source, asked as child:
             while True:
                 answer, pixels = self._answer(child, source, viewport.network_wh_px, min(most, len(left)))
                 if len(answer.pts_s) != len(pixels) or answer.frame != (left.start if len(pixels) else None):
@@ -254,7 +290,7 @@ class DecoderProcess:
                 child.channel.patience_s = min(child.channel.patience_s, self.limits.stall_s)
 
     def _probe(self, ref: VideoRef) -> VideoInfo:
-        with open_binary(ref) as source, self._asked({"probe": ref.model_dump(mode="json")}, ref.uri) as child:
+        with self._bytes_of(ref) as source, self._asked({"probe": ref.model_dump(mode="json")}, ref.uri) as child:
             child.channel.patience_s += ref.size_bytes / SLOWEST_BYTES_PER_S
             answer, _ = self._answer(child, source)
             if answer.info is None:
@@ -263,6 +299,9 @@ class DecoderProcess:
 
     def _probe_folder(self, ref: VideoRef) -> VideoInfo:
         return index_folder(ref, decode=self.picture)
+
+    def _bytes_of(self, ref: VideoRef) -> BinaryIO:
+        return open_binary(ref) if self._held is None else io.BufferedReader(HeldFile(self._held))
 
     def _check_size(self, wh_px: tuple[int, int], place: str = "") -> None:
         if wh_px[0] * wh_px[1] > self.limits.pixels:

@@ -118,6 +118,10 @@ class RedetectingSession:
         """Rows that the local session still holds."""
         return self._session.finish()
 
+    def provisional(self) -> Trajectory:
+        """No row waits."""
+        return Trajectory.empty()
+
     def _push(self, one: FrameBatch) -> Trajectory:
         rows = self._session.push(one)
         frame = int(one.frame[0])

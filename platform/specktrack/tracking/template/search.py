@@ -120,6 +120,10 @@ class SearchSession:
         """Nothing is left: every row was final when it was pushed."""
         return Trajectory.empty()
 
+    def provisional(self) -> Trajectory:
+        """No row waits."""
+        return Trajectory.empty()
+
 
 @dataclass(frozen=True)
 class TrajectoryPrior:

@@ -112,6 +112,10 @@ class TemplateSession:
             )  # fmt: skip
         return Trajectory.empty()
 
+    def provisional(self) -> Trajectory:
+        """No row waits."""
+        return Trajectory.empty()
+
     def look_at(self, box: Box) -> None:
         """Search around ``box`` in the next frame: where another search found the target again."""
         self._box = box

@@ -19,7 +19,9 @@ def joined(kind: Ensemble, decode: Decode, *, outputs: int, stride: int) -> "Ove
     return Overlapping(kind, decode, outputs=outputs, stride=stride)
 
 
-_NONE: tuple[list[int], torch.Tensor, torch.Tensor] = [], torch.zeros(0), torch.zeros(0)
+Found = tuple[list[int], torch.Tensor, torch.Tensor]
+"""Frames, and their candidates as of ``Decode``."""
+_NONE: Found = [], torch.zeros(0), torch.zeros(0)
 
 
 class Overlapping:
@@ -44,14 +46,18 @@ class Overlapping:
             if self._windows:
                 self._plain.setdefault(frame, []).append(heatmap)
 
-    def take(self, begin: int, end: int) -> tuple[list[int], torch.Tensor, torch.Tensor]:
-        """Frames in [begin, end) and their candidates, as ``Decode``; they and all before them are forgotten."""
+    def seen(self, begin: int, end: int) -> Found:
+        """Frames in [begin, end) and their candidates, by the windows that have seen them so far."""
         frames = [frame for frame in sorted(self._sums) if begin <= frame < end]
-        means = [self._mean(frame) for frame in frames]
+        return (frames, *self._decode(torch.stack([self._mean(frame) for frame in frames]))) if frames else _NONE
+
+    def take(self, begin: int, end: int) -> Found:
+        """The same; these frames and all before them are forgotten."""
+        found = self.seen(begin, end)
         for part in (self._sums, self._totals, self._plain):
             for frame in [frame for frame in part if frame < end]:
                 del part[frame]
-        return (frames, *self._decode(torch.stack(means))) if frames else _NONE
+        return found
 
     def _mean(self, frame: int) -> torch.Tensor:
         seen = self._plain.get(frame, [])
@@ -77,12 +83,17 @@ class Pooled:
         for i, candidates in enumerate(zip(*self._decode(window), strict=True)):
             self._found.setdefault(first + i, []).append(candidates)
 
-    def take(self, begin: int, end: int) -> tuple[list[int], torch.Tensor, torch.Tensor]:
-        """As ``Overlapping.take``, with the candidates of all windows: NaN and 0 where fewer windows saw a frame."""
+    def seen(self, begin: int, end: int) -> Found:
+        """As ``Overlapping.seen``, with the candidates of all windows: NaN and 0 where fewer windows saw a frame."""
         frames = [frame for frame in sorted(self._found) if begin <= frame < end]
         pools = [self._pool(self._found[frame]) for frame in frames]
-        self._found = {frame: found for frame, found in self._found.items() if frame >= end}
         return (frames, torch.stack([xy for xy, _ in pools]), torch.stack([s for _, s in pools])) if frames else _NONE
+
+    def take(self, begin: int, end: int) -> Found:
+        """The same; these frames and all before them are forgotten."""
+        found = self.seen(begin, end)
+        self._found = {frame: windows for frame, windows in self._found.items() if frame >= end}
+        return found
 
     def _pool(self, found: list[tuple[torch.Tensor, torch.Tensor]]) -> tuple[torch.Tensor, torch.Tensor]:
         slots = self.decoded * len(found[0][1])

@@ -83,19 +83,28 @@ class InterleavedSession:
             frames = FrameBatch(
                 batch.pixels[own], batch.frame[own] // every, batch.pts_s[own], batch.viewport, batch.background
             )
-            new.append(self._of_phase(phase, session.push(frames)))
+            new.append(self._final_of(phase, session.push(frames)))
         return self._take(new, min(self._final, default=0))
 
     def finish(self) -> Trajectory:
         """The remaining rows."""
-        new = [self._of_phase(phase, session.finish()) for phase, session in enumerate(self._phases)]
+        new = [self._final_of(phase, session.finish()) for phase, session in enumerate(self._phases)]
         return self._take(new, max(self._final, default=0))
+
+    def provisional(self) -> Trajectory:
+        """The rows that wait, and what each phase knows of its later frames."""
+        new = [self._of_phase(phase, session.provisional()) for phase, session in enumerate(self._phases)]
+        rows = concat([self._waiting, *new])
+        return rows[np.argsort(rows.frame)]
+
+    def _final_of(self, phase: int, rows: Trajectory) -> Trajectory:
+        if len(rows):
+            self._final[phase] = (int(rows.frame[-1]) + 1) * len(self._phases) + phase
+        return self._of_phase(phase, rows)
 
     def _of_phase(self, phase: int, rows: Trajectory) -> Trajectory:
         """Rows of a phase with the video's frame numbers; a gap is as long as it lasts there."""
         every = len(self._phases)
-        if len(rows):
-            self._final[phase] = (int(rows.frame[-1]) + 1) * every + phase
         return replace(rows, frame=rows.frame * every + phase, gap=rows.gap * every)
 
     def _take(self, new: list[Trajectory], stop: int) -> Trajectory:

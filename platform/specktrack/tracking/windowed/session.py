@@ -7,6 +7,7 @@ depends on frames at most ``reach`` away. So rows are the same however the video
 # T frames in window, K candidates
 
 from collections.abc import Callable
+from copy import copy
 from typing import Any, Self
 
 import numpy as np
@@ -23,13 +24,15 @@ from specktrack.schema import Prompt
 from specktrack.tracking.following import Reading
 from specktrack.tracking.motion import Choice, choose
 from specktrack.tracking.windowed.background import RunningMedian
-from specktrack.tracking.windowed.ensemble import joined
+from specktrack.tracking.windowed.ensemble import Found, joined
 from specktrack.tracking.windowed.gated import Gate, choose_gated
 
 ANY_REGION = 1 / 3
 """Score of a region of one pixel at one half, s / (1 + s): WASB takes any region above its threshold."""
 
 
+SHORT_CHOICE = 2
+"""Frames on either side that a choice of low delay looks at."""
 _FIRST = {"input_wh", "overlap", "ensemble", "decoding"}
 """Settings that every output's ``run.json`` holds."""
 
@@ -46,7 +49,8 @@ class Windowing(Reading):
     def of(cls, reading: Reading) -> Self:
         """With the choice that belongs to the decoding: a paper's takes each frame alone, WASB's has its gate."""
         settings = {name: getattr(reading, name) for name in Reading.model_fields}
-        choice: Choice | Gate = Choice() if reading.decoding == "peaks" else Choice(frames=0)
+        usual = SHORT_CHOICE if reading.delay == "low" else Choice().frames
+        choice: Choice | Gate = Choice(frames=usual if reading.decoding == "peaks" else 0)
         if reading.decoding == "components":
             choice = Gate(threshold=ANY_REGION)
         if reading.threshold is not None:
@@ -66,9 +70,13 @@ class Windowing(Reading):
         }
         return {name: value for name, value in fields(self).items() if name not in unused | {"time_step"}}
 
+    def outputs_of(self, network: WindowedConfig) -> int:
+        """Heatmaps of each window that count: its last ones."""
+        return network.frames_out if self.delay == "full" else 1
+
     def stride_of(self, network: WindowedConfig) -> int:
         """Frames from one window to the next."""
-        return max(1, network.frames_in // self.overlap) if network.frames_out == network.frames_in else 1
+        return max(1, network.frames_in // self.overlap) if self.outputs_of(network) == network.frames_in else 1
 
 
 def reach(network: WindowedConfig, config: Windowing) -> int:
@@ -144,7 +152,7 @@ class WindowedSession:
     def __init__(self, detector: Detector, config: Windowing, calibration: Calibration | None = None) -> None:
         self._detector, self._config, self._calibration = detector, config, calibration or Calibration()
         self._network = detector.config
-        self._stride = config.stride_of(detector.config)
+        self._stride, self._outputs = config.stride_of(detector.config), config.outputs_of(detector.config)
         self._viewport: Viewport | None = None  # of all frames pushed
         self._begin: int | None = None  # the first frame pushed
         self._end = 0  # one past the last frame pushed
@@ -152,7 +160,7 @@ class WindowedSession:
         self._first = 0
         self._next_window = 0  # first frame of the next window
         self._covered = 0  # one past the last frame that a window has seen
-        self._windows = joined(config.ensemble, detector.decode, outputs=self._network.frames_out, stride=self._stride)
+        self._windows = joined(config.ensemble, detector.decode, outputs=self._outputs, stride=self._stride)
         self._background: np.ndarray | None = None  # of the whole video, if somebody knows it
         self._running = RunningMedian()
         self._pts_s: dict[int, float] = {}
@@ -184,11 +192,20 @@ class WindowedSession:
                 self._run_windows(self._next_window + self._network.frames_in)
         return self._final_rows(last=True)
 
+    def provisional(self) -> Trajectory:
+        """Rows of frames that a window has seen and that are not final, as they would be if no frame came any more."""
+        if self._begin is None:
+            return Trajectory.empty()
+        waiting = copy(self._decoded)
+        self._decode(waiting, self._windows.seen(self._begin, self._end))
+        frame, xy_px, score = self._chosen_of(waiting, last=True)
+        return Trajectory(frame, np.array([self._pts_s[int(f)] for f in frame]), xy_px, score)
+
     def _start(self, batch: FrameBatch) -> None:
         """Lay the first window; where it begins before the first frame, copies of that frame stand in."""
         self._viewport, self._background = batch.viewport, batch.background
         self._begin = self._end = self._covered = int(batch.frame[0])
-        unseen = self._network.frames_in - self._network.frames_out  # a MISO network draws the last frame only
+        unseen = self._network.frames_in - self._outputs  # a MISO network draws the last frame only
         self._first = self._next_window = (self._begin - unseen) // self._stride * self._stride
         self._frames = [batch.pixels[0]] * (self._begin - self._first)
 
@@ -210,7 +227,7 @@ class WindowedSession:
         heatmaps = self._detector.heatmaps(torch.from_numpy(windows))
         self._covered = starts[-1] + frames_in
         for start, window in zip(starts, heatmaps, strict=True):
-            self._windows.add(start + frames_in - len(window), window)
+            self._windows.add(start + frames_in - self._outputs, window[-self._outputs :])
 
     def _window(self, start: int) -> np.ndarray:
         """Pictures uint8 [pictures_in, H, W, 3] of the window that begins at ``start``."""
@@ -226,15 +243,21 @@ class WindowedSession:
 
     def _final_rows(self, *, last: bool) -> Trajectory:
         """Take the frames whose windows have all run and choose among candidates whose neighbourhood is complete."""
-        limit = self._end if last else min(self._end, self._next_window)
-        frames, candidates_xy, candidates_score = self._windows.take(self._begin or 0, limit)
-        if frames:
-            score = self._calibration.of(candidates_score.numpy())
-            self._decoded.append(np.array(frames), candidates_xy.numpy(), score)
-        assert self._viewport is not None
-        frame, xy_px, score = self._decoded.take(self._config.choice, self._viewport, last=last)
+        drawn_next = self._next_window + self._network.frames_in - self._outputs
+        limit = self._end if last else min(self._end, drawn_next)
+        self._decode(self._decoded, self._windows.take(self._begin or 0, limit))
+        frame, xy_px, score = self._chosen_of(self._decoded, last=last)
         pts_s = np.array([self._pts_s.pop(int(f)) for f in frame])
         return Trajectory(frame, pts_s, xy_px, score)
+
+    def _decode(self, into: "_Candidates", found: Found) -> None:
+        frames, xy, score = found
+        if frames:
+            into.append(np.array(frames), xy.numpy(), self._calibration.of(score.numpy()))
+
+    def _chosen_of(self, candidates: "_Candidates", *, last: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        assert self._viewport is not None
+        return candidates.take(self._config.choice, self._viewport, last=last)
 
 
 class _Candidates:

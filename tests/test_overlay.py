@@ -12,12 +12,14 @@ from tests.videos import WH as VIDEO_WH
 
 from specktrack.errors import ConfigError
 from specktrack.frames import Trajectory
-from specktrack.overlay import FILLED, SEEN, draw_positions, render
-from specktrack.schema import Clip, Provenance
+from specktrack.overlay import THEMES, Manner, draw_positions, render, told_by
+from specktrack.rallies import analyse
+from specktrack.schema import EVENTS, Clip, Provenance
 from specktrack.storage import stat
 from specktrack.video import write_video
 from specktrack.video.unconfined import probe, read_clip
 
+SEEN, FILLED = THEMES["bright"].seen, THEMES["bright"].filled
 WH = (640, 480)
 RING_PX = 0.016 * WH[1]
 GREY = 90
@@ -110,6 +112,57 @@ def test_an_absent_ball_has_no_ring_and_says_so() -> None:
     pixels = draw_positions(blank(), [track(np.full((1, 2), np.nan, np.float32))], frame=0, pts_s=0.0)
     assert not coloured(pixels, SEEN).any()
     assert (pixels[-30:, :100] > 200).any()  # the caption
+
+
+def test_a_cross_marks_where_the_ball_was_lost() -> None:
+    xy_px = np.array([[100, 100], [120, 100], [np.nan, np.nan], [np.nan, np.nan]], np.float32)
+    pixels = draw_positions(blank(), [track(xy_px)], frame=3, pts_s=0.1)
+    y, x = np.nonzero((pixels != GREY).any(axis=-1)[:200, 121:])
+    assert 122 <= x.max() + 121 <= 128 and y.mean() == pytest.approx(100, abs=1)
+
+
+@pytest.mark.parametrize("theme", THEMES)
+def test_a_theme_has_its_own_colours(theme: str) -> None:
+    pixels = draw_positions(blank(), [track(way(1))], frame=0, pts_s=0.0, manner=Manner(theme=theme))
+    assert coloured(pixels, THEMES[theme].seen, tolerance=40).sum() > 20
+
+
+def test_an_inset_shows_what_is_around_the_ball_enlarged() -> None:
+    xy_px = np.array([[500, 300]], np.float32)
+    drawn = draw_positions(dotted(xy_px[0]), [track(xy_px)], frame=0, pts_s=0.0, manner=Manner(inset=True))
+    y, x = np.nonzero(drawn[:150, :150].max(axis=-1) < 40)
+    assert len(x) > 100, "the dot of 5 px is 20 px wide there"
+    assert np.hypot(x.mean() - 74, y.mean() - 74) < 6, "in the inset's middle, in the corner far from the ball"
+    for corner in ((0, 0), (639, 479)):
+        at = np.array([corner], np.float32)
+        draw_positions(blank(), [track(at)], frame=0, pts_s=0.0, manner=Manner(inset=True))
+
+
+def test_speeds_and_events_are_shown_for_a_while() -> None:
+    xy_px = way(24)
+    rows = track(xy_px).to_rows("file:///v.mp4")
+    found = analyse(rows)
+    events = pa.Table.from_pylist(
+        [{**dict.fromkeys(EVENTS.names), "video": "v", "object": 0, "event": "hit", "frame": 3, "time_s": 0.1,
+          "x": 300.0, "y": 60.0}], schema=EVENTS,
+    )  # fmt: skip
+    (told,) = told_by(events, found.flights).values()
+    assert told.speed[10].endswith(" px/s") and 200 < float(told.speed[10].split()[0]) < 900
+    plain = draw_positions(blank(), [track(xy_px[:11])], frame=10, pts_s=0.33)
+    shown = draw_positions(blank(), [track(xy_px[:11])], frame=10, pts_s=0.33, told=[told])
+    later = draw_positions(blank(), [track(xy_px[:11])], frame=10, pts_s=0.9, told=[told])
+    near = (slice(30, 100), slice(260, 400))
+    assert (shown[near] != plain[near]).any() and (later[near] == plain[near]).all()
+    assert (shown[-40:] != plain[-40:]).any(), "the caption tells the speed"
+
+
+def test_lines_are_as_thick_as_the_picture_is_large() -> None:
+    small, large = (
+        draw_positions(np.full((h, 2 * h, 3), GREY, np.uint8), [track(np.full((1, 2), h / 2, np.float32))], frame=0,
+                       pts_s=0.0) for h in (380, 1520)
+    )  # fmt: skip
+    wide = [int(coloured(pixels, SEEN)[pixels.shape[0] // 2].sum()) for pixels in (small, large)]
+    assert wide[1] > 2.5 * wide[0] > 0
 
 
 def test_a_box_is_drawn_around_its_object() -> None:

@@ -4,6 +4,7 @@
     model = specktrack.load_model("NAME or path")                 # network + card
     session = specktrack.open_session(model)                      # push(frames) -> rows, finish() -> rows
     table = specktrack.read_annotations("s3://bucket/out")        # scan_annotations() for batches
+    events = specktrack.events(table)                             # hits, bounces, rallies
 
 Each name is imported when it is first used, so ``import specktrack`` is fast and loads neither torch nor ray.
 """
@@ -16,14 +17,16 @@ if TYPE_CHECKING:
     from specktrack.annotating import annotate_here as annotate
     from specktrack.ledger import read_annotations, scan_annotations
     from specktrack.models.checkpoint import load_model
+    from specktrack.rallies import events
     from specktrack.tracking.tracker import open_session
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "annotate", "load_model", "open_session", "read_annotations", "scan_annotations"]
+__all__ = ["__version__", "annotate", "events", "load_model", "open_session", "read_annotations", "scan_annotations"]
 
 _names = names(
     __name__,
     annotate_here="specktrack.annotating.clips",
+    events="specktrack.rallies",
     load_model="specktrack.models.checkpoint",
     open_session="specktrack.tracking.tracker",
     read_annotations="specktrack.ledger",

@@ -41,6 +41,17 @@ class Provenance(StrEnum):
     INPAINTED = "inpainted"
 
 
+class Event(StrEnum):
+    """What happens to a ball in play."""
+
+    RALLY_START = "rally_start"
+    SERVE = "serve"
+    HIT = "hit"
+    NET = "net"
+    BOUNCE = "bounce"
+    RALLY_END = "rally_end"
+
+
 _WORD = pa.dictionary(pa.int32(), pa.string())
 
 ROWS = pa.schema(
@@ -60,6 +71,54 @@ ROWS = pa.schema(
     ]
 )
 """One row per frame and object, absent frames included. x, y, w, h in source px; null where absent or not known."""
+
+EVENTS = pa.schema(
+    [
+        pa.field("video", pa.string(), nullable=False),
+        pa.field("object", pa.int32(), nullable=False),
+        pa.field("event", _WORD, nullable=False),
+        pa.field("frame", pa.int64(), nullable=False),
+        pa.field("time_s", pa.float64(), nullable=False),
+        pa.field("rally", pa.int32()),
+        pa.field("x", pa.float32()),
+        pa.field("y", pa.float32()),
+        pa.field("sigma_px", pa.float32()),
+        pa.field("speed_before_px_s", pa.float32()),
+        pa.field("speed_after_px_s", pa.float32()),
+        pa.field("x_m", pa.float32()),
+        pa.field("y_m", pa.float32()),
+        pa.field("z_m", pa.float32()),
+        pa.field("speed_before_mps", pa.float32()),
+        pa.field("speed_after_mps", pa.float32()),
+        pa.field("score", pa.float32()),
+    ]
+)
+"""One row per event. ``time_s`` is on the clock of the rows' ``pts_s`` and may lie between frames; ``frame`` is the
+nearest. x, y in source px; metres on the court (origin below the net's middle, x to the right, y away from the camera,
+z up) are null without a court. A serve is the hit that opens a rally, and no hit beside it. Truth has no score."""
+
+FLIGHTS = pa.schema(
+    [
+        pa.field("video", pa.string(), nullable=False),
+        pa.field("frame", pa.int64(), nullable=False),
+        pa.field("pts_s", pa.float64(), nullable=False),
+        pa.field("object", pa.int32(), nullable=False),
+        pa.field("rally", pa.int32()),
+        pa.field("x", pa.float32()),
+        pa.field("y", pa.float32()),
+        pa.field("sigma_px", pa.float32()),
+        pa.field("vx_px_s", pa.float32()),
+        pa.field("vy_px_s", pa.float32()),
+        pa.field("speed_px_s", pa.float32()),
+        pa.field("x_m", pa.float32()),
+        pa.field("y_m", pa.float32()),
+        pa.field("z_m", pa.float32()),
+        pa.field("speed_mps", pa.float32()),
+        pa.field("speed_sigma_mps", pa.float32()),
+    ]
+)
+"""One row per row of the source, smoothed: where the ball was, how surely (one standard deviation), and how fast.
+Null where nothing is known; metres as in EVENTS."""
 
 
 class Box(Config):

@@ -110,6 +110,12 @@ VERBS: Mapping[str, Verb] = {
         "specktrack.verbs.models:models_export",
         ("name", "destination"),
     ),
+    "events": Verb(
+        "Find hits, bounces, net crossings and rallies in rows, and how fast the ball flies.",
+        "specktrack.verbs.events:EventsConfig",
+        "specktrack.verbs.events:events",
+        ("annotations", "corners"),
+    ),
     "export": Verb(
         "Write rows in another tool's format.",
         "specktrack.verbs.rows:ExportConfig",
@@ -120,7 +126,7 @@ VERBS: Mapping[str, Verb] = {
         "Draw rows onto their video.",
         "specktrack.verbs.rows:RenderConfig",
         "specktrack.verbs.rows:render_video",
-        ("video", "annotations", "output"),
+        ("video", "annotations", "output", "corners"),
     ),
     "serve": Verb(
         "Answer over HTTP: clips, live streams, sessions and batches.",

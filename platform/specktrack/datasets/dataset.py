@@ -1,5 +1,7 @@
 """A labelled dataset on disk or in S3: ``labels.parquet`` (rows) and ``dataset.json`` (its card, written last).
 
+Where hits, bounces and rallies are known as well, they are in ``events.parquet`` (EVENTS).
+
 Videos stay where they are and are named by URI; those inside the dataset's own folder are written relative to it, so
 that the folder can be moved.
 """
@@ -19,10 +21,10 @@ from specktrack import __version__
 from specktrack.config import Config, explain
 from specktrack.errors import ConfigError
 from specktrack.frames import Trajectory
-from specktrack.schema import VideoRef, check_rows, sha256_hex
+from specktrack.schema import EVENTS, VideoRef, check_rows, sha256_hex
 from specktrack.storage import Store, local_path, stat
 
-CARD_NAME, ROWS_NAME = "dataset.json", "labels.parquet"
+CARD_NAME, ROWS_NAME, EVENTS_NAME = "dataset.json", "labels.parquet", "events.parquet"
 
 
 class DatasetVideo(Config):
@@ -63,6 +65,8 @@ class Dataset:
     card: DatasetCard
     rows: pa.Table
     """In the row schema, ordered as imported; frames without a row are not labelled."""
+    events: pa.Table | None = None
+    """In the EVENTS schema; None where nobody labelled them."""
 
     def track(self, video: DatasetVideo) -> Trajectory:
         """The labels of one video (object 0), ordered by frame."""
@@ -79,13 +83,14 @@ def make_dataset(
     source: str,
     notes: tuple[str, ...] = (),
     split: str | None = None,
+    events: pa.Table | None = None,
 ) -> Dataset:
     """A dataset with the card that belongs to ``rows``."""
     card = DatasetCard(
         name=name, format=layout, source=source, videos=videos, rows=rows.num_rows, notes=notes,
         split=split, label_sha256=sha256_hex(_parquet(rows)), package_version=__version__,
     )  # fmt: skip
-    return Dataset(card, rows)
+    return Dataset(card, rows, events)
 
 
 def save_dataset(dataset: Dataset, store: Store) -> DatasetCard:
@@ -97,6 +102,10 @@ def save_dataset(dataset: Dataset, store: Store) -> DatasetCard:
     for video in content["videos"]:
         video["ref"]["uri"] = names[video["ref"]["uri"]]
     store.put(ROWS_NAME, data)
+    if dataset.events is not None:
+        store.put(EVENTS_NAME, _parquet(_renamed(dataset.events, names)))
+    elif store.exists(EVENTS_NAME):  # of the dataset that this one replaces
+        store.delete(EVENTS_NAME)
     store.put(CARD_NAME, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
     return card
 
@@ -113,7 +122,10 @@ def read_dataset(store: Store) -> Dataset:
     except (ValueError, KeyError, TypeError):
         raise ConfigError("not a dataset card", place=place, remedy="import or render the dataset again") from None
     table = pq.read_table(io.BytesIO(store.get(ROWS_NAME, sha256=card.label_sha256)))
-    return Dataset(card, check_rows(_renamed(table, names), store.uri_of(ROWS_NAME)))
+    events = None
+    if store.exists(EVENTS_NAME):
+        events = _renamed(pq.read_table(io.BytesIO(store.get(EVENTS_NAME))), names).cast(EVENTS)
+    return Dataset(card, check_rows(_renamed(table, names), store.uri_of(ROWS_NAME)), events)
 
 
 def _resolve(ref: dict[str, object], store: Store) -> str:

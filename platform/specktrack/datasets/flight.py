@@ -8,9 +8,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from specktrack.schema import Event
+
 STEP_S = 1 / 120
 """Step of the flight's integration; the ball moves in a straight line within a step (chord error 0.1 mm)."""
-_GRAVITY_MPS2 = 9.81
+GRAVITY_MPS2 = 9.81
+LEAST_BOUNCE_MPS = 0.8
+"""Contacts with the floor that are slower are rolling."""
 
 
 @dataclass(frozen=True)
@@ -65,13 +69,25 @@ class Player:
 
 
 @dataclass(frozen=True)
+class Happening:
+    """One event of a simulated video."""
+
+    event: Event
+    time_s: float
+    rally: int
+    """Number of the rally that it belongs to, from 0."""
+
+
+@dataclass(frozen=True)
 class Rally:
-    """A whole video's play: the ball on a grid of STEP_S and the players."""
+    """A whole video's play: the ball on a grid of STEP_S, the players, and what happens."""
 
     sport: Sport
     xyz_m: np.ndarray
     """float64 [K, 3]; NaN where there is no ball."""
     players: tuple[Player, ...]
+    happenings: tuple[Happening, ...]
+    """In the order of time."""
 
     def ball(self, time_s: np.ndarray) -> np.ndarray:
         """Position at times [N], [N, 3] m; NaN where the ball is not in the scene at any neighbouring step."""
@@ -81,14 +97,17 @@ class Rally:
         return self.xyz_m[low] * (1 - share) + self.xyz_m[low + 1] * share
 
 
-def fly(start_m: np.ndarray, velocity_mps: np.ndarray, sport: Sport, *, steps: int) -> np.ndarray:
-    """Integrate K flights with gravity, quadratic drag and bounces: positions [steps, K, 3], the start included."""
+def fly(start_m: np.ndarray, velocity_mps: np.ndarray, sport: Sport, *, steps: int, floor: bool = True) -> np.ndarray:
+    """Integrate K flights with gravity, quadratic drag and bounces: positions [steps, K, 3], the start included.
+
+    Without a ``floor`` nothing bounces.
+    """
     position, velocity = np.array(start_m, float), np.array(velocity_mps, float)
     path = np.empty((steps, *position.shape))
-    radius = sport.ball_m / 2
+    radius = sport.ball_m / 2 if floor else -np.inf
     for i in range(steps):
         path[i] = position
-        velocity[:, 2] -= _GRAVITY_MPS2 * STEP_S
+        velocity[:, 2] -= GRAVITY_MPS2 * STEP_S
         speed = np.sqrt((velocity * velocity).sum(axis=1, keepdims=True))
         velocity /= 1 + sport.drag_per_m * speed * STEP_S  # implicit in the drag: stable at a smash's 70 m/s
         position = position + velocity * STEP_S
@@ -130,6 +149,8 @@ def play(random: np.random.Generator, sport: Sport, *, duration_s: float, double
     steps = int(duration_s / STEP_S) + 3
     pieces: list[np.ndarray] = []
     hits: list[tuple[int, int, np.ndarray]] = []  # (step, side, ball)
+    struck: list[int] = []
+    spans: list[tuple[int, int]] = []  # steps of the serve and of the dead ball
     total = -int(random.uniform(0, 1.5) / STEP_S)  # begin somewhere inside the first rally
     skip = -total
     side = int(random.choice([-1, 1]))
@@ -139,7 +160,9 @@ def play(random: np.random.Generator, sport: Sport, *, duration_s: float, double
         held = np.repeat(server[None], int(random.uniform(0.15, 0.9) / STEP_S), axis=0)
         pieces.append(held)
         total += len(held)
-        flight, strokes = _exchange(random, server, sport, side=side)
+        flight, strokes, last, dead = _exchange(random, server, sport, side=side)
+        spans.append((total, total + dead))
+        struck += sorted({total + step for step in (*(step for step, *_ in strokes), last)})
         hits += [(total + step, by, ball) for step, by, ball in strokes]
         pieces.append(flight)
         total += len(flight)
@@ -147,13 +170,43 @@ def play(random: np.random.Generator, sport: Sport, *, duration_s: float, double
         total += len(pieces[-1])
         side = int(random.choice([-1, 1]))
     xyz_m = np.concatenate(pieces)[skip : skip + steps]
-    return Rally(sport, xyz_m, _players(random, sport, hits, duration_s=duration_s, doubles=doubles))
+    players = _players(random, sport, hits, duration_s=duration_s, doubles=doubles)
+    return Rally(sport, xyz_m, players, _happenings(xyz_m, sport, struck, spans))
+
+
+def _happenings(
+    xyz_m: np.ndarray, sport: Sport, strokes: Sequence[int], spans: Sequence[tuple[int, int]]
+) -> tuple[Happening, ...]:
+    """Everything that happens within the video, from the steps of strokes and of each rally's serve and dead ball."""
+    serves = [serve for serve, _ in spans]
+    found = [(step, Event.SERVE if step in serves else Event.HIT) for step in strokes]
+    found += [(step, Event.BOUNCE) for step in _bounces(xyz_m[:, 2], sport.ball_m / 2)]
+    for serve, dead in spans:
+        found += [(serve, Event.RALLY_START), (dead, Event.RALLY_END)]
+        y = xyz_m[max(serve, 0) : max(dead, 0), 1]
+        found += [(max(serve, 0) + int(i) + 1, Event.NET) for i in np.flatnonzero(y[1:] * y[:-1] < 0)]
+    order = list(Event)
+    found.sort(key=lambda each: (each[0], order.index(each[1])))
+    return tuple(
+        Happening(event, step * STEP_S, max(0, int(np.searchsorted(serves, step, "right")) - 1))
+        for step, event in found
+        if 0 <= step < len(xyz_m)
+    )
+
+
+def _bounces(z_m: np.ndarray, radius_m: float) -> list[int]:
+    """Steps at which the ball meets the floor, from heights [K]."""
+    low = z_m <= radius_m + 1e-9
+    first = np.flatnonzero(low[2:] & ~low[1:-1]) + 2
+    falling = (z_m[first - 2] - z_m[first - 1]) / STEP_S
+    return [int(step) for step in first[falling >= LEAST_BOUNCE_MPS]]
 
 
 def _exchange(
     random: np.random.Generator, server_m: np.ndarray, sport: Sport, *, side: int
-) -> tuple[np.ndarray, list[tuple[int, int, np.ndarray]]]:
-    """Strokes to and fro until someone misses: the ball [K, 3] and (step, side, ball) of each stroke."""
+) -> tuple[np.ndarray, list[tuple[int, int, np.ndarray]], int, int]:
+    """Strokes to and fro until someone misses: the ball [K, 3]; (step, side, ball) of each stroke whose player is seen
+    to swing; the steps of the last stroke and of the dead ball."""
     pieces: list[np.ndarray] = []
     strokes: list[tuple[int, int, np.ndarray]] = []
     ball, total = server_m, 0
@@ -170,7 +223,7 @@ def _exchange(
         path = shoot(random, ball, sport, side=side)
     grounded = int(np.argmax(path[:, 2] <= sport.ball_m / 2 + 1e-9))
     pieces.append(path[: min(len(path), grounded + int(random.uniform(0.1, 1.2) / STEP_S))])
-    return np.concatenate(pieces), strokes
+    return np.concatenate(pieces), strokes, total, total + grounded
 
 
 def _intercept(random: np.random.Generator, path: np.ndarray, sport: Sport, *, side: int) -> int | None:

@@ -25,7 +25,7 @@ from specktrack.config import VerbConfig
 from specktrack.datasets import flight, scenery
 from specktrack.datasets.dataset import DatasetCard, DatasetVideo, make_dataset, save_dataset
 from specktrack.frames import Trajectory
-from specktrack.schema import Provenance, VideoRef, Visibility
+from specktrack.schema import EVENTS, Provenance, VideoRef, Visibility
 from specktrack.storage import open_store, stat
 from specktrack.video import write_video
 
@@ -164,30 +164,69 @@ def trajectory(config: SynthConfig, rendered: list[RenderedFrame]) -> Trajectory
     )
 
 
+def events_of(config: SynthConfig, index: int, track: Trajectory, uri: str) -> pa.Table:
+    """What happens in rendered video ``index`` whose labels are ``track``: EVENTS, exact.
+
+    An event that no picture shows (the ball is absent in the nearest frame) has no x and y.
+    """
+    scene = _Scene(config, index)
+    rows = []
+    for happening in scene.rally.happenings:
+        frame = round(happening.time_s * config.fps)
+        if frame >= config.frames:
+            continue
+        time_s = np.array([happening.time_s])
+        xyz_m = scene.rally.ball(time_s)
+        seen = bool(track.present[frame])
+        x, y = scene.view_at(happening.time_s).project(xyz_m, time_s)[0][0].tolist() if seen else (None, None)
+        metres = dict(zip(("x_m", "y_m", "z_m"), map(_or_none, xyz_m[0].tolist()), strict=True))
+        place = {"video": uri, "object": 0, "frame": frame, "time_s": happening.time_s, "x": x, "y": y, **metres}
+        rows.append({**dict.fromkeys(EVENTS.names), **place, "event": happening.event.value, "rally": happening.rally})
+    return pa.Table.from_pylist(rows, schema=EVENTS)
+
+
+def court_corners(config: SynthConfig, index: int, frame: int) -> np.ndarray:
+    """Where the main camera of rendered video ``index`` sees the court's corners in a frame, float64 [4, 2] px.
+
+    The near left one, then around the court: near right, far right, far left.
+    """
+    scene = _Scene(config, index)
+    width, length = scene.rally.sport.court_wl_m
+    corners_m = np.array([[-1, -1, 0], [1, -1, 0], [1, 1, 0], [-1, 1, 0]]) * [width / 2, length / 2, 0]
+    return scene.view_at(0.0).project(corners_m, np.full(4, frame / config.fps))[0]
+
+
+def _or_none(value: float) -> float | None:
+    return None if np.isnan(value) else value
+
+
 def write_archive(config: SynthConfig, destination: str) -> DatasetCard:
     """Render all videos to ``destination`` (a folder or an S3 prefix) as H.264 files with their labels: a dataset."""
     store = open_store(str(destination))
     render = functools.partial(write_clip, config, store.uri)
     if config.workers == 1:
-        tracks = list(map(render, range(config.videos)))
+        drawn = list(map(render, range(config.videos)))
     else:
         with ProcessPoolExecutor(config.workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-            tracks = list(pool.map(render, range(config.videos)))
+            drawn = list(pool.map(render, range(config.videos)))
     refs = [stat(store.uri_of(_video_key(index))) for index in range(config.videos)]
     size = {"width_px": config.width_px, "height_px": config.height_px}
     dataset = make_dataset(
-        pa.concat_tables([track.to_rows(ref.uri) for track, ref in zip(tracks, refs, strict=True)]).combine_chunks(),
+        pa.concat_tables(
+            [track.to_rows(ref.uri) for (track, _), ref in zip(drawn, refs, strict=True)]
+        ).combine_chunks(),
         tuple(DatasetVideo(ref=ref, **size, fps=config.fps, frames=config.frames) for ref in refs),
         name=VideoRef(uri=store.uri, etag="", size_bytes=0).name,
         layout="synthetic",
         source=config.model_dump_json(exclude={"workers"}),
         notes=("rendered: labels are exact",),
+        events=pa.concat_tables([events for _, events in drawn]).combine_chunks(),
     )
     return save_dataset(dataset, store)
 
 
-def write_clip(config: SynthConfig, destination: str, index: int) -> Trajectory:
-    """Render video ``index`` to its place below ``destination``; its labels."""
+def write_clip(config: SynthConfig, destination: str, index: int) -> tuple[Trajectory, pa.Table]:
+    """Render video ``index`` to its place below ``destination``; its labels and its events."""
     rendered: list[RenderedFrame] = []
 
     def pixels() -> Iterator[np.ndarray]:
@@ -198,8 +237,10 @@ def write_clip(config: SynthConfig, destination: str, index: int) -> Trajectory:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "video.mp4")
         write_video(path, pixels(), fps=config.fps, wh=(config.width_px, config.height_px))
-        open_store(destination).put_file(_video_key(index), path)
-    return trajectory(config, rendered)
+        store = open_store(destination)
+        store.put_file(_video_key(index), path)
+    track = trajectory(config, rendered)
+    return track, events_of(config, index, track, store.uri_of(_video_key(index)))
 
 
 def _video_key(index: int) -> str:
@@ -218,11 +259,11 @@ class _Scene:
         self._sport = flight.SPORTS[int(chosen)]
         doubles = bool(random.random() < 0.35)
         duration_s = config.frames / config.fps
-        self._rally = flight.play(random, self._sport, duration_s=duration_s, doubles=doubles)
+        self.rally = flight.play(random, self._sport, duration_s=duration_s, doubles=doubles)
         look = generator(config.seed, "look", index)
         self._palette = int(look.integers(len(scenery.PALETTES)))
-        self._clothes = [scenery.Clothes.draw(look) for _ in self._rally.players]
-        self._paces = look.uniform(0, 6, len(self._rally.players))
+        self._clothes = [scenery.Clothes.draw(look) for _ in self.rally.players]
+        self._paces = look.uniform(0, 6, len(self.rally.players))
         self._ball = _draw_ball(look, self._sport, self._palette)
         self._shutter_s = float(look.uniform(0.1, 0.7)) / config.fps
         self._views, self._shots = self._cut(generator(config.seed, "cuts", index), duration_s)
@@ -263,14 +304,18 @@ class _Scene:
             zooms = np.array([random.uniform(0, 0.08), random.uniform(0.2, 1.0), random.uniform(0, 6.3)])
         return _View(camera, Image.fromarray(plate), margin_px, sways, zooms, live)
 
+    def view_at(self, time_s: float) -> _View:
+        """The camera whose picture is shown."""
+        return self._views[[view for start_s, view in self._shots if start_s <= time_s][-1]]
+
     def render(self, frame: int, *, with_ball: bool) -> RenderedFrame:
         """One frame of the video."""
         random = generator(self._config.seed, f"frame {frame}", self._index)
         time_s = frame / self._config.fps
-        view = self._views[[view for start_s, view in self._shots if start_s <= time_s][-1]]
+        view = self.view_at(time_s)
         picture = view.background(self._wh_px, time_s)
         exposure_s = time_s + self._shutter_s * np.linspace(-0.5, 0.5, 2 * _SEGMENTS + 1)
-        ball_m = self._rally.ball(np.maximum(exposure_s, 0))
+        ball_m = self.rally.ball(np.maximum(exposure_s, 0))
         path_px, px_per_m = view.project(ball_m, exposure_s)
         centre = path_px[_SEGMENTS]
         diameter = float(np.clip(px_per_m[_SEGMENTS] * self._sport.ball_m * self._ball.growth, 2.0, 20.0))
@@ -300,7 +345,7 @@ class _Scene:
     def _people(self, view: _View, time_s: float) -> list[tuple[float, tuple[np.ndarray, tuple[int, int]]]]:
         """(depth in metres, patch) of each player in the picture, the farthest first."""
         people = []
-        for player, clothes, pace in zip(self._rally.players, self._clothes, self._paces, strict=True):
+        for player, clothes, pace in zip(self.rally.players, self._clothes, self._paces, strict=True):
             ground = np.append(player.at(time_s), 0.0)
             depth = float((ground - view.camera.position_m) @ view.camera.forward)
             if depth < 1.5:

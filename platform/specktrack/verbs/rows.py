@@ -2,11 +2,11 @@
 
 import tempfile
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar, Self
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from specktrack import datasets, overlay
 from specktrack.config import Config, VerbConfig
@@ -15,8 +15,10 @@ from specktrack.datasets.formats import writable
 from specktrack.datasets.row_files import check_frames, store_of
 from specktrack.datasets.rows import read_rows, rows_of
 from specktrack.errors import ConfigError
+from specktrack.rallies import analyse
 from specktrack.storage import stat, to_uri
 from specktrack.storage.places import Names, Place
+from specktrack.verbs.events import check_court, court_field, read_court
 from specktrack.video import probe
 
 VideoName = Annotated[str, Names(is_word=lambda text: "/" not in text)]
@@ -66,7 +68,7 @@ def _sizes_wh_px(config: ExportConfig, rows: pa.Table) -> dict[str, tuple[int, i
     return {uri: config.size_wh_px or probe(stat(uri)).size_wh_px for uri in uris}
 
 
-class RenderConfig(VerbConfig):
+class RenderConfig(VerbConfig, overlay.Manner):
     """Draw rows onto their video."""
 
     verb: ClassVar[str] = "render"
@@ -79,6 +81,18 @@ class RenderConfig(VerbConfig):
     """The MP4 file to write, in a folder or S3."""
     stream: NonNegativeInt | None = None
     """Number of the video stream that the rows are of, where the file has several; the default takes the best."""
+    events: bool = False
+    """Show hits, bounces and the ball's speed, found in the rows."""
+    court: str | None = court_field()
+    corners: Place | None = None
+    """With ``court``: the file of its corners, as ``events`` takes it, for speeds in m/s and net crossings."""
+
+    @model_validator(mode="after")
+    def _court_with_events(self) -> Self:
+        check_court(self.court, self.corners)
+        if self.court is not None and not self.events:
+            raise ValueError("court goes with events")
+        return self
 
 
 class RenderReport(Config):
@@ -101,6 +115,17 @@ def render_video(config: RenderConfig) -> RenderReport:
     store, key = store_of(output)
     with tempfile.TemporaryDirectory() as folder:
         drawn = Path(folder, "overlay.mp4")
-        overlay.render(video, rows, drawn)
+        overlay.render(video, rows, drawn, manner=overlay.Manner(**_manner(config)), told=_told(config, rows))
         store.put_file(key, drawn)
         return RenderReport(output=output, rows=rows.num_rows, bytes=drawn.stat().st_size)
+
+
+def _manner(config: RenderConfig) -> dict[str, Any]:
+    return {name: getattr(config, name) for name in overlay.Manner.model_fields}
+
+
+def _told(config: RenderConfig, rows: pa.Table) -> dict[int, overlay.Told]:
+    if not config.events:
+        return {}
+    found = analyse(rows, court=read_court(config.court, config.corners))
+    return overlay.told_by(found.events, found.flights)

@@ -1,5 +1,7 @@
 """Reports: one page that needs nothing beside it, says the right numbers and cannot be broken by a name."""
 
+import base64
+import io
 import json
 import re
 from html.parser import HTMLParser
@@ -10,18 +12,21 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 from specktrack.cli.main import main
 from specktrack.datasets.dataset import DatasetVideo, make_dataset, save_dataset
 from specktrack.errors import ConfigError
 from specktrack.evaluate import EvaluateConfig, evaluate
+from specktrack.evaluate.comparing import compare
 from specktrack.frames import Trajectory
-from specktrack.report import ReportConfig, page, report
+from specktrack.report import ReportConfig, drawing, page, report
 from specktrack.schema import Provenance, VideoRef
 from specktrack.storage import open_store
+from specktrack.video import write_video
 
 HOSTILE = "s3://bucket/<script>alert(\"x\")</script>&amp;/' onload='y 羽\ud800.mp4"
-PLAIN = "s3://bucket/b.mp4"
+PLAIN = "file:///bucket/b.mp4"
 NAN = float("nan")
 
 
@@ -58,25 +63,29 @@ def read_page(path: Path) -> _Page:
     """Parse a page and check what holds for all of them."""
     text = path.read_text(encoding="utf-8")
     found = _Page(text)
-    assert not {"script", "link", "img", "iframe", "object", "a"} & set(found.tags)
-    assert not [name for name, _ in found.attributes if name.startswith("on") or name in ("src", "href")]
-    assert "url(" not in text and "@import" not in text
-    for drawing in re.findall(r"<svg.*?</svg>", text, re.DOTALL):
-        ElementTree.fromstring(drawing)
-        assert "nan" not in drawing
+    assert not {"script", "link", "iframe", "object", "a"} & set(found.tags)
+    assert not [name for name, _ in found.attributes if name.startswith("on")]
+    fetched = [value for name, value in found.attributes if name in ("src", "href", "xlink:href")]
+    assert all(re.match("#|data:image/(jpeg|png);base64,", value) for value in fetched)
+    assert not re.search(r"url\((?!#)", text) and "@import" not in text
+    for drawn in re.findall(r"<svg.*?</svg>", text, re.DOTALL):
+        ElementTree.fromstring(drawn)
+        assert "nan" not in drawn and 'id="axes' not in drawn
     return found
 
 
 def test_a_page_about_rows_tells_what_was_found(tmp_path: Path) -> None:
-    pq.write_table(pa.concat_tables([rows(PLAIN), rows("s3://bucket/c.mp4", 5)]), tmp_path / "rows.parquet")
+    pq.write_table(pa.concat_tables([rows(PLAIN), rows("file:///bucket/c.mp4", 5)]), tmp_path / "rows.parquet")
     summary = report(ReportConfig(source=str(tmp_path / "rows.parquet"), output=str(tmp_path / "r.html")))
     assert (summary.about, summary.output) == ("rows", (tmp_path / "r.html").as_uri())
     found = read_page(tmp_path / "r.html")
     assert "Rows of 2 videos" in found.text and "93.33 %" in found.text, "28 of 30 frames have a position"
-    at = found.text.index("Least certain positions")
+    at = found.text.index("Least certain moments")
     assert "20" in found.text[at : at + 30] and "0.123" in found.text[at : at + 30]
     assert found.text.count("b.mp4") >= 2, "the folder that all videos share is left out"
     assert "y, filled in" in found.text
+    for caption in ("where the object was, bright where often", "speed, smoothed", "when the object was found"):
+        assert caption in found.text
 
 
 def test_an_output_of_annotate_and_labels_are_rows_too(tmp_path: Path) -> None:
@@ -136,7 +145,7 @@ def test_a_hostile_name_stays_text(tmp_path: Path, about: str) -> None:
     if about == "rows":
         pq.write_table(rows(name), tmp_path / "rows.parquet")
     source = tmp_path / "rows.parquet" if about == "rows" else evaluated(tmp_path, name)
-    report(ReportConfig(source=str(source), output=str(tmp_path / "r.html")))
+    report(ReportConfig(source=str(source), output=str(tmp_path / "r.html"), pictures=False))
     found = read_page(tmp_path / "r.html")
     assert any("onload='y" in text for text in found.text)
 
@@ -166,23 +175,87 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert '"about": "rows"' in capsys.readouterr().out
 
 
+def test_what_was_in_the_picture_is_shown_where_it_can_be_read(tmp_path: Path) -> None:
+    """The bright square lies where the least certain row is, in the middle of its piece."""
+    pixels = np.full((30, 240, 320, 3), 40, np.uint8)
+    place = rows((tmp_path / "v.mp4").as_uri())
+    x, y = (int(place[name][20].as_py()) for name in "xy")
+    pixels[20, y - 4 : y + 5, x - 4 : x + 5] = 250
+    write_video(tmp_path / "v.mp4", pixels, fps=30, wh=(320, 240))
+    pq.write_table(pa.concat_tables([place, rows(PLAIN)]), tmp_path / "rows.parquet")
+    report(ReportConfig(source=str(tmp_path / "rows.parquet"), output=str(tmp_path / "r.html")))
+    found = read_page(tmp_path / "r.html")
+    shown = [value for name, value in found.attributes if name == "src"]
+    assert shown, "of the video that is there"
+    picture = np.asarray(Image.open(io.BytesIO(base64.b64decode(shown[0].partition(",")[2]))))
+    middle = picture[80:128, 80:128].mean()
+    assert middle > 120 and picture[:30].mean() < 60
+    assert any("v.mp4, frame 20, score 0.12" in text for text in found.text)
+
+
+def test_an_evaluation_is_compared_with_another(tmp_path: Path) -> None:
+    folder = evaluated(tmp_path)
+    data = str(tmp_path / "data")
+    pq.write_table(rows(PLAIN), tmp_path / "right.parquet")
+    config = EvaluateConfig(
+        data=data, predictions=str(tmp_path / "right.parquet"), against=str(folder), output=str(tmp_path / "new")
+    )
+    found = evaluate(config).comparison
+    assert found is not None and (found.videos, found.frames) == (1, 30)
+    assert found.ratios["accuracy"].difference == pytest.approx(4 / 30)
+    report(ReportConfig(source=str(tmp_path / "new"), output=str(tmp_path / "e.html")))
+    text = read_page(tmp_path / "e.html").text
+    at = text.index("accuracy", text.index("Compared"))
+    assert text[at : at + 4] == ["accuracy", "100.00 %", "86.67 %", "13.33 %"]
+    with pytest.raises(ConfigError, match="no evaluation of points there"):
+        evaluate(config.model_copy(update={"against": data}))
+    with pytest.raises(ConfigError, match="protocol points, this one is under wasb"):
+        evaluate(config.model_copy(update={"protocol": "wasb"}))
+
+
+def test_an_interval_holds_the_difference_and_says_when_chance_could_have_made_it(tmp_path: Path) -> None:
+    def frames(right: np.ndarray) -> pa.Table:
+        videos, n = right.shape
+        return pa.table({
+            "video": np.repeat([f"v{i}" for i in range(videos)], n), "frame": np.tile(np.arange(n), videos),
+            "outcome": np.where(right.ravel(), "tp", "fp1"),
+        })  # fmt: skip
+
+    random = np.random.default_rng(0)
+    old = random.random((12, 50)) < 0.8
+    better, other = old | (random.random(old.shape) < 0.4), random.random(old.shape) < 0.8
+    store = open_store(str(tmp_path))
+    store.put("evaluation.json", b'{"protocol": "points"}')
+    pq.write_table(frames(old), tmp_path / "frames.parquet")
+    surely, perhaps = (compare(frames(right), str(tmp_path), "points").ratios["accuracy"] for right in (better, other))
+    assert surely.low > 0 and surely.low < surely.difference < surely.high
+    assert perhaps.low < 0 < perhaps.high
+
+
 # --- drawings -------------------------------------------------------------------------------------------------------
 
 
-def test_a_line_is_broken_where_there_is_nothing_and_a_lone_point_is_a_dot() -> None:
-    x = np.arange(6.0)
-    drawing = page.line_plot([page.Line("a", x, np.array([1, 2, NAN, 3, NAN, 4]))], x_label="frame", y_label="px")
-    assert (drawing.count("<polyline"), drawing.count("<circle")) == (1, 2)
-    assert page.line_plot([page.Line("a", x, np.full(6, NAN))], x_label="", y_label="") == ""
+def test_a_drawing_of_nothing_is_nothing() -> None:
+    x, nothing = np.arange(6.0), np.full((6, 2), NAN)
+    assert drawing.line_plot([drawing.Line("a", x, np.full(6, NAN))], x_label="", y_label="") == ""
+    assert drawing.path_plot([nothing], (9, 9)) == drawing.heatmap(nothing, (9, 9)) == ""
+    assert drawing.histogram(nothing[:, 0], edges=x, x_label="px") == drawing.bars({}, x_label="s") == ""
 
 
 def test_a_long_line_is_thinned_and_a_histogram_counts_what_is_beyond() -> None:
     x = np.arange(50_000.0)
-    drawing = page.line_plot([page.Line("a", x, x)], x_label="frame", y_label="px")
-    assert len(re.findall(r"[\d.]+,[\d.]+", drawing)) <= page.MAX_POINTS
-    bars = page.histogram(np.array([0.5, 1.5, 1.6, 99, NAN]), edges=np.arange(4.0), x_label="px")
-    assert re.findall(r"<title>(\d+)", bars) == ["1", "2", "1"]
-    assert "last bar: also above 3" in bars
+    drawn = drawing.line_plot([drawing.Line("a", x, np.sin(x))], x_label="frame", y_label="px")
+    assert len(re.findall(r"\bL ", drawn)) <= 2 * drawing.MAX_POINTS
+    assert "last bar: also above 3" in drawing.histogram(np.array([1, 99, NAN]), edges=np.arange(4.0), x_label="px")
+
+
+def test_a_drawing_takes_its_colours_from_the_page_and_is_the_same_every_time() -> None:
+    line = drawing.Line("<b> & $x$ 羽\ud800", np.arange(3.0), np.arange(3.0))
+    first, second = (drawing.line_plot([line, line], x_label="s", y_label="px") for _ in range(2))
+    assert first == second and "var(--dim,#555)" in first and "#000000" not in first
+    assert "&lt;b&gt; &amp; $x$ 羽?" in "".join(ElementTree.fromstring(first).itertext()).replace("&", "&amp;").replace(
+        "<b>", "&lt;b&gt;"
+    )
 
 
 def test_numbers_read_well() -> None:

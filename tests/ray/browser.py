@@ -63,6 +63,12 @@ class Browser:
     def resize(self, width: int, height: int) -> None:
         self._call("POST", "window/rect", {"width": width, "height": height})
 
+    def media(self, theme: str) -> None:
+        """Ask for light or dark pages, as a person's settings do."""
+        features = [{"name": "prefers-color-scheme", "value": theme}]
+        command = {"cmd": "Emulation.setEmulatedMedia", "params": {"features": features}}
+        self._call("POST", "goog/cdp/execute", command)
+
     def screenshot(self, path: Path) -> None:
         path.write_bytes(base64.b64decode(self._call("GET", "screenshot")))
 

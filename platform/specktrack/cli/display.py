@@ -10,6 +10,7 @@ from rich.table import Table
 if TYPE_CHECKING:
     from specktrack.cli.submit import SubmitReport
     from specktrack.evaluate import BoxReport, EvaluationReport
+    from specktrack.evaluate.comparing import Comparison
     from specktrack.verbs.doctor import DoctorReport
 
 _MAX_ITEMS = 6
@@ -99,6 +100,8 @@ def _show_points(report: "EvaluationReport") -> None:
             _percent(at["f1"]), _percent(at["accuracy"]), _text(entry.error_px["p50"]),
         )  # fmt: skip
     _print(videos)
+    if report.comparison:
+        _print(_compared(report.comparison))
     if report.missing:
         _print(f"{report.missing} labelled frames have no prediction and were counted as 'absent'.")
     if report.average_precision is not None:
@@ -108,6 +111,18 @@ def _show_points(report: "EvaluationReport") -> None:
         _print(f"{fp1} FP1 and {fp2} FP2 lie on another labelled object, which {frames} frames have.")
     for video, reason in report.unread.items():
         _print(f"not read: {video}: {reason}")
+
+
+def _compared(comparison: "Comparison") -> Table:
+    """Paired differences with their intervals."""
+    table = _table(
+        ("ratio", "left"), *((name, "right") for name in ("now", "against", "difference", "95 % of draws")),
+        title=f"against {comparison.against}, {comparison.frames} frames of {comparison.videos} videos",
+    )  # fmt: skip
+    for name, at in comparison.ratios.items():
+        interval = f"{100 * at.low:+.2f} to {100 * at.high:+.2f}"
+        table.add_row(name, _percent(at.now), _percent(at.against), f"{100 * at.difference:+.2f}", interval)
+    return table
 
 
 def show_job(report: "SubmitReport") -> None:

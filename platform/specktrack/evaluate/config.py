@@ -34,6 +34,9 @@ class EvaluateConfig(VerbConfig, Manner):
     per_window: bool = False
     """Also count every output of every window apart, as TrackNetV2 and V4 print it (points only). A model sees the
     videos a second time, window by window; predictions need a column ``window``: the first frame of a row's window."""
+    against: Place | None = None
+    """Output of an earlier evaluation of the same labels (points only): paired differences, with confidence intervals
+    by a bootstrap over videos."""
     output: Place | None = None
     """Folder or s3:// prefix for evaluation.json, tables in Parquet and, for boxes, plots and report.html."""
     address: str | None = None
@@ -50,6 +53,8 @@ class EvaluateConfig(VerbConfig, Manner):
     def _one_source_of_rows(self) -> Self:
         if (self.model is None) == (self.predictions is None):
             raise ValueError("give either model or predictions")
+        if self.against is not None and self.protocol in BOX_PROTOCOLS:
+            raise ValueError("against compares evaluations of points")
         if self.per_window and self.address is not None:
             raise ValueError("per_window works in this process, without address")
         if self.model is None and (idle := sorted(changed(self))):

@@ -22,6 +22,7 @@ from specktrack.datasets.row_files import check_frames, read_windows
 from specktrack.datasets.rows import pair_videos, read_rows
 from specktrack.errors import ConfigError, MediaError
 from specktrack.evaluate.annotating import rows_of_model
+from specktrack.evaluate.comparing import Comparison, compare
 from specktrack.evaluate.conditions import by_condition
 from specktrack.evaluate.config import EvaluateConfig
 from specktrack.evaluate.joined import Joined, by_video, join, primary
@@ -116,6 +117,8 @@ class EvaluationReport(Config):
     per_video: tuple[VideoEvaluation, ...]
     unread: dict[str, str]
     """Videos that could not be annotated, with the reason; all their frames are missing."""
+    comparison: Comparison | None = None
+    """With the evaluation that ``against`` names."""
     config: dict[str, Any]
 
     @property
@@ -158,8 +161,13 @@ def evaluate(config: EvaluateConfig) -> EvaluationReport:
         mine = {uri: windows[other] for uri, other in pairs.items() if other in windows}
         per_window = count_windows(protocol, labels, mine, videos)
     report = _report(config, protocol, joined, strays, unread, per_window)
+    frames = _frames(joined, protocol.tolerances[0])
+    if config.against is not None:
+        report = report.model_copy(update={"comparison": compare(frames, config.against, config.protocol)})
     if store is not None:
-        store.put("frames.parquet", _frames_parquet(joined, protocol.tolerances[0]))
+        sink = io.BytesIO()
+        pq.write_table(frames, sink, compression="zstd")
+        store.put("frames.parquet", sink.getvalue())
         store.put("evaluation.json", report.model_dump_json(indent=2).encode())
     return report
 
@@ -292,7 +300,8 @@ def _distractors(joined: list[Joined], tolerance: Tolerance) -> Distractors | No
     return Distractors(**counts)
 
 
-def _frames_parquet(joined: list[Joined], tolerance: Tolerance) -> bytes:
+def _frames(joined: list[Joined], tolerance: Tolerance) -> pa.Table:
+    """One row for each labelled frame."""
     tables = [_FRAMES.empty_table()]
     for video in joined:
         numbers = [*video.label_px.T, *video.pred_px.T, video.score, video.errors()]
@@ -304,6 +313,4 @@ def _frames_parquet(joined: list[Joined], tolerance: Tolerance) -> bytes:
             pa.array(video.on_others(tolerance)),
         ]
         tables.append(pa.table(columns, schema=_FRAMES))
-    sink = io.BytesIO()
-    pq.write_table(pa.concat_tables(tables), sink, compression="zstd")
-    return sink.getvalue()
+    return pa.concat_tables(tables)

@@ -33,6 +33,8 @@ class ReportConfig(VerbConfig):
     """The .html file to write, in a folder or S3."""
     videos: int = Field(default=24, ge=0)
     """Videos that are drawn, the worst first; the tables hold all."""
+    pictures: bool = True
+    """Show what was in the picture where rows are wrong or unsure; without, no video is read."""
 
 
 class ReportSummary(Config):
@@ -52,14 +54,17 @@ def report(config: ReportConfig) -> ReportSummary:
         raise ConfigError("a report is written as .html", config.output, remedy="give a name that ends in .html")
     found = _evaluation(config.source)
     if found is None:
-        about, text = "rows", rows_page(read_rows(config.source), config.source, drawn=config.videos)
+        about, text = (
+            "rows",
+            rows_page(read_rows(config.source), config.source, drawn=config.videos, pictures=config.pictures),
+        )
     else:
         store, content = found
         about = "boxes" if "trackers" in content else "evaluation"
         text = (
             boxes_page(content, _sequences(store))
             if about == "boxes"
-            else evaluation_page(store, content, config.videos)
+            else evaluation_page(store, content, drawn=config.videos, pictures=config.pictures)
         )
     store, key = store_of(output)
     data = text.encode("utf-8", "backslashreplace")

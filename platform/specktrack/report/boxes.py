@@ -1,29 +1,15 @@
 """The page about box trackers: the papers' three plots, and tables by attribute, by size and by sequence."""
 
 from collections.abc import Mapping, Sequence
-from html import escape
 from typing import Any
 
 import numpy as np
 
-from specktrack.report import page
+from specktrack.report import drawing, page
 
-_COLOURS = (
-    "#d62728",
-    "#1f77b4",
-    "#2ca02c",
-    "#9467bd",
-    "#ff7f0e",
-    "#17becf",
-    "#e377c2",
-    "#8c564b",
-    "#7f7f7f",
-    "#bcbd22",
-)
-_DASHES = ("", "7 4", "2 3", "9 3 2 3")
+_DASHES = ("-", (0, (7, 4)), (0, (2, 3)), (0, (9, 3, 2, 3)))
 _LEGEND_LINES = 25
 """Trackers named beside a plot; the others' lines are drawn thin and grey."""
-_LEFT, _TOP, _WIDTH, _HEIGHT, _SIDE = 56, 34, 420, 300, 250
 
 _COLUMNS: Mapping[str, str] = {
     "success_auc": "success AUC",
@@ -142,34 +128,8 @@ def _by_sequence(content: Mapping[str, Any], sequences: Sequence[Mapping[str, An
 def _plot(title: str, x_label: str, x: np.ndarray, curves: Mapping[str, tuple[float, Sequence[float]]]) -> str:
     """Curves over a grid, the best first in the legend with its score."""
     ranked = sorted(curves.items(), key=lambda item: item[1][0], reverse=True)
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_LEFT + _WIDTH + _SIDE} {_TOP + _HEIGHT + 50}" '
-        f'width="{_LEFT + _WIDTH + _SIDE}" height="{_TOP + _HEIGHT + 50}" '
-        'font-family="sans-serif" font-size="12">',
-        f'<text x="{_LEFT + _WIDTH / 2}" y="20" text-anchor="middle" font-size="15">{escape(title)}</text>',
-    ]
-    for tick in np.linspace(0, 1, 6):
-        left, down = _LEFT + tick * _WIDTH, _TOP + (1 - tick) * _HEIGHT
-        parts += [
-            f'<path d="M{_LEFT} {down:.1f}h{_WIDTH}M{left:.1f} {_TOP}v{_HEIGHT}" stroke="#ddd" fill="none"/>',
-            f'<text x="{_LEFT - 6}" y="{down + 4:.1f}" text-anchor="end">{tick:.1f}</text>',
-            f'<text x="{left:.1f}" y="{_TOP + _HEIGHT + 16}" text-anchor="middle">{tick * x[-1]:g}</text>',
-        ]
-    label_y = _TOP + _HEIGHT + 36
-    parts.append(f'<text x="{_LEFT + _WIDTH / 2}" y="{label_y}" text-anchor="middle">{escape(x_label)}</text>')
-    for i, (name, (score, curve)) in reversed(list(enumerate(ranked))):  # the best on top
-        points = " ".join(
-            f"{_LEFT + at / x[-1] * _WIDTH:.1f},{_TOP + (1 - value) * _HEIGHT:.1f}"
-            for at, value in zip(x, curve, strict=True)
-        )
-        named = i < _LEGEND_LINES
-        colour = _COLOURS[i % len(_COLOURS)] if named else "#ccc"
-        style = f'stroke="{colour}" stroke-width="{2 if named else 1}" stroke-dasharray="{_DASHES[i // 10 % 4]}"'
-        parts.append(f'<polyline points="{points}" fill="none" {style}/>')
-        if named:
-            y = _TOP + 8 + 13 * i
-            parts += [
-                f'<path d="M{_LEFT + _WIDTH + 12} {y}h22" fill="none" {style}/>',
-                f'<text x="{_LEFT + _WIDTH + 40}" y="{y + 4}">[{score:.3f}] {escape(name)}</text>',
-            ]
-    return "".join(parts) + "</svg>\n"
+    lines = []
+    for i, (name, (score, curve)) in enumerate(ranked):
+        shown = f"[{score:.3f}] {name}" if i < _LEGEND_LINES else None
+        lines.append(drawing.Curve(shown, np.asarray(curve, float), _DASHES[i // 10 % len(_DASHES)]))
+    return drawing.curves(title, x_label, x, lines)

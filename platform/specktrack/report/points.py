@@ -9,11 +9,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from specktrack.report import page
+from specktrack.metrics.points import PointCounts
+from specktrack.report import drawing, page
+from specktrack.report.stills import piece, stills
 from specktrack.storage import Store
 
 WORST = 45
 """Frames listed as the worst, of each kind a third."""
+SHOWN = 18
+"""Of them those that are shown, of each kind a third."""
+THRESHOLDS = 50
+"""Steps of the curves over the score."""
+LABEL, WRONG, MISSED = drawing.COLOURS[0], drawing.COLOURS[1], drawing.COLOURS[4]
 _COUNTS = ("tp", "tn", "fp1", "fp2", "fn")
 _RATIOS = ("f1", "precision", "recall", "accuracy")
 _MEANING = {
@@ -21,7 +28,7 @@ _MEANING = {
 }  # fmt: skip
 
 
-def evaluation_page(store: Store, content: Mapping[str, Any], drawn: int) -> str:
+def evaluation_page(store: Store, content: Mapping[str, Any], *, drawn: int, pictures: bool = True) -> str:
     """The page of ``evaluation.json`` and, where it is there, ``frames.parquet``; the worst videos are drawn."""
     frames = pq.read_table(io.BytesIO(store.get("frames.parquet"))) if store.exists("frames.parquet") else None
     names = page.short_names([video["video"] for video in content["per_video"]])
@@ -31,12 +38,19 @@ def evaluation_page(store: Store, content: Mapping[str, Any], drawn: int) -> str
         f"protocol {content['protocol']}, headline: {content['headline']}; labels {content['data']}; {store.uri}",
         *_doubts(content),
         page.cards(_headline(content)),
+        page.section("Compared", *_comparison(content), note=_compared_note(content)),
         page.section("Counts", _counts(content), note="Each labelled frame counts once. " + _legend()),
+        page.section(
+            "Worst frames", *([] if frames is None else _worst(frames, names, pictures=pictures)),
+            note=f"{_legend()} Blue ring: label; red: prediction.",
+        ),
         page.section("Position errors", *_errors(content, frames)),
+        page.section("Thresholds", *([] if frames is None else _thresholds(frames)),
+                     note="Rows below the threshold count as absent. Rows that were never written cannot come back."),
         page.section("Scores", *_reliability(content), note="Of rows with score s a share s should be right."),
         page.section("Conditions", _conditions(content), note="A frame may be under several."),
+        page.section("Folders", _folders(content, names), note="Videos that lie together, as domains often do."),
         page.section("Videos", _videos(content, ordered, names), note="Worst accuracy first."),
-        page.section("Worst frames", "" if frames is None else _worst(frames, names), note=_legend()),
         page.section("Trajectories", *([] if frames is None else _drawings(frames, ordered[:drawn], names)),
                      note=f"{min(drawn, len(ordered))} of {len(ordered)} videos, in the order of the table."),
     )  # fmt: skip
@@ -88,9 +102,17 @@ def _errors(content: Mapping[str, Any], frames: pa.Table | None) -> Iterator[str
     )
     if frames is not None:
         errors = frames["error_px"].to_numpy(zero_copy_only=False).astype(float)
-        drawing = page.histogram(errors, edges=np.linspace(0, 25, 51), x_label="source px", wh=(560, 190))
-        if drawing:
-            yield page.figure(drawing, "distance between prediction and label, where both are present")
+        drawn = drawing.histogram(errors, edges=np.linspace(0, 25, 51), x_label="source px", wh_px=(620, 220))
+        yield page.figure(drawn, "distance between prediction and label, where both are present")
+        known = np.sort(errors[~np.isnan(errors)])
+        if len(known):
+            share = 100 * np.arange(1, len(known) + 1) / len(known)
+            line = drawing.Line("error", known, share)
+            limit = (0.0, float(max(1.0, np.percentile(known, 99))))
+            drawn = drawing.line_plot(
+                [line], x_label="source px", y_label="% of positions", x_lim=limit, y_lim=(0, 100)
+            )
+            yield page.figure(drawn, "share of positions that are nearer, up to the 99th percentile")
 
 
 def _reliability(content: Mapping[str, Any]) -> Iterator[str]:
@@ -100,12 +122,13 @@ def _reliability(content: Mapping[str, Any]) -> Iterator[str]:
         return
     bins = found["bins"]
     score, right = (np.array([of[key] for of in bins]) for key in ("score", "right"))
-    drawing = page.line_plot(
-        [page.Line("as it should be", score, score, page.COLOURS[1], broad=True), page.Line("rows", score, right)],
-        x_label="score", y_label="share that is right",
+    drawn = drawing.line_plot(
+        [drawing.Line("as it should be", score, score, drawing.COLOURS[1], broad=True),
+         drawing.Line("rows", score, right)],
+        x_label="score", y_label="share that is right", wh_px=(420, 300),
     )  # fmt: skip
     if len(bins) > 1:
-        yield page.figure(drawing, f"expected calibration error {found['error']:.3f}")
+        yield page.figure(drawn, f"reliability diagram; expected calibration error {found['error']:.3f}")
     yield page.table(
         ["score", "rows", "mean score", "right"],
         [[f"{of['low']:.1f} to {of['high']:.1f}", *(of[key] for key in ("rows", "score", "right"))] for of in bins],
@@ -132,18 +155,106 @@ def _videos(content: Mapping[str, Any], ordered: list[dict[str, Any]], names: Ma
     return page.table(["video", "frames", "missing", "FP1", "FP2", "FN", *_RATIOS, "median px"], lines)
 
 
-def _worst(frames: pa.Table, names: Mapping[str, str]) -> str:
-    """Positions in the wrong place by distance, then what is not there by score, then what was not found."""
+def _worst(frames: pa.Table, names: Mapping[str, str], *, pictures: bool) -> Iterator[str]:
+    """Positions in the wrong place by distance, what is not there by score, and some of what was not found."""
     order = {"fp1": 0, "fp2": 1, "fn": 2}
     wrong = frames.filter(pc.is_in(frames["outcome"], pa.array(list(order)))).to_pylist()
     wrong.sort(key=lambda row: (order[row["outcome"]], -(row["error_px"] or 0), -(row["score"] or 0)))
-    share = {name: [row for row in wrong if row["outcome"] == name][: WORST // 3] for name in order}
+    kinds = {name: [row for row in wrong if row["outcome"] == name] for name in order}
+    kinds["fn"] = kinds["fn"][:: max(1, len(kinds["fn"]) // (WORST // 3))]  # none is worse than another
+    share = {name: rows[: WORST // 3] for name, rows in kinds.items()}
     shown = [row for rows in share.values() for row in rows]
     lines = []
     for row in shown:
         places = [_place(row, "label_"), _place(row, ""), row["score"]]
         lines.append([names.get(row["video"]), row["frame"], row["outcome"].upper(), row["error_px"], *places])
-    return page.table(["video", "frame", "", "error px", "label", "prediction", "score"], lines)
+    if pictures:
+        some = [row for rows in share.values() for row in rows[: SHOWN // 3]]
+        yield page.strip(list(_pieces(some, names)))
+    yield page.table(["video", "frame", "outcome", "error px", "label", "prediction", "score"], lines)
+
+
+def _pieces(rows: list[dict[str, Any]], names: Mapping[str, str]) -> Iterator[str]:
+    """What was in the picture where mistakes are."""
+    wanted: dict[str, list[int]] = {}
+    for row in rows:
+        wanted.setdefault(row["video"], []).append(row["frame"])
+    pictures = stills(wanted)
+    for row in rows:
+        if (row["video"], row["frame"]) not in pictures:
+            continue
+        places = [(np.array([row[f"{prefix}x"], row[f"{prefix}y"]], float), colour)
+                  for prefix, colour in (("label_", LABEL), ("", WRONG)) if row[f"{prefix}x"] is not None]  # fmt: skip
+        told = f"{row['outcome'].upper()}, {names.get(row['video'])}, frame {row['frame']}"
+        pixels = piece(pictures[row["video"], row["frame"]], places[-1][0], places)
+        yield page.picture(pixels, told, f"{_MEANING[row['outcome']]}: {told}")
+
+
+def _thresholds(frames: pa.Table) -> Iterator[str]:
+    """What a higher threshold would have made of the rows: curves over the threshold, and precision over recall."""
+    score = frames["score"].to_numpy(zero_copy_only=False).astype(float)
+    outcome = np.array(frames["outcome"].to_pylist(), object)
+    found = np.isin(outcome, ("tp", "fp1", "fp2"))
+    if not found.any() or np.isnan(score[found]).any():
+        return
+    limits = np.linspace(0, 1, THRESHOLDS + 1)
+    below_as = {"tp": "fn", "fp1": "fn", "fp2": "tn"}
+    lowered = np.array([below_as.get(word, word) for word in outcome], object)
+    counts = [PointCounts.of(np.where(found & (score < limit), lowered, outcome).astype(str)) for limit in limits]
+    ratios = {name: np.array([getattr(each, name) for each in counts]) for name in ("precision", "recall", "f1")}
+    lines = [drawing.Line(name, limits, values, drawing.COLOURS[i]) for i, (name, values) in enumerate(ratios.items())]
+    best = int(np.argmax(ratios["f1"]))
+    told = f"the best F1 is {ratios['f1'][best]:.4f}, at {limits[best]:.2f}"
+    yield page.figure(drawing.line_plot(lines, x_label="threshold", y_label="ratio", wh_px=(420, 300)), told)
+    some = np.array([each.tp + each.fp1 + each.fp2 > 0 for each in counts])
+    curve = drawing.Line("rows", ratios["recall"][some], ratios["precision"][some])
+    drawn = drawing.line_plot(
+        [curve], x_label="recall", y_label="precision", wh_px=(420, 300), x_lim=(0, 1.01), y_lim=(0, 1.01)
+    )
+    yield page.figure(drawn, "precision over recall")
+
+
+def _comparison(content: Mapping[str, Any]) -> Iterator[str]:
+    """Differences from another evaluation with their confidence intervals."""
+    found = content.get("comparison")
+    if not found:
+        return
+    lines = [
+        [name, *(page.percent(at[key]) for key in ("now", "against", "difference", "low", "high")),
+         "yes" if at["low"] > 0 or at["high"] < 0 else "no"]
+        for name, at in found["ratios"].items()
+    ]  # fmt: skip
+    yield page.table(["ratio", "now", "against", "difference", "from", "to", "beyond chance"], lines)
+    worse = found["per_video"][: WORST // 3]
+    yield page.table(
+        ["video", "frames", "accuracy now", "against", "difference"],
+        [[each["video"].rpartition("/")[2], each["frames"], *(page.percent(each[key]) for key in
+          ("now", "against", "difference"))] for each in worse],
+    )  # fmt: skip
+
+
+def _compared_note(content: Mapping[str, Any]) -> str:
+    found = content.get("comparison")
+    if not found:
+        return ""
+    return (
+        f"Against {found['against']}, on {found['frames']} frames of {found['videos']} videos that both have. "
+        f"95 % intervals of paired differences, by {found['draws']} draws of videos (bootstrap). "
+        "What became worst first."
+    )
+
+
+def _folders(content: Mapping[str, Any], names: Mapping[str, str]) -> str:
+    """Counts by the folder that videos lie in, where there are several."""
+    totals: dict[str, PointCounts] = {}
+    for video in content["per_video"]:
+        folder = names[video["video"]].rpartition("/")[0]
+        mine = PointCounts(**{key: video["at"][content["headline"]][key] for key in _COUNTS})
+        totals[folder] = totals.get(folder, PointCounts()) + mine
+    if len(totals) < 2:
+        return ""
+    lines = [[name or ".", counts.total, *_count_line(name, counts.as_dict())[1:]] for name, counts in totals.items()]
+    return page.table(["folder", "frames", *(name.upper() for name in _COUNTS), *_RATIOS], lines)
 
 
 def _place(row: Mapping[str, Any], prefix: str) -> str | None:
@@ -164,18 +275,18 @@ def _drawings(frames: pa.Table, videos: list[dict[str, Any]], names: Mapping[str
         label = np.stack([column["label_x"], column["label_y"]], axis=1)
         found = np.stack([column["x"], column["y"]], axis=1)
         size = (float(video.get("width_px") or np.nanmax(label)), float(video.get("height_px") or np.nanmax(label)))
-        marks = {page.COLOURS[1]: found[wrong], page.COLOURS[4]: label[missed]}
-        path = page.path_plot(label, size, marks=marks)
-        told = "labels, early dark and late bright; red: wrong positions, yellow: not found"
+        marks = {"wrong": (found[wrong], WRONG), "not found": (label[missed], MISSED)}
+        path = drawing.path_plot([label], size, marks=marks)
+        told = "labels, early dark and late bright"
         plots = []
         for axis in "xy":
             lines = [
-                page.Line("label", column["frame"], column[f"label_{axis}"], page.COLOURS[0], broad=True),
-                page.Line("prediction", column["frame"], column[axis], page.COLOURS[2]),
-                page.Line("wrong", column["frame"], np.where(wrong, column[axis], np.nan), page.COLOURS[1], dots=True),
-                page.Line("not found", column["frame"], np.where(missed, column[f"label_{axis}"], np.nan),
-                          page.COLOURS[4], dots=True),
+                drawing.Line("label", column["frame"], column[f"label_{axis}"], LABEL, broad=True),
+                drawing.Line("prediction", column["frame"], column[axis], drawing.COLOURS[2]),
+                drawing.Line("wrong", column["frame"], np.where(wrong, column[axis], np.nan), WRONG, dots=True),
+                drawing.Line("not found", column["frame"], np.where(missed, column[f"label_{axis}"], np.nan), MISSED,
+                             dots=True),
             ]  # fmt: skip
-            plots.append(page.line_plot(lines, x_label="frame", y_label=f"{axis}, px", wh=(620, 120)))
+            plots.append(drawing.line_plot(lines, x_label="frame", y_label=f"{axis}, px", wh_px=(660, 190)))
         caption = "x and y by frame; the pale band is the label"
         yield page.subsection(names[video["video"]], page.figure(path, told), page.figure("".join(plots), caption))

@@ -1,32 +1,53 @@
-"""The page about rows: what was found in which video, how surely, how fast, and where to look first."""
+"""The page about rows: what was found in which video, how surely, how fast, what happened, and where to look first."""
 
+import json
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from specktrack.errors import ConfigError, SpecktrackError
 from specktrack.frames import Trajectory, trajectories
-from specktrack.report import page
-from specktrack.schema import Provenance
+from specktrack.rallies import Found, analyse
+from specktrack.report import drawing, page
+from specktrack.report.stills import piece, stills
+from specktrack.schema import Event, Provenance
+from specktrack.storage import local_path, open_store, to_uri
 
 UNSURE = 30
 """Rows listed as the least certain."""
+SHOWN = 12
+"""Of them those that are shown, each at least so many seconds from the others of its video."""
+APART_S = 1.0
+RALLIES = 12
+"""Rallies of one video that are drawn."""
+RING, BOUNCED, STRUCK = "#ffd60a", drawing.COLOURS[4], drawing.COLOURS[1]
 
 
 @dataclass(frozen=True)
 class _Video:
-    """One object of one video with what the tables say about it."""
+    """One object of one video with what the page says about it."""
 
     uri: str
     name: str
     """For tables."""
     track: Trajectory
+    number: int
 
     @property
     def gaps(self) -> np.ndarray:
         """Lengths of the runs of absent frames."""
+        return self.gap_spans[:, 1] - self.gap_spans[:, 0]
+
+    @property
+    def gap_spans(self) -> np.ndarray:
+        """Rows [start, stop) of the runs of absent frames, int [G, 2]."""
         edges = np.flatnonzero(np.diff(np.concatenate([[0], (~self.track.present).astype(np.int8), [0]])))
-        return edges[1::2] - edges[::2]
+        return edges.reshape(-1, 2)
 
     @property
     def speed(self) -> np.ndarray:
@@ -39,8 +60,22 @@ class _Video:
         """bool [N]: the position was put into a gap."""
         return np.isin(self.track.provenance, (Provenance.INTERPOLATED.value, Provenance.INPAINTED.value))
 
+    @property
+    def size_wh_px(self) -> tuple[float, float]:
+        """Of the picture, as far as positions reach."""
+        width, height = (float(v) for v in np.nanmax(self.track.xy_px, axis=0) * 1.03 + 1)
+        return max(width, 16.0), max(height, 9.0)
 
-def rows_page(rows: pa.Table, source: str, *, drawn: int) -> str:
+    @cached_property
+    def told(self) -> Found | None:
+        """Its events and smoothed flights; None where rows have no times."""
+        try:
+            return analyse(self.track.to_rows(self.uri))
+        except ConfigError:
+            return None
+
+
+def rows_page(rows: pa.Table, source: str, *, drawn: int, pictures: bool = True) -> str:
     """The page; the ``drawn`` videos with the smallest share of frames in which something was found are drawn."""
     videos = _videos(rows)
     present = sum(int(video.track.present.sum()) for video in videos)
@@ -48,6 +83,7 @@ def rows_page(rows: pa.Table, source: str, *, drawn: int) -> str:
     scores = np.concatenate([np.zeros(0), *(video.track.score[video.track.present] for video in videos)])
     speeds = np.concatenate([np.zeros(0), *(video.speed for video in videos)])
     worst = sorted(videos, key=lambda video: float(video.track.present.mean()))
+    unsure = _unsure(videos)
     return page.document(
         f"Rows of {len({video.uri for video in videos})} videos",
         source,
@@ -61,12 +97,20 @@ def rows_page(rows: pa.Table, source: str, *, drawn: int) -> str:
                 "median speed, px/frame": _median(speeds),
             }
         ),
-        page.section("How sure, how fast, how long away", *_histograms(videos, scores, speeds)),
-        page.section("Videos", _table(worst), note="The smallest share of frames with a position comes first."),
-        page.section("Least certain positions", _unsure(videos), note="Where a wrong row is most likely."),
         page.section(
-            "Trajectories", *(_drawing(video) for video in worst[:drawn]),
-            note=f"{min(drawn, len(worst))} of {len(worst)}, in the order of the table. Early is dark, late is bright.",
+            "Least certain moments", page.strip(list(_filmstrip(unsure if pictures else []))), _unsure_table(unsure),
+            note="Where a wrong row is most likely.",
+        ),
+        page.section("How sure, how fast, how long away", *_histograms(videos, scores, speeds)),
+        page.section(
+            "Gaps", _gap_timeline(worst[:drawn]), note="Blue: a position was found; yellow: one was filled in."
+        ),
+        page.section("Time", _stages(source), note="Seconds that each stage took, added up over the workers."),
+        page.section("Videos", _table(worst), note="The smallest share of frames with a position comes first."),
+        page.section(
+            "Trajectories and rallies", *(part for video in worst[:drawn] for part in _drawings(video)),
+            note=f"{min(drawn, len(worst))} of {len(worst)}, in the order of the table. Early is dark, late is bright. "
+            "Hits and bounces are found from the rows alone.",
         ),
     )  # fmt: skip
 
@@ -75,7 +119,7 @@ def _videos(rows: pa.Table) -> list[_Video]:
     found = trajectories(rows)
     names = page.short_names(list(found))
     return [
-        _Video(uri, names[uri] if not number else f"{names[uri]} (object {number})", track)
+        _Video(uri, names[uri] if not number else f"{names[uri]} (object {number})", track, number)
         for uri, tracks in found.items()
         for number, track in tracks.items()
     ]
@@ -90,13 +134,13 @@ def _histograms(videos: list[_Video], score: np.ndarray, speed: np.ndarray) -> l
     gaps = np.concatenate([np.zeros(0), *(video.gaps for video in videos)])
     top = float(np.nanpercentile(speed, 99.5)) if (~np.isnan(speed)).any() else 1.0
     drawings = {
-        "Scores of positions": page.histogram(score, edges=np.linspace(0, 1, 26), x_label="score"),
-        "Speed": page.histogram(
+        "Scores of positions": drawing.histogram(score, edges=np.linspace(0, 1, 26), x_label="score"),
+        "Speed": drawing.histogram(
             speed, edges=np.linspace(0, np.ceil(max(1.0, top) / 10) * 10, 31), x_label="source px per frame"
         ),
-        "Gaps": page.histogram(gaps, edges=np.arange(0, 61, 2), x_label="frames without a position"),
+        "Gaps": drawing.histogram(gaps, edges=np.arange(0, 61, 2), x_label="frames without a position"),
     }
-    return [page.figure(drawing, name) for name, drawing in drawings.items() if drawing]
+    return [page.figure(drawn, name) for name, drawn in drawings.items()]
 
 
 def _table(videos: list[_Video]) -> str:
@@ -113,16 +157,19 @@ def _table(videos: list[_Video]) -> str:
     return page.table(head, lines)
 
 
-def _unsure(videos: list[_Video]) -> str:
-    """The present rows with the lowest scores."""
+def _unsure(videos: list[_Video]) -> list[tuple[float, _Video, int]]:
+    """Score, video and row of the present rows with the lowest scores."""
     found: list[tuple[float, _Video, int]] = []
     for video in videos:
         known = np.flatnonzero(video.track.present & ~np.isnan(video.track.score))
         lowest = known[np.argsort(video.track.score[known], kind="stable")[:UNSURE]]
         found += [(float(video.track.score[i]), video, int(i)) for i in lowest]
-    found.sort(key=lambda item: item[0])
+    return sorted(found, key=lambda item: item[0])[:UNSURE]
+
+
+def _unsure_table(unsure: list[tuple[float, _Video, int]]) -> str:
     lines = []
-    for score, video, i in found[:UNSURE]:
+    for score, video, i in unsure:
         track = video.track
         x, y = map(float, track.xy_px[i])
         place = [f"{track.pts_s[i]:.2f} s", x, y, score, str(track.provenance[i])]
@@ -130,20 +177,126 @@ def _unsure(videos: list[_Video]) -> str:
     return page.table(["video", "frame", "time", "x px", "y px", "score", "provenance"], lines)
 
 
-def _drawing(video: _Video) -> str:
+def _filmstrip(unsure: list[tuple[float, _Video, int]]) -> Iterator[str]:
+    """What was in the picture at the least certain moments, with a ring where the row is."""
+    chosen: list[tuple[float, _Video, int]] = []
+    for score, video, i in unsure:
+        times_s = [other.track.pts_s[k] for _, other, k in chosen if other is video]
+        if all(abs(video.track.pts_s[i] - time_s) >= APART_S for time_s in times_s):
+            chosen.append((score, video, i))
+    chosen = chosen[:SHOWN]
+    wanted: dict[str, list[int]] = {}
+    for _, video, i in chosen:
+        wanted.setdefault(video.uri, []).append(int(video.track.frame[i]))
+    pictures = stills(wanted)
+    for score, video, i in chosen:
+        frame, at_px = int(video.track.frame[i]), video.track.xy_px[i]
+        if (video.uri, frame) in pictures:
+            told = f"{video.name}, frame {frame}, score {score:.2f}"
+            yield page.picture(piece(pictures[video.uri, frame], at_px, [(at_px, RING)]), told, f"the ball in {told}")
+
+
+def _gap_timeline(videos: list[_Video]) -> str:
+    """When a position was found, and when one was filled in, in each video."""
+    rows, stop = {}, 0.0
+    for video in videos:
+        track = video.track
+        step_s = float(np.median(np.diff(track.pts_s))) if len(track) > 1 else 1.0
+        spans: list[tuple[float, float, str]] = []
+        for where, colour in (
+            (track.present & ~video.filled, drawing.COLOURS[0]),
+            (video.filled, drawing.COLOURS[4]),
+        ):
+            edges = np.flatnonzero(np.diff(np.concatenate([[0], where.astype(np.int8), [0]]))).reshape(-1, 2)
+            spans += [
+                (float(track.pts_s[a]), float(track.pts_s[b - 1] - track.pts_s[a] + step_s), colour) for a, b in edges
+            ]
+        rows[video.name] = spans
+        stop = max(stop, float(track.pts_s[-1]) + step_s)
+    return page.figure(drawing.timeline(rows, x_label="s", stop=stop), "when the object was found")
+
+
+def _stages(source: str) -> str:
+    """Stage times, where the source is an output of annotate."""
+    seconds = _run_of(source).get("seconds")
+    if not isinstance(seconds, Mapping):
+        return ""
+    spent = {str(name): float(value) for name, value in seconds.items() if isinstance(value, int | float)}
+    return page.figure(drawing.bars(spent, x_label="s"), "time by stage")
+
+
+def _run_of(source: str) -> dict[str, Any]:
+    """``run.json`` of an output of annotate; empty for anything else."""
+    uri = to_uri(source)
+    path = local_path(uri)
+    if path is not None and not path.is_dir():
+        return {}
+    try:
+        content = json.loads(open_store(uri).get("run.json"))
+    except (SpecktrackError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _drawings(video: _Video) -> Iterator[str]:
+    """One video's path, where it was, how fast, and its rallies."""
     track = video.track
     if not track.present.any():
-        return page.subsection(video.name, page.doubt("No position in any frame."))
-    size = tuple(float(v) for v in np.nanmax(track.xy_px, axis=0) * 1.03 + 1)
+        yield page.subsection(video.name, page.doubt("No position in any frame."))
+        return
+    yield page.subsection(
+        video.name,
+        page.figure(drawing.path_plot([track.xy_px], video.size_wh_px), "path in the picture"),
+        page.figure(drawing.heatmap(track.xy_px, video.size_wh_px), "where the object was, bright where often"),
+        page.figure(drawing.line_plot(_positions(video), x_label="frame", y_label="source px"), "position by frame"),
+        _speed_profile(video),
+        *_rallies(video),
+    )
+
+
+def _positions(video: _Video) -> list[drawing.Line]:
     lines = []
     for i, name in enumerate("xy"):
-        seen = np.where(video.filled, np.nan, track.xy_px[:, i])
-        lines.append(page.Line(name, track.frame, seen, page.COLOURS[i]))
+        seen = np.where(video.filled, np.nan, video.track.xy_px[:, i])
+        lines.append(drawing.Line(name, video.track.frame, seen, drawing.COLOURS[i]))
         if video.filled.any():
-            put = np.where(video.filled, track.xy_px[:, i], np.nan)
-            lines.append(page.Line(f"{name}, filled in", track.frame, put, page.COLOURS[4], dots=True))
-    return page.subsection(
-        video.name,
-        page.figure(page.path_plot(track.xy_px, (size[0], size[1])), "path in the picture"),
-        page.figure(page.line_plot(lines, x_label="frame", y_label="source px"), "position by frame"),
+            put = np.where(video.filled, video.track.xy_px[:, i], np.nan)
+            lines.append(drawing.Line(f"{name}, filled in", video.track.frame, put, drawing.COLOURS[4 + i], dots=True))
+    return lines
+
+
+def _moments(events: pa.Table, *kinds: Event) -> pa.Table:
+    return events.filter(pc.is_in(events["event"].cast(pa.string()), pa.array([kind.value for kind in kinds])))
+
+
+def _speed_profile(video: _Video) -> str:
+    """Smoothed speed with hits and bounces."""
+    if video.told is None:
+        return ""
+    flights, events = video.told.flights, video.told.events
+    speed = flights["speed_px_s"].to_numpy(zero_copy_only=False).astype(float)
+    marks = {
+        "hits": (_moments(events, Event.HIT, Event.SERVE)["time_s"].to_numpy(), STRUCK),
+        "bounces": (_moments(events, Event.BOUNCE)["time_s"].to_numpy(), BOUNCED),
+    }
+    drawn = drawing.line_plot(
+        [drawing.Line("speed", flights["pts_s"].to_numpy(), speed)], x_label="s", y_label="px per s", marks=marks
     )
+    return page.figure(drawn, "speed, smoothed")
+
+
+def _rallies(video: _Video) -> Iterator[str]:
+    """The path of each rally with its hits and bounces."""
+    if video.told is None:
+        return
+    flights, events = video.told.flights, video.told.events
+    for number in pc.unique(events["rally"].drop_null()).to_pylist()[:RALLIES]:
+        part, mine = (table.filter(pc.equal(table["rally"], number)) for table in (flights, events))
+        way, struck, bounced = (
+            np.stack([table[axis].to_numpy(zero_copy_only=False).astype(float) for axis in "xy"], axis=1)
+            for table in (part, _moments(mine, Event.HIT, Event.SERVE), _moments(mine, Event.BOUNCE))
+        )
+        marks = {"hits": (struck, STRUCK), "bounces": (bounced, BOUNCED)}
+        times = mine["time_s"].to_numpy()
+        told = f"rally {number}: {times.min():.2f} to {times.max():.2f} s, {len(struck)} hits, {len(bounced)} bounces"
+        yield page.figure(drawing.path_plot([way], video.size_wh_px, marks=marks, width_px=300), told)

@@ -22,7 +22,7 @@ from specktrack.datasets import load_dataset
 from specktrack.datasets.rows import pair_videos, read_rows
 from specktrack.frames import Trajectory, trajectories
 from specktrack.metrics.events import EventCounts, count_events
-from specktrack.rallies import events
+from specktrack.rallies import COURTS, Court, events
 from specktrack.schema import Event
 
 RESULT = Path(__file__).parents[1] / "docs" / "results" / "events.json"
@@ -56,7 +56,7 @@ def judge_rendered(rows: pa.Table, truth: pa.Table) -> dict[str, EventCounts]:
     return totals
 
 
-def judge_rallies(folder: str) -> dict[str, float]:
+def judge_rallies(folder: str, court: Court | None) -> dict[str, float]:
     """Rallies of a broadcast made of labelled rallies: how many are found, and how many begin or end falsely."""
     dataset = load_dataset(folder)
     tracks, spans, offset_s, offset = [], [], 0.0, 0
@@ -67,7 +67,7 @@ def judge_rallies(folder: str) -> dict[str, float]:
         spans.append((offset_s, offset_s + float(times[-1])))
         offset, offset_s = offset + int(frames[-1]) + round(PAUSE_S * 30), offset_s + float(times[-1]) + PAUSE_S
     rows = pa.concat_tables([track.to_rows("file:///broadcast.mp4") for track in tracks])
-    table = events(rows)
+    table = events(rows, court=court)
     starts, stops = (
         table.filter(pc.equal(table["event"].cast(pa.string()), word))["time_s"].to_numpy()
         for word in ("rally_start", "rally_end")
@@ -123,7 +123,8 @@ def main() -> None:
     if options.predictions:
         values["rendered, predictions"] = as_json(judge_rendered(read_rows(options.predictions), dataset.events))
     if options.rallies:
-        values["rallies joined"] = judge_rallies(options.rallies)
+        values["rallies joined"] = judge_rallies(options.rallies, None)
+        values["rallies joined, --court badminton"] = judge_rallies(options.rallies, Court(COURTS["badminton"]))
     if options.tennis:
         values["tennis"] = as_json(judge_tennis(options.tennis))
     values |= {"tolerance_frames": 1, "videos": len(dataset.card.videos), "date": time.strftime("%Y-%m-%d")}

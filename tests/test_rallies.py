@@ -22,7 +22,7 @@ from specktrack.frames import Trajectory
 from specktrack.metrics.events import EventCounts, count_events
 from specktrack.rallies import COURTS, Court, CourtView, analyse
 from specktrack.rallies.court import Lens, on_ground
-from specktrack.rallies.rallying import find_rallies
+from specktrack.rallies.rallying import find_rallies, ruled
 from specktrack.rallies.smoothing import noise_of, smooth
 from specktrack.rallies.turns import Turn
 from specktrack.schema import EVENTS, FLIGHTS, Event, Provenance
@@ -106,6 +106,13 @@ def test_a_bounce_that_no_hit_answers_ends_a_rally() -> None:
     assert (first.start_s, first.stop_s, len(first.turns)) == (1.0, 2.5, 4)
     assert second.start_s == 3.5 and second.stop_s == pytest.approx(3.99)
     assert [rally.start_s for rally in find_rallies(turns, np.zeros(0), bounces=0)] == [1.0, 1.9, 3.5]
+
+
+def test_where_a_bounce_ends_the_rally_one_that_is_struck_at_once_was_none() -> None:
+    turns = [Turn(Event.SERVE, 1.0, 0.9), Turn(Event.BOUNCE, 2.0, 0.9), Turn(Event.HIT, 3.0, 0.9)]
+    turns += [Turn(Event.BOUNCE, 4.0, 0.9), Turn(Event.HIT, 7.0, 0.9)]
+    assert [turn.event.value for turn in ruled(turns)] == ["serve", "hit", "hit", "bounce", "hit"]
+    assert [rally.start_s for rally in find_rallies(ruled(turns), np.zeros(0), bounces=0)] == [1.0, 7.0]
 
 
 def test_a_smoothed_row_is_as_uncertain_as_it_says_and_nearer_to_the_truth() -> None:
@@ -269,7 +276,7 @@ def test_the_command_writes_both_tables(tmp_path: Path, plays, capsys: pytest.Ca
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--court", "tennis"], "a court goes with the file of its corners"),
+        (["corners.json"], "corners are those of a court"),
         (["--court", "golf", "corners.json"], "there are: badminton, tennis"),
         (["--court", "tennis", "corners.json"], "corners_px.*is required"),
     ],

@@ -10,7 +10,7 @@ from specktrack.errors import ConfigError
 from specktrack.frames import Trajectory, trajectories
 from specktrack.rallies.court import Court
 from specktrack.rallies.metres import Metres, in_metres
-from specktrack.rallies.rallying import find_rallies
+from specktrack.rallies.rallying import find_rallies, ruled
 from specktrack.rallies.smoothing import smooth
 from specktrack.rallies.turns import find_turns
 from specktrack.schema import EVENTS, FLIGHTS, Event, Provenance
@@ -34,8 +34,9 @@ def analyse(
 ) -> Found:
     """Events and smoothed flights of every object of every video in ``rows``.
 
-    ``fps`` gives times to rows that have none; ``threshold`` is the least likelihood of a hit or a bounce. Positions
-    that were filled into gaps are no observations and count for nothing. ConfigError if times do not rise.
+    ``court`` names the sport, whose rules help, and with a view gives metres. ``fps`` gives times to rows that have none;
+    ``threshold`` is the least likelihood of a hit or a bounce. Positions that were filled into gaps are no observations
+    and count for nothing. ConfigError if times do not rise.
     """
     events, flights = [EVENTS.empty_table()], [FLIGHTS.empty_table()]
     for uri, objects in trajectories(rows).items():
@@ -72,12 +73,13 @@ class _Told:
         seen = track.present & ~np.isin(track.provenance, _FILLED)
         self._track, self._xy_px = track, np.where(seen[:, None], track.xy_px, np.nan).astype(float)
         turns = find_turns(*self._evenly(), threshold=threshold)
-        bounces = 1 if court is None or court.sport.hit_after_bounce else 0
-        self._rallies = find_rallies(turns, track.pts_s[seen], bounces=bounces)
+        volleyed = court is not None and not court.sport.hit_after_bounce
+        turns = ruled(turns) if volleyed else turns
+        self._rallies = find_rallies(turns, track.pts_s[seen], bounces=0 if volleyed else 1)
         self._turns = turns
         self._smooth = smooth(track.pts_s, self._xy_px, np.array([turn.time_s for turn in turns]))
         self._metres = None
-        if court is not None:
+        if court is not None and court.view is not None:
             self._metres = in_metres(court, track.frame, track.pts_s, self._xy_px, self._rallies)
 
     def _evenly(self) -> tuple[np.ndarray, np.ndarray]:

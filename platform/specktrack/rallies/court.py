@@ -108,36 +108,39 @@ class CourtView(Config):
 
 @dataclass(frozen=True)
 class Court:
-    """One sport's court as a camera sees it."""
+    """One sport's court, and how a camera sees it."""
 
     sport: Sport
-    view: CourtView
+    view: CourtView | None = None
+    """Without one there are no metres, but the sport's rules hold."""
 
     def cameras(self, frame: np.ndarray) -> np.ndarray:
         """Projections [N, 3, 4] from the world to straightened px in frames [N].
 
         ConfigError if no camera sees the court's corners there.
         """
+        assert self.view is not None
         different, which = np.unique(self.view.corners(frame), axis=0, return_inverse=True)
-        return np.stack([self._camera(corners) for corners in different])[which.reshape(-1)]
+        return np.stack([_camera(self.sport, self.view, corners) for corners in different])[which.reshape(-1)]
 
-    def _camera(self, corners_px: np.ndarray) -> np.ndarray:
-        """The projection [3, 4] of a camera that sees the corners at [4, 2]."""
-        width, length = self.sport.court_wl_m
-        ground_m = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]) * [width / 2, length / 2]
-        lens = self.view.lens
-        centre = np.array(lens.centre_px if lens else (np.array(self.view.size_wh_px) - 1) / 2)
-        plane = homography(ground_m, corners_px - centre)
-        focal = np.array(lens.focal_px) if lens else np.full(2, _focal_px(plane, corners_px))
-        columns = plane / np.array([*focal, 1.0])[:, None]
-        columns /= np.sqrt(np.linalg.norm(columns[:, 0]) * np.linalg.norm(columns[:, 1]))
-        if columns[2, 2] < 0:  # the court is before the camera
-            columns = -columns
-        u, _, v = np.linalg.svd(columns[:, :2], full_matrices=False)
-        turned = u @ v
-        pose = np.column_stack([turned, np.cross(turned[:, 0], turned[:, 1]), columns[:, 2]])
-        inner = np.array([[focal[0], 0, centre[0]], [0, focal[1], centre[1]], [0, 0, 1.0]])
-        return inner @ pose
+
+def _camera(sport: Sport, view: CourtView, corners_px: np.ndarray) -> np.ndarray:
+    """The projection [3, 4] of a camera that sees the corners at [4, 2]."""
+    width, length = sport.court_wl_m
+    ground_m = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]) * [width / 2, length / 2]
+    lens = view.lens
+    centre = np.array(lens.centre_px if lens else (np.array(view.size_wh_px) - 1) / 2)
+    plane = homography(ground_m, corners_px - centre)
+    focal = np.array(lens.focal_px) if lens else np.full(2, _focal_px(plane, corners_px))
+    columns = plane / np.array([*focal, 1.0])[:, None]
+    columns /= np.sqrt(np.linalg.norm(columns[:, 0]) * np.linalg.norm(columns[:, 1]))
+    if columns[2, 2] < 0:  # the court is before the camera
+        columns = -columns
+    u, _, v = np.linalg.svd(columns[:, :2], full_matrices=False)
+    turned = u @ v
+    pose = np.column_stack([turned, np.cross(turned[:, 0], turned[:, 1]), columns[:, 2]])
+    inner = np.array([[focal[0], 0, centre[0]], [0, focal[1], centre[1]], [0, 0, 1.0]])
+    return inner @ pose
 
 
 def homography(plane: np.ndarray, xy_px: np.ndarray) -> np.ndarray:

@@ -93,6 +93,7 @@ def in_metres(
     court: Court, frame: np.ndarray, time_s: np.ndarray, xy_px: np.ndarray, rallies: Sequence[Rally]
 ) -> Metres:
     """The flights of a track's ``rallies``: positions [N, 2] px (NaN where absent) in frames [N] at times [N]."""
+    assert court.view is not None
     xy_px, cameras = court.view.straightened(xy_px), court.cameras(frame)
     known = np.isfinite(xy_px[:, 0])
     rows = {leg: np.flatnonzero(known & (time_s > leg.start_s) & (time_s < leg.stop_s)) for leg in _legs(rallies)}

@@ -1,7 +1,7 @@
 """Which turns belong to one rally, when it begins, and when the ball is dead."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -11,6 +11,8 @@ from specktrack.schema import Event
 
 PAUSE_S = 4.0
 """No flight takes longer: a hit later than this after the last turn opens another rally."""
+ANSWERED_S = 1.5
+"""Nobody picks a dead ball up and strikes it sooner."""
 DEAD_S = 2.0
 """A ball that nobody has struck for so long, and that was not seen to bounce, was dead when it was last seen."""
 
@@ -32,6 +34,15 @@ class Rally:
     def score(self) -> float:
         """How likely it is that this is one: the mean over its turns."""
         return float(np.mean([turn.score for turn in self.turns]))
+
+
+def ruled(turns: Sequence[Turn]) -> list[Turn]:
+    """Turns of a sport in which a bounce ends the rally: one that a hit follows at once was a hit itself."""
+    kept: list[Turn] = []
+    for turn in reversed(turns):
+        answered = kept and kept[-1].event is Event.HIT and kept[-1].time_s - turn.time_s <= ANSWERED_S
+        kept.append(replace(turn, event=Event.HIT) if turn.event is Event.BOUNCE and answered else turn)
+    return kept[::-1]
 
 
 def find_rallies(turns: Sequence[Turn], seen_s: np.ndarray, *, bounces: int = 1) -> list[Rally]:

@@ -22,22 +22,22 @@ def court_field() -> Any:
     """The setting that names a court."""
     return Field(
         default=None,
-        description=f"Whose corners they are, for metres and net crossings: {', '.join(COURTS)}.",
+        description=f"Which sport's rules hold, and with its corners metres and net crossings: {', '.join(COURTS)}.",
         json_schema_extra={"enum": [*COURTS]},
     )
 
 
 def check_court(court: str | None, corners: str | None) -> None:
-    """ValueError for a court that nobody knows, or that comes without its corners."""
+    """ValueError for a court that nobody knows, and for corners of none."""
     if court is not None and court not in COURTS:
         raise ValueError(f"no court {court!r}; there are: {', '.join(COURTS)}")
-    if (court is None) != (corners is None):
-        raise ValueError("a court goes with the file of its corners: --court badminton corners.json")
+    if corners is not None and court is None:
+        raise ValueError("corners are those of a court: --court badminton corners.json")
 
 
 def read_court(court: str | None, corners: str | None) -> Court | None:
     """The court that was named; None if none was. ConfigError if the file says something else."""
-    return None if court is None or corners is None else Court(COURTS[court], CourtView.read(corners))
+    return None if court is None else Court(COURTS[court], None if corners is None else CourtView.read(corners))
 
 
 class EventsConfig(VerbConfig):

@@ -85,7 +85,7 @@ class RenderConfig(VerbConfig, overlay.Manner):
     """Show hits, bounces and the ball's speed, found in the rows."""
     court: str | None = court_field()
     corners: Place | None = None
-    """With ``court``: the file of its corners, as ``events`` takes it, for speeds in m/s and net crossings."""
+    """File of the court's corners, as ``events`` takes it, for speeds in m/s and net crossings."""
 
     @model_validator(mode="after")
     def _court_with_events(self) -> Self:

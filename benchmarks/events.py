@@ -27,6 +27,13 @@ from specktrack.schema import Event
 
 RESULT = Path(__file__).parents[1] / "docs" / "results" / "events.json"
 KINDS = {"hit": (Event.HIT, Event.SERVE), "bounce": (Event.BOUNCE,), "serve": (Event.SERVE,)}
+HAND = {
+    "00003": {"hit": [15, 33, 58, 92, 112, 142, 174, 211], "bounce": [243, 259]},
+    "00004": {"hit": [18, 56, 69, 94, 131, 156], "bounce": [190, 204]},
+    "00012": {"hit": [23, 43, 72, 125, 139, 165, 192, 225, 252], "bounce": [263]},
+}
+"""Frames of three rallies of the badminton test clips, found by eye in curves of their labels (2026-11-29), before what
+the program says was looked at for 00004 and 00012. A serve before the first labelled position is not among them."""
 STATUS = {"hit": "1", "bounce": "2"}
 TENNIS_FPS = 30.0
 PAUSE_S = 6.0
@@ -81,6 +88,21 @@ def judge_rallies(folder: str, court: Court | None) -> dict[str, float]:
     }  # fmt: skip
 
 
+def judge_hand(folder: str, court: Court | None) -> dict[str, EventCounts]:
+    """Hits and bounces of rallies that a person looked through."""
+    totals = {"hit": EventCounts(), "bounce": EventCounts()}
+    for uri, objects in trajectories(load_dataset(folder).rows).items():
+        true = HAND.get(Path(uri).stem)
+        if true is None:
+            continue
+        table = events(objects[0].to_rows(uri), court=court)
+        for kind in totals:
+            found = frames_of(table, kind)
+            print(Path(uri).stem, kind, "found", found.tolist(), "true", true[kind])
+            totals[kind] += count_events(found, np.array(true[kind]), tolerance=1)
+    return totals
+
+
 def judge_tennis(folder: str) -> dict[str, EventCounts]:
     totals = dict.fromkeys(STATUS, EventCounts())
     for path in sorted(Path(folder).rglob("Label.csv")):
@@ -125,6 +147,7 @@ def main() -> None:
     if options.rallies:
         values["rallies joined"] = judge_rallies(options.rallies, None)
         values["rallies joined, --court badminton"] = judge_rallies(options.rallies, Court(COURTS["badminton"]))
+        values["rallies, hand-labelled"] = as_json(judge_hand(options.rallies, Court(COURTS["badminton"])))
     if options.tennis:
         values["tennis"] = as_json(judge_tennis(options.tennis))
     values |= {"tolerance_frames": 1, "videos": len(dataset.card.videos), "date": time.strftime("%Y-%m-%d")}

@@ -12,7 +12,7 @@ from tests.videos import WH as VIDEO_WH
 
 from specktrack.errors import ConfigError
 from specktrack.frames import Trajectory
-from specktrack.overlay import THEMES, Manner, draw_positions, render, told_by
+from specktrack.overlay import THEMES, OverlayStyle, draw_positions, render, told_by
 from specktrack.rallies import analyse
 from specktrack.schema import EVENTS, Clip, Provenance
 from specktrack.storage import stat
@@ -123,19 +123,19 @@ def test_a_cross_marks_where_the_ball_was_lost() -> None:
 
 @pytest.mark.parametrize("theme", THEMES)
 def test_a_theme_has_its_own_colours(theme: str) -> None:
-    pixels = draw_positions(blank(), [track(way(1))], frame=0, pts_s=0.0, manner=Manner(theme=theme))
+    pixels = draw_positions(blank(), [track(way(1))], frame=0, pts_s=0.0, style=OverlayStyle(theme=theme))
     assert coloured(pixels, THEMES[theme].seen, tolerance=40).sum() > 20
 
 
 def test_an_inset_shows_what_is_around_the_ball_enlarged() -> None:
     xy_px = np.array([[500, 300]], np.float32)
-    drawn = draw_positions(dotted(xy_px[0]), [track(xy_px)], frame=0, pts_s=0.0, manner=Manner(inset=True))
+    drawn = draw_positions(dotted(xy_px[0]), [track(xy_px)], frame=0, pts_s=0.0, style=OverlayStyle(inset=True))
     y, x = np.nonzero(drawn[:150, :150].max(axis=-1) < 40)
     assert len(x) > 100, "the dot of 5 px is 20 px wide there"
     assert np.hypot(x.mean() - 74, y.mean() - 74) < 6, "in the inset's middle, in the corner far from the ball"
     for corner in ((0, 0), (639, 479)):
         at = np.array([corner], np.float32)
-        draw_positions(blank(), [track(at)], frame=0, pts_s=0.0, manner=Manner(inset=True))
+        draw_positions(blank(), [track(at)], frame=0, pts_s=0.0, style=OverlayStyle(inset=True))
 
 
 def test_speeds_and_events_are_shown_for_a_while() -> None:

@@ -73,7 +73,7 @@ THEMES: Mapping[str, Theme] = {
 }
 
 
-class Manner(Config):
+class OverlayStyle(Config):
     """How rows are drawn."""
 
     theme: Literal["bright", "dark", "colour-blind"] = "bright"
@@ -116,7 +116,7 @@ def render(
     rows: pa.Table,
     out_path: str | Path,
     *,
-    manner: Manner | None = None,
+    style: OverlayStyle | None = None,
     told: Mapping[int, Told] | None = None,
     limits: DecodeLimits | None = None,
 ) -> None:
@@ -132,7 +132,7 @@ def render(
         tracks = _tracks(rows, ref)
         whole, size = Clip(video=ref, start=0, stop=info.frames), Viewport(info.size_wh_px, info.size_wh_px)
         with closing(decoder.read_clip(whole, info=info, viewport=size)) as batches:
-            drawn = _drawn(batches, info, tracks, manner or Manner(), told or {})
+            drawn = _drawn(batches, info, tracks, style or OverlayStyle(), told or {})
             write_copy(out_path, drawn, info, _heard(listener, ref))
 
 
@@ -159,11 +159,11 @@ def _drawn(
     batches: Iterable[FrameBatch],
     info: VideoInfo,
     tracks: Mapping[int, Trajectory],
-    manner: Manner,
+    style: OverlayStyle,
     told: Mapping[int, Told],
 ) -> Iterator[tuple[float, np.ndarray]]:
     """Times and pictures with rows on them."""
-    reach, any_drawn = max(1, round(manner.trail_s * info.fps)), False
+    reach, any_drawn = max(1, round(style.trail_s * info.fps)), False
     beside = [told.get(number, Told()) for number in tracks]
     aspect = info.pixel_aspect[0] / info.pixel_aspect[1]
     try:
@@ -173,7 +173,7 @@ def _drawn(
                 yield (
                     pts_s,
                     draw_positions(
-                        pixels, trails, frame=frame, pts_s=pts_s, pixel_aspect=aspect, manner=manner, told=beside
+                        pixels, trails, frame=frame, pts_s=pts_s, pixel_aspect=aspect, style=style, told=beside
                     ),
                 )
                 any_drawn = True
@@ -193,20 +193,20 @@ def draw_positions(
     frame: int,
     pts_s: float,
     pixel_aspect: float = 1.0,
-    manner: Manner | None = None,
+    style: OverlayStyle | None = None,
     told: Sequence[Told] = (),
 ) -> np.ndarray:
     """A copy of a picture, uint8 [H, W, 3] at source size, with each object's rows up to ``frame`` drawn on it.
 
     A ring is round where pixels of ``pixel_aspect`` (width to height) are shown. ``told`` has an entry for each trail.
     """
-    manner = manner or Manner()
-    theme = THEMES[manner.theme]
+    style = style or OverlayStyle()
+    theme = THEMES[style.theme]
     image = Image.fromarray(pixels)  # copies
     for trail in trails:
         if trail.present.any():
             _draw_trail(image, trail, frame, pixel_aspect, theme)
-    if manner.inset and trails and trails[0].present.any():
+    if style.inset and trails and trails[0].present.any():
         _draw_inset(image, trails[0].xy_px[trails[0].present][-1])
     for each in told:
         _draw_events(image, each, pts_s, theme)

@@ -34,9 +34,9 @@ def analyse(
 ) -> Found:
     """Events and smoothed flights of every object of every video in ``rows``.
 
-    ``court`` names the sport, whose rules help, and with a view gives metres. ``fps`` gives times to rows that have none;
-    ``threshold`` is the least likelihood of a hit or a bounce. Positions that were filled into gaps are no observations
-    and count for nothing. ConfigError if times do not rise.
+    ``court`` names the sport, whose rules help, and with a view gives metres. ``fps`` gives times to rows that have
+    none; ``threshold`` is the least likelihood of a hit or a bounce. Positions that were filled into gaps are no
+    observations and count for nothing. ConfigError if times do not rise.
     """
     events, flights = [EVENTS.empty_table()], [FLIGHTS.empty_table()]
     for uri, objects in trajectories(rows).items():

@@ -2,7 +2,7 @@
 
 import tempfile
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, ClassVar, Self
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -68,7 +68,7 @@ def _sizes_wh_px(config: ExportConfig, rows: pa.Table) -> dict[str, tuple[int, i
     return {uri: config.size_wh_px or probe(stat(uri)).size_wh_px for uri in uris}
 
 
-class RenderConfig(VerbConfig, overlay.Manner):
+class RenderConfig(VerbConfig, overlay.OverlayStyle):
     """Draw rows onto their video."""
 
     verb: ClassVar[str] = "render"
@@ -115,13 +115,9 @@ def render_video(config: RenderConfig) -> RenderReport:
     store, key = store_of(output)
     with tempfile.TemporaryDirectory() as folder:
         drawn = Path(folder, "overlay.mp4")
-        overlay.render(video, rows, drawn, manner=overlay.Manner(**_manner(config)), told=_told(config, rows))
+        overlay.render(video, rows, drawn, style=config, told=_told(config, rows))
         store.put_file(key, drawn)
         return RenderReport(output=output, rows=rows.num_rows, bytes=drawn.stat().st_size)
-
-
-def _manner(config: RenderConfig) -> dict[str, Any]:
-    return {name: getattr(config, name) for name in overlay.Manner.model_fields}
 
 
 def _told(config: RenderConfig, rows: pa.Table) -> dict[int, overlay.Told]:

@@ -1,22 +1,21 @@
 """The page about rows: what was found in which video, how surely, how fast, what happened, and where to look first."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from specktrack.errors import ConfigError, SpecktrackError
+from specktrack.errors import ConfigError
 from specktrack.frames import Trajectory, trajectories
 from specktrack.rallies import Found, analyse
 from specktrack.report import drawing, page
 from specktrack.report.stills import piece, stills
 from specktrack.schema import Event, Provenance
-from specktrack.storage import local_path, open_store, to_uri
+from specktrack.storage import MissingError, local_path, open_store, to_uri
 
 UNSURE = 30
 """Rows listed as the least certain."""
@@ -218,24 +217,15 @@ def _gap_timeline(videos: list[_Video]) -> str:
 
 def _stages(source: str) -> str:
     """Stage times, where the source is an output of annotate."""
-    seconds = _run_of(source).get("seconds")
-    if not isinstance(seconds, Mapping):
-        return ""
-    spent = {str(name): float(value) for name, value in seconds.items() if isinstance(value, int | float)}
-    return page.figure(drawing.bars(spent, x_label="s"), "time by stage")
-
-
-def _run_of(source: str) -> dict[str, Any]:
-    """``run.json`` of an output of annotate; empty for anything else."""
     uri = to_uri(source)
     path = local_path(uri)
     if path is not None and not path.is_dir():
-        return {}
+        return ""
     try:
-        content = json.loads(open_store(uri).get("run.json"))
-    except (SpecktrackError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
+        seconds = json.loads(open_store(uri).get("run.json"))["report"]["seconds"]
+    except (MissingError, LookupError, TypeError, ValueError):  # rows from elsewhere, or a run that has not finished
+        return ""
+    return page.figure(drawing.bars(seconds, x_label="s"), "time by stage")
 
 
 def _drawings(video: _Video) -> Iterator[str]:

@@ -130,8 +130,8 @@ VERBS: Mapping[str, Verb] = {
     ),
     "render": Verb(
         "Draw rows onto their video.",
-        "specktrack.verbs.rows:RenderConfig",
-        "specktrack.verbs.rows:render_video",
+        "specktrack.verbs.render:RenderConfig",
+        "specktrack.verbs.render:render_video",
         ("video", "annotations", "output", "corners"),
     ),
     "serve": Verb(

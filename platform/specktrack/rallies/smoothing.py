@@ -142,7 +142,7 @@ def _transitions(time_s: np.ndarray, turns_s: np.ndarray, wander: float, usual: 
     """From each row to the next: the move [3, 3] of the state and what uncertainty [3, 3] comes with it."""
     places = np.searchsorted(time_s, turns_s, "right") - 1
     inside = {int(i): float(at) for i, at in zip(places, turns_s, strict=True) if 0 <= i < len(time_s) - 1}
-    steps = []
+    steps: list[tuple[np.ndarray, ...]] = []
     for i, (start, stop) in enumerate(zip(time_s[:-1].tolist(), time_s[1:].tolist(), strict=True)):
         if i not in inside:
             steps.append(_flight(stop - start, wander))

@@ -25,7 +25,7 @@ TIMES = "viridis"
 """Early is dark, late is bright."""
 _INK, _RULE = "#010203", "#010204"
 """Stand for the page's own colours, which its style sheet knows."""
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "svg.fonttype": "none", "svg.hashsalt": "specktrack", "font.family": "sans-serif", "font.size": 10.5,
     "text.color": _INK, "axes.labelcolor": _INK, "axes.edgecolor": _RULE, "xtick.color": _INK, "ytick.color": _INK,
     "axes.facecolor": "none", "figure.facecolor": "none", "legend.frameon": False, "legend.fontsize": 10,
@@ -66,7 +66,7 @@ def line_plot(
         axes = _axes(wh_px, x_label, y_label)
         for line in lines:
             step = 1 if line.dots else -(-len(line.x) // MAX_POINTS)
-            style = {"marker": "o", "markersize": 3, "linestyle": "none"} if line.dots else {}
+            style: dict[str, Any] = {"marker": "o", "markersize": 3, "linestyle": "none"} if line.dots else {}
             style |= {"linewidth": 5, "alpha": 0.35} if line.broad else {}
             axes.plot(line.x[::step], line.y[::step], color=line.colour, label=_plain(line.name), **style)
         for name, (at, colour) in (marks or {}).items():
@@ -98,7 +98,7 @@ def curves(title: str, x_label: str, x: np.ndarray, lines: Sequence[Curve]) -> s
     with rc_context(_STYLE):
         axes = _axes((740, 360), x_label, "")
         for i, line in reversed(list(enumerate(lines))):
-            named = {"label": _plain(line.name), "linewidth": 1.8} if line.name else {"linewidth": 0.8}
+            named: dict[str, Any] = {"label": _plain(line.name), "linewidth": 1.8} if line.name else {"linewidth": 0.8}
             colour = f"C{i % 10}" if line.name else "#aaaaaa"
             axes.plot(x, line.y, color=colour, linestyle=line.dash, **named)
         axes.set(title=_plain(title), xlim=(x[0], x[-1]), ylim=(0, 1))
@@ -115,7 +115,7 @@ def histogram(values: np.ndarray, *, edges: np.ndarray, x_label: str, wh_px: tup
     beyond = values.max() > edges[-1]
     with rc_context(_STYLE):
         axes = _axes(wh_px, x_label + (f" (last bar: also above {edges[-1]:g})" if beyond else ""), "")
-        axes.hist(np.clip(values, edges[0], edges[-1]), bins=edges, color=COLOURS[0], rwidth=0.9)
+        axes.hist(np.clip(values, edges[0], edges[-1]), bins=edges.tolist(), color=COLOURS[0], rwidth=0.9)
         axes.grid(axis="x", visible=False)
         return _svg(axes, f"histogram of {x_label}")
 
@@ -155,8 +155,9 @@ def heatmap(xy_px: np.ndarray, size_wh_px: tuple[float, float], *, width_px: int
     if not len(known):
         return ""
     width, height = size_wh_px
-    bins = (48, max(1, round(48 * height / width)))
-    counts, _, _ = np.histogram2d(*known.T, bins=bins, range=((0, width), (0, height)))
+    bins = [48, max(1, round(48 * height / width))]
+    reach = np.array([[0.0, width], [0.0, height]])
+    counts, _, _ = np.histogram2d(known[:, 0], known[:, 1], bins=bins, range=reach)
     with rc_context(_STYLE):
         axes = _axes((width_px, round(width_px * height / width) + 12), "", "")
         shade = np.sqrt(counts.T)
@@ -223,6 +224,7 @@ def _svg(axes: Axes, described: str) -> str:
     """The axes' figure as an SVG element without what a page cannot have twice."""
     sink = io.StringIO()
     figure = axes.figure
+    assert isinstance(figure, Figure)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from font")  # the reader's browser has fonts of its own
         figure.savefig(sink, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})

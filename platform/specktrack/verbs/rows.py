@@ -1,22 +1,17 @@
-"""``specktrack export`` and ``specktrack render``: rows as another tool's files, and drawn onto their video."""
+"""``specktrack export``: rows as another tool's files."""
 
-import tempfile
-from pathlib import Path
-from typing import Annotated, ClassVar, Self
+from typing import Annotated, ClassVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt
 
-from specktrack import datasets, overlay
+from specktrack import datasets
 from specktrack.config import Config, VerbConfig
 from specktrack.datasets.exports import EXPORTS, POINT_BOX_PX
 from specktrack.datasets.formats import writable
-from specktrack.datasets.row_files import check_frames, store_of
 from specktrack.datasets.rows import read_rows, rows_of
-from specktrack.errors import ConfigError
-from specktrack.rallies import analyse
-from specktrack.storage import stat, to_uri
+from specktrack.storage import stat
 from specktrack.storage.places import Names, Place
 from specktrack.verbs.events import check_court, court_field, read_court
 from specktrack.video import probe
@@ -66,62 +61,3 @@ def _sizes_wh_px(config: ExportConfig, rows: pa.Table) -> dict[str, tuple[int, i
     """Each video's size: as given, or as it is."""
     uris = pc.unique(rows["video"]).to_pylist()
     return {uri: config.size_wh_px or probe(stat(uri)).size_wh_px for uri in uris}
-
-
-class RenderConfig(VerbConfig, overlay.OverlayStyle):
-    """Draw rows onto their video."""
-
-    verb: ClassVar[str] = "render"
-
-    video: Place
-    """The video."""
-    annotations: Place
-    """An output of annotate, or a .parquet, .csv or .jsonl file of rows."""
-    output: Place
-    """The MP4 file to write, in a folder or S3."""
-    stream: NonNegativeInt | None = None
-    """Number of the video stream that the rows are of, where the file has several; the default takes the best."""
-    events: bool = False
-    """Show hits, bounces and the ball's speed, found in the rows."""
-    court: str | None = court_field()
-    corners: Place | None = None
-    """File of the court's corners, as ``events`` takes it, for speeds in m/s and net crossings."""
-
-    @model_validator(mode="after")
-    def _court_with_events(self) -> Self:
-        check_court(self.court, self.corners)
-        if self.court is not None and not self.events:
-            raise ValueError("court goes with events")
-        return self
-
-
-class RenderReport(Config):
-    """The video that was drawn."""
-
-    output: str
-    """Its URI."""
-    rows: int
-    bytes: int
-
-
-def render_video(config: RenderConfig) -> RenderReport:
-    """Render an overlay video; it appears when it is complete."""
-    output = to_uri(config.output)
-    if not output.lower().endswith(".mp4"):
-        raise ConfigError("an overlay is written as .mp4", config.output, remedy="give a name that ends in .mp4")
-    video = stat(to_uri(config.video)).model_copy(update={"stream": config.stream})
-    rows = rows_of(read_rows(config.annotations), config.video, config.annotations)
-    check_frames(rows, probe(video).frames, config.annotations)
-    store, key = store_of(output)
-    with tempfile.TemporaryDirectory() as folder:
-        drawn = Path(folder, "overlay.mp4")
-        overlay.render(video, rows, drawn, style=config, told=_told(config, rows))
-        store.put_file(key, drawn)
-        return RenderReport(output=output, rows=rows.num_rows, bytes=drawn.stat().st_size)
-
-
-def _told(config: RenderConfig, rows: pa.Table) -> dict[int, overlay.Told]:
-    if not config.events:
-        return {}
-    found = analyse(rows, court=read_court(config.court, config.corners))
-    return overlay.told_by(found.events, found.flights)

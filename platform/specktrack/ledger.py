@@ -35,6 +35,7 @@ from specktrack.config import sha_of
 from specktrack.errors import Conflict, QuarantineReason, StorageError
 from specktrack.schema import ROWS, Clip, ClipRecord, ClipStatus, VideoRef, sha256_hex
 from specktrack.storage import MissingError, Store, open_store
+from specktrack.storage.store import PROBE_NAME
 
 SUCCESS = "_SUCCESS"
 PAUSES_S = (0.0, 0.1, 0.5, 2.0, 4.0)
@@ -211,12 +212,12 @@ class Ledger:
 def collect_garbage(uri: str, *, older_than_s: float = ORPHAN_AGE_S) -> int:
     """Remove what an output's writers left behind when they died; how many objects there were.
 
-    That is: rows that no record names, temporary files and unfinished uploads. Younger ones may belong to a writer at
-    work.
+    That is: rows that no record names, probes, temporary files and unfinished uploads. Younger ones may belong to a
+    writer at work.
     """
     store = open_store(uri)
     unfinished = store.clear_unfinished(older_than_s=older_than_s, uploads_below="overlays/")
-    return _remove_orphans(store, older_than_s) + unfinished
+    return _remove_orphans(store, older_than_s) + _remove_probes(store, older_than_s) + unfinished
 
 
 def find_faults(store: Store) -> dict[str, str]:
@@ -259,6 +260,15 @@ def _remove_orphans(store: Store, older_than_s: float) -> int:
     for key in orphans:
         store.delete(key)
     return len(orphans)
+
+
+def _remove_probes(store: Store, older_than_s: float) -> int:
+    probes = [info for info in store.list("_probe-") if PROBE_NAME.fullmatch(info.key)]
+    before_s = store.now_s() - older_than_s if probes else 0.0
+    old = [info.key for info in probes if info.modified_s < before_s]
+    for key in old:
+        store.delete(key)
+    return len(old)
 
 
 def read_records(uri: str, *, video: VideoRef | None = None) -> list[ClipRecord]:

@@ -10,12 +10,13 @@ import pytest
 import torch
 from tests.videos import encode
 
-from specktrack.annotating import AnnotateConfig, job
+from specktrack.annotating import AnnotateConfig, job, plan
 from specktrack.annotating.job import annotate
 from specktrack.annotating.workers import Here
 from specktrack.ledger import read_annotations
 from specktrack.models.checkpoint import ModelCard, save_model
 from specktrack.models.zoo import build, network_config
+from specktrack.schema import ClipRecord, ClipStatus, VideoRef
 
 ROOT = Path(__file__).parents[1]
 FRAMES = 20
@@ -78,24 +79,55 @@ def test_it_resumes_and_sets_aside_as_a_cluster_does(archive, model, tmp_path):
 
 
 @pytest.mark.usefixtures("alone")
+def test_what_is_complete_is_neither_measured_nor_sealed_again(archive, model, tmp_path, monkeypatch):
+    output = tmp_path / "out"
+    config = AnnotateConfig(sources=(str(archive),), output=str(output), model=model, clip_s=0.2)
+    first = annotate(config)
+    measured, sealed = [], (output / "_SUCCESS").stat().st_mtime_ns
+    cut = plan.cut
+    monkeypatch.setattr(plan, "cut", lambda video, *more: measured.append(video.name) or cut(video, *more))
+    second = annotate(config.model_copy(update={"address": "local"}))  # which starts none: there is nothing to do
+    assert (second.clips, second.resumed, second.committed) == (first.clips, first.committed, 0) and first.clips > 2
+    assert (second.rows, second.exit_code, measured) == (first.rows, 0, [])
+    assert (output / "_SUCCESS").stat().st_mtime_ns == sealed
+    lost = sorted(output.glob("records/two-*/*.json"))[1]
+    lost.unlink()
+    third = annotate(config)
+    assert (third.committed, third.resumed, measured) == (1, first.clips - 1, ["two"]) and lost.exists()
+
+
 @pytest.mark.parametrize(
-    ("settings", "videos", "why"),
+    ("spans", "frames", "whole"),
     [
-        ({}, 1, ""),
-        ({}, 9, "there are 9 videos"),
-        ({"address": "auto"}, 1, "a cluster was asked for"),
-        ({"address": "local"}, 1, "a cluster was asked for"),
-        ({"workers": 2}, 1, "a cluster was asked for"),
+        ([(0, 5)], 5, True),
+        ([(5, 9), (0, 5)], 9, True),
+        ([(0, 5)], 9, False),
+        ([(5, 9)], 9, False),
+        ([(0, 4), (5, 9)], 9, False),
+        ([(0, 5), (4, 9)], 9, False),
+        ([(0, 5)], None, False),
+        ([], 0, False),
     ],
 )
-def test_when_a_cluster_does_the_work(settings, videos, why):
-    assert job._cluster_needed(AnnotateConfig(sources=("x",), output="y", **settings), videos) == why
+def test_records_of_all_frames_cover_a_video(spans, frames, whole):
+    video = VideoRef(uri="file:///a.mp4", etag="1", size_bytes=1)
+    said = {"status": ClipStatus.COMMITTED, "model_sha": "m", "config_sha": "c", "frames": frames}
+    assert plan.covers([ClipRecord(video=video, start=start, stop=stop, **said) for start, stop in spans]) is whole
+
+
+@pytest.mark.usefixtures("alone")
+@pytest.mark.parametrize(
+    ("asked", "videos", "why"),
+    [(False, 1, ""), (False, 9, "there are 9 videos"), (True, 1, "a cluster was asked for")],
+)
+def test_when_a_cluster_does_the_work(asked, videos, why):
+    assert job.cluster_needed(asked=asked, videos=videos) == why
 
 
 @pytest.mark.usefixtures("alone")
 def test_a_cluster_that_the_environment_names_does_the_work(monkeypatch):
     monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
-    assert job._cluster_needed(AnnotateConfig(sources=("x",), output="y"), 1) == "there is one"
+    assert job.cluster_needed(asked=False, videos=1) == "there is one"
 
 
 @pytest.mark.usefixtures("alone")
@@ -112,7 +144,7 @@ def test_few_videos_of_many_frames_go_to_a_cluster_after_they_were_measured(arch
             pass
 
     monkeypatch.setattr(job, "MOST_FRAMES_HERE", 2 * FRAMES - 1)
-    monkeypatch.setattr(job, "_on_ray", lambda config, because: asked.append(because) or Cluster())
+    monkeypatch.setattr(job, "on_ray", lambda address, workers, because: asked.append(because) or Cluster())
     report = annotate(AnnotateConfig(sources=(str(archive),), output=str(tmp_path / "out"), model=model))
     assert asked == [f"{2 * FRAMES} frames are to be annotated"]
     assert report.committed == 2

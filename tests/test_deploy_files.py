@@ -145,9 +145,7 @@ def test_ci_runs_make_test() -> None:
     assert lines[-1] == "make test"
 
 
-@pytest.mark.parametrize(
-    "target", ["demo", "test", "check", "bench", "docs", "test-slow", "wheel", "clean"]
-)
+@pytest.mark.parametrize("target", ["demo", "test", "check", "bench", "docs", "test-slow", "wheel", "clean"])
 def test_the_makefile_has_the_target(target: str) -> None:
     done = subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -75,23 +75,35 @@ class Ledger:
         return None if record is None else self._ours(record)
 
     def commit(
-        self, clip: Clip, table: pa.Table, *, decode_errors: int = 0, metadata: Mapping[str, str] | None = None
+        self,
+        clip: Clip,
+        table: pa.Table,
+        *,
+        frames: int | None = None,
+        decode_errors: int = 0,
+        metadata: Mapping[str, str] | None = None,
     ) -> ClipRecord:
-        """Write the clip's rows and its record. Returns the record that stands: ours, or that of a writer who won."""
-        record = self._committed(clip, decode_errors)
+        """Write the clip's rows and its record. Returns the record that stands: ours, or that of a writer who won.
+
+        ``frames`` is how many the whole video has, here and below.
+        """
+        record = self._committed(clip, decode_errors, frames)
         return self._write(record, _as_parquet(record, table, metadata))
 
-    def commit_content(self, clip: Clip, content: Content, *, decode_errors: int = 0) -> ClipRecord:
+    def commit_content(
+        self, clip: Clip, content: Content, *, frames: int | None = None, decode_errors: int = 0
+    ) -> ClipRecord:
         """The same for what is no rows."""
-        return self._write(self._committed(clip, decode_errors), content)
+        return self._write(self._committed(clip, decode_errors, frames), content)
 
-    def _committed(self, clip: Clip, decode_errors: int) -> ClipRecord:
+    def _committed(self, clip: Clip, decode_errors: int, frames: int | None) -> ClipRecord:
         return ClipRecord(
             video=clip.video,
             start=clip.start,
             stop=clip.stop,
             status=ClipStatus.COMMITTED,
             decode_errors=decode_errors,
+            frames=frames,
             model_sha=self.model_sha,
             config_sha=self.config_sha,
         )
@@ -105,6 +117,7 @@ class Ledger:
         reason: QuarantineReason,
         detail: str,
         table: pa.Table | None = None,
+        frames: int | None = None,
         decode_errors: int = 0,
         metadata: Mapping[str, str] | None = None,
     ) -> ClipRecord:
@@ -117,6 +130,7 @@ class Ledger:
             decode_errors=decode_errors,
             reason=reason,
             detail=detail,
+            frames=frames,
             model_sha=self.model_sha,
             config_sha=self.config_sha,
         )
@@ -138,6 +152,14 @@ class Ledger:
         """Remove a record that names no whole rows, so that the clip is done again; ``gc`` takes what is left."""
         self.store.delete(SUCCESS)  # which vouches for it
         self.store.delete(_place(key))
+
+    def is_sealed(self, records: Collection[ClipRecord]) -> bool:
+        """Whether a finished run left these records and no others."""
+        try:
+            sealed = _sealed(self.store)
+        except StorageError:  # a damaged seal is written anew; if it is the store, that says so
+            return False
+        return sealed is not None and sealed == (len(records), _sha_of_all(records))
 
     def seal(self, planned: Collection[str]) -> dict:
         """Write ``_SUCCESS`` and return its content; StorageError if a planned key has no record."""

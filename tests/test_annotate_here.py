@@ -10,12 +10,13 @@ import pytest
 import torch
 from tests.videos import encode
 
-from specktrack.annotating import AnnotateConfig, job
+from specktrack.annotating import AnnotateConfig, job, plan
 from specktrack.annotating.job import annotate
 from specktrack.annotating.workers import Here
 from specktrack.ledger import read_annotations
 from specktrack.models.checkpoint import ModelCard, save_model
 from specktrack.models.zoo import build, network_config
+from specktrack.schema import ClipRecord, ClipStatus, VideoRef
 
 ROOT = Path(__file__).parents[1]
 FRAMES = 20
@@ -75,6 +76,43 @@ def test_it_resumes_and_sets_aside_as_a_cluster_does(archive, model, tmp_path):
     assert (second.committed, second.resumed, second.exit_code) == (0, 2, 5)
     assert sum(second.quarantined.values()) == 1
     assert second.rows == 2 * FRAMES
+
+
+@pytest.mark.usefixtures("alone")
+def test_what_is_complete_is_neither_measured_nor_sealed_again(archive, model, tmp_path, monkeypatch):
+    output = tmp_path / "out"
+    config = AnnotateConfig(sources=(str(archive),), output=str(output), model=model, clip_s=0.2)
+    first = annotate(config)
+    measured, sealed = [], (output / "_SUCCESS").stat().st_mtime_ns
+    cut = plan.cut
+    monkeypatch.setattr(plan, "cut", lambda video, *more: measured.append(video.name) or cut(video, *more))
+    second = annotate(config.model_copy(update={"address": "local"}))  # which starts none: there is nothing to do
+    assert (second.clips, second.resumed, second.committed) == (first.clips, first.committed, 0) and first.clips > 2
+    assert (second.rows, second.exit_code, measured) == (first.rows, 0, [])
+    assert (output / "_SUCCESS").stat().st_mtime_ns == sealed
+    lost = sorted(output.glob("records/two-*/*.json"))[1]
+    lost.unlink()
+    third = annotate(config)
+    assert (third.committed, third.resumed, measured) == (1, first.clips - 1, ["two"]) and lost.exists()
+
+
+@pytest.mark.parametrize(
+    ("spans", "frames", "whole"),
+    [
+        ([(0, 5)], 5, True),
+        ([(5, 9), (0, 5)], 9, True),
+        ([(0, 5)], 9, False),
+        ([(5, 9)], 9, False),
+        ([(0, 4), (5, 9)], 9, False),
+        ([(0, 5), (4, 9)], 9, False),
+        ([(0, 5)], None, False),
+        ([], 0, False),
+    ],
+)
+def test_records_of_all_frames_cover_a_video(spans, frames, whole):
+    video = VideoRef(uri="file:///a.mp4", etag="1", size_bytes=1)
+    said = {"status": ClipStatus.COMMITTED, "model_sha": "m", "config_sha": "c", "frames": frames}
+    assert plan.covers([ClipRecord(video=video, start=start, stop=stop, **said) for start, stop in spans]) is whole
 
 
 @pytest.mark.usefixtures("alone")

@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 import pytest
 from pydantic import Field, ValidationError
 
-from specktrack.config import Config, VerbConfig, read_yaml, sha_of
+from specktrack.config import Config, VerbConfig, load_yaml, read_yaml, sha_of
 from specktrack.errors import ConfigError
 
 
@@ -73,11 +73,20 @@ def test_lists_are_read_from_text() -> None:
     assert parse({"sources": "[a.mp4, 'b c.mp4']"}).sources == ("a.mp4", "b c.mp4")
 
 
+BOMB = "\n".join(["a0: &a0 [x]", *(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 10))])
+"""Ten lines that name 9^9 values."""
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("speed: [1", r"not valid YAML, expected ',' or '\]'.*run\.yaml' \(line 1, column 10\)"),
         ("speed: !!python/object/apply:os.system [id]", r"not valid YAML, could not determine a constructor"),
+        ("day: 2026-02-30", "not valid YAML: day is out of range for month"),
+        ("a: " + "[" * 5000, "nested more than 64 deep"),
+        (BOMB, "more than 100000 values once aliases are unfolded"),
+        ("a: &a [*a]", "'a' contains itself"),
+        ("a: *b", "not valid YAML, found undefined alias 'b'"),
         ("- 1\n- 2\n", r"a configuration file holds 'key: value' lines: 'list'"),
         (None, "cannot read the configuration file"),
     ],
@@ -90,6 +99,18 @@ def test_a_bad_yaml_file_is_one_sentence(tmp_path: Path, text: str | None, messa
         parse(yaml_file=file)
     assert "\n" not in str(caught.value)
     assert str(file) in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["[" * 5000, f"{{{', '.join(BOMB.splitlines())}}}"])
+def test_an_option_unfolds_no_further_than_a_file(text: str) -> None:
+    with pytest.raises(ConfigError, match="not a valid list or mapping"):
+        parse({"sources": text})
+
+
+def test_aliases_are_taken_as_far_as_people_use_them() -> None:
+    assert load_yaml("a: &a {x: 1}\nb: {<<: *a, y: 2}\nc: [*a, *a]") == {
+        "a": {"x": 1}, "b": {"x": 1, "y": 2}, "c": [{"x": 1}, {"x": 1}],
+    }  # fmt: skip
 
 
 def test_bytes_that_are_no_text_are_no_yaml(tmp_path: Path) -> None:

@@ -105,6 +105,18 @@ def test_no_node_is_started_open(tmp_path: Path, settings: dict[str, str], optio
     assert done.returncode == 2 and said in done.stderr
 
 
+@pytest.mark.parametrize(("options", "told"), [([], "0"), (["--metrics-export-port=8080"], "1")])
+def test_a_node_tells_metrics_only_where_it_is_asked_to(tmp_path: Path, options: list[str], told: str) -> None:
+    (tmp_path / "ray").write_text("#!/bin/sh\necho $RAY_enable_metrics_collection\n")
+    (tmp_path / "ray").chmod(0o755)
+    done = subprocess.run(
+        [ROOT / "deploy" / "start-node", "head", *options],
+        env={"HOME": str(tmp_path), "PATH": f"{tmp_path}:{os.environ['PATH']}", "RAY_AUTH_TOKEN": "t" * 40},
+        capture_output=True, text=True, timeout=120, check=True,
+    )  # fmt: skip
+    assert done.stdout.strip() == told
+
+
 @pytest.mark.parametrize(("job", "verb"), JOBS.items())
 def test_a_job_is_short_and_names_its_verb(job: str, verb: str) -> None:
     text = (ROOT / "jobs" / f"{job}.py").read_text()

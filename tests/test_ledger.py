@@ -33,6 +33,7 @@ from specktrack.ledger import (
 )
 from specktrack.schema import ROWS, Clip, ClipStatus, VideoRef, sha256_hex
 from specktrack.storage import ObjectInfo, Store, open_store
+from specktrack.storage.store import new_probe
 
 VIDEO = VideoRef(uri="file:///in/match.mp4", etag="1", size_bytes=9)
 OTHER = VideoRef(uri="file:///in/a%20b.mp4", etag="1", size_bytes=9)
@@ -336,11 +337,19 @@ class TestSeal:
         assert collect_garbage(root, older_than_s=-60) == 1
         assert [info.key for info in ledger.store.list("data/")] == [record.data_uri]
 
+    def test_probes_of_a_killed_writer_are_removed_once_they_are_old(self, ledger: Ledger, root: str) -> None:
+        ledger.commit(clip(0, 3), rows(0, 3))
+        ledger.store.put(new_probe(), b"")
+        assert collect_garbage(root) == 0
+        assert collect_garbage(root, older_than_s=-60) == 1
+        assert not list(ledger.store.list("_probe-"))
+
     def test_files_of_others_in_the_same_folder_are_neither_read_nor_removed(self, ledger: Ledger, root: str) -> None:
         record = ledger.commit(clip(0, 3), rows(0, 3))
         theirs = [
             *("data/match.mp4", f"data/{VIDEO.key}/notes.parquet", f"data/{32 * '0'}.parquet", "data/a/b.parquet"),
             *("records/best.json", f"records/{VIDEO.key}/summary.json", "overlays/theirs.mp4", ".draft.tmp", "x.tmp"),
+            *("_probe-1", f"_probe-{32 * 'x'}"),
         ]
         ours = [f"overlays/{VIDEO.name}.mp4", f"overlays/{VIDEO.key}.mp4"]
         for key in theirs + ours:

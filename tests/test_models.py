@@ -1,9 +1,15 @@
+import json
+import resource
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
+from tests.annotating import tiny_model
 
 from specktrack.errors import CheckpointError, ConfigError
 from specktrack.models import zoo
-from specktrack.models.checkpoint import Model, ModelCard, load_model, save_model
+from specktrack.models.checkpoint import Model, ModelCard, load_model, load_tensors, save_model, save_tensors
 from specktrack.models.heatmap.entries import SpeckNetConfig
 from specktrack.models.inference import fold_batch_norm
 from specktrack.models.repair.entries import InpaintNetConfig
@@ -152,3 +158,26 @@ def test_a_zoo_entry_without_weights_says_so():
         ):
             load_model(name)
     assert "import" not in without_weights("cmu-net")  # nobody published any
+
+
+@pytest.mark.parametrize(
+    "changed", [{"widths": [10**6] * 4}, {"widths": [10**30, 1, 1, 1]}, {"widths": [-1, 2, 3, 4]}, {"frames_in": 10**9},
+                {"input_wh": [10**6, 10**6]}, {"input_wh": [-5, 5]}],
+)  # fmt: skip
+def test_a_card_of_absurd_sizes_is_refused_before_anything_is_built(tmp_path: Path, changed: dict[str, Any]) -> None:
+    tensors, metadata = load_tensors(tiny_model(tmp_path / "tiny.safetensors"))
+    card = json.loads(metadata["specktrack.card"])
+    card["network"] |= changed
+    save_tensors(tmp_path / "absurd.safetensors", tensors, {"specktrack.card": json.dumps(card)})
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(
+        CheckpointError, match=r"weights are of another network|network cannot be built|can be seen at once"
+    ):
+        load_model(tmp_path / "absurd.safetensors")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000, "KiB"
+
+
+def test_every_network_can_be_built_of_shapes_alone() -> None:
+    for name in zoo.ZOO:
+        with torch.device("meta"):
+            assert all(tensor.is_meta for tensor in build(network_config(name)).state_dict().values()), name

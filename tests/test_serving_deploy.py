@@ -39,15 +39,21 @@ CONTAINER = {
     "volumeMounts": [{"name": str, "mountPath": str, "readOnly": bool}],
     "securityContext": {
         "allowPrivilegeEscalation": bool,
+        "readOnlyRootFilesystem": bool,
         "runAsNonRoot": bool,
         "runAsUser": int,
         "capabilities": {"drop": list},
+        "seccompProfile": {"type": str},
     },
 }
 GROUP = {
     "rayStartParams": {"num-cpus": str, "dashboard-host": str},
     "template": {
-        "spec": {"containers": [CONTAINER], "volumes": [{"name": str, "secret": {"secretName": str}}]},
+        "spec": {
+            "automountServiceAccountToken": bool,
+            "containers": [CONTAINER],
+            "volumes": [{"name": str, "secret": {"secretName": str}, "emptyDir": {"sizeLimit": str}}],
+        },
     },
 }
 CLUSTER = {
@@ -118,6 +124,7 @@ def check_cluster(spec: dict[str, Any]) -> None:
     _check_pod(spec["headGroupSpec"]["template"], "ray-head")
     for worker in spec["workerGroupSpecs"]:
         assert worker["minReplicas"] <= worker["replicas"] <= worker["maxReplicas"]
+        assert worker["template"]["spec"]["automountServiceAccountToken"] is False
         _check_pod(worker["template"], "ray-worker")
     assert len({worker["groupName"] for worker in spec["workerGroupSpecs"]}) == len(spec["workerGroupSpecs"])
 
@@ -128,8 +135,8 @@ def check_manifest(content: dict[str, Any]) -> None:
     spec = content["spec"]
     check_shape(spec, KINDS[content["kind"]], "spec")
     if content["kind"] == "RayService":
+        check_cluster(spec["rayClusterConfig"])  # first, for it takes no time
         check_serve(yaml.safe_load(spec["serveConfigV2"]))
-        check_cluster(spec["rayClusterConfig"])
     elif content["kind"] == "RayJob":
         assert spec["entrypoint"].startswith("specktrack ")
         assert spec["backoffLimit"] == 0, (
@@ -142,19 +149,28 @@ def check_manifest(content: dict[str, Any]) -> None:
 
 
 def _check_pod(template: dict[str, Any], name: str) -> None:
-    assert template.keys() == {"spec"} and template["spec"].keys() <= {"containers", "volumes"}
+    assert template.keys() == {"spec"} and template["spec"].keys() <= {
+        "automountServiceAccountToken",
+        "containers",
+        "volumes",
+    }
     (container,) = template["spec"]["containers"]
     assert container["name"] == name and re.fullmatch(IMAGE, container["image"])
     limits = container["resources"]["limits"]
     assert container["resources"]["requests"] == limits and limits.keys() >= {"cpu", "memory"}
     assert ("nvidia.com/gpu" in limits) == container["image"].endswith("cuda")
-    assert container["securityContext"]["runAsNonRoot"] and not container["securityContext"]["allowPrivilegeEscalation"]
-    mounted = {mount["name"] for mount in container.get("volumeMounts", ())}
-    assert mounted == {volume["name"] for volume in template["spec"].get("volumes", ())}
+    context = container["securityContext"]
+    assert context["runAsNonRoot"] and context["readOnlyRootFilesystem"] and not context["allowPrivilegeEscalation"]
+    assert context["capabilities"] == {"drop": ["ALL"]} and context["seccompProfile"] == {"type": "RuntimeDefault"}
+    mounted = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
+    assert mounted.keys() == {volume["name"] for volume in template["spec"]["volumes"]}
+    assert all(volume.keys() & {"secret", "emptyDir"} for volume in template["spec"]["volumes"])
+    (home,) = [env["value"] for env in container["env"] if env["name"] == "HOME"]
+    assert mounted["tmp"] == home == "/tmp", "all that is written lies below /tmp"
 
 
 def manifests() -> dict[str, dict[str, Any]]:
-    return {path.stem: yaml.safe_load(path.read_text()) for path in sorted((DEPLOY / "kuberay").glob("*.yaml"))}
+    return {path.stem: yaml.safe_load(path.read_text()) for path in sorted((DEPLOY / "kuberay").glob("ray*.yaml"))}
 
 
 def serve_config() -> dict[str, Any]:
@@ -235,14 +251,27 @@ def test_the_manifests_are_accepted_and_what_they_need_cannot_be_dropped(name: s
     check_manifest(content)
     optional = {  # what Kubernetes, KubeRay, Ray or specktrack have a default for
         "metadata", "name", "generateName", "ttlSecondsAfterFinished", "rayStartParams", "num-cpus", "dashboard-host",
-        "ports", "containerPort", "env", "value", "envFrom", "secretRef", "optional", "runAsUser", "capabilities",
-        "drop", "idleTimeoutSeconds", "mountPath", "readOnly", "secret", "secretName", "serveConfigV2",
+        "ports", "containerPort", "env", "value", "envFrom", "secretRef", "optional", "runAsUser",
+        "idleTimeoutSeconds", "readOnly", "sizeLimit", "secret", "secretName", "serveConfigV2",
     }  # fmt: skip
     for place, changed in without_each_key(content):
         if place[-1] not in optional or place == ("spec", "serveConfigV2") or place == ("metadata",):
             with pytest.raises((AssertionError, KeyError, ValueError)):
                 check_manifest(changed)
                 pytest.fail(f"nobody would notice that {place} is missing")
+
+
+def test_the_policy_admits_nobody_to_metrics_but_who_collects_them() -> None:
+    policy = yaml.safe_load((DEPLOY / "kuberay" / "networkpolicy.yaml").read_text())
+    assert (policy["apiVersion"], policy["kind"]) == ("networking.k8s.io/v1", "NetworkPolicy")
+    spec = policy["spec"]
+    nodes = {"podSelector": {"matchLabels": {"ray.io/is-ray-node": "yes"}}}
+    assert spec.keys() == {"podSelector", "policyTypes", "ingress"} and spec["policyTypes"] == ["Ingress"]
+    assert spec["podSelector"] == nodes["podSelector"]
+    assert [rule for rule in spec["ingress"] if "ports" not in rule] == [{"from": [nodes]}]
+    admitted = {port["port"]: rule.get("from") for rule in spec["ingress"] for port in rule.get("ports", ())}
+    assert admitted.keys() == {8000, 8080, 8265} and admitted[8000] is None
+    assert admitted[8080] == [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}]
 
 
 def instructions(name: str) -> list[tuple[str, str]]:

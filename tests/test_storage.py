@@ -6,20 +6,23 @@ import subprocess
 import sys
 import threading
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote
 
 import boto3
+import numpy as np
 import pytest
+import torch
 from botocore.exceptions import ClientError
 from tests.conftest import S3_ENVIRONMENT, started
 
 from specktrack import ledger as ledger_module
 from specktrack.errors import ConfigError, Conflict, MediaError, QuarantineReason, StorageError
 from specktrack.ledger import Ledger
+from specktrack.models.checkpoint import save_tensors
 from specktrack.schema import VideoRef, sha256_hex
 from specktrack.storage import (
     FileStore,
@@ -38,6 +41,7 @@ from specktrack.storage import (
 from specktrack.storage import s3 as s3_module
 from specktrack.storage.s3 import PAUSES_S, _errors
 from specktrack.storage.store import RefusedError
+from specktrack.video import write_video
 
 ODD_NAMES = ["a b.mp4", "new\nline.mp4", "été 羽毛球.mp4", "100%.mp4", "%20.mp4", "q?x=1#f.mp4", "[1].mp4", "+&=;'.mp4"]
 
@@ -725,3 +729,36 @@ class TestExpandSources:
         with pytest.raises(MediaError) as caught:
             listed_frames(ref)
         assert caught.value.reason is QuarantineReason.CHANGED
+
+
+def write_tensors(path: Path) -> None:
+    save_tensors(path, {"a": torch.zeros(2)}, {})
+
+
+def write_pictures(path: Path) -> None:
+    write_video(path, [np.zeros((16, 16, 3), np.uint8)] * 2, fps=30, wh=(16, 16))
+
+
+def write_object(path: Path) -> None:
+    FileStore(path.parent).put(path.name, b"x")
+
+
+@pytest.mark.parametrize("write", [write_tensors, write_pictures, write_object])
+def test_a_file_is_on_disk_before_it_has_its_name_and_then_its_name_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: Callable[[Path], None]
+) -> None:
+    done, sync, rename = [], os.fsync, os.replace
+
+    def fsync(descriptor: int) -> None:
+        done.append(Path(os.readlink(f"/proc/self/fd/{descriptor}")))
+        sync(descriptor)
+
+    def replace(old: Path, new: Path) -> None:
+        done.append((Path(old), Path(new)))
+        rename(old, new)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(os, "replace", replace)
+    write(path := tmp_path / "a.mp4")
+    ((partial, name),) = [each for each in done if isinstance(each, tuple)]
+    assert done == [partial, (partial, name), tmp_path] and name == path

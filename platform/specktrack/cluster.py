@@ -3,10 +3,11 @@
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import ray
+from ray._private import ray_constants, services
 from ray.job_config import JobConfig
 
 from specktrack.errors import ConfigError
@@ -51,10 +52,31 @@ def _connect(address: str) -> None:
     try:
         # None, not "auto": the latter would also join any stray Ray process that it finds on this machine.
         there = None if address == "auto" else address
-        ray.init(there, include_dashboard=False, job_config=_OwnPath(), **logging)
+        with _on_loopback() if _is_own(address) else nullcontext():
+            ray.init(there, include_dashboard=False, job_config=_OwnPath(), **logging)
     except (ConnectionError, RuntimeError, ValueError) as error:
         named = os.environ.get("RAY_ADDRESS", address) if address == "auto" else address
         raise ConfigError(f"no Ray cluster answers: {error}", named, remedy="check the address and the token") from None
+
+
+def _is_own(address: str) -> bool:
+    """Whether Ray is started here, and none joined."""
+    there = os.environ.get("RAY_ADDRESS") or services.find_bootstrap_address(None) if address == "auto" else address
+    return there in (None, "local")
+
+
+@contextmanager
+def _on_loopback() -> Iterator[None]:
+    """Have Ray's servers listen on 127.0.0.1: no other machine is to join, and metrics are told without a key.
+
+    Ray has no such option. What is set here is what RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0 sets; that must be there before
+    Ray is imported, and would keep this process from joining a cluster later.
+    """
+    before, ray_constants.ENABLE_RAY_CLUSTER = ray_constants.ENABLE_RAY_CLUSTER, False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before
 
 
 class _OwnPath(JobConfig):

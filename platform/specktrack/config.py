@@ -22,6 +22,9 @@ from specktrack.errors import ConfigError
 
 AnyModel = TypeVar("AnyModel", bound=BaseModel)
 
+MOST_YAML_DEPTH, MOST_YAML_NODES = 64, 100_000
+"""Of a YAML text as its aliases unfold it: a few lines can name 10^9 values, or nest deeper than Python's stack."""
+
 
 class Config(BaseModel):
     """Base of every configuration and value class: frozen, and no key it does not know."""
@@ -101,7 +104,7 @@ class VerbConfig(Config):
 def read_yaml(path: str | Path) -> dict[str, Any]:
     """Read a YAML mapping; ConfigError if it is missing, is not YAML or not a mapping."""
     try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        content = load_yaml(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"cannot read the configuration file: {error.strerror}", str(path)) from None
     except UnicodeDecodeError:
@@ -117,6 +120,36 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ConfigError("a configuration file holds 'key: value' lines", type(content).__name__, str(path))
     return content
+
+
+def load_yaml(text: str) -> Any:
+    """What a YAML text says; yaml.YAMLError if it is not YAML, or too deep or too large once it is unfolded."""
+    nodes = depth = 0
+    begun: list[tuple[str | None, int]] = []
+    sizes: dict[str | None, int] = {}
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        if isinstance(event, yaml.AliasEvent):
+            if event.anchor in {anchor for anchor, _ in begun}:
+                raise yaml.YAMLError(f"{event.anchor!r} contains itself")
+            nodes += sizes.get(event.anchor, 0)  # one that is not there is named by what follows
+        elif isinstance(event, yaml.CollectionStartEvent):
+            begun.append((event.anchor, nodes))
+            nodes += 1
+            depth = max(depth, len(begun))
+        elif isinstance(event, yaml.CollectionEndEvent):
+            anchor, before = begun.pop()
+            sizes[anchor] = nodes - before
+        elif isinstance(event, yaml.ScalarEvent):
+            nodes += 1
+            sizes[event.anchor] = 1
+        if depth > MOST_YAML_DEPTH:
+            raise yaml.YAMLError(f"nested more than {MOST_YAML_DEPTH} deep")
+        if nodes > MOST_YAML_NODES:
+            raise yaml.YAMLError(f"more than {MOST_YAML_NODES} values once aliases are unfolded")
+    try:
+        return yaml.safe_load(text)
+    except ValueError as error:  # the 30th of February, a number of 5,000 digits
+        raise yaml.YAMLError(str(error)) from None
 
 
 def validated(cls: type[AnyModel], values: Any, place: str) -> AnyModel:
@@ -181,7 +214,7 @@ def _set(target: dict[str, Any], dotted: str, value: Any) -> None:
     """Set a dotted key; text that begins like a list or mapping is read as YAML, other text is left to pydantic."""
     if isinstance(value, str) and value[:1] in ("[", "{"):
         try:
-            value = yaml.safe_load(value)
+            value = load_yaml(value)
         except yaml.YAMLError:
             raise ConfigError("not a valid list or mapping", value, f"option {dotted!r}") from None
     *parents, leaf = dotted.split(".")

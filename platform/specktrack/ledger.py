@@ -35,6 +35,7 @@ from specktrack.config import sha_of
 from specktrack.errors import Conflict, QuarantineReason, StorageError
 from specktrack.schema import ROWS, Clip, ClipRecord, ClipStatus, VideoRef, sha256_hex
 from specktrack.storage import MissingError, Store, open_store
+from specktrack.storage.store import PROBE_NAME
 
 SUCCESS = "_SUCCESS"
 PAUSES_S = (0.0, 0.1, 0.5, 2.0, 4.0)
@@ -74,23 +75,35 @@ class Ledger:
         return None if record is None else self._ours(record)
 
     def commit(
-        self, clip: Clip, table: pa.Table, *, decode_errors: int = 0, metadata: Mapping[str, str] | None = None
+        self,
+        clip: Clip,
+        table: pa.Table,
+        *,
+        frames: int | None = None,
+        decode_errors: int = 0,
+        metadata: Mapping[str, str] | None = None,
     ) -> ClipRecord:
-        """Write the clip's rows and its record. Returns the record that stands: ours, or that of a writer who won."""
-        record = self._committed(clip, decode_errors)
+        """Write the clip's rows and its record. Returns the record that stands: ours, or that of a writer who won.
+
+        ``frames`` is how many the whole video has, here and below.
+        """
+        record = self._committed(clip, decode_errors, frames)
         return self._write(record, _as_parquet(record, table, metadata))
 
-    def commit_content(self, clip: Clip, content: Content, *, decode_errors: int = 0) -> ClipRecord:
+    def commit_content(
+        self, clip: Clip, content: Content, *, frames: int | None = None, decode_errors: int = 0
+    ) -> ClipRecord:
         """The same for what is no rows."""
-        return self._write(self._committed(clip, decode_errors), content)
+        return self._write(self._committed(clip, decode_errors, frames), content)
 
-    def _committed(self, clip: Clip, decode_errors: int) -> ClipRecord:
+    def _committed(self, clip: Clip, decode_errors: int, frames: int | None) -> ClipRecord:
         return ClipRecord(
             video=clip.video,
             start=clip.start,
             stop=clip.stop,
             status=ClipStatus.COMMITTED,
             decode_errors=decode_errors,
+            frames=frames,
             model_sha=self.model_sha,
             config_sha=self.config_sha,
         )
@@ -104,6 +117,7 @@ class Ledger:
         reason: QuarantineReason,
         detail: str,
         table: pa.Table | None = None,
+        frames: int | None = None,
         decode_errors: int = 0,
         metadata: Mapping[str, str] | None = None,
     ) -> ClipRecord:
@@ -116,6 +130,7 @@ class Ledger:
             decode_errors=decode_errors,
             reason=reason,
             detail=detail,
+            frames=frames,
             model_sha=self.model_sha,
             config_sha=self.config_sha,
         )
@@ -137,6 +152,14 @@ class Ledger:
         """Remove a record that names no whole rows, so that the clip is done again; ``gc`` takes what is left."""
         self.store.delete(SUCCESS)  # which vouches for it
         self.store.delete(_place(key))
+
+    def is_sealed(self, records: Collection[ClipRecord]) -> bool:
+        """Whether a finished run left these records and no others."""
+        try:
+            sealed = _sealed(self.store)
+        except StorageError:  # a damaged seal is written anew; if it is the store, that says so
+            return False
+        return sealed is not None and sealed == (len(records), _sha_of_all(records))
 
     def seal(self, planned: Collection[str]) -> dict:
         """Write ``_SUCCESS`` and return its content; StorageError if a planned key has no record."""
@@ -211,12 +234,12 @@ class Ledger:
 def collect_garbage(uri: str, *, older_than_s: float = ORPHAN_AGE_S) -> int:
     """Remove what an output's writers left behind when they died; how many objects there were.
 
-    That is: rows that no record names, temporary files and unfinished uploads. Younger ones may belong to a writer at
-    work.
+    That is: rows that no record names, probes, temporary files and unfinished uploads. Younger ones may belong to a
+    writer at work.
     """
     store = open_store(uri)
     unfinished = store.clear_unfinished(older_than_s=older_than_s, uploads_below="overlays/")
-    return _remove_orphans(store, older_than_s) + unfinished
+    return _remove_orphans(store, older_than_s) + _remove_probes(store, older_than_s) + unfinished
 
 
 def find_faults(store: Store) -> dict[str, str]:
@@ -259,6 +282,15 @@ def _remove_orphans(store: Store, older_than_s: float) -> int:
     for key in orphans:
         store.delete(key)
     return len(orphans)
+
+
+def _remove_probes(store: Store, older_than_s: float) -> int:
+    probes = [info for info in store.list("_probe-") if PROBE_NAME.fullmatch(info.key)]
+    before_s = store.now_s() - older_than_s if probes else 0.0
+    old = [info.key for info in probes if info.modified_s < before_s]
+    for key in old:
+        store.delete(key)
+    return len(old)
 
 
 def read_records(uri: str, *, video: VideoRef | None = None) -> list[ClipRecord]:

@@ -221,6 +221,9 @@ class ClipRecord(Config):
     reason: QuarantineReason | None = None
     detail: str = ""
     """One sentence for people about ``reason``."""
+    frames: int | None = None
+    """Of the whole video: whether all its clips have records is so known without measuring it again. The first records
+    do not say, nor do those of videos that could not be measured."""
     model_sha: str
     config_sha: str
 

@@ -1,5 +1,6 @@
 """Mutated bytes: label files, weights and videos end as a result or as one of our errors, never as anything else."""
 
+import json
 import os
 import random
 from collections.abc import Iterator
@@ -10,8 +11,9 @@ import pytest
 from tests.annotating import WH, tiny_model
 from tests.videos import encode
 
+from specktrack.config import read_yaml, sha_of
 from specktrack.datasets.layouts import LAYOUTS
-from specktrack.errors import SpecktrackError
+from specktrack.errors import ConfigError, SpecktrackError
 from specktrack.frames import Viewport
 from specktrack.models.checkpoint import load_model
 from specktrack.schema import Clip
@@ -89,6 +91,25 @@ def test_label_files(name):
             LAYOUTS[name].read({"match/a.csv": data})
         except SpecktrackError:
             continue
+
+
+YAML = b"""a: &a {x: 1, y: [2, 3.5, 'four']}
+b: {<<: *a, z: !!str 5}
+day: 2026-02-28
+text: |
+  lines
+  of it
+"""
+
+
+def test_yaml(tmp_path):
+    path = tmp_path / "run.yaml"
+    for data in chain([YAML], mutations(YAML, ROUNDS, 7)):
+        path.write_bytes(data)
+        try:
+            sha_of(json.loads(json.dumps(read_yaml(path), default=str, skipkeys=True)))
+        except ConfigError:
+            assert data != YAML, "the seed itself must be good"
 
 
 def test_an_xml_that_unfolds_to_gigabytes_is_refused():

@@ -1,5 +1,6 @@
 """A Ray that is started here keeps its own affairs to itself, and its doors shut."""
 
+import json
 import os
 import socket
 import subprocess
@@ -13,6 +14,8 @@ from pathlib import Path
 import pytest
 from tests.annotating import make_video, tiny_model
 from tests.ports import free_port
+
+from specktrack import cluster
 
 ROOT = Path(__file__).parents[2]
 
@@ -39,6 +42,56 @@ def test_work_prints_nothing_but_its_own_lines() -> None:
         capture_output=True, text=True, timeout=280, check=False,
     )  # fmt: skip
     assert (done.stdout, done.stderr, done.returncode) == ("[2, 4]\n", "", 0)
+
+
+LISTEN = """
+import json
+import psutil
+from specktrack.cluster import connected
+
+with connected("local"):
+    own = psutil.Process()
+    found = {}
+    while not {f"ray::{name}" for name in ("DashboardAgent", "RuntimeEnvAgent")} <= found.keys():
+        for process in (own, *own.children(recursive=True)):
+            for each in process.net_connections("inet"):
+                if each.status == psutil.CONN_LISTEN:
+                    found.setdefault(process.cmdline()[0].strip(), set()).add(each.laddr.ip)
+    print(json.dumps(sorted(set().union(*found.values()))))
+"""
+
+
+@pytest.mark.ray
+def test_a_ray_of_its_own_listens_on_loopback_alone() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", LISTEN],
+        env={**os.environ, "PYTHONPATH": str(ROOT / "platform")}, cwd=ROOT,
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert {each.removeprefix("::ffff:") for each in json.loads(done.stdout)} == {"127.0.0.1"}
+
+
+@pytest.mark.parametrize(
+    ("address", "named", "started", "own"),
+    [
+        ("local", "10.0.0.1:6379", None, True),
+        ("auto", None, None, True),
+        ("auto", "local", None, True),
+        ("auto", "10.0.0.1:6379", None, False),
+        ("auto", None, "10.0.0.1:6379", False),
+        ("10.0.0.1:6379", None, None, False),
+        ("ray://10.0.0.1:10001", None, None, False),
+    ],
+)
+def test_a_ray_is_its_own_where_none_is_named_or_was_started(
+    monkeypatch: pytest.MonkeyPatch, address: str, named: str | None, started: str | None, own: bool
+) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    if named:
+        monkeypatch.setenv("RAY_ADDRESS", named)
+    monkeypatch.setattr(cluster.services, "find_bootstrap_address", lambda _: started)
+    assert cluster._is_own(address) is own
 
 
 @pytest.mark.ray

@@ -83,7 +83,9 @@ class Annotator:
         rows, metadata = result.trajectory.to_rows(clip.video.uri), self._metadata(info)
         record: ClipRecord
         if result.error is None:
-            record = self._ledger.commit(clip, rows, decode_errors=result.decode_errors, metadata=metadata)
+            record = self._ledger.commit(
+                clip, rows, frames=info.frames, decode_errors=result.decode_errors, metadata=metadata
+            )
         else:
             record = self._ledger.quarantine(
                 clip.video,
@@ -92,6 +94,7 @@ class Annotator:
                 reason=result.error.reason,
                 detail=str(result.error),
                 table=rows,
+                frames=info.frames,
                 decode_errors=result.decode_errors,
                 metadata=metadata,
             )

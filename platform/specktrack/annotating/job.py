@@ -14,7 +14,7 @@ from specktrack.annotating import outputs, overlays
 from specktrack.annotating.annotator import STAGES, Annotator, AnnotatorArguments
 from specktrack.annotating.config import AnnotateConfig, AnnotateReport
 from specktrack.annotating.live import annotate_live
-from specktrack.annotating.plan import Cutting, Plan, make_plan
+from specktrack.annotating.plan import Cutting, Plan, known, make_plan
 from specktrack.annotating.progress import Meter
 from specktrack.annotating.prompts import prompts_of
 from specktrack.annotating.workers import MOST_FRAMES_HERE, MOST_VIDEOS_HERE, Here, Workers
@@ -84,11 +84,14 @@ def annotate(config: AnnotateConfig, *, watch: Watch | None = None, inside: bool
     done = {} if nothing_kept else completed(ledger, videos, retry_quarantined=retried, forget=forget)
     run = _Run(config, videos, parts, ledger, damaged, done, watch or _nobody_watches)
     with ExitStack() as stack:
-        needed = "" if inside else cluster_needed(config.address, config.workers, len(videos))
+        kept = known(videos, done)
+        idle = not kept.to_measure and not config.overlay
+        quiet = inside or idle
+        needed = "" if quiet else cluster_needed(config.address, config.workers, len(kept.to_measure))
         workers = stack.enter_context(on_ray(config.address, config.workers, needed)) if needed else Here()
         with run.timed("plan"):
             cutting = Cutting(tracker.stride, tracker.lead, config.clip_s, workers.attempts, tracker.step_s, prompts)
-            plan = make_plan(videos, run.done, cutting, workers)
+            plan = make_plan(kept, cutting, workers)
         if config.dry_run:
             return _report(run, plan, {}, repeated=0)
         frames = sum(row["frames"] for row in plan.to_do(done))
@@ -107,7 +110,8 @@ def annotate(config: AnnotateConfig, *, watch: Watch | None = None, inside: bool
                 arguments = overlays.OverlayArguments(ledger.store.uri, config.timeout_s, workers.attempts)
                 drawn = workers.work(rows, overlays.Overlayer, arguments)
                 without_overlay = sum(bool(row["fault"]) for row in drawn)
-    ledger.seal(plan.keys)
+    if now or not ledger.is_sealed(done.values()):
+        ledger.seal(plan.keys)
     run.seconds["wall"] = time.monotonic() - started
     report = _report(run, plan, now, repeated=repeated, without_overlay=without_overlay)
     outputs.describe(ledger.store, config, model, settings, report)
@@ -138,7 +142,7 @@ class _Run:
 
 
 def cluster_needed(address: str | None, workers: int | None, videos: int) -> str:
-    """Why a cluster does the work, as far as that is known before the videos are measured; empty if it need not."""
+    """Why a cluster does the work, as far as that is known before so many videos are measured; empty if it need not."""
     if address is not None or workers is not None:
         return "a cluster was asked for"
     ray = sys.modules.get("ray")  # not imported for the question: who is connected has imported it
@@ -211,7 +215,7 @@ def completed(
 def quarantine(plan: Plan, ledger: Ledger) -> dict[str, ClipRecord]:
     """Records of the videos that could not be measured; StorageError if the store gives out none at all."""
     reasons = {row["reason"] for row in plan.unreadable.values()}
-    if not plan.clips and reasons == {QuarantineReason.UNREADABLE}:
+    if not plan.size and reasons == {QuarantineReason.UNREADABLE}:
         detail = next(iter(plan.unreadable.values()))["detail"]
         raise StorageError("no video can be read, the first for", detail, remedy="check the rights and run again")
     now = {}
@@ -242,14 +246,14 @@ def _annotate(run: _Run, plan: Plan, workers: Workers) -> dict[str, ClipRecord]:
         attempts=workers.attempts,
     )
     now: dict[str, ClipRecord] = {}
-    before, planned = len(plan.clips) - len(rows), sum(row["frames"] for row in rows)
-    run.watch(Progress(clips=len(plan.clips), done=before, frames=0, planned=planned))
+    before, planned = plan.size - len(rows), sum(row["frames"] for row in rows)
+    run.watch(Progress(clips=plan.size, done=before, frames=0, planned=planned))
     with Meter(len(rows), planned) as meter:
         for receipt in workers.work(rows, Annotator, arguments):
             record = ClipRecord.model_validate_json(receipt["record"])
             now[record.key] = record
             meter.add(receipt["frames"])
-            run.watch(Progress(clips=len(plan.clips), done=before + len(now), frames=meter.frames, planned=planned))
+            run.watch(Progress(clips=plan.size, done=before + len(now), frames=meter.frames, planned=planned))
             for stage in STAGES:
                 run.seconds[stage] += receipt["seconds"].get(stage, 0.0)
             if record.reason is not None:
@@ -285,9 +289,9 @@ def _report(
         output=run.ledger.store.uri,
         damaged=run.damaged,
         videos=len(run.videos),
-        clips=len(plan.clips),
+        clips=plan.size,
         committed=sum(record.status is ClipStatus.COMMITTED for record in now.values()),
-        resumed=len(plan.clips) - len(to_do),
+        resumed=plan.size - len(to_do),
         repeated=repeated,
         without_overlay=without_overlay,
         quarantined=dict(sorted(Counter(reasons).items())),

@@ -1,13 +1,14 @@
 """From videos to clips: measured and cut by a run's workers, in decoder processes that a hostile container may kill."""
 
 from bisect import bisect_right
+from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypedDict, cast
 
 from specktrack.annotating.workers import Attempts, Workers
 from specktrack.errors import ConfigError, MediaError
-from specktrack.schema import Clip, Prompt, VideoRef
+from specktrack.schema import Clip, ClipRecord, Prompt, VideoRef
 from specktrack.tracking.windowed.interleaved import frames_apart
 from specktrack.video import VideoInfo
 from specktrack.video.process import DecoderProcess
@@ -57,27 +58,71 @@ class Plan:
     """Videos that could not be measured in this run."""
     set_aside: tuple[str, ...]
     """Videos that could not be measured in an earlier one."""
+    complete: tuple[str, ...] = ()
+    """Clips of videos that all have records, and were not measured again."""
 
     @property
     def keys(self) -> list[str]:
         """Keys of the records that a finished run has."""
-        return [*self.clips, *self.unreadable, *self.set_aside]
+        return [*self.clips, *self.complete, *self.unreadable, *self.set_aside]
+
+    @property
+    def size(self) -> int:
+        """Clips of all videos that could be measured."""
+        return len(self.clips) + len(self.complete)
 
     def to_do(self, done: Collection[str]) -> list[PlannedClip]:
         """Clips without a record."""
         return [clip for key, clip in self.clips.items() if key not in done]
 
 
-def make_plan(videos: Sequence[VideoRef], done: Collection[str], cutting: Cutting, workers: Workers) -> Plan:
-    """Have workers measure and cut videos; those with a record as a whole were set aside earlier and are left so."""
-    set_aside = tuple(key_of_whole(video) for video in videos if key_of_whole(video) in done)
-    rows = [{"video": video.model_dump_json()} for video in videos if key_of_whole(video) not in done]
+@dataclass(frozen=True)
+class Known:
+    """What records say of videos, which need not be measured for it."""
+
+    to_measure: tuple[VideoRef, ...]
+    set_aside: tuple[str, ...] = ()
+    complete: tuple[str, ...] = ()
+    """Keys of the records, here and above."""
+
+
+def known(videos: Sequence[VideoRef], done: Mapping[str, ClipRecord]) -> Known:
+    """Sort out the videos that have a record as a whole, or one for each of their frames."""
+    records: dict[str, list[ClipRecord]] = defaultdict(list)
+    for record in done.values():
+        records[record.video.key].append(record)
+    to_measure, set_aside, complete = [], [], []
+    for video in videos:
+        whole, of_it = key_of_whole(video), records[video.key]
+        if whole in done:
+            set_aside.append(whole)
+        elif covers(of_it):
+            complete += [record.key for record in of_it]
+        else:
+            to_measure.append(video)
+    return Known(tuple(to_measure), tuple(set_aside), tuple(complete))
+
+
+def covers(records: Collection[ClipRecord]) -> bool:
+    """Whether the records of a video are of all its frames, each once; never where they do not say how many it has."""
+    at = 0
+    for record in sorted(records, key=lambda record: record.start):
+        if record.start != at:
+            return False
+        at = record.stop
+    return at > 0 and {record.frames for record in records} == {at}
+
+
+def make_plan(known: Known, cutting: Cutting, workers: Workers) -> Plan:
+    """Have workers measure and cut the videos of which it has to be done."""
+    rows = [{"video": video.model_dump_json()} for video in known.to_measure]
     found = cast(Iterator[PlannedClip], workers.work(rows, Planner, cutting))
     planned = {row["key"]: row for row in found}
     return Plan(
         clips={key: planned[key] for key in sorted(planned) if planned[key]["clip"]},
         unreadable={key: planned[key] for key in sorted(planned) if not planned[key]["clip"]},
-        set_aside=set_aside,
+        set_aside=known.set_aside,
+        complete=known.complete,
     )
 
 

@@ -16,6 +16,7 @@ from pathlib import PurePosixPath
 import numpy as np
 import yaml
 
+from specktrack.config import load_yaml
 from specktrack.datasets.boxes import corners
 from specktrack.datasets.lines import Line, Sheet, Track, VideoRows
 from specktrack.schema import Visibility
@@ -95,8 +96,8 @@ def class_names(data: bytes, place: str) -> Mapping[str, str]:
     if not place.endswith((".yaml", ".yml")):
         return {str(i): line.strip() for i, line in enumerate(text.splitlines()) if line.strip()}
     try:
-        names = (yaml.safe_load(text) or {}).get("names") or []
-    except (yaml.YAMLError, AttributeError, ValueError, RecursionError):
+        names = (load_yaml(text) or {}).get("names") or []
+    except (yaml.YAMLError, AttributeError):
         return {}
     pairs = names.items() if isinstance(names, dict) else enumerate(names) if isinstance(names, list) else ()
     return {str(number): name for number, name in pairs if isinstance(name, str)}

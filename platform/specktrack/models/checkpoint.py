@@ -6,6 +6,7 @@ No pickle is read or written. Damage is seen: the card holds the hash over all t
 import hashlib
 import os
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from specktrack.models.network import Network
 from specktrack.models.zoo import WEIGHTS, build, network_config, without_weights
 from specktrack.schema import sha256_hex
 from specktrack.storage import FileStore, MissingError, local_path, open_store
+from specktrack.storage.files import settle
 
 _CARD = "specktrack.card"
 _OF_A_RUN = "model.safetensors"
@@ -105,12 +107,25 @@ def load_model(name_or_path: str | Path) -> Model:
     if card.part:
         what = f"only the part {card.part.rstrip('.')!r} of {card.network.name}"
         raise CheckpointError(what, place=str(name_or_path), remedy="train the rest: give it to `train` as init")
+    shapes, given = _shapes(card.network), {name: tensor.shape for name, tensor in tensors.items()}
+    if different := sorted(name for name in shapes | given if shapes.get(name) != given.get(name)):
+        raise CheckpointError("the weights are of another network than their card", different[0], str(name_or_path))
     network = build(card.network)
-    try:
-        network.load_state_dict(tensors)
-    except RuntimeError as error:
-        raise CheckpointError(f"the weights are of another network: {error}", place=str(name_or_path)) from None
+    network.load_state_dict(tensors)
     return Model(network.eval(), card)
+
+
+@lru_cache(maxsize=64)
+def _shapes(network: NetworkConfig) -> dict[str, torch.Size]:
+    """Of a network's tensors by name, without making any; CheckpointError if there can be no such network.
+
+    A card is anyone's text: widths of a million would take all memory before a single weight is compared.
+    """
+    try:
+        with torch.device("meta"):
+            return {name: tensor.shape for name, tensor in build(network).state_dict().items()}
+    except (RuntimeError, ValueError, TypeError) as error:  # TypeError: a number beyond 64 bits
+        raise CheckpointError(f"the card's network cannot be built: {error}", network.name) from None
 
 
 def load_weights(name_or_path: str | Path) -> tuple[ModelCard, dict[str, torch.Tensor]]:
@@ -182,7 +197,7 @@ def save_tensors(path: str | Path, tensors: dict[str, torch.Tensor], metadata: d
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
     partial.write_bytes(save(tensors, metadata))  # not save_file: it leaves a file that only its owner may read
-    partial.replace(path)
+    settle(partial, path)
 
 
 def load_tensors(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:

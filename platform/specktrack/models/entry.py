@@ -1,15 +1,19 @@
 """What every network of the zoo says about itself, without loading torch."""
 
 import inspect
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from specktrack.config import Config
 
 Family = Literal["windowed", "template", "search", "repair"]
 """How a network is used: on windows of frames, on a search region with a template, on a whole frame with a template, or
 on a trajectory. Each family has one session in ``tracking``."""
+
+
+MOST_INPUT_PX = 2**26
+"""Of one forward pass, all frames together: 800 MB as numbers. The largest of the zoo sees a tenth of it."""
 
 
 class NetworkConfig(Config):
@@ -27,6 +31,14 @@ class NetworkConfig(Config):
     """Consecutive frames that one forward pass sees."""
     input_wh: tuple[int, int]
     """Width and height of what one forward pass sees, in network px."""
+
+    @model_validator(mode="after")
+    def _within_reason(self) -> Self:
+        width, height = self.input_wh
+        if min(width, height) < 1 or self.frames_in * width * height > MOST_INPUT_PX:
+            seen = f"{self.frames_in} x {width} x {height}"
+            raise ValueError(f"frames_in x input_wh is {seen} px; from 1 to {MOST_INPUT_PX} can be seen at once")
+        return self
 
     @property
     def frames_out(self) -> int:

@@ -20,6 +20,7 @@ from pydantic_core import from_json
 
 from specktrack import __version__, telemetry
 from specktrack.config import sha_of
+from specktrack.storage.files import settle
 
 RUNTIMES = ("torch", "openvino", "onnxruntime", "nncf")
 
@@ -68,7 +69,7 @@ def remembered(find_out: Callable[[], dict[str, Any]], *facts: Any) -> dict[str,
             found = find_out()
             partial = place.with_suffix(".partial")
             partial.write_text(json.dumps(found))
-            partial.replace(place)
+            settle(partial, place)
     return found
 
 

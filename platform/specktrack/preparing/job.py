@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from specktrack import telemetry
 from specktrack.annotating import outputs
 from specktrack.annotating.job import cluster_needed, completed, on_ray, quarantine, stop_if_hopeless
-from specktrack.annotating.plan import Cutting, Plan, make_plan
+from specktrack.annotating.plan import Cutting, Plan, known, make_plan
 from specktrack.annotating.progress import Meter
 from specktrack.annotating.workers import MOST_FRAMES_HERE, Here, Workers
 from specktrack.config import sha_of
@@ -44,7 +44,7 @@ def prepare(config: PrepareConfig) -> PrepareReport:
     with ExitStack() as stack:
         needed = cluster_needed(config.address, config.workers, len(videos))
         workers = stack.enter_context(on_ray(config.address, config.workers, needed)) if needed else Here()
-        plan = make_plan(videos, done, Cutting(1, 1, config.clip_s, workers.attempts), workers)
+        plan = make_plan(known(videos, done), Cutting(1, 1, config.clip_s, workers.attempts), workers)
         frames = sum(row["frames"] for row in plan.to_do(done))
         if not needed and frames > MOST_HERE:
             because = f"{frames} frames are to be packed"
@@ -63,9 +63,9 @@ def prepare(config: PrepareConfig) -> PrepareReport:
     return PrepareReport(
         destination=store.uri,
         videos=len(videos),
-        clips=len(plan.clips),
+        clips=plan.size,
         committed=sum(record.status is ClipStatus.COMMITTED for record in now.values()),
-        resumed=len(plan.clips) - len(plan.to_do(done)),
+        resumed=plan.size - len(plan.to_do(done)),
         quarantined=dict(sorted(reasons.items())),
         frames=packed,
         frames_per_s=round(packed / packing_s, 1) if packed else 0.0,

@@ -100,11 +100,13 @@ class Packer:
         """See Work."""
         started = time.perf_counter()
         if result.content is not None:
-            record = self._ledger.commit_content(clip, result.content, decode_errors=result.missing)
+            record = self._ledger.commit_content(clip, result.content, frames=info.frames, decode_errors=result.missing)
         else:
             assert result.error is not None
             reason, detail = result.error.reason, str(result.error)
-            record = self._ledger.quarantine(clip.video, clip.start, clip.stop, reason=reason, detail=detail)
+            record = self._ledger.quarantine(
+                clip.video, clip.start, clip.stop, reason=reason, detail=detail, frames=info.frames
+            )
         seconds = {"commit": time.perf_counter() - started}
         return Receipt(record=record.model_dump_json(), frames=record.rows, seconds=seconds)
 

@@ -127,13 +127,25 @@ class FileStore:
                 file.flush()
                 os.fsync(file.fileno())
             yield temporary
-            descriptor = os.open(folder, os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+            _sync(folder)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def settle(partial: Path, path: Path) -> None:
+    """Give a complete file its name: a power failure leaves the whole file under it, or none."""
+    _sync(partial)
+    partial.replace(path)
+    _sync(path.parent)
+
+
+def _sync(path: Path) -> None:
+    """Have the bytes of a file, or the names in a folder, on disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 _NO_LINKS = "check the permissions; on a file system without hard links use --single-writer, and let nobody else write"

@@ -5,7 +5,6 @@ import os
 import random
 import re
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -32,6 +31,7 @@ from specktrack.storage.store import (
     ObjectInfo,
     RefusedError,
     checked_key,
+    new_probe,
     put_alone,
     verified,
 )
@@ -133,7 +133,7 @@ class S3Store:
 
     def now_s(self) -> float:
         """See Store. Asked of an object that is made for it."""
-        probe = f"_probe-{uuid.uuid4().hex}"
+        probe = new_probe()
         self.put(probe, b"")
         try:
             found = head(self.uri_of(probe))

@@ -1,5 +1,6 @@
 """The interface of a store, and what its implementations share."""
 
+import re
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +11,8 @@ from typing import Protocol
 from specktrack.errors import ConfigError, Conflict, MediaError, QuarantineReason, StorageError
 from specktrack.schema import VideoRef, sha256_hex
 
+PROBE_NAME = re.compile(r"_probe-[0-9a-f]{32}")
+"""Of an object that is written to ask something of a store, and removed at once."""
 WITHOUT_CONDITIONS = "use one that heeds If-None-Match, or --single-writer and see that nobody else writes there"
 
 
@@ -89,7 +92,7 @@ def put_alone(store: Store, key: str, data: bytes) -> None:
 
 def check_exclusive(store: Store) -> None:
     """StorageError if the second of two writers of one object is not refused: some S3 servers let both believe so."""
-    probe = f"_probe-{uuid.uuid4().hex}"
+    probe = new_probe()
     try:
         store.put_if_absent(probe, b"")
         store.put_if_absent(probe, b"")
@@ -102,6 +105,11 @@ def check_exclusive(store: Store) -> None:
         place=store.uri,
         remedy=WITHOUT_CONDITIONS,
     )
+
+
+def new_probe() -> str:
+    """A key of its own for such an object."""
+    return f"_probe-{uuid.uuid4().hex}"
 
 
 def checked_key(key: str) -> str:

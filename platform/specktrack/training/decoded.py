@@ -14,6 +14,7 @@ from specktrack.frames import Viewport
 from specktrack.preparing.frames import fill
 from specktrack.preparing.prepared import PackedFrames
 from specktrack.schema import Clip, VideoRef
+from specktrack.storage.files import settle
 from specktrack.video.process import DecodeLimits, DecoderProcess
 
 STALLED_S = 60.0
@@ -109,5 +110,5 @@ def _new(path: Path, shape: tuple[int, int, int, int]) -> Iterator[tuple[np.ndar
         gaps = partial.with_suffix(".gaps")
         with gaps.open("wb") as file:
             np.save(file, missing)
-        gaps.replace(_gaps(path))
-    partial.replace(path)
+        settle(gaps, _gaps(path))
+    settle(partial, path)

@@ -17,6 +17,7 @@ from av.video.reformatter import ColorRange
 from av.video.stream import VideoStream
 
 from specktrack.errors import ConfigError
+from specktrack.storage.files import settle
 from specktrack.video.index import VideoInfo
 from specktrack.video.sound import Sound
 
@@ -129,7 +130,7 @@ def _complete(path: Path) -> Iterator[OutputContainer]:
         options = {"movflags": "+faststart", "movie_timescale": str(CLOCK_HZ)}
         with av.open(str(partial), "w", format="mp4", options=options) as container:
             yield container
-        partial.replace(path)
+        settle(partial, path)
     finally:
         partial.unlink(missing_ok=True)
 

@@ -19,6 +19,7 @@ from specktrack.config import sha_of
 from specktrack.errors import ConfigError
 from specktrack.models.checkpoint import Model
 from specktrack.models.heatmap.entries import WindowedConfig
+from specktrack.storage.files import settle
 from specktrack.tracking.tracker import open_session
 from specktrack.training.frame_cache import CachedVideo
 from specktrack.training.validation import followed, frames_of
@@ -65,7 +66,7 @@ def _kept(find: Find, video: CachedVideo, model: Model, device: torch.device, fo
         partial = path.with_suffix(".partial")
         with partial.open("wb") as file:
             np.save(file, find(video, model, device))
-        partial.replace(path)
+        settle(partial, path)
     return np.asarray(np.load(path))
 
 

@@ -2,7 +2,7 @@
 
 import tempfile
 from pathlib import Path
-from typing import Annotated, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -32,7 +32,10 @@ class ExportConfig(VerbConfig):
 
     annotations: Place
     """An output of annotate, or a .parquet, .csv or .jsonl file of rows."""
-    to: str = Field(description=f"{', '.join(writable())}; what each cannot hold is in docs/data.md.")
+    to: str = Field(
+        description=f"{', '.join(writable())}; what each cannot hold is in docs/data.md.",
+        json_schema_extra={"enum": list[Any](writable())},
+    )
     destination: Place
     """The folder, or the file where there is one to write."""
     video: VideoName | None = None
@@ -41,6 +44,8 @@ class ExportConfig(VerbConfig):
     """Side of the square that stands for a point in formats of boxes."""
     size_wh_px: tuple[PositiveInt, PositiveInt] | None = None
     """Width and height of the pictures, for formats that need them where the videos cannot be read."""
+    stream: NonNegativeInt | None = None
+    """Number of the video stream that the rows are of, where a file has several; the default takes the best."""
 
 
 class ExportReport(Config):
@@ -65,7 +70,7 @@ def export(config: ExportConfig) -> ExportReport:
 def _sizes_wh_px(config: ExportConfig, rows: pa.Table) -> dict[str, tuple[int, int]]:
     """Each video's size: as given, or as it is."""
     uris = pc.unique(rows["video"]).to_pylist()
-    return {uri: config.size_wh_px or probe(stat(uri)).size_wh_px for uri in uris}
+    return {uri: config.size_wh_px or probe(stat(uri, stream=config.stream)).size_wh_px for uri in uris}
 
 
 class RenderConfig(VerbConfig, overlay.OverlayStyle):
@@ -109,7 +114,7 @@ def render_video(config: RenderConfig) -> RenderReport:
     output = to_uri(config.output)
     if not output.lower().endswith(".mp4"):
         raise ConfigError("an overlay is written as .mp4", config.output, remedy="give a name that ends in .mp4")
-    video = stat(to_uri(config.video)).model_copy(update={"stream": config.stream})
+    video = stat(config.video, stream=config.stream)
     rows = rows_of(read_rows(config.annotations), config.video, config.annotations)
     check_frames(rows, probe(video).frames, config.annotations)
     store, key = store_of(output)

@@ -2,6 +2,7 @@
 # make test   the tests, as CI runs them          make check  formatting, lint, types, layers and the fast tests
 # make faults kill, cut and fill things: every test that docs/reliability.md names
 # make bench  the benchmarks                      make docs   docs/reference, printed from the classes
+# make site   the documentation as pages in site/, built and read offline
 # make audit  known vulnerabilities of what is installed
 
 PYTHON ?= python3
@@ -15,7 +16,7 @@ TESTS ?=
 # the tests that the document names, beside those of tests/faults
 PROMISED = $(shell grep -oE 'tests/[a-z_/]+\.py::[A-Za-z0-9_:]+' docs/reliability.md | grep -v '^tests/faults/' | sort -u)
 
-.PHONY: demo test test-slow faults check audit format bench docs wheel clean
+.PHONY: demo test test-slow faults check audit format bench docs site wheel clean
 .DEFAULT_GOAL := test
 
 demo: .venv/.runtime
@@ -52,12 +53,16 @@ bench: .venv/.dev
 docs: .venv/.dev
 	@$(BIN)/python docs/make_reference.py
 
+site: docs
+	@$(BIN)/python -m mkdocs build --strict --quiet
+	@echo "site/index.html; with its search: python3 -m http.server -d site"
+
 wheel: .venv/.runtime
 	@$(PIP) wheel --no-deps -w dist .
 	@ls dist/*.whl
 
 clean:
-	rm -rf dist build demo-output .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis
+	rm -rf dist build site demo-output .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis
 	find platform jobs tests benchmarks docs -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The stamps depend on pyproject.toml, so a changed dependency is installed by the next command.

@@ -3,7 +3,8 @@
     PYTHONPATH=platform python benchmarks/decoders.py [VIDEO ...]
 
 Without arguments it makes its own clips: noise, texture and motion, 1080p and 720p, H.264, HEVC and VP9. Every rate is
-frames per CPU-second of one process with one decode thread, the best of two; ratios hold on any machine.
+frames per CPU-second of one process with one decode thread, the best of two; ratios hold on any machine. ``index`` is
+what finding a video's frames, times and seek points takes, which both decoders need.
 """
 
 import resource
@@ -29,6 +30,8 @@ from specktrack.video.unconfined import probe, read_clip
 NETWORK_WH_PX = (512, 288)
 WINDOW, WINDOWS = 3, 8
 REPEATS = 2
+INDEXED = 5
+"""Times that a video is indexed in one measurement: once takes milliseconds."""
 CLIPS = {
     "1080p-h264-gop60.mp4": ((1920, 1080), "libx264", {"g": "60", "preset": "medium"}),
     "1080p-h264-gop250.mp4": ((1920, 1080), "libx264", {"g": "250", "preset": "medium"}),
@@ -81,8 +84,12 @@ def measure(path: str, decoder: str) -> dict[str, float]:
         with read_clip(Clip(video=ref, start=start, stop=stop), info=info, viewport=view, decoder=decoder) as reader:
             return sum(len(batch) for batch in reader)
 
+    def index() -> int:
+        return sum(probe(ref).frames for _ in range(INDEXED))
+
     starts = np.random.default_rng(0).integers(0, info.frames - WINDOW, WINDOWS).tolist()
     rates = {
+        "index": best(index),
         "network": best(lambda: read(0, info.frames, viewport)),
         "windows": best(lambda: sum(read(start, start + WINDOW, viewport) for start in starts)) / WINDOW,
     }
@@ -127,7 +134,7 @@ def apart(work: Callable[..., Any], *arguments: str) -> Any:
 
 
 def main(paths: Sequence[str]) -> None:
-    columns = ("network", "source", "windows", "peak_mb")
+    columns = ("index", "network", "source", "windows", "peak_mb")
     print(
         f"{'video':32} {'decoder':8}"
         + "".join(f"{name:>10}" for name in columns)

@@ -8,7 +8,8 @@ from specktrack.cli.table import VERBS
 from specktrack.cli.usage import default_of, title_of
 from specktrack.errors import QuarantineReason
 from specktrack.lazy import load
-from specktrack.models.zoo import without_weights
+from specktrack.models.checkpoint import load_weights
+from specktrack.models.zoo import PARAMETERS, WEIGHTS, without_weights
 from specktrack.schema import MEANINGS, ROWS, Provenance, Visibility
 from specktrack.verbs.models import ModelsListConfig, ZooEntry, models_list
 
@@ -26,7 +27,7 @@ EXIT_CODES = {
 
 def pages() -> dict[str, str]:
     """Text of every page by file name."""
-    return {"cli.md": cli_page(), "models.md": models_page(), "rows.md": rows_page()}
+    return {"cli.md": cli_page(), "models.md": models_page(), "cards.md": cards_page(), "rows.md": rows_page()}
 
 
 def cli_page() -> str:
@@ -61,6 +62,35 @@ def models_page() -> str:
         for entry in models_list(ModelsListConfig())
     ]
     return "# Models\n\n" + table("name|family|parameters|frames|input|weights", rows) + "\n"
+
+
+def cards_page() -> str:
+    """The card of every model that comes inside the package."""
+    parts = [
+        "# Model cards",
+        "Of the weights that come inside the package, as `specktrack models show NAME` prints them.",
+    ]
+    for path in sorted(WEIGHTS.glob("*.safetensors")):
+        card, _ = load_weights(path.stem)
+        facts = {
+            "network": card.network.name,
+            "parameters": f"{PARAMETERS[path.stem]:,}" if path.stem in PARAMETERS else "",
+            "frames in, out": f"{card.network.frames_in}, {card.network.frames_out}",
+            "sees a video at": "x".join(map(str, card.network.input_wh)),
+            "taught at steps of": f"{card.step_s:.4g} s",
+            "trained on": ", ".join(card.data),
+            "licence": card.licence,
+            "weights": f"sha256 `{card.weights_sha256[:16]}...`",
+        }
+        rows = [f"{name}|{cell(text)}" for name, text in facts.items() if text]
+        parts += [f"## {path.stem}", card.description, table("|", rows).replace("|  |  |", "| | |", 1)]
+        if measured := [f"{name}|{_figure(value)}" for name, value in card.metrics.items()]:
+            parts += ["Measured:", table("figure|value", measured)]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _figure(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else cell(str(value))
 
 
 def _weights(entry: ZooEntry) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import torch
 from tests.videos import encode
 
 from specktrack.annotating import AnnotateConfig, job, plan
+from specktrack.annotating.annotator import Annotator
 from specktrack.annotating.job import annotate
 from specktrack.annotating.workers import Here
 from specktrack.ledger import read_annotations
@@ -154,3 +156,50 @@ def test_few_videos_of_many_frames_go_to_a_cluster_after_they_were_measured(arch
     report = annotate(AnnotateConfig(sources=(str(archive),), output=str(tmp_path / "out"), model=model))
     assert asked == [f"{2 * FRAMES} frames are to be annotated"]
     assert report.committed == 2
+
+
+@pytest.mark.usefixtures("alone")
+@pytest.mark.parametrize(("interrupts", "committed"), [(1, 1), (2, 0)])
+def test_ctrl_c_finishes_the_clip_and_a_second_one_does_not(
+    archive, model, tmp_path, monkeypatch, interrupts, committed
+):
+    class Interrupted(Annotator):
+        def work(self, clip, info):
+            for _ in range(interrupts):
+                signal.raise_signal(signal.SIGINT)
+            return super().work(clip, info)
+
+    monkeypatch.setattr(signal, "SIGINT", signal.SIGUSR1)  # the tests' own interrupt stays what it is
+    monkeypatch.setattr(job, "Annotator", Interrupted)
+    config = AnnotateConfig(sources=(str(archive),), output=str(tmp_path / "out"), model=model)
+    before = signal.getsignal(signal.SIGUSR1)
+    with pytest.raises(KeyboardInterrupt):
+        annotate(config)
+    assert signal.getsignal(signal.SIGUSR1) == before
+    assert len(list((tmp_path / "out/records").rglob("*.json"))) == committed
+    monkeypatch.setattr(job, "Annotator", Annotator)
+    report = annotate(config)
+    assert (report.resumed, report.committed) == (committed, 2 - committed)
+
+
+@pytest.mark.usefixtures("alone")
+def test_a_dry_run_says_what_the_run_would_take(archive, model, tmp_path):
+    config = AnnotateConfig(
+        sources=(str(archive),), output=str(tmp_path / "out"), model=model, dry_run=True, price=36.0
+    )
+    report = annotate(config)
+    expected = report.estimate
+    assert (expected.frames, expected.workers) == (report.planned_frames, 1) == (2 * FRAMES, 1)
+    assert expected.cost == pytest.approx(36 * expected.seconds / 3600, rel=0.05, abs=1e-3)
+    assert not (tmp_path / "out").exists() or not list((tmp_path / "out").rglob("*.*"))
+    done = annotate(config.model_copy(update={"dry_run": False}))
+    assert done.estimate is None
+    assert expected.seconds / 4 < done.seconds["annotate"] < 4 * expected.seconds  # one half second, on any machine
+
+
+@pytest.mark.usefixtures("alone")
+def test_of_a_run_that_is_complete_nothing_is_tried(archive, model, tmp_path):
+    config = AnnotateConfig(sources=(str(archive),), output=str(tmp_path / "out"), model=model)
+    annotate(config)
+    expected = annotate(config.model_copy(update={"dry_run": True})).estimate
+    assert (expected.frames, expected.seconds, expected.cost) == (0, 0.0, None)

@@ -3,6 +3,8 @@
 import argparse
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,8 +15,10 @@ import pytest
 from pydantic import Field
 from tests.clock import Clock
 
+from specktrack import telemetry
 from specktrack.cli import main as cli
 from specktrack.cli import submit
+from specktrack.cli.completion import CompletionConfig, completion
 from specktrack.cli.options import parse
 from specktrack.cli.table import VERBS, Verb, find_verb
 from specktrack.cli.usage import usage
@@ -274,6 +278,70 @@ def test_without_json_a_report_is_a_table(capsys: pytest.CaptureFixture[str]) ->
     assert "told: sources" in out
     assert "a.mp4" in out
     assert "{" not in out
+
+
+def test_plain_is_lines_of_fields(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "echo", "a\tb.mp4", "--plain", "--limit", "2", "tags=[x, y]")
+    assert code == 0
+    fields = dict(line.split("\t") for line in out.splitlines())
+    assert fields["told.limit"] == "2" and fields["told.lens.zoom"] == "1.0" and fields["told.loud"] == "false"
+    assert fields["told.sources"] == '["a\\tb.mp4"]' and fields["exit_code"] == "0"
+    assert list(cli.plain_lines([{"a": 1, "b": None}, {"a": "x y\n", "b": 2.5}])) == ["a\tb", "1\t", "x y\t2.5"]
+    assert list(cli.plain_lines({"c": [{"a": 1}], "d": []})) == ["c\ta", "c\t1", "d\t[]"]
+
+
+def test_quiet_prints_only_what_a_script_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(capsys, "echo", "a", "--quiet") == (0, "", "")
+    telemetry.get_logger().info("nobody hears this")
+    telemetry.get_logger().warning("but this")
+    assert not telemetry.shows_bars()
+    told = capsys.readouterr().err
+    assert "but this" in told and "nobody" not in told
+    assert json.loads(run(capsys, "echo", "a", "--quiet", "--json")[1])["exit_code"] == 0
+    assert run(capsys, "echo", "a", "--quiet", "--verbose")[0] == 2
+    telemetry.configure()
+
+
+@pytest.fixture(scope="module")
+def bash_completion() -> str:
+    return completion(CompletionConfig(shell="bash"))
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        ("da", {"data"}),
+        ("data pi", {"pick"}),
+        ("data import --mis", {"--missing"}),
+        ("data import --missing a", {"absent"}),
+        ("export rows --to c", {"cvat", "cvat-images", "coco", "csv"}),
+        ("annotate --model specknet-w", {"specknet-wide"}),
+        ("annotate --no-res", set()),
+        ("annotate --fr", {"--fresh"}),
+        ("train --recipe specknet-f", {"specknet-finetune"}),
+        ("evaluate --qu", {"--quiet"}),
+        ("annotate --output x", set()),  # files, which bash knows
+    ],
+)
+def test_bash_completes(bash_completion: str, typed: str, offered: set[str]) -> None:
+    words = ["specktrack", *typed.split(" ")]
+    ask = f'COMP_WORDS=({" ".join(words)}); COMP_CWORD={len(words) - 1}; _specktrack; echo "${{COMPREPLY[*]}}"'
+    done = subprocess.run(
+        ["bash", "-c", f"{bash_completion}\n{ask}"], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert set(done.stdout.split()) == offered and not done.stderr
+
+
+def test_every_shell_is_told_of_every_verb(bash_completion: str) -> None:
+    zsh = completion(CompletionConfig(shell="zsh"))
+    assert "bashcompinit" in zsh and zsh.endswith(bash_completion.splitlines()[-1] + "\n")
+    fish = completion(CompletionConfig(shell="fish"))
+    for name in VERBS:
+        assert re.search(rf"(-n '__fish_seen_subcommand_from |subcommand -a ){name.split()[0]}\b", fish), name
+    for name in ("bash", "zsh", "fish"):
+        if shutil.which(name):
+            script = completion(CompletionConfig(shell=name))  # type: ignore[arg-type]
+            subprocess.run([name, "-n"], input=script, text=True, check=True, timeout=60)
 
 
 @pytest.mark.parametrize(

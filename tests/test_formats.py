@@ -117,7 +117,7 @@ def test_what_is_exported_is_recognised(tmp_path: Path, name: str) -> None:
     track = Trajectory(np.arange(3), np.arange(3) / 30, xy, np.full(3, np.nan, np.float32), provenance=provenance)
     export_rows(track.to_rows(URI), name, f"{tmp_path}/out/", sizes_wh_px={URI: WH})
     card = import_dataset("auto", str(tmp_path / "out"), str(tmp_path / "set"), labels_only_wh_px=WH)
-    same = {"cvat-images": "cvat", "csv": "rows", "jsonl": "rows", "parquet": "rows"}
+    same = {"cvat-images": "cvat", "csv": "rows", "jsonl": "rows", "parquet": "rows", "huggingface": "rows"}
     assert card.format == same.get(name, name)
 
 

@@ -11,12 +11,15 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from PIL import Image
-from tests.videos import encode
+from tests.videos import encode, muxed
 
 from specktrack.datasets import Dataset, DatasetCard, export_rows, import_dataset, load_dataset
-from specktrack.errors import LabelError
+from specktrack.errors import ConfigError, LabelError
+from specktrack.evaluate.annotating import rows_of_model
+from specktrack.evaluate.config import EvaluateConfig
 from specktrack.schema import Clip
 from specktrack.storage import stat
+from specktrack.verbs.rows import ExportConfig, export
 from specktrack.video import write_video
 from specktrack.video.confined import read_clip
 
@@ -90,6 +93,32 @@ def assert_ball(dataset: Dataset, *, absent: range = range(0), atol: float = 1e-
     np.testing.assert_allclose(track.xy_px, wanted, atol=atol)
     np.testing.assert_allclose(track.pts_s, np.arange(N) / 30)
     assert set(dataset.rows["object"].to_pylist()) == {0}
+
+
+# --- which stream was labelled --------------------------------------------------------------------------------------
+
+
+def test_the_stream_that_was_labelled_is_chosen_everywhere(folder: Folder, video: Path, tmp_path: Path) -> None:
+    """Import keeps it in the card, which a moved dataset keeps too; export takes its size."""
+    half = tmp_path / "half.mp4"
+    write_video(half, [np.full((WH[1] // 2, WH[0] // 2, 3), 20 * n, np.uint8) for n in FRAMES], fps=30, wh=(32, 24))
+    muxed(folder.path / "a.mp4", video, half, default=0)
+    folder.table("a.csv", "Frame,Visibility,X,Y", lambda n, x, y: f"{n},1,{x / 4},{y / 4}")
+    card, _ = folder.given()
+    assert (card.videos[0].width_px, card.videos[0].ref.stream) == (64, None)
+    small = import_dataset("auto", str(folder.path), str(folder.path), stream=1)
+    assert small.videos[0].width_px == 32
+    found = load_dataset(str(folder.path))  # its video is inside: named relative to it, and looked at again
+    assert found.card.videos[0].ref.stream == 1
+    frames, unread = rows_of_model(EvaluateConfig(data=str(folder.path), model="specknet"), list(found.card.videos))
+    assert not unread and [len(rows) for rows in frames.values()] == [N]
+    with pytest.raises(ConfigError, match="card names the streams"):
+        load_dataset(str(folder.path), stream=0)
+    rows = tmp_path / "rows.csv"
+    export_rows(found.rows, "csv", str(rows))
+    for stream, width in ((0, 64), (1, 32)):
+        export(ExportConfig(annotations=str(rows), to="coco", destination=str(tmp_path / "coco.json"), stream=stream))
+        assert json.loads((tmp_path / "coco.json").read_text())["images"][0]["width"] == width
 
 
 # --- which object is the ball ---------------------------------------------------------------------------------------

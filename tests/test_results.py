@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from benchmarks import scaling
 
 from specktrack.models.zoo import VARIANTS, ZOO
 
@@ -20,6 +21,15 @@ def results(tmp_path, monkeypatch):
 
 def test_the_page_is_what_the_stored_numbers_say(results):
     assert results.page() == results.PAGE.read_text(encoding="utf-8"), "run docs/make_results.py"
+
+
+def test_a_simulated_run_is_limited_by_workers_and_then_by_the_driver():
+    assert scaling.simulate(96, 8, 0.25, 0.0) == pytest.approx(3.0)
+    assert scaling.simulate(96, 96, 0.25, 0.0) == pytest.approx(0.25)
+    assert scaling.simulate(96, 96, 0.25, 0.1) == pytest.approx(0.25 + 9.6)
+    costs = scaling.Costs(decode_s=0.01, network_s=0.09, clip_s=0.0, probe_s=0.0, driver_s=0.01, plan_bytes=1000)
+    few, many = (scaling.stages(costs, 1000, nodes) for nodes in (1, 4096))
+    assert max(few, key=few.get) == "workers" and max(many, key=many.get) == "driver"
 
 
 def test_stored_results_hold_numbers_and_no_paths():

@@ -12,10 +12,18 @@ from typing import Any
 
 import structlog
 
+_bars = True
 
-def configure(*, verbose: bool = False) -> None:
-    """Set up logging once per process: readable lines on a terminal, JSON lines otherwise."""
-    renderers: list[Any] = [structlog.dev.ConsoleRenderer()]
+
+def configure(*, verbose: bool = False, quiet: bool = False, plain: bool = False) -> None:
+    """Set up logging once per process: readable lines on a terminal, JSON lines otherwise.
+
+    ``quiet`` lets warnings and errors through alone, ``plain`` leaves colours and bars away.
+    """
+    global _bars
+    _bars = not (quiet or plain)
+    level = logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO
+    renderers: list[Any] = [structlog.dev.ConsoleRenderer(colors=not plain)]
     if not sys.stderr.isatty():
         renderers = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(default=str)]
     structlog.configure(
@@ -25,10 +33,15 @@ def configure(*, verbose: bool = False) -> None:
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             *renderers,
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG if verbose else logging.INFO),
+        wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=_StderrLogger,
         cache_logger_on_first_use=False,
     )
+
+
+def shows_bars() -> bool:
+    """Whether a person watches stderr and wants bars that move."""
+    return _bars and sys.stderr.isatty()
 
 
 class _StderrLogger(structlog.WriteLogger):

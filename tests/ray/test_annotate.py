@@ -195,10 +195,27 @@ class TestAnnotate:
         assert (report.exit_code, report.rows, report.without_overlay) == (0, 100, 1)
         assert [path.name for path in (tmp_path / "out" / "overlays").iterdir()] == ["kept.mp4"]
 
+    def test_ctrl_c_lets_the_clips_at_work_be_finished_and_the_rest_is_done_later(
+        self, archive: Path, model: str, tmp_path: Path
+    ) -> None:
+        """On whichever node they are: none is begun after it."""
+        config = run(model, tmp_path / "out", archive, workers=1).model_copy(update={"clip_s": 0.3})
+
+        def watch(seen: Progress) -> None:
+            if seen.done == 1:
+                signal.raise_signal(signal.SIGINT)
+
+        with pytest.raises(KeyboardInterrupt):
+            annotate(config, watch=watch)
+        kept = len(list((tmp_path / "out/records").rglob("*.json")))
+        report = annotate(config)
+        assert 1 <= report.resumed == kept < report.clips == report.resumed + report.committed
+
     def test_a_dry_run_counts_and_writes_nothing(self, archive: Path, model: str, tmp_path: Path) -> None:
         (tmp_path / "text.mp4").write_text("not a video")
         report = annotate(run(model, tmp_path / "out", archive, tmp_path / "text.mp4", dry_run=True))
         assert (report.videos, report.clips, report.planned_frames, report.committed) == (3, 6, 270, 0)
+        assert report.estimate is not None and report.estimate.workers == 2 and report.estimate.seconds
         assert report.quarantined == {"not_a_video": 1} and not (tmp_path / "out").exists()
 
     def test_a_replaced_video_is_annotated_anew_and_its_old_rows_are_gone(self, model: str, tmp_path: Path) -> None:

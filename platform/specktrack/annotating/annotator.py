@@ -62,7 +62,7 @@ class Annotator:
 
     def __call__(self, row: PlannedClip) -> list[Receipt]:
         """Annotate and commit the clip in ``row``, or quarantine it; other errors than of the media fail the run."""
-        return [carried_out(row, self._arguments.attempts, self._ledger, self)]
+        return carried_out(row, self._arguments.attempts, self._ledger, self)
 
     def work(self, clip: Clip, info: VideoInfo) -> ClipResult:
         """The clip's rows; where the decoder dies it gets a second chance, for it may have been killed from outside."""

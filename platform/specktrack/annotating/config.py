@@ -33,7 +33,9 @@ class AnnotateConfig(VerbConfig, Following):
     overlay: bool = False
     """Also write each video with the trajectory drawn on it."""
     dry_run: bool = False
-    """Measure and cut the videos, say what would be done, write nothing."""
+    """Measure and cut the videos, try some clips, say what would be done and how long it would take; write nothing."""
+    price: float | None = Field(default=None, ge=0)
+    """What a worker costs an hour, in any currency: a dry run then says what the run would cost."""
     resume: bool = True
     """Keep what is complete in the output; otherwise remove it and start over."""
     retry_quarantined: bool = False
@@ -69,6 +71,20 @@ class AnnotateConfig(VerbConfig, Following):
         return self
 
 
+class Estimate(Config):
+    """What annotating would take, projected from a trial of a few of its clips; overlays are not counted."""
+
+    frames: int
+    seconds: float | None
+    """From the first worker's start to the last record; None where no trial could be read."""
+    frames_per_s: float | None
+    workers: int
+    """At work at a time."""
+    worker_hours: float | None
+    cost: float | None
+    """In the currency of ``price``; None without one."""
+
+
 class AnnotateReport(Config):
     """Result of a run; the counts are of the clips that its sources name."""
 
@@ -91,6 +107,8 @@ class AnnotateReport(Config):
     """Objects removed by ``gc``."""
     planned_frames: int = 0
     """Frames of the clips that were not complete at the start."""
+    estimate: Estimate | None = None
+    """What a dry run expects."""
     frames: int = 0
     """Frames annotated now."""
     rows: int = 0

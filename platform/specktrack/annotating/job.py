@@ -13,10 +13,12 @@ from specktrack import telemetry
 from specktrack.annotating import outputs, overlays
 from specktrack.annotating.annotator import STAGES, Annotator, AnnotatorArguments
 from specktrack.annotating.config import AnnotateConfig, AnnotateReport
+from specktrack.annotating.estimate import estimate
 from specktrack.annotating.live import annotate_live
 from specktrack.annotating.plan import Cutting, Plan, known, make_plan
 from specktrack.annotating.progress import Meter
 from specktrack.annotating.prompts import prompts_of
+from specktrack.annotating.stopping import finished_first
 from specktrack.annotating.workers import MOST_FRAMES_HERE, MOST_VIDEOS_HERE, Here, Workers
 from specktrack.config import sha_of
 from specktrack.errors import ConfigError, QuarantineReason, SpecktrackError, StorageError
@@ -92,14 +94,15 @@ def annotate(config: AnnotateConfig, *, watch: Watch | None = None, inside: bool
         with run.timed("plan"):
             cutting = Cutting(tracker.stride, tracker.lead, config.clip_s, workers.attempts, tracker.step_s, prompts)
             plan = make_plan(kept, cutting, workers)
-        if config.dry_run:
-            return _report(run, plan, {}, repeated=0)
         frames = sum(row["frames"] for row in plan.to_do(done))
         if not (inside or needed) and frames > MOST_FRAMES_HERE:
             because = f"{frames} frames are to be annotated"
             workers = stack.enter_context(on_ray(config.address, config.workers, because))
         elif not needed:
             log.info("working in this process", frames=frames, because="a cluster would take longer to start")
+        if config.dry_run:
+            expected = estimate(plan.to_do(done), _arguments(run, plan, workers), workers, config.price)
+            return _report(run, plan, {}, repeated=0).model_copy(update={"estimate": expected})
         with run.timed("annotate"):
             now = quarantine(plan, ledger) | _annotate(run, plan, workers)
         repeated, without_overlay = workers.attempts.repeated(), 0
@@ -228,27 +231,15 @@ def quarantine(plan: Plan, ledger: Ledger) -> dict[str, ClipRecord]:
 
 def _annotate(run: _Run, plan: Plan, workers: Workers) -> dict[str, ClipRecord]:
     """Records of the clips that had none."""
-    config, ledger = run.config, run.ledger
     rows = plan.to_do(run.done)
     if not rows:
         return {}
-    ledger.store.delete(SUCCESS)
-    arguments = AnnotatorArguments(
-        store=ledger.store,
-        following=Following.of(config.model, config),
-        parts=workers.share(run.parts),
-        model_sha=ledger.model_sha,
-        config_sha=ledger.config_sha,
-        timeout_s=config.timeout_s,
-        gpu=workers.gpu,
-        threads=workers.threads,
-        settle=sum(row["frames"] for row in rows) > MEASURE_FROM_FRAMES,
-        attempts=workers.attempts,
-    )
+    run.ledger.store.delete(SUCCESS)
+    arguments = _arguments(run, plan, workers)
     now: dict[str, ClipRecord] = {}
     before, planned = plan.size - len(rows), sum(row["frames"] for row in rows)
     run.watch(Progress(clips=plan.size, done=before, frames=0, planned=planned))
-    with Meter(len(rows), planned) as meter:
+    with Meter(len(rows), planned) as meter, finished_first(workers.attempts.stop):
         for receipt in workers.work(rows, Annotator, arguments):
             record = ClipRecord.model_validate_json(receipt["record"])
             now[record.key] = record
@@ -260,6 +251,22 @@ def _annotate(run: _Run, plan: Plan, workers: Workers) -> dict[str, ClipRecord]:
                 log.warning("clip quarantined", clip=record.key, reason=str(record.reason), detail=record.detail)
                 stop_if_hopeless(now)
     return now
+
+
+def _arguments(run: _Run, plan: Plan, workers: Workers) -> AnnotatorArguments:
+    config, ledger = run.config, run.ledger
+    return AnnotatorArguments(
+        store=ledger.store,
+        following=Following.of(config.model, config),
+        parts=workers.share(run.parts),
+        model_sha=ledger.model_sha,
+        config_sha=ledger.config_sha,
+        timeout_s=config.timeout_s,
+        gpu=workers.gpu,
+        threads=workers.threads,
+        settle=sum(row["frames"] for row in plan.to_do(run.done)) > MEASURE_FROM_FRAMES,
+        attempts=workers.attempts,
+    )
 
 
 def stop_if_hopeless(now: dict[str, ClipRecord]) -> None:

@@ -77,10 +77,16 @@ def _resources(kind: str) -> float:
 class _Counter:
     def __init__(self) -> None:
         self._begun: Counter[str] = Counter()
+        self._stopped = False
 
     def begin(self, key: str) -> int:
+        if self._stopped:
+            return 0
         self._begun[key] += 1
         return self._begun[key]
+
+    def stop(self) -> None:
+        self._stopped = True
 
     def repeated(self) -> int:
         return self._begun.total() - len(self._begun)
@@ -98,7 +104,7 @@ class Attempts:
         self._counter: Any = ray.remote(num_cpus=0, scheduling_strategy=here)(_Counter).remote()
 
     def begin(self, key: str) -> int:
-        """Count one more attempt and return its number; MediaError(CRASHED) beyond MOST_ATTEMPTS."""
+        """Count one more attempt and return its number, 0 after ``stop``; MediaError(CRASHED) beyond MOST_ATTEMPTS."""
         attempt = int(ray.get(self._counter.begin.remote(key)))
         if attempt > MOST_ATTEMPTS:
             raise MediaError(
@@ -108,6 +114,10 @@ class Attempts:
                 remedy="run again with --retry-quarantined if the cluster was at fault",
             )
         return attempt
+
+    def stop(self) -> None:
+        """Have nothing more begun, on whichever node."""
+        self._counter.stop.remote()
 
     def repeated(self) -> int:
         """Attempts so far that were not the first of their key."""
@@ -122,6 +132,7 @@ class Pool:
     def __init__(self, most: int | None) -> None:
         self.attempts: AnyAttempts = Attempts()
         self.gpu, self._most = gpu_share() > 0, most
+        self.number = min(most or MOST_BLOCKS, max(1, int(_resources("CPU"))))
 
     def share(self, value: Any) -> Callable[[], Any]:
         """``value`` in Ray's object store."""

@@ -1,6 +1,5 @@
 """How far a run is: a bar with rate and time left on a terminal, a log line now and then otherwise."""
 
-import sys
 import time
 from types import TracebackType
 from typing import Self
@@ -23,7 +22,7 @@ class Meter:
         self._all_clips, self._all_frames, self._doing = clips, frames, doing
         self._started = self._last_line = time.monotonic()
         self._bar: Progress | None = None
-        if sys.stderr.isatty():
+        if telemetry.shows_bars():
             columns = (
                 TextColumn(doing),
                 BarColumn(),

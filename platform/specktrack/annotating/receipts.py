@@ -42,15 +42,20 @@ class Work(Protocol[Result]):
         ...
 
 
-def carried_out(row: PlannedClip, attempts: Attempts, ledger: Ledger, what: Work[Result]) -> Receipt:
-    """Do and commit the clip in ``row``, or quarantine it; other errors than of the media are raised."""
+def carried_out(row: PlannedClip, attempts: Attempts, ledger: Ledger, what: Work[Result]) -> list[Receipt]:
+    """Do and commit the clip in ``row``, or quarantine it; nothing once the run is to stop.
+
+    Other errors than of the media are raised.
+    """
     clip, info, key = Clip.model_validate_json(row["clip"]), VideoInfo.model_validate_json(row["info"]), row["key"]
     try:
         attempt = attempts.begin(key)
     except MediaError as error:
-        return what.commit(clip, info, what.failed(error))
+        return [what.commit(clip, info, what.failed(error))]
+    if not attempt:
+        return []
     if attempt > 1 and (record := ledger.record(key)):  # the worker died after its commit
-        return Receipt(record=record.model_dump_json(), frames=0, seconds={})
+        return [Receipt(record=record.model_dump_json(), frames=0, seconds={})]
     try:
         result = what.work(clip, info)
     except SpecktrackError:
@@ -59,4 +64,4 @@ def carried_out(row: PlannedClip, attempts: Attempts, ledger: Ledger, what: Work
         log.exception("clip failed", clip=key)
         named = f"{type(fault).__name__}: {fault}"
         result = what.failed(MediaError(QuarantineReason.CRASHED, named, place=clip.video.uri))
-    return what.commit(clip, info, result)
+    return [what.commit(clip, info, result)]

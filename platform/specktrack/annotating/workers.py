@@ -13,7 +13,14 @@ class Attempts(Protocol):
     """How often each piece of work was begun."""
 
     def begin(self, key: str) -> int:
-        """Count one more attempt and return its number; MediaError(CRASHED) where too many workers died over it."""
+        """Count one more attempt and return its number, 0 once the work is to stop.
+
+        MediaError(CRASHED) where too many workers died over it.
+        """
+        ...
+
+    def stop(self) -> None:
+        """Have nothing more begun."""
         ...
 
     def repeated(self) -> int:
@@ -27,6 +34,8 @@ class Workers(Protocol):
     attempts: Attempts
     gpu: bool
     """Whether they have one."""
+    number: int
+    """How many can be at work at a time."""
     threads: int
     """Of torch in each of them."""
 
@@ -41,6 +50,8 @@ class Workers(Protocol):
 
 class Here:
     """This process: for so little work that starting a cluster would take longer."""
+
+    number = 1
 
     def __init__(self) -> None:
         self.attempts: Attempts = _First()
@@ -62,8 +73,14 @@ class Here:
 class _First:
     """A process that dies takes its count with it: every attempt that it knows of is the first."""
 
+    def __init__(self) -> None:
+        self._next = 1
+
     def begin(self, key: str) -> int:
-        return 1
+        return self._next
+
+    def stop(self) -> None:
+        self._next = 0
 
     def repeated(self) -> int:
         return 0

@@ -6,7 +6,7 @@
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from specktrack import __version__
@@ -58,6 +58,25 @@ def as_json(report: Any) -> Any:
     return to_jsonable_python(report, inf_nan_mode="null")
 
 
+def plain_lines(value: Any, key: str = "") -> Iterator[str]:
+    """A report for scripts: ``key<TAB>value``, keys dotted; a list of records as a line each, below their names."""
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            yield from plain_lines(inner, f"{key}.{name}" if key else str(name))
+    elif isinstance(value, list) and value and all(isinstance(each, dict) for each in value):
+        names = list(dict.fromkeys(name for each in value for name in each))
+        for fields in (names, *([each.get(name) for name in names] for each in value)):
+            yield "\t".join([*([key] if key else []), *map(_field, fields)])
+    else:
+        yield f"{key}\t{_field(value)}" if key else _field(value)
+
+
+def _field(value: Any) -> str:
+    """A field without tabs and line ends; nothing for None, lists and mappings as JSON."""
+    text = value if isinstance(value, str) else "" if value is None else json.dumps(value)
+    return " ".join(text.split())
+
+
 def _run(arguments: list[str]) -> int:
     if arguments[:1] == ["help"]:  # `help annotate` is `annotate --help`
         arguments = [*arguments[1:], "--help"]
@@ -80,11 +99,13 @@ def _run(arguments: list[str]) -> int:
     from specktrack.cli.options import parse
 
     config, given = parse(verb_name, rest)
-    telemetry.configure(verbose=given.verbose)
+    telemetry.configure(verbose=given.verbose, quiet=given.quiet, plain=given.plain)
     report = load(VERBS[verb_name].run)(config)
     if given.json:
         print(json.dumps(as_json(report)))
-    else:
+    elif given.plain:
+        print("\n".join(plain_lines(as_json(report))))
+    elif not given.quiet:
         load(VERBS[verb_name].show)(report)
     return int(getattr(report, "exit_code", 0))
 

@@ -16,11 +16,13 @@ from specktrack.config import VerbConfig, types_in
 from specktrack.errors import ConfigError
 from specktrack.lazy import load
 
+SHARED_FLAGS = ("--json", "--plain", "--quiet", "--verbose")
+"""What every verb takes."""
 _OVERRIDE = re.compile(r"[a-z][a-z0-9_.]*=")
 
 
 def parse(verb_name: str, arguments: Sequence[str]) -> tuple[VerbConfig, argparse.Namespace]:
-    """The verb's configuration from its arguments, and the flags that all verbs share: json and verbose.
+    """The verb's configuration from its arguments, and the flags that all verbs share: json, plain, quiet, verbose.
 
     What follows ``--`` are names, also those that look like options.
     """
@@ -126,8 +128,12 @@ def _parser(name: str, verb: Verb, config_class: type[VerbConfig]) -> argparse.A
     parser.add_argument("--config")
     if verb.recipes:
         parser.add_argument("--recipe")
-    parser.add_argument("--json", action="store_true")
-    parser.add_argument("--verbose", action="store_true")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true")
+    form.add_argument("--plain", action="store_true")
+    talk = parser.add_mutually_exclusive_group()
+    talk.add_argument("--verbose", action="store_true")
+    talk.add_argument("--quiet", action="store_true")
     return parser
 
 
@@ -167,7 +173,7 @@ def _fill(verb_name: str, words: list[str], config_class: type[VerbConfig]) -> d
 
 def _unknown_option(word: str, verb: Verb, config_class: type[VerbConfig]) -> ConfigError:
     keys = [key for key, _ in options_of(config_class) if key not in verb.positional]
-    flags = [*map(flag_of, keys), "--config", *(["--recipe"] if verb.recipes else []), "--json", "--verbose"]
+    flags = [*map(flag_of, keys), "--config", *(["--recipe"] if verb.recipes else []), *SHARED_FLAGS]
     close = difflib.get_close_matches(word.partition("=")[0], flags, n=1)
     hint = f"did you mean {close[0]!r}? " if close else ""
     return ConfigError("unknown option", word, remedy=f"{hint}allowed: {', '.join(flags)}")

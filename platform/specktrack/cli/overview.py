@@ -13,7 +13,7 @@ def overview() -> str:
     """The verbs with a line each, and the exit codes."""
     return "\n".join(
         [
-            "usage: specktrack VERB ... [--config FILE] [--json] [--verbose] [key=value ...]",
+            "usage: specktrack VERB ... [--config FILE] [--json | --plain] [--quiet | --verbose] [key=value ...]",
             "",
             "Follow tiny, fast objects (shuttlecocks, balls, drones) through video archives, on Ray.",
             "",

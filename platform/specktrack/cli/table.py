@@ -93,6 +93,18 @@ VERBS: Mapping[str, Verb] = {
         "specktrack.verbs.data:data_split",
         ("data", "destination"),
     ),
+    "data pick": Verb(
+        "Take the clips that are most worth a person's correction.",
+        "specktrack.correcting.picking:DataPickConfig",
+        "specktrack.correcting.picking:data_pick",
+        ("annotations",),
+    ),
+    "data diff": Verb(
+        "Say what was corrected in rows or labels, by kind.",
+        "specktrack.correcting.differences:DataDiffConfig",
+        "specktrack.correcting.differences:data_diff",
+        ("old", "new"),
+    ),
     "models list": Verb(
         "The models that can be named.",
         "specktrack.verbs.models:ModelsListConfig",
@@ -158,6 +170,20 @@ VERBS: Mapping[str, Verb] = {
         "specktrack.verbs.bench:BenchConfig",
         "specktrack.verbs.bench:bench",
         ("sources",),
+    ),
+    "completion": Verb(
+        "Print what a shell needs to complete commands.",
+        "specktrack.cli.completion:CompletionConfig",
+        "specktrack.cli.completion:completion",
+        ("shell",),
+        show="specktrack.cli.completion:show",
+    ),
+    "schema": Verb(
+        "Print the JSON schema of a verb's --config file, for editors.",
+        "specktrack.cli.schema:SchemaConfig",
+        "specktrack.cli.schema:schema",
+        ("of",),
+        show="specktrack.cli.schema:show",
     ),
     "doctor": Verb(
         "Check that this machine has what specktrack needs.",

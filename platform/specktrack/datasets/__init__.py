@@ -2,7 +2,9 @@
 
 formats.py       the one table of formats
 dataset.py       Dataset and DatasetCard on disk or in S3
-layouts.py       labels in files beside their videos: csv_labels.py, cvat.py, label_studio.py, coco.py, mot.py, yolo.py
+layouts.py       labels in files beside their videos: csv_labels.py, cvat.py, label_studio.py, coco.py, mot.py, yolo.py,
+                 fiftyone.py
+huggingface.py   rows as a folder that Hugging Face's datasets loads
 label_files.py   where label files and their videos lie; objects.py: which of their tracks is the ball
 importing.py     label files and videos joined into rows
 benchmarks.py    benchmarks of box tracking; box_importing.py makes datasets of them
@@ -53,13 +55,20 @@ __all__ = [
 log = telemetry.get_logger()
 
 
-def load_dataset(path_or_uri: str) -> Dataset:
-    """Read a saved dataset, or import in memory a folder whose layout is recognised. ConfigError, LabelError."""
+def load_dataset(path_or_uri: str, *, stream: int | None = None) -> Dataset:
+    """Read a saved dataset, or import in memory a folder whose layout is recognised. ConfigError, LabelError.
+
+    ``stream`` is the one that was labelled in videos of several; a saved dataset knows it already.
+    """
     store = open_store(str(path_or_uri))
     folder = local_path(store.uri)
     if folder is not None and not folder.is_dir():
         raise ConfigError("no such folder", str(path_or_uri), remedy="give a dataset, or a folder of labels and videos")
-    return read_dataset(store) if store.exists(CARD_NAME) else read_labels("auto", store.uri, ImportOptions())
+    if not store.exists(CARD_NAME):
+        return read_labels("auto", store.uri, ImportOptions(stream=stream))
+    if stream is not None:
+        raise ConfigError("a dataset's card names the streams", stream, store.uri, "give --stream to `data import`")
+    return read_dataset(store)
 
 
 def import_dataset(
@@ -72,16 +81,18 @@ def import_dataset(
     split: str | None = None,
     label: str | None = None,
     missing: Missing | None = None,
+    stream: int | None = None,
 ) -> DatasetCard:
     """Import labels of a format (or ``auto``) and save them as a dataset that refers to their videos.
 
     ``videos`` is where the videos are, if they are not beside their labels. ``labels_only_wh_px`` gives the picture's
     size for labels whose videos are not there at all; such videos are marked in the card. ``split`` takes only
     that part of a box benchmark, by the list beside its labels. ``label`` is the name of the ball in a file of several
-    labels, and ``missing`` what frames without a label are, where a file should have one for each. Raises LabelError
-    naming every problem, ConfigError for an unknown format or split.
+    labels, ``missing`` what frames without a label are, where a file should have one for each, and ``stream`` the
+    one that was labelled in videos of several. Raises LabelError naming every problem, ConfigError for an unknown
+    format or split.
     """
-    options = ImportOptions(videos, labels_only_wh_px, label, missing, split)
+    options = ImportOptions(videos, labels_only_wh_px, label, missing, split, stream)
     dataset = read_labels(layout, source, options)
     card = save_dataset(dataset, open_store(destination))
     log.info("dataset imported", source=card.source, format=card.format, videos=len(card.videos), rows=card.rows)

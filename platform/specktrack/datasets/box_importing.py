@@ -35,7 +35,7 @@ def read_boxes_dataset(name: str, place: str, options: ImportOptions) -> Dataset
 
     def part(sequence: BoxSequence) -> tuple[pa.Table, DatasetVideo]:
         counted = sequence if origin_px is None else replace(sequence, origin_px=origin_px)
-        return _part(counted, finder, options.labels_only_wh_px)
+        return _part(counted, finder, options)
 
     with ThreadPoolExecutor(8) as pool:
         parts = list(pool.map(part, benchmark.sequences))
@@ -49,16 +49,14 @@ def read_boxes_dataset(name: str, place: str, options: ImportOptions) -> Dataset
     )
 
 
-def _part(
-    sequence: BoxSequence, finder: VideoFinder, labels_only_wh_px: tuple[int, int] | None
-) -> tuple[pa.Table, DatasetVideo]:
+def _part(sequence: BoxSequence, finder: VideoFinder, options: ImportOptions) -> tuple[pa.Table, DatasetVideo]:
     uri, n = sequence.frames_uri, len(sequence.label_xywh)
     try:
-        ref = stat(uri)
+        ref = stat(uri, stream=options.stream)
     except ConfigError:
         found = finder.named(sequence.name)
-        if found is None and labels_only_wh_px is not None:
-            width, height = sequence.wh_px or labels_only_wh_px
+        if found is None and options.labels_only_wh_px is not None:
+            width, height = sequence.wh_px or options.labels_only_wh_px
             nowhere = VideoRef(uri=uri, etag="", size_bytes=0)
             return sequence.to_rows(), DatasetVideo(
                 ref=nowhere, width_px=width, height_px=height, fps=30.0, frames=n, labels_only=True
@@ -66,7 +64,7 @@ def _part(
         if found is None:
             remedy = "--videos names the place where they are, --labels-only-wh-px imports labels alone"
             raise LabelError("a sequence without its pictures", sequence.name, uri, remedy) from None
-        ref = stat(found)
+        ref = stat(found, stream=options.stream)
     try:
         info = probe(ref)
         times_s = frame_times(ref, info)

@@ -138,7 +138,7 @@ def _resolve(ref: dict[str, object], store: Store) -> str:
                 f"the dataset's video has {now.size_bytes} bytes, its card says {ref['size_bytes']}", now.uri,
                 remedy="restore the video or make the dataset again",
             )  # fmt: skip
-        ref.update(now.model_dump())
+        ref.update(now.model_dump(exclude={"stream"}))
     return str(ref["uri"])
 
 

@@ -5,6 +5,7 @@ shuttlecock, tennis, badminton,
 volleyball, wasb-volleyball             one object's points, one file per video
 multiball, cvat, cvat-images            all objects, one file per video
 label-studio, coco                      all objects and videos, one file
+fiftyone, huggingface                   all objects and videos, a folder
 mot                                     all objects' boxes, one file per video
 yolo                                    all objects' boxes, one file per frame
 otb, got10k, lasot, latot               one object's boxes, one file per video
@@ -28,6 +29,8 @@ from specktrack.datasets.boxes import every_frame, write_got10k, write_lasot, wr
 from specktrack.datasets.coco import write_coco
 from specktrack.datasets.csv_labels import COLUMNS, WORDS, is_nowhere
 from specktrack.datasets.cvat import write_cvat, write_cvat_images
+from specktrack.datasets.fiftyone import write_fiftyone
+from specktrack.datasets.huggingface import write_huggingface
 from specktrack.datasets.label_studio import label_config, write_label_studio
 from specktrack.datasets.lines import VideoRows
 from specktrack.datasets.mot import write_mot
@@ -294,6 +297,8 @@ EXPORTS: Mapping[str, Export] = {
     ),
     "mot": Export(lambda videos: {f"{videos[0].name}.txt": write_mot(videos[0])}, many_objects=True),
     "yolo": Export(write_yolo, per_video=False, many_objects=True, needs_size=True, needs_names=True),
+    "fiftyone": Export(write_fiftyone, per_video=False, many_objects=True, needs_size=True),
+    "huggingface": Export(write_huggingface, per_video=False, many_objects=True),
     "otb": Export(lambda videos: write_otb(videos[0])),
     "got10k": Export(lambda videos: write_got10k(videos[0])),
     "lasot": Export(lambda videos: write_lasot(videos[0])),

@@ -13,6 +13,7 @@ from specktrack.datasets.benchmarks import benchmark_of
 from specktrack.datasets.box_importing import read_boxes_dataset
 from specktrack.datasets.dataset import Dataset
 from specktrack.datasets.exports import ALIASES, EXPORTS, PLAIN
+from specktrack.datasets.huggingface import is_huggingface, read_huggingface
 from specktrack.datasets.importing import ImportOptions, read_layout
 from specktrack.datasets.label_files import VideoFinder, nearest, recognise
 from specktrack.datasets.layouts import LAYOUTS
@@ -80,9 +81,14 @@ def _rows(kind: str) -> Read:
         rows = rows_at(place)
         if rows is None:
             raise ConfigError("no rows there", place, remedy="give an output of annotate, or a file of rows")
-        return labels_of_rows(rows, place, videos=options.videos, labels_only_wh_px=options.labels_only_wh_px)
+        return labels_of_rows(rows, place, options)
 
     return read
+
+
+def _huggingface(place: str, options: ImportOptions) -> Dataset:
+    _refuse_unused("huggingface", label=options.label, missing=options.missing)
+    return labels_of_rows(read_huggingface(place), place, options)
 
 
 def _refuse_unused(name: str, **options: str | None) -> None:
@@ -130,6 +136,10 @@ FORMATS = {
         ),
         Format("coco", "one JSON of images, annotations and categories", _layout("coco"), 0.002, ("times", "scores")),
         Format(
+            "fiftyone", "`manifest.json` and `labels/NAME.json`: FiftyOneVideoLabelsDataset", _layout("fiftyone"),
+            0.002, ("times", "scores"),
+        ),
+        Format(
             "mot", "`SEQ/gt/gt.txt` or NAME.txt of frame,id,left,top,width,height,conf,...", _layout("mot"), 0.002,
             _BOXES,
         ),
@@ -157,6 +167,7 @@ FORMATS = {
         Format("csv", "rows.csv: all row columns", _rows("csv"), 0.001),
         Format("jsonl", "rows.jsonl: all row columns", _rows("jsonl"), 0.001),
         Format("parquet", "rows.parquet: all row columns", _rows("parquet")),
+        Format("huggingface", "`README.md` and `data/*.parquet`: all row columns, for `datasets`", _huggingface),
         Format("rows", "an output of annotate, or a file of rows that a person has checked", _rows("rows")),
     )
 }  # fmt: skip
@@ -199,6 +210,8 @@ def recognised(place: str, options: ImportOptions) -> str:
     found = recognise(store, finder) or benchmark_of(store)
     if found is None and (kind := next((kind for kind in PLAIN if rows_file_in(place, kind)), None)):
         found = kind, f"rows.{kind} holds rows"
+    if found is None and is_huggingface(store):
+        found = "huggingface", "README.md is beside data/*.parquet"
     if found is None:
         differs = nearest(store)
         what = "no dataset.json and no label files of a known format" + (f"; {differs}" if differs else "")

@@ -52,6 +52,8 @@ class ImportOptions:
     """How to read frames without a label, where a file should have one for each; None refuses them."""
     split: str | None = None
     """Which part of a box benchmark, by the list beside its labels."""
+    stream: int | None = None
+    """Which video stream was labelled, where a file has several; None: the best."""
 
 
 @dataclass(frozen=True)
@@ -143,7 +145,7 @@ def _read_sheet(sheet: Sheet, file: LabelFile, source: _Source) -> _Part:
         times_s = np.arange(video.frames) / video.fps
     else:
         try:
-            ref = stat(uri)
+            ref = stat(uri, stream=source.options.stream)
             info = probe(ref)
             times_s = frame_times(ref, info)
         except SpecktrackError as error:

@@ -12,6 +12,7 @@
     label-studio     *.json                             Label Studio's JSON with VideoRectangle, or JSON_MIN
     coco             *.json                             images, annotations and categories
     mot              SEQ/gt/gt.txt, NAME.txt            frame,id,left,top,width,height,... from 1
+    fiftyone         manifest.json, labels/NAME.json    boxes as shares, of the videos that the manifest names
     yolo             labels/**/NAME_12.txt              class x y width height as shares, a file per frame
 
 A video may be a file or a folder of frames in all of them. Columns of CSV go by name, see ``csv_labels``. No layout of
@@ -29,6 +30,7 @@ from pathlib import PurePosixPath
 from specktrack.datasets.coco import is_coco, read_coco
 from specktrack.datasets.csv_labels import COLUMNS, format_of, is_nowhere, number, read_csv
 from specktrack.datasets.cvat import is_cvat, read_cvat
+from specktrack.datasets.fiftyone import MANIFEST, is_fiftyone, read_fiftyone
 from specktrack.datasets.label_studio import is_label_studio, read_label_studio
 from specktrack.datasets.lines import Line, Sheet
 from specktrack.datasets.mot import is_mot, read_mot
@@ -173,6 +175,10 @@ def _of_sequence(key: PurePosixPath) -> tuple[str, ...]:
     return f"{sequence / 'img1'}/", *_either(sequence)
 
 
+def _of_data(key: PurePosixPath) -> tuple[str, ...]:
+    return (*_either(key.parent.parent / "data" / key.stem), *_beside(key))
+
+
 def _of_frames(key: PurePosixPath) -> tuple[str, ...]:
     """``key`` is what the files of one video have in common; the folder of pictures is named as that of labels."""
     named = [str(key), f"{key}/"]
@@ -259,6 +265,10 @@ LAYOUTS = {
         Layout(
             "mot", "frame,id,left,top,width,height,...", _is_tracks, is_mot, _of_sequence, read_mot,
             lambda key: key.endswith("/gt/gt.txt"), edge_px=0.5, beside=("seqinfo.ini",),
+        ),
+        Layout(
+            "fiftyone", "frames and objects of a video, JSON", _ends(".json"), is_fiftyone, _of_data, read_fiftyone,
+            normalised=True, edge_px=0.5, beside=(MANIFEST,),
         ),
         Layout(
             "yolo", "class x y width height", _is_frame, is_yolo, _of_frames, read_yolo, normalised=True, edge_px=0.5,

@@ -4,6 +4,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from specktrack.datasets.dataset import Dataset, DatasetVideo, make_dataset
+from specktrack.datasets.importing import ImportOptions
 from specktrack.datasets.label_files import VideoFinder, file_name
 from specktrack.datasets.row_files import check_frames
 from specktrack.errors import ConfigError, StorageError
@@ -13,18 +14,16 @@ from specktrack.storage import open_store, stat, to_uri
 from specktrack.video import probe
 
 
-def labels_of_rows(
-    rows: pa.Table, place: str, *, videos: str | None = None, labels_only_wh_px: tuple[int, int] | None = None
-) -> Dataset:
+def labels_of_rows(rows: pa.Table, place: str, options: ImportOptions) -> Dataset:
     """Rows that a person has checked, as labels of their videos: without score, labelled unless they fill a gap.
 
-    ``videos`` is where the videos are now, found by file name. ConfigError for a video that is not there, unless
-    ``labels_only_wh_px`` gives its size.
+    Videos that are elsewhere now are found by file name. ConfigError for one that is not there, unless the size of its
+    pictures is given.
     """
-    finder = VideoFinder(open_store(videos)) if videos is not None else None
+    finder = VideoFinder(open_store(options.videos)) if options.videos is not None else None
     labelled, tables = [], []
     for uri, table in split_by_video(rows).items():
-        video = _video_of_rows(table, uri, finder, labels_only_wh_px)
+        video = _video_of_rows(table, uri, finder, options)
         check_frames(table, video.frames, place)
         words = table["provenance"].cast(pa.string())
         filled = pc.is_in(words, pa.array([Provenance.INTERPOLATED.value, Provenance.INPAINTED.value]))
@@ -42,19 +41,17 @@ def labels_of_rows(
     return make_dataset(whole, tuple(labelled), name=name, layout="rows", source=source)
 
 
-def _video_of_rows(
-    rows: pa.Table, uri: str, finder: VideoFinder | None, labels_only_wh_px: tuple[int, int] | None
-) -> DatasetVideo:
+def _video_of_rows(rows: pa.Table, uri: str, finder: VideoFinder | None, options: ImportOptions) -> DatasetVideo:
     try:
-        ref = stat((finder.named(file_name(uri)) if finder else None) or uri)
+        ref = stat((finder.named(file_name(uri)) if finder else None) or uri, stream=options.stream)
     except (ConfigError, StorageError) as error:
-        if labels_only_wh_px is None:
+        if options.labels_only_wh_px is None:
             if isinstance(error, StorageError):
                 raise
             remedy = "--videos names the place where videos are, labels_only_wh_px imports labels alone"
             raise ConfigError("the video of the rows is not there", uri, remedy=remedy) from None
         frames = pc.max(rows["frame"]).as_py() + 1
-        width, height = labels_only_wh_px
+        width, height = options.labels_only_wh_px
         ref = VideoRef(uri=uri, etag="", size_bytes=0)
         return DatasetVideo(ref=ref, width_px=width, height_px=height, fps=30.0, frames=frames, labels_only=True)
     info = probe(ref)

@@ -16,7 +16,7 @@ from specktrack.ledger import read_annotations
 def rows_of_model(config: EvaluateConfig, videos: list[DatasetVideo]) -> tuple[dict[str, pa.Table], dict[str, str]]:
     """Rows by video URI, and the videos that could not be read with the reason."""
     if config.address is not None:
-        return _annotate_on_ray(config, [video.ref.uri for video in videos])
+        return _annotate_on_ray(config, videos)
     return _annotate_in_threads(config, videos)
 
 
@@ -36,7 +36,9 @@ def _annotate_in_threads(
     workers = min(threads, len(videos))
     pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(threads // workers,))
     try:
-        work = {pool.submit(annotate_with, tracker, [video.ref.uri]): video for video in videos}
+        work = {
+            pool.submit(annotate_with, tracker, [video.ref.uri], stream=video.ref.stream): video for video in videos
+        }
         with Meter(len(videos), sum(video.frames for video in videos)) as meter:
             for done in as_completed(work):
                 video = work[done]
@@ -53,14 +55,17 @@ def _annotate_in_threads(
     return rows, unread
 
 
-def _annotate_on_ray(config: EvaluateConfig, videos: list[str]) -> tuple[dict[str, pa.Table], dict[str, str]]:
+def _annotate_on_ray(config: EvaluateConfig, videos: list[DatasetVideo]) -> tuple[dict[str, pa.Table], dict[str, str]]:
     """Annotate on a cluster; the rows stay below the output, so that a second evaluation finds them done."""
     from specktrack.annotating import AnnotateConfig, annotate  # loads torch and ray
 
     with ExitStack() as stack:
         root = config.output or stack.enter_context(tempfile.TemporaryDirectory())
-        place = f"{root.rstrip('/')}/annotations"
         following = config.following.model_dump()
-        annotate(AnnotateConfig(sources=tuple(videos), output=place, address=config.address, **following))
-        rows = by_video(read_annotations(place), place)
-    return rows, {uri: "quarantined" for uri in videos if uri not in rows}
+        rows: dict[str, pa.Table] = {}
+        for stream in {video.ref.stream for video in videos}:
+            place = f"{root.rstrip('/')}/annotations" + ("" if stream is None else f"-stream-{stream}")
+            sources = tuple(video.ref.uri for video in videos if video.ref.stream == stream)
+            annotate(AnnotateConfig(sources=sources, output=place, stream=stream, address=config.address, **following))
+            rows |= by_video(read_annotations(place), place)
+    return rows, {video.ref.uri: "quarantined" for video in videos if video.ref.uri not in rows}

@@ -37,6 +37,9 @@ class EvaluateConfig(VerbConfig, Manner):
     against: Place | None = None
     """Output of an earlier evaluation of the same labels (points only): paired differences, with confidence intervals
     by a bootstrap over videos."""
+    stream: int | None = Field(default=None, ge=0)
+    """Number of the video stream that was labelled, for data that is a folder of labels and videos of several streams;
+    the default takes the best. A dataset's card names it."""
     output: Place | None = None
     """Folder or s3:// prefix for evaluation.json, tables in Parquet and, for boxes, plots and report.html."""
     address: str | None = None

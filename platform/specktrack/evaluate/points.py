@@ -133,7 +133,7 @@ def evaluate(config: EvaluateConfig) -> EvaluationReport:
     Raises ConfigError if nothing can be compared, and whatever reading labels, rows or videos raises.
     """
     protocol = PROTOCOLS[config.protocol]
-    dataset = load_dataset(config.data)
+    dataset = load_dataset(config.data, stream=config.stream)
     labels = _labels(dataset, protocol, config)
     videos = {video.ref.uri: video for video in dataset.card.videos}
     store = None if config.output is None else _writable(config.output)

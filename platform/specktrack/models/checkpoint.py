@@ -23,6 +23,7 @@ from specktrack.errors import CheckpointError, ConfigError
 from specktrack.metrics.calibration import logit
 from specktrack.models.entry import NetworkConfig
 from specktrack.models.network import Network
+from specktrack.models.registry import fetched, is_registered
 from specktrack.models.zoo import WEIGHTS, build, network_config, without_weights
 from specktrack.schema import sha256_hex
 from specktrack.storage import FileStore, MissingError, local_path, open_store
@@ -152,6 +153,8 @@ def _state(network: Network, card: ModelCard) -> dict[str, torch.Tensor]:
 
 def model_path(name_or_path: str | Path) -> Path:
     """The file behind a model's name or path; CheckpointError says which names there are."""
+    if is_registered(str(name_or_path)):
+        return fetched(str(name_or_path))
     packaged = WEIGHTS / f"{name_or_path}.safetensors"
     if str(name_or_path).replace("-", "").isalnum() and packaged.is_file():
         return packaged

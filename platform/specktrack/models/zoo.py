@@ -13,6 +13,7 @@ from specktrack.lazy import load
 from specktrack.models.entry import Family, NetworkConfig
 from specktrack.models.heatmap import entries as heatmap
 from specktrack.models.heatmap import tracknet_entries as tracknets
+from specktrack.models.registry import is_registered
 from specktrack.models.repair import entries as repair
 from specktrack.models.repair.entries import REPAIRS
 from specktrack.models.search import entries as search
@@ -122,13 +123,15 @@ IMPORTABLE = frozenset({
 
 def is_name(text: str) -> bool:
     """Whether a text is a model that the package knows: packaged weights always, others where no file is called so."""
+    if is_registered(text):
+        return True
     packaged = (WEIGHTS / f"{text}.safetensors").is_file()
     known = text in ZOO or text in VARIANTS or text in REPAIRS
     return "/" not in text and (packaged or (known and not Path(text).exists()))
 
 
 ModelPlace = Annotated[str, Names(is_word=is_name)]
-"""The name of a model, or the path of a checkpoint."""
+"""The name of a model, of the package or mlflow:NAME@ALIAS of a registry, or the path of a checkpoint."""
 
 
 def without_weights(name: str) -> str:

@@ -60,7 +60,7 @@ class Packer:
 
     def __call__(self, row: PlannedClip) -> list[Receipt]:
         """Pack and commit the clip in ``row``, or quarantine it; other errors than of the media fail the run."""
-        return [carried_out(row, self._arguments.attempts, self._ledger, self)]
+        return carried_out(row, self._arguments.attempts, self._ledger, self)
 
     def work(self, clip: Clip, info: VideoInfo) -> Packed:
         """See Work; where the decoder dies it gets a second chance, for it may have been killed from outside."""

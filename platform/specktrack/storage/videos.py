@@ -32,9 +32,15 @@ _LEFT_BEHIND = frozenset({"__MACOSX", "@eaDir", "#recycle", "$RECYCLE.BIN", "Sys
 MOST_KINDS_SAID = 8
 
 
-def stat(uri: str) -> VideoRef:
-    """The identity of one video: a file, an object, or a folder of numbered images; ConfigError if there is none."""
-    uri = to_uri(uri)
+def stat(uri: str, *, stream: int | None = None) -> VideoRef:
+    """The identity of one video: a file, an object, or a folder of numbered images; ConfigError if there is none.
+
+    ``stream`` is the one to read of it, the best if not given.
+    """
+    return _found(to_uri(uri)).model_copy(update={"stream": stream})
+
+
+def _found(uri: str) -> VideoRef:
     if info := object_info(uri):
         return as_video(uri, info)
     if (path := local_path(uri)) is not None and path.exists() and not path.is_dir():

@@ -116,6 +116,11 @@ class TrainConfig(VerbConfig):
 
     sweep: Place = ""
     """YAML file of settings to vary: every combination is a run below ``output``, and hopeless ones end early."""
+    mlflow: str | None = None
+    """Experiment of an MLflow server (MLFLOW_TRACKING_URI) that also keeps parameters, metrics and the model; needs the
+    extra 'mlflow'."""
+    register_as: str | None = None
+    """Name in the server's registry for the model, NAME or NAME@ALIAS: ``--model mlflow:NAME@ALIAS`` then reads it."""
 
     name: str = ""
     """Name of the resulting weights; the network's by default."""
@@ -123,6 +128,12 @@ class TrainConfig(VerbConfig):
     """One sentence for the model card."""
     licence: str = ""
     """Licence of the weights, for the model card."""
+
+    @model_validator(mode="after")
+    def _registered_where_tracked(self) -> Self:
+        if self.register_as is not None and self.mlflow is None:
+            raise ValueError("register_as goes with mlflow: name the experiment")
+        return self
 
     @property
     def datasets(self) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from torch.utils.tensorboard import SummaryWriter
 
@@ -17,9 +17,13 @@ from specktrack.models.network import Network
 from specktrack.training import gauges
 from specktrack.training.config import TrainConfig
 
+if TYPE_CHECKING:
+    from specktrack.adapters.in_mlflow import MlflowRun
+
 log = telemetry.get_logger()
 
 MODEL, LINES = "model.safetensors", "metrics.jsonl"
+NOT_OF_THE_RECIPE = {"address", "cache", "output", "name", "description", "licence", "mlflow", "register_as"}
 
 
 class Journal:
@@ -44,12 +48,15 @@ class Journal:
                     (self._folder / LINES).write_bytes(self._store.get(LINES))
             self._board = SummaryWriter(str(self._folder / "tensorboard"), purge_step=self._first_step)
             self._lines = (self._folder / LINES).open("a", encoding="utf-8")
+            self._tracked = self._tracking()
         return self
 
     def __exit__(self, _type: type[BaseException] | None, _error: object, _trace: TracebackType | None) -> None:
         if self._enabled:
             self._board.close()
             self._lines.close()
+            if self._tracked is not None:
+                self._tracked.end(failed=_type is not None)
             self.publish()
         self._staging.cleanup()
 
@@ -76,6 +83,8 @@ class Journal:
         for name, number in numbers.items():
             self._board.add_scalar(f"{kind}/{name}", number, step)
         gauges.show(kind, numbers, step=step, run=self._store.uri)
+        if self._tracked is not None:
+            self._tracked.write(step, kind, numbers, round(time.time() * 1000))
         log.info(kind, **line, steps_per_s=round(rate, 2), left_s=round(left_s))
 
     def note(self, kind: str, numbers: dict[str, float]) -> None:
@@ -91,11 +100,22 @@ class Journal:
             description=config.description or config.network.about(),
             data=config.data,
             recipe=config.model_dump(
-                mode="json", exclude={"address", "cache", "output", "name", "description", "licence"}
+                mode="json",
+                exclude={"address", "cache", "output", "name", "description", "licence", "mlflow", "register_as"},
             ),
             metrics={name.removeprefix("validation/"): v for name, v in self.latest.items() if "validation/" in name},
             licence=config.licence,
         )
         path = self._folder / MODEL
         save_model(path, network, card)
+        if self._tracked is not None:
+            self._tracked.save_model(path, config.register_as)
         log.info("model saved", uri=self._store.uri_of(MODEL))
+
+    def _tracking(self) -> "MlflowRun | None":
+        """The run in MLflow, if one was asked for."""
+        if self._config.mlflow is None:
+            return None
+        from specktrack.adapters.in_mlflow import MlflowRun  # an extra
+
+        return MlflowRun(self._config.mlflow, self._store, self._config.model_dump(mode="json", exclude_none=True))

@@ -18,6 +18,7 @@ from specktrack.config import explain
 from specktrack.datasets import load_dataset
 from specktrack.errors import ConfigError, Conflict, SpecktrackError, StorageError
 from specktrack.models.checkpoint import model_path
+from specktrack.models.registry import require_mlflow
 from specktrack.training.config import TrainConfig, TrainReport
 from specktrack.training.feeding import settled
 from specktrack.training.journal import MODEL
@@ -36,6 +37,8 @@ def train(config: TrainConfig, *, callbacks: Sequence[UserCallback] = ()) -> Tra
         load_dataset(uri)  # refuse here, in one sentence, what every worker would fail on
     for name in config.models:
         model_path(name)
+    if config.mlflow is not None:
+        require_mlflow()
     store = storage.open_store(config.output, single_writer=config.single_writer)
     if not config.single_writer:
         storage.check_exclusive(store)
@@ -90,7 +93,7 @@ RUN = "run"
 
 FREE = {
     "address", "cache", "output", "workers", "gpu", "single_writer", "log_every", "validate_every", "checkpoint_every",
-    "max_failures", "min_workers", "sweep", "cache_gb", "stream",
+    "max_failures", "min_workers", "sweep", "cache_gb", "stream", "mlflow", "register_as",
 }  # fmt: skip
 """Settings that may change when a run goes on: they do not decide the weights."""
 

@@ -2,7 +2,7 @@
 
 from typing import Any, ClassVar
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveInt
 
 from specktrack import datasets
 from specktrack.config import VerbConfig
@@ -19,7 +19,10 @@ class DataImportConfig(VerbConfig):
 
     verb: ClassVar[str] = "data_import"
 
-    format: str = Field(description=f"{', '.join(readable())}; auto tells which it is, and why.")
+    format: str = Field(
+        description=f"{', '.join(readable())}; auto tells which it is, and why.",
+        json_schema_extra={"enum": list[Any](readable())},
+    )
     source: Place
     """The folder with labels and videos; for rows also one file."""
     destination: Place
@@ -32,6 +35,8 @@ class DataImportConfig(VerbConfig):
     """The label that is the ball, where a file has several and none or more than one is known to name a ball."""
     missing: datasets.Missing | None = None
     """How to read frames without a label, where a file should have one for each: absent, or unlabelled (no row)."""
+    stream: NonNegativeInt | None = None
+    """Number of the video stream that was labelled, where a file has several; the default takes the best."""
     split: str | None = None
     """Box benchmarks: only the train or test sequences, by the list beside the labels."""
 

@@ -60,7 +60,7 @@ def render_video(config: RenderConfig) -> RenderReport:
     output = to_uri(config.output)
     if not output.lower().endswith(".mp4"):
         raise ConfigError("an overlay is written as .mp4", config.output, remedy="give a name that ends in .mp4")
-    video = stat(to_uri(config.video)).model_copy(update={"stream": config.stream})
+    video = stat(config.video, stream=config.stream)
     rows = rows_of(read_rows(config.annotations), config.video, config.annotations)
     check_frames(rows, probe(video).frames, config.annotations)
     store, key = store_of(output)

@@ -1,10 +1,10 @@
 """``specktrack export``: rows as another tool's files."""
 
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from specktrack import datasets
 from specktrack.config import Config, VerbConfig
@@ -13,7 +13,6 @@ from specktrack.datasets.formats import writable
 from specktrack.datasets.rows import read_rows, rows_of
 from specktrack.storage import stat
 from specktrack.storage.places import Names, Place
-from specktrack.verbs.events import check_court, court_field, read_court
 from specktrack.video import probe
 
 VideoName = Annotated[str, Names(is_word=lambda text: "/" not in text)]
@@ -27,7 +26,10 @@ class ExportConfig(VerbConfig):
 
     annotations: Place
     """An output of annotate, or a .parquet, .csv or .jsonl file of rows."""
-    to: str = Field(description=f"{', '.join(writable())}; what each cannot hold is in docs/data.md.")
+    to: str = Field(
+        description=f"{', '.join(writable())}; what each cannot hold is in docs/data.md.",
+        json_schema_extra={"enum": list[Any](writable())},
+    )
     destination: Place
     """The folder, or the file where there is one to write."""
     video: VideoName | None = None
@@ -36,6 +38,8 @@ class ExportConfig(VerbConfig):
     """Side of the square that stands for a point in formats of boxes."""
     size_wh_px: tuple[PositiveInt, PositiveInt] | None = None
     """Width and height of the pictures, for formats that need them where the videos cannot be read."""
+    stream: NonNegativeInt | None = None
+    """Number of the video stream that the rows are of, where a file has several; the default takes the best."""
 
 
 class ExportReport(Config):
@@ -60,4 +64,4 @@ def export(config: ExportConfig) -> ExportReport:
 def _sizes_wh_px(config: ExportConfig, rows: pa.Table) -> dict[str, tuple[int, int]]:
     """Each video's size: as given, or as it is."""
     uris = pc.unique(rows["video"]).to_pylist()
-    return {uri: config.size_wh_px or probe(stat(uri)).size_wh_px for uri in uris}
+    return {uri: config.size_wh_px or probe(stat(uri, stream=config.stream)).size_wh_px for uri in uris}

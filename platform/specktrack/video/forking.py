@@ -132,6 +132,15 @@ def fork(*, memory_bytes: int, cpu_s: int | None) -> Child:
     raise SpecktrackError("the decoder process does not start", f"exit code {code}")
 
 
+def _forget() -> None:
+    """In a process that was forked from this one (a worker of a DataLoader): it gets a parent of its own."""
+    global _parent, _lock
+    _parent, _lock = None, threading.Lock()
+
+
+os.register_at_fork(after_in_child=_forget)
+
+
 @atexit.register
 def _end() -> None:
     if _parent is not None:

@@ -35,6 +35,8 @@ class Order:
     """The output."""
     following: Following
     parts: Callable[[], Parts]
+    prompted: bool
+    """Every video has its prompts."""
     model_sha: str
     config_sha: str
     timeout_s: float
@@ -65,7 +67,9 @@ class Annotator:
         torch.set_num_threads(order.threads)
         self._order, parts, device = order, order.parts(), "cuda" if order.gpu else "cpu"
         self._model = parts.model
-        self._tracker = make_tracker(order.following, device=device, parts=parts, settle=order.settle)
+        self._tracker = make_tracker(
+            order.following, device=device, parts=parts, prompted=order.prompted, settle=order.settle
+        )
         self._decoder, self._backgrounds = DecoderProcess(DecodeLimits(stall_s=order.timeout_s)), Backgrounds()
         self._ledger = Ledger(order.store, order.model_sha, order.config_sha)
 
@@ -116,7 +120,7 @@ class Annotator:
                 metadata=metadata,
             )
         seconds = {**dict.fromkeys(STAGES, 0.0), **result.seconds, "commit": time.perf_counter() - started}
-        return Receipt(record=record.model_dump_json(), frames=len(result.trajectory), seconds=seconds)
+        return Receipt(record=record.model_dump_json(), frames=result.trajectory.frames, seconds=seconds)
 
     def _metadata(self, info: VideoInfo) -> dict[str, str]:
         return {

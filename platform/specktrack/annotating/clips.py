@@ -20,6 +20,7 @@ from specktrack.models.checkpoint import Model
 from specktrack.models.zoo import DEFAULT_MODEL
 from specktrack.schema import ROWS, Clip
 from specktrack.storage import expand_sources
+from specktrack.tracking.prompts import check_prompt
 from specktrack.tracking.tracker import Tracker, tracker_of
 from specktrack.tracking.windowed.interleaved import at_rate
 from specktrack.video import VideoInfo
@@ -54,7 +55,7 @@ def annotate_clip(
     """
     tracker = at_rate(tracker, info.fps)
     viewport = tracker.viewport(info.size_wh_px)
-    session, parts, error = tracker.open(clip.prompt), [], None
+    session, parts, error = tracker.open(clip.prompts), [], None
     seconds = {"decode": 0.0, "track": 0.0, "starve": 0.0}
     reader = background = None
 
@@ -82,8 +83,8 @@ def annotate_clip(
     trajectory = concat(parts).between(clip.start, clip.stop)
     if error is not None and error.reason is QuarantineReason.CHANGED:
         trajectory = Trajectory.empty()  # nobody knows of which version its rows are
-    if error is None and len(trajectory) != clip.stop - clip.start:
-        what = f"{len(trajectory)} of {clip.stop - clip.start} frames came"
+    if error is None and trajectory.frames != clip.stop - clip.start:
+        what = f"{trajectory.frames} of {clip.stop - clip.start} frames came"
         error = MediaError(QuarantineReason.TRUNCATED, what, place=clip.video.uri)
     return ClipResult(trajectory, reader.decode_errors if reader else 0, error, seconds)
 
@@ -92,7 +93,7 @@ def annotate_here(
     sources: str | Path | Sequence[str | Path],
     *,
     model: str | Path | Model = DEFAULT_MODEL,
-    prompt: str | None = None,
+    prompt: str | Sequence[str] | None = None,
     stream: int | None = None,
     device: str | None = None,
     **settings: Any,
@@ -104,21 +105,23 @@ def annotate_here(
     MediaError for a video that cannot be read to its end.
     """
     named = [sources] if isinstance(sources, str | Path) else sources
-    tracker = tracker_of(model, device=device, **settings)
+    tracker = tracker_of(model, device=device, prompted=bool(prompt), **settings)
     return annotate_with(tracker, [str(source) for source in named], prompt=prompt, stream=stream)
 
 
 def annotate_with(
-    tracker: Tracker, sources: Sequence[str], *, prompt: str | None = None, stream: int | None = None
+    tracker: Tracker, sources: Sequence[str], *, prompt: str | Sequence[str] | None = None, stream: int | None = None
 ) -> pa.Table:
     """The rows of ``annotate_here``, by a tracker that is there already."""
     tables = [ROWS.empty_table()]
     refs = expand_sources(sources, stream=stream)
-    prompts = prompts_of(prompt, refs)
+    prompts = prompts_of([prompt] if isinstance(prompt, str) else prompt or (), refs)
     with _one_core_for_decoding(), DecoderProcess() as decoder:
         for ref in refs:
             info = decoder.probe(ref)
-            clip = Clip(video=ref, start=0, stop=info.frames, prompt=prompts.get(ref.uri))
+            for told in prompts.get(ref.uri, ()):
+                check_prompt(told, info.frames, info.size_wh_px, ref.uri)
+            clip = Clip(video=ref, start=0, stop=info.frames, prompts=prompts.get(ref.uri, ()))
             result = annotate_clip(tracker, clip, info, decoder)
             if result.error is not None:
                 raise result.error

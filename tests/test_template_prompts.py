@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from tests.test_template_tracking import PROMPT, tiny
 
+import specktrack
 from specktrack.annotating import annotate_here
 from specktrack.annotating.plan import Cutting, cut
 from specktrack.annotating.prompts import parse_prompt, prompts_of
@@ -97,6 +98,41 @@ def test_a_video_with_a_prompt_stays_one_clip(video_file):
     outside = Prompt(frame=2, box=Box(cx_px=200, cy_px=36, w_px=10, h_px=8))
     with pytest.raises(ConfigError, match=r"lies outside the frame: .* frame 2 of 96x72 px"):
         cut(ref, info, Cutting(stride=1, lead=None, clip_s=0.1, attempts=None, prompts={ref.uri: (outside,)}))
+
+
+@pytest.fixture(scope="module")
+def moving(tmp_path_factory):
+    """A red thing that goes right before still noise, and where it is."""
+    path = tmp_path_factory.mktemp("moving") / "moving.mp4"
+    way = 12 + 3.0 * np.arange(20)
+    pixels = np.tile(np.random.default_rng(1).integers(90, 130, (72, 96, 3), dtype=np.uint8), (20, 1, 1, 1))
+    for frame, x in enumerate(way.astype(int)):
+        pixels[frame, 32:41, x - 4 : x + 5] = (230, 30, 30)
+    write_video(path, list(pixels), fps=30, wh=(96, 72))
+    return path, way
+
+
+def test_a_prompt_in_the_middle_is_followed_in_both_directions(moving):
+    path, way = moving
+    rows = list(specktrack.follow(path, [10, way[10], 36, 9, 9], device="cpu"))
+    assert [row["frame"] for row in rows] == list(range(20))
+    assert np.abs([row["x"] for row in rows] - way).max() < 3
+    table = annotate_here(
+        path, model="speckdimp", prompt=[f"10,{way[10]},36,9,9", f"2,{way[2]},36,9,9,1"], device="cpu"
+    )
+    assert table["object"].to_pylist() == [0] * 20 + [1] * 20
+
+
+def test_rows_come_while_the_video_is_read(moving):
+    path, way = moving
+    first = next(iter(specktrack.follow(str(path), f"0,{way[0]},36,9,9", device="cpu")))
+    assert (first["frame"], first["x"], first["w"], first["provenance"]) == (0, way[0], 9, "tracked")
+    for box, message in (
+        ("0,500,36,9,9", r"outside the frame: \(500.*frame 0 of 96x72"),
+        ("20,9,9,9,9", "video's 20, of 96x72"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            next(specktrack.follow(path, box, device="cpu"))
 
 
 def test_annotating_with_a_template_model_gives_a_row_per_frame_with_boxes(video_file):

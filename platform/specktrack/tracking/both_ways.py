@@ -45,9 +45,10 @@ class Mirror:
         return back[np.lexsort((back.frame, back.object))]
 
 
-def first_frames(prompts: Sequence[Prompt]) -> dict[int, int]:
-    """Each object's first prompted frame."""
-    return {prompt.object: min(p.frame for p in prompts if p.object == prompt.object) for prompt in prompts}
+def goes_back(prompts: Sequence[Prompt], start: int) -> bool:
+    """Whether there is something to follow backwards in frames from ``start`` on, or passes to join."""
+    objects = {prompt.object for prompt in prompts}
+    return len(prompts) > len(objects) or any(prompt.frame > start for prompt in prompts)
 
 
 def joined(forwards: Trajectory, backwards: Trajectory, prompts: Sequence[Prompt]) -> Trajectory:

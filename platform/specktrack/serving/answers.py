@@ -1,7 +1,7 @@
 """What requests may choose, and the JSON that the routes answer with, as OpenAPI and the client show them."""
 
 from enum import StrEnum
-from typing import Literal, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self
 
 from pydantic import Field, model_validator
 
@@ -251,8 +251,21 @@ class Batches(Config):
     """``after`` of the next page; null on the last."""
 
 
-class BoxField(Box):
-    """The ``box`` field of a new session, as JSON: centre and size, source px."""
+class BoxesField(Config):
+    """The ``box`` field of a new session, as JSON: one box, centre and size in source px, or a list of them."""
+
+    boxes: tuple[Box, ...] = Field(min_length=1, max_length=64)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_one_or_several(cls, value: Any) -> Any:
+        return {"boxes": value if isinstance(value, list) else [value]}
+
+    @staticmethod
+    def as_sent() -> dict[str, Any]:
+        """The schema of what a request holds."""
+        one = Box.model_json_schema()
+        return {"anyOf": [one, {"type": "array", "items": one, "minItems": 1, "maxItems": 64}]}
 
 
 class Health(Config):

@@ -136,7 +136,9 @@ class Gateway:
         target = await asyncio.get_running_loop().run_in_executor(self._fetches, camera, place, self.config.access)
         return Camera(place, target)
 
-    async def open(self, model: ServedModel, prompt: Prompt | None, fps: float, asked: Reading | None = None) -> str:
+    async def open(
+        self, model: ServedModel, prompt: tuple[Prompt, ...] | None, fps: float, asked: Reading | None = None
+    ) -> str:
         """A new session's id."""
         reading = self.config.reading(asked or Reading())
         name = deployment_of(model)

@@ -228,7 +228,7 @@ class TrackingReplica:
             if follower.done:
                 self._metrics.frames.inc(follower.done, tags={"model": name})
 
-    async def open(self, name: str, prompt: Prompt | None, fps: float, reading: Reading) -> str:
+    async def open(self, name: str, prompt: tuple[Prompt, ...] | None, fps: float, reading: Reading) -> str:
         """A new session's id."""
         tracker = await self.tracker(name, reading)
         session = at_rate(tracker, fps).open(prompt)

@@ -6,7 +6,7 @@ depends on frames at most ``reach`` away. So rows are the same however the video
 
 # T frames in window, K candidates
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from copy import copy
 from typing import Any, Self
 
@@ -86,6 +86,10 @@ def reach(network: WindowedConfig, config: Windowing) -> int:
     return -(-frames // stride) * stride
 
 
+Watch = Callable[[np.ndarray, np.ndarray, np.ndarray], None]
+"""Takes frames [N], their candidates [N, K, 2] in source px (NaN where there are fewer) and scores [N, K]."""
+
+
 class WindowedTracker:
     """A windowed network made ready on a device; its sessions follow without a prompt."""
 
@@ -137,19 +141,29 @@ class WindowedTracker:
         """The viewport in which this tracker sees a video of ``source_wh_px``."""
         return Viewport.fit(source_wh_px, self.config.input_wh or self._network.input_wh)
 
-    def open(self, prompt: Prompt | None = None) -> "WindowedSession":
+    def open(self, prompt: Prompt | Sequence[Prompt] | None = None) -> "WindowedSession":
         """A new session; the first frames pushed say what their viewport is. ConfigError if there is a prompt."""
-        if prompt is not None:
-            raise ConfigError(
-                "this model follows without a prompt", self.model.card.name, remedy="leave the prompt away"
-            )
+        if prompt:
+            what, remedy = "this tracker was made to follow without a prompt", "make it with prompted=True"
+            raise ConfigError(what, self.model.card.name, remedy=remedy)
         return WindowedSession(self._detector, self.config, self.model.card.calibration)
+
+    def watched(self, watch: "Watch") -> "WindowedSession":
+        """A session whose candidates are told before the choice: for those who choose by more than a heatmap."""
+        return WindowedSession(self._detector, self.config, self.model.card.calibration, watch)
 
 
 class WindowedSession:
     """Live state: frames that wait for their windows, heatmap sums that wait for theirs, candidates for the choice."""
 
-    def __init__(self, detector: Detector, config: Windowing, calibration: Calibration | None = None) -> None:
+    def __init__(
+        self,
+        detector: Detector,
+        config: Windowing,
+        calibration: Calibration | None = None,
+        watch: "Watch | None" = None,
+    ) -> None:
+        self._watch = watch
         self._detector, self._config, self._calibration = detector, config, calibration or Calibration()
         self._network = detector.config
         self._stride, self._outputs = config.stride_of(detector.config), config.outputs_of(detector.config)
@@ -245,15 +259,19 @@ class WindowedSession:
         """Take the frames whose windows have all run and choose among candidates whose neighbourhood is complete."""
         drawn_next = self._next_window + self._network.frames_in - self._outputs
         limit = self._end if last else min(self._end, drawn_next)
-        self._decode(self._decoded, self._windows.take(self._begin or 0, limit))
+        self._decode(self._decoded, self._windows.take(self._begin or 0, limit), self._watch)
         frame, xy_px, score = self._chosen_of(self._decoded, last=last)
         pts_s = np.array([self._pts_s.pop(int(f)) for f in frame])
         return Trajectory(frame, pts_s, xy_px, score)
 
-    def _decode(self, into: "_Candidates", found: Found) -> None:
-        frames, xy, score = found
+    def _decode(self, into: "_Candidates", found: Found, watch: "Watch | None" = None) -> None:
+        frames, xy, heat = found
         if frames:
-            into.append(np.array(frames), xy.numpy(), self._calibration.of(score.numpy()))
+            number, xy_net, score = np.array(frames), xy.numpy(), self._calibration.of(heat.numpy())
+            into.append(number, xy_net, score)
+            if watch is not None:
+                assert self._viewport is not None
+                watch(number, self._viewport.to_source(xy_net), score)
 
     def _chosen_of(self, candidates: "_Candidates", *, last: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         assert self._viewport is not None

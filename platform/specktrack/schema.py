@@ -6,7 +6,7 @@ a label, and an importer and its exporter are one mapping read both ways.
 
 import hashlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import PurePosixPath

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TypedDict, cast
 
 from specktrack.annotating.workers import Attempts, Workers
-from specktrack.errors import ConfigError, MediaError
+from specktrack.errors import MediaError
 from specktrack.schema import Clip, ClipRecord, Prompt, VideoRef
 from specktrack.tracking.prompts import check_prompt
 from specktrack.tracking.windowed.interleaved import frames_apart

@@ -20,7 +20,7 @@ from specktrack.serving.config import Limits
 from specktrack.serving.dependencies import OwnFolder, checked, unsupported, validated
 from specktrack.serving.gateway import Gateway
 from specktrack.serving.health import prometheus
-from specktrack.serving.openapi import FILE, FPS, multipart, ref
+from specktrack.serving.openapi import FILE, FPS, multipart
 from specktrack.serving.problems import Refusal
 from specktrack.serving.streams import stream
 

@@ -6,7 +6,7 @@ a label, and an importer and its exporter are one mapping read both ways.
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import PurePosixPath
@@ -71,6 +71,25 @@ ROWS = pa.schema(
     ]
 )
 """One row per frame and object, absent frames included. x, y, w, h in source px; null where absent or not known."""
+
+MEANINGS: Mapping[str, str] = {
+    "video": "The video's URI; over HTTP the name under which the client knows it.",
+    "frame": "0-based, in presentation order.",
+    "pts_s": "Presentation time, seconds; frame and time together say which picture it is, never frame / fps.",
+    "object": "0 where one object is followed.",
+    "x": "Centre, source px from the left, an integer being a pixel's centre; null where the object is absent.",
+    "y": "Centre, source px from the top; null where the object is absent.",
+    "w": "Width, source px; null where the object is absent, and for trackers of points.",
+    "h": "Height, source px; null where the object is absent, and for trackers of points.",
+    "visibility": "absent has no position. Predictions say clear, or occluded for a filled position; labels know more.",
+    "score": "In [0, 1], comparable within one model: of the position taken. Where the object is absent, and where a"
+    " position was filled, it is that of the best candidate that was not taken. Null for labels.",
+    "provenance": "How the row came about: labelled by a person, detected by a network that saw each frame alone or in"
+    " a window, tracked from frame to frame, interpolated or inpainted. Of an absent row it says who looked: detected"
+    " means that a network saw the frame and took no candidate. A filled position is never marked as detected.",
+    "gap": "Length, in frames, of the gap that a filled position belongs to; 0 for all other rows.",
+}
+"""What each column says."""
 
 EVENTS = pa.schema(
     [

@@ -13,7 +13,6 @@ from specktrack.serving.answers import (
     Batch,
     BatchAsked,
     BatchRequest,
-    BoxField,
     ClipAsked,
     Event,
     LiveRow,
@@ -30,7 +29,7 @@ TAGS = [
     {"name": "server", "description": "Health, models and metrics."},
 ]
 NAMED = (
-    AnnotateUri, Annotation, Batch, BatchAsked, BatchRequest, BoxField, ClipAsked, Event, LiveRow, Problem, StreamAsked,
+    AnnotateUri, Annotation, Batch, BatchAsked, BatchRequest, ClipAsked, Event, LiveRow, Problem, StreamAsked,
 )  # fmt: skip
 """Schemas of bodies and answers that routes name by ``ref`` and ``form_of``, and those of the WebSocket's messages."""
 _AT = "#/components/schemas/{model}"

@@ -139,6 +139,10 @@ class FollowerSession:
             )  # fmt: skip
         return rows
 
+    def provisional(self) -> Trajectory:
+        """None: which path is the best is settled when rows are final."""
+        return Trajectory.empty()
+
     def _check(self, batch: FrameBatch) -> None:
         if self._next is None:
             self._viewport, self._next = batch.viewport, int(batch.frame[0])

@@ -20,6 +20,7 @@ _STYLE = """
 --doubt:#4a3d14}}
 body{font:15px/1.5 system-ui,sans-serif;color:var(--ink);background:var(--paper);max-width:72rem;margin:2rem auto;
 padding:0 1.2rem}
+h1,h2,h3{overflow-wrap:anywhere}
 h1{font-size:1.6rem;margin:0}h2{font-size:1.15rem;margin:2.2rem 0 .5rem}h3{font-size:1rem;margin:1.4rem 0 .2rem}
 p.note,figcaption{color:var(--dim);margin:.2rem 0;font-size:.9rem;overflow-wrap:anywhere}
 p.doubt{background:var(--doubt);padding:.4rem .8rem;border-radius:6px;overflow-wrap:anywhere}

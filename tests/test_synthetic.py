@@ -18,7 +18,7 @@ from specktrack.datasets.synthetic import (
     write_archive,
 )
 from specktrack.errors import ConfigError
-from specktrack.schema import Clip, Visibility
+from specktrack.schema import EVENTS, Clip, Visibility
 from specktrack.video.unconfined import probe, read_clip
 
 SMALL = SynthConfig(videos=2, frames=10, width_px=160, height_px=96, seed=3)
@@ -164,3 +164,20 @@ def test_options_are_parsed_like_those_of_any_verb() -> None:
     assert SynthConfig.parse({"videos": "3", "sport": "tennis"}, environment={}).videos == 3
     with pytest.raises(ConfigError, match=r"unknown key 'video'; did you mean 'videos'"):
         SynthConfig.parse({"video": 3}, environment={})
+
+
+def test_an_archive_tells_what_happens_to_the_ball(tmp_path: Path) -> None:
+    """A hit or bounce lies where the ball's label is in the nearest frame, up to the way of half a frame."""
+    config = SMALL.model_copy(update={"frames": 45, "cuts_per_minute": 0})
+    write_archive(config, str(tmp_path / "a"))
+    (tmp_path / "a").rename(tmp_path / "b")
+    dataset = load_dataset(str(tmp_path / "b"))
+    assert dataset.events is not None and dataset.events.schema.equals(EVENTS)
+    tracks = {video.ref.uri: dataset.track(video) for video in dataset.card.videos}
+    seen = [row for row in dataset.events.to_pylist() if row["x"] is not None]
+    assert {row["video"] for row in dataset.events.to_pylist()} <= set(tracks) and seen
+    for row in seen:
+        track = tracks[row["video"]]
+        around = track.xy_px[max(0, row["frame"] - 1) : row["frame"] + 2]
+        way = np.nanmax(np.abs(np.diff(around, axis=0)), initial=1.0)
+        assert np.abs(track.xy_px[row["frame"]] - [row["x"], row["y"]]).max() <= way + 0.5

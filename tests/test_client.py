@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import os
 import subprocess
 import sys
 import threading
@@ -19,6 +20,7 @@ import pytest
 from tests.clock import Clock
 from websockets.sync.server import ServerConnection, serve
 
+import specktrack
 from specktrack.errors import ConfigError, SpecktrackError
 from specktrack.serving import client as client_module
 from specktrack.serving.answers import Batch, BatchState
@@ -159,7 +161,8 @@ def test_whatever_goes_wrong_is_an_error_of_the_package(server: Server, tmp_path
 
 def test_neither_ray_nor_torch_is_loaded() -> None:
     code = "import sys, specktrack.serving.client; sys.exit(bool({'ray', 'torch', 'fastapi'} & sys.modules.keys()))"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    own = {**os.environ, "PYTHONPATH": str(Path(specktrack.__file__).parents[1])}
+    assert subprocess.run([sys.executable, "-c", code], check=False, env=own).returncode == 0
 
 
 def test_a_file_is_not_read_whole(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

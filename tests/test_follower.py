@@ -222,7 +222,7 @@ def windowed() -> Model:
     def red(frames_BTCHW: torch.Tensor) -> torch.Tensor:
         stride = config.target.stride
         seen = frames_BTCHW[:, -config.frames_out :, 0] - frames_BTCHW[:, -config.frames_out :, 1]
-        return 20 * torch.nn.functional.avg_pool2d(seen, stride) - 4
+        return 10 * torch.nn.functional.avg_pool2d(seen, 7, stride, padding=3) - 4  # as wide as a square: one peak each
 
     network.forward = red
     return Model(network, ModelCard(name="red", network=config))

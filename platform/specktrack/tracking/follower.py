@@ -256,7 +256,7 @@ class _Target:
         speed = first_speed(motion, size_px=self._size_px, wh_px=picture.viewport.source_wh_px)
         flight = Flight.begin(picture.pts_s, xy_px, size_px=self._size_px, speed_px_s=speed)
         self._paths = Paths(self._choosing.weighing, picture.frame, flight)
-        self._rivals = Rivals(max(self._choosing.same_px, self._size_px))
+        self._rivals = Rivals(max(self._choosing.same_px, self._size_px / 2))
         self._seen[picture.frame] = Places(xy_px[None], np.ones(1), np.ones(1)), self._wh_px
 
     def _go_on(self, picture: Picture, expected: Expected, others: Sequence[Expected]) -> None:
@@ -267,14 +267,15 @@ class _Target:
             proposed.append(source.propose(picture, expected, hints_px))
         within_px = max(self._choosing.same_px, self._choosing.same_sizes * expected.size_px)
         pool = pooled(proposed, self._trust, within_px=within_px)
-        places = self._rivals.less(self._less_claimed(pool.places, expected, others))
+        fair = self._less_claimed(pool.places, expected, others)
+        places = self._rivals.less(fair)
         self._paths.extend(picture.frame, picture.pts_s, places.xy_px, places.evidence, size_px=expected.size_px)
         if (step := self._paths.now) is not None:
             off = pool.belief[:, step.place] - self._trust
             self._trust += self._choosing.trust_rate * np.nan_to_num(off)
             found = [source.confirm(picture, step.xy_px) for source in self._sources]
             self._wh_px = next((wh_px for wh_px in found if wh_px is not None), self._wh_px)
-        self._rivals.see(places, None if step is None else step.place)
+        self._rivals.see(fair, None if step is None else step.place)
         self._seen[picture.frame] = places, self._wh_px
 
     def _less_claimed(self, places: Places, expected: Expected, others: Sequence[Expected]) -> Places:

@@ -12,7 +12,7 @@ KNOWN_AFTER = 3
 """Frames in which a thing was seen beside the object before it is known."""
 DOUBT = 4.0
 """Evidence that a place loses where a known rival is."""
-FORGOTTEN_AFTER = 90
+FORGOTTEN_AFTER = 3
 """Frames without it."""
 
 
@@ -35,8 +35,11 @@ class Rivals:
         return replace(places, evidence=places.evidence - DOUBT * taken)
 
     def see(self, places: Places, chosen: int | None) -> None:
-        """A frame's places, of which one is the object: the others are rivals, or are those that were there before."""
-        others = np.delete(places.xy_px, chosen, axis=0) if chosen is not None else places.xy_px
+        """A frame's places, of which one is the object: others that could be taken for it are rivals."""
+        could = places.evidence > 0
+        if chosen is not None:
+            could[chosen] = False
+        others = places.xy_px[could]
         self._unseen += 1
         new = np.ones(len(others), bool)
         for r in range(len(self._xy_px)):

@@ -23,6 +23,7 @@ S3_ENVIRONMENT = {
 }
 
 
+@pytest.hookimpl(tryfirst=True)  # before the plug-in that reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """With several processes, the tests that start Ray share one, and so do those of a file, for their fixtures."""
     for item in items:

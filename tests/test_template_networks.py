@@ -4,7 +4,7 @@ import pytest
 import torch
 from tests.test_template_tracking import tiny
 
-from specktrack.models.template.dimp import Pairs, Proposals
+from specktrack.models.template.dimp import Outputs, Pairs, Proposals
 from specktrack.models.template.iou_net import IoUNet
 from specktrack.models.zoo import VARIANTS, build, network_config
 
@@ -113,3 +113,21 @@ def test_frozen_stages_keep_weights_and_statistics():
     assert not extractor.layer2.training and extractor.layer3.training
     assert not any(p.requires_grad for p in extractor.layer1.parameters())
     assert all(p.requires_grad for p in extractor.layer3.parameters())
+
+
+@pytest.mark.parametrize("name", ["super-dimp", "dimp50"])
+def test_distractor_frames_count_as_background_and_not_in_the_boxes(name):
+    network, batch = tiny(name).network.eval(), pairs()
+    some = Pairs(batch.template_nSCHW, batch.template_boxes_nS4, batch.search_nSCHW, batch.search_boxes_nS4.clone())
+    some.search_boxes_nS4[0, 1] = torch.nan
+    draw = torch.Generator().manual_seed(0)
+    proposals = Proposals.draw(some.search_boxes_nS4, 8, draw)
+    outputs = network.outputs(some, proposals)
+    found = network.losses(outputs, some, proposals)
+    assert all(torch.isfinite(value) for value in found.values())
+    label = network._label(some.search_boxes_nS4, outputs.scores[-1].shape[-2:])
+    assert not label[0, 1].any() and label[0, 0].max() > 0.5
+    changed = outputs.box_score_BN.clone()
+    changed[1] += 5
+    moved = Outputs(outputs.scores, outputs.pooled, changed)
+    torch.testing.assert_close(network.losses(moved, some, proposals)["boxes"], found["boxes"])

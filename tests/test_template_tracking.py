@@ -24,10 +24,10 @@ from specktrack.schema import Box, Prompt
 from specktrack.storage import frame_names
 from specktrack.tracking.following import Following
 from specktrack.tracking.template.boxes import _variations, refine_box
-from specktrack.tracking.template.localise import Peak, State, localise
+from specktrack.tracking.template.head import Look, TemplateHead, grown, kept_inside
+from specktrack.tracking.template.localise import Peak, State, highest_peaks, localise
 from specktrack.tracking.template.region import Region
 from specktrack.tracking.template.samples import SampleMemory, _blurred, prompt_samples, variations
-from specktrack.tracking.template.session import TemplateSession, _grown, _kept_inside
 from specktrack.tracking.tracker import Parts, make_tracker, open_session, tracker_of
 
 ONLINE = OnlineConfig()
@@ -99,6 +99,16 @@ class TestLocalise:
         assert at_the_edge.xy_cells == (22, 0)
 
 
+def test_the_highest_peaks_are_no_neighbours():
+    scores = np.zeros((23, 23), np.float32)
+    for x, y, score in ((11, 11, 0.9), (12, 11, 0.8), (18, 3, 0.6), (3, 20, 0.1)):
+        scores[y, x] = score
+    found = highest_peaks(scores, 4, target_wh_cells=(3.7, 3.7), config=ONLINE)
+    assert [(peak.xy_cells, peak.state) for peak in found] == [
+        ((11, 11), State.NORMAL), ((18, 3), State.NORMAL), ((3, 20), State.LOST)
+    ]  # fmt: skip
+
+
 class TestMemory:
     def memory(self, capacity=20):
         return SampleMemory(torch.zeros(15, 1, 1, 1), torch.ones(15, 4), OnlineConfig(memory=capacity))
@@ -158,9 +168,9 @@ def test_a_blur_is_a_gaussian_cut_off_at_two_sigma(sigma_xy):
 
 def test_of_a_weak_box_head_only_a_share_of_the_growth_is_believed():
     coarse, refined = torch.tensor([10.0, 20.0, 8.0, 4.0]), torch.tensor([0.0, 0.0, 32.0, 16.0])
-    grown = _grown(coarse, refined, 0.5)
-    assert grown.tolist() == pytest.approx([6.0, 18.0, 16.0, 8.0])  # half of the logarithm of four, and the same centre
-    assert _grown(coarse, coarse + 5, 0.1)[2] / _grown(coarse, coarse + 5, 0.1)[3] == pytest.approx(2)
+    found = grown(coarse, refined, 0.5)
+    assert found.tolist() == pytest.approx([6.0, 18.0, 16.0, 8.0])  # half of the logarithm of four, and the same centre
+    assert grown(coarse, coarse + 5, 0.1)[2] / grown(coarse, coarse + 5, 0.1)[3] == pytest.approx(2)
 
 
 class Slope:
@@ -226,26 +236,25 @@ class TestPlacing:
 
     REGION = Region.around((30, 36), 40, (96, 72), 64, border="replicate", most_shrink=1.0)
 
-    def session(self, **values):
-        return TemplateSession(tiny(**values).network, PROMPT, device=torch.device("cpu"))
+    def head(self, **values):
+        return TemplateHead(tiny(**values).network, PROMPT.box, device=torch.device("cpu"))
 
     @pytest.mark.parametrize(("filter_size", "cell"), [(4, 4.0), (3, 3.5)])
     def test_a_score_s_cell_is_where_the_filter_s_middle_lies(self, filter_size, cell):
         target = {"features": 16, "filter_size": filter_size}
-        session = self.session(target_model=target)
-        x, y, w, h = session._coarse(Peak(State.NORMAL, (cell, cell + 1), 1.0), self.REGION).tolist()
+        head = self.head(target_model=target)
+        x, y, w, h = head._coarse(Peak(State.NORMAL, (cell, cell + 1), 1.0), self.REGION).tolist()
         assert (x + w / 2, y + h / 2, w, h) == pytest.approx((32, 40, 16, 12.8))
         box = self.REGION.box_px(x, y, w, h)
         assert (box.cx_px, box.cy_px, box.w_px, box.h_px) == pytest.approx((30.5, 41.5, 10, 8))  # of an even side
 
     def test_prdimps_scores_are_a_density_over_cells(self):
-        session = self.session(name="prdimp50")
+        head = self.head(name="prdimp50")
         scores = torch.zeros(9, 9)
         scores[4, 4] = 5.0
-        session._target_model = SimpleNamespace(score=lambda _: scores)
-        assert session._peak(torch.zeros(16, 8, 8), self.REGION).score == pytest.approx(
-            math.exp(5) / (math.exp(5) + 80)
-        )
+        head._target_model = SimpleNamespace(score=lambda _: scores)
+        look = head.look(np.zeros((H, W, 3), np.uint8), (30, 36))
+        assert head.peak(look).score == pytest.approx(math.exp(5) / (math.exp(5) + 80))
 
     def test_the_box_head_learns_the_prompt_as_it_is(self, video, monkeypatch):
         told, modulation, features = {}, IoUNet.modulation, Dimp.features
@@ -268,7 +277,7 @@ class TestPlacing:
         ((50, 40, 200, 0.2), (50, 40, 96, 1)),
     ])  # fmt: skip
     def test_some_of_a_box_stays_in_the_frame(self, box, kept):
-        found = _kept_inside(Box(**dict(zip(("cx_px", "cy_px", "w_px", "h_px"), box, strict=True))), (96, 72))
+        found = kept_inside(Box(**dict(zip(("cx_px", "cy_px", "w_px", "h_px"), box, strict=True))), (96, 72))
         assert (found.cx_px, found.cy_px, found.w_px, found.h_px) == pytest.approx(kept)
 
 
@@ -290,11 +299,12 @@ class Notes:
 
 class TestLearning:
     def told(self, state, frames_since):
-        session = TemplateSession(tiny().network, PROMPT, device=torch.device("cpu"))
-        session._online, notes = ONLINE, Notes()
-        session._memory = session._target_model = notes
+        head = TemplateHead(tiny().network, PROMPT.box, device=torch.device("cpu"))
+        head._online, notes = ONLINE, Notes()
+        head._memory = head._target_model = notes
         region = Region.around((30, 36), 40, (W, H), 64, border="replicate", most_shrink=1.0)
-        session._learn(torch.zeros(16, 16, 16), region, state, frames_since)
+        none = torch.zeros(16, 16, 16)
+        head.learn(Look(region, (none, none), none, np.zeros((17, 17))), state, frames_since)
         return notes.told
 
     def test_every_20_frames_two_steps_are_learned_and_every_frame_is_remembered(self):
@@ -313,10 +323,10 @@ class TestLearning:
         session = open_session(model, prompt=PROMPT, device="cpu")
         at = Viewport((W, H), (W, H))
         session.push(FrameBatch(video[:4], np.arange(4), np.arange(4) / 30, at))
-        before, box = session._memory.weights.clone(), session._box
+        before, box = session.head._memory.weights.clone(), session.head.box
         later = session.push(FrameBatch(video[4:], np.arange(4, FRAMES), np.arange(4, FRAMES) / 30, at))
-        assert session.lost and not later.present.any() and session._box == box
-        assert torch.equal(session._memory.weights, before)
+        assert session.lost and not later.present.any() and session.head.box == box
+        assert torch.equal(session.head._memory.weights, before)
 
     def test_the_pointing_game_is_told_the_best_point_of_a_lost_target_too_and_nothing_else_changes(self, video):
         model = tiny(online={"lost_below": 100.0, "memory": 24, "first_iterations": 30, "box_steps": 0, "dropouts": 1})
@@ -332,8 +342,8 @@ class TestLearning:
         np.testing.assert_array_equal(found["pointing"].score, found["otb"].score)
         truth = np.stack([19 + 2 * np.arange(6) + 4.5, np.full(6, 35.5)], axis=1)
         assert np.abs(found["pointing"].xy_px - truth)[3:].max() < 7  # a cell is 4.4 px
-        assert judged["pointing"].lost and judged["pointing"]._box == judged["otb"]._box == PROMPT.box
-        assert torch.equal(judged["pointing"]._memory.weights, judged["otb"]._memory.weights)
+        assert judged["pointing"].lost and judged["pointing"].head.box == judged["otb"].head.box == PROMPT.box
+        assert torch.equal(judged["pointing"].head._memory.weights, judged["otb"].head._memory.weights)
 
 
 FRAMES, W, H = 30, 96, 72
@@ -387,12 +397,14 @@ def test_a_session_without_a_prompt_or_with_an_impossible_one_says_so(video):
     with pytest.raises(ConfigError, match=r"follows what a prompt shows: 'random'; give a frame and a box"):
         open_session(model, device="cpu")
     outside = Prompt(frame=0, box=Box(cx_px=500, cy_px=10, w_px=5, h_px=5))
-    with pytest.raises(ConfigError, match=r"lies outside the frame.*96x72"):
+    with pytest.raises(ConfigError, match=r"lies outside the frame: .*frame 0 of 96x72"):
         rows(model, video[:1], 1, outside)
     with pytest.raises(ConfigError, match=r"larger than the frame.*96x72"):
         rows(model, video[:1], 1, Prompt(frame=0, box=Box(cx_px=20, cy_px=10, w_px=97, h_px=5)))
     with pytest.raises(ConfigError, match=r"the video ends before the prompt's frame: 40"):
         rows(model, video[:2], 2, Prompt(frame=40, box=PROMPT.box))
+    with pytest.raises(ConfigError, match=r"takes one prompt, as published.*give it a --finder, or take speckdimp"):
+        open_session(model, prompt=[PROMPT, PROMPT.model_copy(update={"object": 1})], device="cpu")
 
 
 def test_a_template_tracker_sees_source_px_and_needs_all_frames_since_its_prompt():

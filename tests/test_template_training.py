@@ -104,6 +104,15 @@ class TestPairs:
         assert 0.4 * centre < max(offsets) < 0.5 * centre + 0.2  # regions are of whole px
         assert max(offsets) < network.search_area / 2
 
+    def test_some_search_regions_show_no_target_if_told_to(self):
+        network = network_config("speckdimp")
+        track = BoxTrack("still", [np.zeros((400, 600, 3), np.uint8)] * 20, np.tile([100.0, 100, 10, 10], (20, 1)))
+        config = PairConfig(templates=1, searches=1, distractors=0.5)
+        sampler = PairSampler([track], seed=0, config=config)
+        drawn = [cut_sample(track, sampler.sample(i), network, config, sampler.generator(i))[1] for i in range(60)]
+        absent = [bool(boxes[1].isnan().all()) for boxes in drawn]
+        assert 15 < sum(absent) < 45 and not any(boxes[0].isnan().any() for boxes in drawn)
+
     def test_sizes_and_light_vary_as_much_as_they_are_told_to(self):
         config = STILL.model_copy(update={"template_jitter": (0, 0.25), "search_jitter": (0, 0.5), "brightness": 0.2})
         network = NETWORK.model_copy(update={"input_wh": (16, 16)})

@@ -5,7 +5,7 @@ network px.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Self
 
 import numpy as np
@@ -98,7 +98,7 @@ _DERIVED = np.zeros(0)
 
 @dataclass(frozen=True)
 class Trajectory:
-    """Where one object is in each of N frames; NaN exactly where it is absent."""
+    """Where one object is in each of N frames, or several one after the other; NaN exactly where it is absent."""
 
     frame: np.ndarray
     """int64 [N], 0-based, presentation order."""
@@ -116,6 +116,8 @@ class Trajectory:
     """float32 [N, 2], source px; NaN for point trackers."""
     gap: np.ndarray = field(default_factory=lambda: _DERIVED)
     """int32 [N]: length of the gap that a filled row belongs to, else 0."""
+    object: np.ndarray = field(default_factory=lambda: _DERIVED)
+    """int32 [N]: which of several objects; 0 if not given."""
 
     def __post_init__(self) -> None:
         n = len(self.frame)
@@ -129,7 +131,18 @@ class Trajectory:
             object.__setattr__(self, "wh_px", np.full((n, 2), np.nan, np.float32))
         if self.gap is _DERIVED:
             object.__setattr__(self, "gap", np.zeros(n, np.int32))
-        columns = (self.pts_s, self.xy_px, self.score, self.visibility, self.provenance, self.wh_px, self.gap)
+        if self.object is _DERIVED:
+            object.__setattr__(self, "object", np.zeros(n, np.int32))
+        columns = (
+            self.pts_s,
+            self.xy_px,
+            self.score,
+            self.visibility,
+            self.provenance,
+            self.wh_px,
+            self.gap,
+            self.object,
+        )
         if any(len(column) != n for column in columns) or self.xy_px.shape != (n, 2):
             raise ValueError(f"a trajectory of {n} frames needs {n} entries in every column and xy_px [{n}, 2]")
         if not ((self.visibility == Visibility.ABSENT.value) == absent).all():
@@ -141,7 +154,7 @@ class Trajectory:
     def __getitem__(self, rows: slice | np.ndarray) -> "Trajectory":
         return Trajectory(
             self.frame[rows], self.pts_s[rows], self.xy_px[rows], self.score[rows],
-            self.visibility[rows], self.provenance[rows], self.wh_px[rows], self.gap[rows],
+            self.visibility[rows], self.provenance[rows], self.wh_px[rows], self.gap[rows], self.object[rows],
         )  # fmt: skip
 
     @property
@@ -158,8 +171,17 @@ class Trajectory:
         """The rows of frames in [start, stop)."""
         return self[(self.frame >= start) & (self.frame < stop)]
 
-    def to_rows(self, video_uri: str, *, object_id: int = 0) -> pa.Table:
-        """As an Arrow table of the row schema."""
+    @property
+    def frames(self) -> int:
+        """Frames that have a row; of several objects each has as many."""
+        return len(np.unique(self.frame))
+
+    def of(self, number: int) -> "Trajectory":
+        """The rows of one object."""
+        return self[self.object == number]
+
+    def to_rows(self, video_uri: str, *, object_id: int | None = None) -> pa.Table:
+        """As an Arrow table of the row schema; ``object_id`` in place of the objects' own numbers."""
         n = len(self)
 
         def or_null(values: np.ndarray) -> pa.Array:
@@ -172,7 +194,7 @@ class Trajectory:
             "video": pa.array([video_uri] * n, pa.string()),
             "frame": pa.array(self.frame, pa.int64()),
             "pts_s": pa.array(self.pts_s, pa.float64()),
-            "object": pa.array(np.full(n, object_id, np.int32)),
+            "object": pa.array(self.object if object_id is None else np.full(n, object_id, np.int32)),
             "x": or_null(self.xy_px[:, 0]),
             "y": or_null(self.xy_px[:, 1]),
             "w": or_null(self.wh_px[:, 0]),
@@ -205,6 +227,7 @@ class Trajectory:
             provenance=words("provenance"),
             wh_px=floats("w", "h"),
             gap=rows["gap"].to_numpy().astype(np.int32),
+            object=rows["object"].to_numpy().astype(np.int32),
         )
 
 
@@ -234,8 +257,8 @@ def trajectories(rows: pa.Table) -> dict[str, dict[int, Trajectory]]:
 
 
 def concat(parts: Sequence[Trajectory]) -> Trajectory:
-    """Join trajectories of one object end to end."""
+    """Join trajectories end to end."""
     if not parts:
         return Trajectory.empty()
-    names = ("frame", "pts_s", "xy_px", "score", "visibility", "provenance", "wh_px", "gap")
+    names = [column.name for column in fields(Trajectory)]
     return Trajectory(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))

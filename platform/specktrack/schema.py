@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import PurePosixPath
-from typing import Self
+from typing import Any, Self
 from urllib.parse import unquote, urlsplit
 
 import pyarrow as pa
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from specktrack.config import Config, sha_of
 from specktrack.errors import ConfigError, QuarantineReason
@@ -135,6 +135,13 @@ class Prompt(Config):
 
     frame: int = Field(ge=0)
     box: Box
+    object: int = Field(default=0, ge=0)
+    """Number of the object in the rows; prompts of one number show one object."""
+
+    @model_serializer(mode="wrap")
+    def _as_outputs_are_known(self, fields: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """The number only where it says something: an output of one object is resumed by its hash."""
+        return {name: value for name, value in fields(self).items() if name != "object" or value}
 
 
 class VideoRef(Config):
@@ -178,7 +185,7 @@ class Clip(Config):
     """Frames before ``start`` that are decoded to warm up; their rows are dropped."""
     lead_out: int = Field(default=0, ge=0)
     """Frames after ``stop`` that are decoded so that the last rows see their future; their rows are dropped."""
-    prompt: Prompt | None = None
+    prompts: tuple[Prompt, ...] = ()
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -186,8 +193,9 @@ class Clip(Config):
             raise ValueError(f"a clip needs start < stop, got [{self.start}, {self.stop})")
         if self.lead_in > self.start:
             raise ValueError(f"lead_in {self.lead_in} reaches before frame 0 from start {self.start}")
-        if self.prompt and not self.start <= self.prompt.frame < self.stop:
-            raise ValueError(f"the prompt's frame {self.prompt.frame} lies outside [{self.start}, {self.stop})")
+        for prompt in self.prompts:
+            if not self.start <= prompt.frame < self.stop:
+                raise ValueError(f"the prompt's frame {prompt.frame} lies outside [{self.start}, {self.stop})")
         return self
 
     @property

@@ -36,6 +36,8 @@ class AnnotatorArguments:
     """The output."""
     following: Following
     parts: Callable[[], Parts]
+    prompted: bool
+    """Every video has its prompts."""
     model_sha: str
     config_sha: str
     timeout_s: float
@@ -56,7 +58,9 @@ class Annotator:
         torch.set_num_threads(arguments.threads)
         self._arguments, parts, device = arguments, arguments.parts(), "cuda" if arguments.gpu else "cpu"
         self._model = parts.model
-        self._tracker = make_tracker(arguments.following, device=device, parts=parts, settle=arguments.settle)
+        self._tracker = make_tracker(
+            arguments.following, device=device, parts=parts, prompted=arguments.prompted, settle=arguments.settle
+        )
         self._decoder, self._backgrounds = DecoderProcess(DecodeLimits(stall_s=arguments.timeout_s)), Backgrounds()
         self._ledger = Ledger(arguments.store, arguments.model_sha, arguments.config_sha)
 
@@ -96,7 +100,7 @@ class Annotator:
                 metadata=metadata,
             )
         seconds = {**dict.fromkeys(STAGES, 0.0), **result.seconds, "commit": time.perf_counter() - started}
-        return Receipt(record=record.model_dump_json(), frames=len(result.trajectory), seconds=seconds)
+        return Receipt(record=record.model_dump_json(), frames=result.trajectory.frames, seconds=seconds)
 
     def _metadata(self, info: VideoInfo) -> dict[str, str]:
         return {

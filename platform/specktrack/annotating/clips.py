@@ -2,7 +2,7 @@
 
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
@@ -20,11 +20,15 @@ from specktrack.models.checkpoint import Model
 from specktrack.models.zoo import DEFAULT_MODEL
 from specktrack.schema import ROWS, Clip
 from specktrack.storage import expand_sources
+from specktrack.tracking.both_ways import Mirror, goes_back, joined
+from specktrack.tracking.prompts import check_prompt
 from specktrack.tracking.tracker import Tracker, tracker_of
 from specktrack.tracking.windowed.interleaved import at_rate
 from specktrack.video import VideoInfo
 from specktrack.video.process import DecoderProcess
 
+FRAMES_BACK = 32
+"""Read at once where a video is followed backwards."""
 BATCHES_AHEAD = 2
 """Decoded and waiting: 2 x 32 frames at 512x288 are 28 MB."""
 
@@ -48,13 +52,15 @@ def annotate_clip(
     *,
     backgrounds: Backgrounds | None = None,
 ) -> ClipResult:
-    """Follow the object through one clip; a fault of the media ends up in the result, with the rows before it.
+    """Follow the objects through one clip, from prompts in both directions; a fault of the media ends up in the result,
+    with the rows before it.
 
     ``backgrounds`` remembers a video's background from clip to clip, for trackers that want one.
     """
     tracker = at_rate(tracker, info.fps)
     viewport = tracker.viewport(info.size_wh_px)
-    session, parts, error = tracker.open(clip.prompt), [], None
+    session, parts, error = tracker.open(clip.prompts), [], None
+    backwards = Trajectory.empty()
     seconds = {"decode": 0.0, "track": 0.0, "starve": 0.0}
     reader = background = None
 
@@ -71,6 +77,8 @@ def annotate_clip(
             started = time.perf_counter()
             parts.append(session.push(replace(batch, background=background)))
             seconds["track"] += time.perf_counter() - started
+        if goes_back(clip.prompts, clip.start):
+            backwards = _followed_back(tracker, clip, info, read)
     except MediaError as fault:
         error = fault
     finally:
@@ -80,19 +88,38 @@ def annotate_clip(
     parts.append(session.finish())
     seconds["track"] += time.perf_counter() - started
     trajectory = concat(parts).between(clip.start, clip.stop)
+    if len(backwards):
+        trajectory = joined(trajectory, backwards, clip.prompts)
     if error is not None and error.reason is QuarantineReason.CHANGED:
         trajectory = Trajectory.empty()  # nobody knows of which version its rows are
-    if error is None and len(trajectory) != clip.stop - clip.start:
-        what = f"{len(trajectory)} of {clip.stop - clip.start} frames came"
+    if error is None and trajectory.frames != clip.stop - clip.start:
+        what = f"{trajectory.frames} of {clip.stop - clip.start} frames came"
         error = MediaError(QuarantineReason.TRUNCATED, what, place=clip.video.uri)
     return ClipResult(trajectory, reader.decode_errors if reader else 0, error, seconds)
+
+
+def _followed_back(
+    tracker: Tracker, clip: Clip, info: VideoInfo, read: Callable[[Clip, VideoInfo], Iterator[FrameBatch]]
+) -> Trajectory:
+    """The rows from a clip's last prompt back to its start, from pictures that are read and shown last first."""
+    last = max(prompt.frame for prompt in clip.prompts)
+    mirror, session, parts = None, None, []
+    for stop in range(last + 1, clip.start, -FRAMES_BACK):
+        part = Clip(video=clip.video, start=max(clip.start, stop - FRAMES_BACK), stop=stop)
+        for batch in reversed(list(read(part, info))):
+            if mirror is None or session is None:
+                mirror = Mirror(last, float(batch.pts_s[-1]))
+                session = tracker.open(mirror.prompts(clip.prompts))
+            parts.append(session.push(mirror.batch(batch)))
+    assert mirror is not None and session is not None
+    return mirror.rows(concat([*parts, session.finish()]))
 
 
 def annotate_here(
     sources: str | Path | Sequence[str | Path],
     *,
     model: str | Path | Model = DEFAULT_MODEL,
-    prompt: str | None = None,
+    prompt: str | Sequence[str] | None = None,
     stream: int | None = None,
     device: str | None = None,
     **settings: Any,
@@ -104,21 +131,23 @@ def annotate_here(
     MediaError for a video that cannot be read to its end.
     """
     named = [sources] if isinstance(sources, str | Path) else sources
-    tracker = tracker_of(model, device=device, **settings)
+    tracker = tracker_of(model, device=device, prompted=bool(prompt), **settings)
     return annotate_with(tracker, [str(source) for source in named], prompt=prompt, stream=stream)
 
 
 def annotate_with(
-    tracker: Tracker, sources: Sequence[str], *, prompt: str | None = None, stream: int | None = None
+    tracker: Tracker, sources: Sequence[str], *, prompt: str | Sequence[str] | None = None, stream: int | None = None
 ) -> pa.Table:
     """The rows of ``annotate_here``, by a tracker that is there already."""
     tables = [ROWS.empty_table()]
     refs = expand_sources(sources, stream=stream)
-    prompts = prompts_of(prompt, refs)
+    prompts = prompts_of([prompt] if isinstance(prompt, str) else prompt or (), refs)
     with _one_core_for_decoding(), DecoderProcess() as decoder:
         for ref in refs:
             info = decoder.probe(ref)
-            clip = Clip(video=ref, start=0, stop=info.frames, prompt=prompts.get(ref.uri))
+            for told in prompts.get(ref.uri, ()):
+                check_prompt(told, info.frames, info.size_wh_px, ref.uri)
+            clip = Clip(video=ref, start=0, stop=info.frames, prompts=prompts.get(ref.uri, ()))
             result = annotate_clip(tracker, clip, info, decoder)
             if result.error is not None:
                 raise result.error

@@ -23,8 +23,9 @@ class AnnotateConfig(VerbConfig, Following):
     """Videos, folders, globs, s3://bucket/prefix or @list.txt; at least one, except with ``gc`` and ``verify``."""
     output: Place
     """Folder or s3:// prefix for rows and records; a run that was interrupted in it is resumed."""
-    prompt: PromptPlace | None = None
-    """The object that a template model follows: frame,cx,cy,w,h in source px, or a CSV or JSON file of prompts."""
+    prompt: tuple[PromptPlace, ...] = ()
+    """What to follow: frame,cx,cy,w,h in source px and, where one object has several, its number; or a CSV or JSON file
+    with prompts per video. Several are several objects. Template models need one; to heatmap models it says which."""
     stream: int | None = Field(default=None, ge=0)
     """Number of the video stream to read, where a file has several; the default takes the best, as players do."""
     overlay: bool = False
@@ -56,6 +57,12 @@ class AnnotateConfig(VerbConfig, Following):
     @classmethod
     def _one_source(cls, value: Any) -> Any:
         return (value,) if isinstance(value, str) else value
+
+    @field_validator("prompt", mode="before")
+    @classmethod
+    def _prompts(cls, value: Any) -> Any:
+        """One text, as configurations of version 0.1 have it, or none."""
+        return () if value is None else (value,) if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _something_to_do(self) -> Self:

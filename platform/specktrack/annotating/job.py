@@ -66,9 +66,9 @@ def annotate(config: AnnotateConfig, *, watch: Watch | None = None, inside: bool
     if config.verify and not config.sources:
         return _verified(open_store(config.output))
     videos, parts = _videos(config), load_parts(config)
-    model, tracker = parts.model, make_tracker(config, device="cpu", parts=parts)
+    model, tracker = parts.model, make_tracker(config, device="cpu", parts=parts, prompted=bool(config.prompt))
     prompts = prompts_of(config.prompt, videos)
-    tracker.open(next(iter(prompts.values()), None))  # refuse here a prompt too many or too few
+    tracker.open(next(iter(prompts.values()), ()))  # refuse here a prompt too many or too few
     settings = outputs.settings_of(config, tracker, prompts, parts.finder)
     store = open_store(config.output, single_writer=config.single_writer)
     ledger = Ledger(store, model.sha256, sha_of(settings))
@@ -229,6 +229,7 @@ def _annotate(run: _Run, plan: Plan, workers: Workers) -> dict[str, ClipRecord]:
         store=ledger.store,
         following=Following.of(config.model, config),
         parts=workers.share(run.parts),
+        prompted=bool(config.prompt),
         model_sha=ledger.model_sha,
         config_sha=ledger.config_sha,
         timeout_s=config.timeout_s,

@@ -21,7 +21,7 @@ LIBRARIES = ("ray", "torch", "pyarrow", "av", "numpy", "pydantic")
 
 
 def settings_of(
-    config: AnnotateConfig, tracker: Tracker, prompts: Mapping[str, Prompt], finder: Model | None
+    config: AnnotateConfig, tracker: Tracker, prompts: Mapping[str, tuple[Prompt, ...]], finder: Model | None
 ) -> dict[str, Any]:
     """Everything but the model that decides rows and clips; where two outputs agree in it, their rows agree."""
     settings: dict[str, Any] = {"clip_s": config.clip_s, "tracking": tracker.config.model_dump(mode="json")}
@@ -30,7 +30,8 @@ def settings_of(
             tracker.step_s
         )  # outputs of versions before 0.2 have none: frames as they follow one another
     if prompts:
-        settings["prompts_sha256"] = sha_of({uri: prompt.model_dump() for uri, prompt in prompts.items()})
+        told = {uri: [prompt.model_dump() for prompt in mine] for uri, mine in prompts.items()}
+        settings["prompts_sha256"] = sha_of({uri: mine[0] if len(mine) == 1 else mine for uri, mine in told.items()})
     if config.stream is not None:
         settings["stream"] = config.stream
     if finder is not None:

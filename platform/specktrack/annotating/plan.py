@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from typing import TypedDict, cast
 
 from specktrack.annotating.workers import Attempts, Workers
-from specktrack.errors import ConfigError, MediaError
+from specktrack.errors import MediaError
 from specktrack.schema import Clip, Prompt, VideoRef
+from specktrack.tracking.prompts import check_prompt
 from specktrack.tracking.windowed.interleaved import frames_apart
 from specktrack.video import VideoInfo
 from specktrack.video.process import DecoderProcess
@@ -44,8 +45,8 @@ class Cutting:
     attempts: Attempts
     step_s: float | None = None
     """Seconds between the frames that the tracker sees together, see ``tracking.windowed.interleaved``."""
-    prompts: Mapping[str, Prompt] = field(default_factory=dict)
-    """The prompt of a video, by its URI."""
+    prompts: Mapping[str, tuple[Prompt, ...]] = field(default_factory=dict)
+    """What is followed in a video, by its URI."""
 
 
 @dataclass(frozen=True)
@@ -120,13 +121,13 @@ def cut(video: VideoRef, info: VideoInfo, cutting: Cutting) -> list[Clip]:
 
     Starts are multiples of the session's stride, and lie ``lead`` frames after a seek point where one is near: then the
     decoder starts where the lead-in does. A video that can only be read from its start stays whole, and so does one
-    whose rows depend on all of it. ConfigError if it has no frame of its prompt's number.
+    whose rows depend on all of it. ConfigError for a prompt past its end, or outside its picture.
     """
-    prompt = cutting.prompts.get(video.uri)
-    if prompt is not None and prompt.frame >= info.frames:
-        raise ConfigError(f"the prompt's frame is not among the video's {info.frames}", prompt.frame, video.uri)
+    prompts = cutting.prompts.get(video.uri, ())
+    for prompt in prompts:
+        check_prompt(prompt, info.frames, info.size_wh_px, video.uri)
     if cutting.lead is None:
-        return [Clip(video=video, start=0, stop=info.frames, prompt=prompt)]
+        return [Clip(video=video, start=0, stop=info.frames, prompts=prompts)]
     every = frames_apart(info.fps, cutting.step_s)
     stride, lead = cutting.stride * every, cutting.lead * every
     length = max(1, round(cutting.clip_s * info.fps / stride)) * stride

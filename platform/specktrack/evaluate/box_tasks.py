@@ -57,7 +57,7 @@ class _Follower:
 
         torch.set_num_threads(1)  # one actor per core
         following, parts, best_point = ray.get(shared)
-        self._tracker = make_tracker(following, parts=parts, best_point=best_point)
+        self._tracker = make_tracker(following, parts=parts, prompted=True, best_point=best_point)
         self._sequences = ray.get(sequences)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:

@@ -44,7 +44,7 @@ def _score_here(config: EvaluateConfig, benchmark: Benchmark, protocol: BoxProto
 
         parts = load_parts(config.following)
         name, boxes = parts.model.card.name, {}
-        tracker = make_tracker(config.following, parts=parts, best_point=protocol.best_point)
+        tracker = make_tracker(config.following, parts=parts, prompted=True, best_point=protocol.best_point)
         for sequence in benchmark.sequences:
             boxes[sequence.name] = run_sequence(tracker, sequence)
             _keep(config, name, sequence.name, boxes[sequence.name])

@@ -94,8 +94,8 @@ def run_sequence(tracker: "Tracker", sequence: BoxSequence) -> np.ndarray:
     x, y, w, h = sequence.label_xywh[first] - [sequence.origin_px, sequence.origin_px, 0, 0]
     box = Box(cx_px=x + (w - 1) / 2, cy_px=y + (h - 1) / 2, w_px=w, h_px=h)
     info = probe(ref)
-    clip = Clip(video=ref, start=offset + first, stop=offset + n, prompt=Prompt(frame=offset + first, box=box))
-    session = tracker.open(clip.prompt)
+    clip = Clip(video=ref, start=offset + first, stop=offset + n, prompts=(Prompt(frame=offset + first, box=box),))
+    session = tracker.open(clip.prompts)
     with read_clip(clip, info=info, viewport=tracker.viewport(info.size_wh_px)) as reader:
         parts = [session.push(batch) for batch in reader]
     return boxes_of([*parts, session.finish()], n, offset=offset, origin_px=sequence.origin_px)

@@ -1,6 +1,8 @@
 """What requests may choose, and the JSON that the routes answer with, as OpenAPI shows them."""
 
-from pydantic import Field
+from typing import Any
+
+from pydantic import Field, model_validator
 
 from specktrack.config import Config
 from specktrack.schema import Box
@@ -81,8 +83,21 @@ class AnnotateUri(Asked):
     """https://, s3:// or a path below the server's sources; each only where the operator allowed it."""
 
 
-class BoxField(Box):
-    """The ``box`` field of a new session, as JSON: centre and size, source px."""
+class BoxesField(Config):
+    """The ``box`` field of a new session, as JSON: one box, centre and size in source px, or a list of them."""
+
+    boxes: tuple[Box, ...] = Field(min_length=1, max_length=64)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_one_or_several(cls, value: Any) -> Any:
+        return {"boxes": value if isinstance(value, list) else [value]}
+
+    @staticmethod
+    def as_sent() -> dict[str, Any]:
+        """The schema of what a request holds."""
+        one = Box.model_json_schema()
+        return {"anyOf": [one, {"type": "array", "items": one, "minItems": 1, "maxItems": 64}]}
 
 
 class Health(Config):

@@ -102,8 +102,13 @@ def _batch(key: str, method: str) -> Steps:
     return Batch.model_validate(answer.json())
 
 
-def _open_session(frame: bytes, box: Box, model: str | None, fps: float) -> Steps:
-    data = {"box": box.model_dump_json(), "fps": str(fps), **({"model": model} if model else {})}
+def _open_session(frame: bytes, box: Box | Sequence[Box], model: str | None, fps: float) -> Steps:
+    boxes = [box.model_dump()] if isinstance(box, Box) else [each.model_dump() for each in box]
+    data = {
+        "box": json.dumps(boxes[0] if len(boxes) == 1 else boxes),
+        "fps": str(fps),
+        **({"model": model} if model else {}),
+    }
     answer = yield "POST", "/v1/sessions", {"files": {"frame": ("frame", frame)}, "data": data}
     return OpenedSession.model_validate(answer.json())
 
@@ -221,7 +226,9 @@ class Client:
             time.sleep(_until_next_look_s(batch, started, timeout_s))
         return batch
 
-    def open_session(self, frame: bytes, box: Box, *, model: str | None = None, fps: float = 30.0) -> OpenedSession:
+    def open_session(
+        self, frame: bytes, box: Box | Sequence[Box], *, model: str | None = None, fps: float = 30.0
+    ) -> OpenedSession:
         """Begin to follow what a box in an encoded picture holds."""
         return self._drive(_open_session(frame, box, model, fps), tries=1)
 
@@ -299,7 +306,7 @@ class AsyncClient:
         return batch
 
     async def open_session(
-        self, frame: bytes, box: Box, *, model: str | None = None, fps: float = 30.0
+        self, frame: bytes, box: Box | Sequence[Box], *, model: str | None = None, fps: float = 30.0
     ) -> OpenedSession:
         """See Client."""
         return await self._drive(_open_session(frame, box, model, fps), tries=1)

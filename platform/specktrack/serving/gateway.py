@@ -121,7 +121,9 @@ class Gateway:
         async with asyncio.timeout(self.config.limits.upload_s):  # whatever the host does in between
             await asyncio.get_running_loop().run_in_executor(self._fetches, work)
 
-    async def open(self, model: ServedModel, prompt: Prompt | None, fps: float, asked: Reading | None = None) -> str:
+    async def open(
+        self, model: ServedModel, prompt: tuple[Prompt, ...] | None, fps: float, asked: Reading | None = None
+    ) -> str:
         """A new session's id."""
         reading = self.config.reading(asked or Reading())
         name = deployment_of(model)

@@ -128,7 +128,7 @@ class TrackingReplica:
         self._metrics.frames.inc(rows.num_rows, tags={"model": name})
         return rows, {**facts, "model": name, "model_sha256": self._models[name].sha256}
 
-    async def open(self, name: str, prompt: Prompt | None, fps: float, reading: Reading) -> str:
+    async def open(self, name: str, prompt: tuple[Prompt, ...] | None, fps: float, reading: Reading) -> str:
         """A new session's id."""
         tracker = await self.tracker(name, reading)
         session = at_rate(tracker, fps).open(prompt)

@@ -18,7 +18,7 @@ from specktrack import telemetry
 from specktrack.config import explain
 from specktrack.schema import Prompt
 from specktrack.serving import formats, problems, uploads
-from specktrack.serving.answers import AnnotateUri, Annotation, Asked, BoxField, Health, OpenedSession, Rows
+from specktrack.serving.answers import AnnotateUri, Annotation, Asked, BoxesField, Health, OpenedSession, Rows
 from specktrack.serving.batch_records import Batch, BatchRequest
 from specktrack.serving.boundary import CSP
 from specktrack.serving.catalog import ModelInfo
@@ -159,14 +159,15 @@ def _session_routes(gateway: Gateway) -> APIRouter:
         status_code=201,
         responses=problems.responses(400, 401, 404, 408, 413, 415, 422, 503),
         openapi_extra=multipart(
-            {"frame": FILE, "box": BoxField.model_json_schema(), "model": boxed, "fps": FPS},
+            {"frame": FILE, "box": BoxesField.as_sent(), "model": boxed, "fps": FPS},
             ["frame", "box"],
         ),
     )
     async def open_session(request: Request, folder: OwnFolder) -> OpenedSession:
-        """Begin to follow what a box in a first picture holds.
+        """Begin to follow what a box in a first picture holds, or several.
 
-        ``frame``: a JPEG or PNG picture; ``box``: JSON with cx_px, cy_px, w_px, h_px, no larger than the frame;
+        ``frame``: a JPEG or PNG picture; ``box``: JSON with cx_px, cy_px, w_px, h_px, no larger than the frame, or a
+        list of such boxes, whose objects are numbered as they come;
         ``model``: one that takes a box, the first of them by default; ``fps``: the rate that gives
         rows their times, 30 by default.
         """
@@ -175,8 +176,9 @@ def _session_routes(gateway: Gateway) -> APIRouter:
             raise Refusal(HTTPStatus.BAD_REQUEST, "a session begins with one 'frame'", len(form.files))
         picture = form.files[0][2].read_bytes()
         model = gateway.boxed_model(form.fields.get("model"))
-        prompt = Prompt(frame=0, box=_parsed(BoxField, form.fields.get("box"), "box"))
-        key = await gateway.open(model, prompt, _fps(form.fields.get("fps")))
+        boxes = _parsed(BoxesField, form.fields.get("box"), "box").boxes
+        prompts = tuple(Prompt(frame=0, box=box, object=number) for number, box in enumerate(boxes))
+        key = await gateway.open(model, prompts, _fps(form.fields.get("fps")))
         try:
             rows = await gateway.push(key, [picture])
         except BaseException:  # whatever it was, also that the caller left: nobody knows the id of this session

@@ -7,8 +7,8 @@ the promise that rows do not depend on how a video is cut.
 
 # N frames, T frames in window
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -271,7 +271,7 @@ def with_filled(rows: Trajectory, xy_px: np.ndarray, filled: list[Gap], provenan
         known = known[~np.isnan(xy_px[known]).any(axis=1)]
         position[known] = xy_px[known]
         visibility[known], origin[known], gap_frames[known] = Visibility.OCCLUDED.value, provenance.value, len(gap)
-    return Trajectory(rows.frame, rows.pts_s, position, rows.score, visibility, origin, rows.wh_px, gap_frames)
+    return replace(rows, xy_px=position, visibility=visibility, provenance=origin, gap=gap_frames)
 
 
 class RepairedConfig(Config):
@@ -314,8 +314,10 @@ class RepairedTracker:
         """That of the tracker."""
         return self._tracker.viewport(source_wh_px)
 
-    def open(self, prompt: Prompt | None = None) -> "RepairedSession":
-        """A new session of the tracker, with its rows repaired."""
+    def open(self, prompt: Prompt | Sequence[Prompt] | None = None) -> "RepairedSession":
+        """A new session of the tracker, with its rows repaired; ConfigError for several objects."""
+        if len(numbers := {each.object for each in prompt} if isinstance(prompt, Sequence) else set()) > 1:
+            raise ConfigError("gaps are filled of one object only", sorted(numbers), remedy="leave --repair away")
         return RepairedSession(self._tracker.open(prompt), self._repair)
 
 

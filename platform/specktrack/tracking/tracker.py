@@ -1,6 +1,6 @@
-"""Sessions: one object followed through one clip. A tracker is a model made ready on a device; it opens sessions."""
+"""Sessions: objects followed through one clip. A tracker is a model made ready on a device; it opens sessions."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,16 +14,17 @@ from specktrack.models.checkpoint import Model, load_model
 from specktrack.models.heatmap.detector import Detector
 from specktrack.models.heatmap.engines.choosing import engines_for
 from specktrack.schema import Prompt
+from specktrack.tracking.candidates import Candidates
+from specktrack.tracking.follower import Choosing, FollowerTracker
 from specktrack.tracking.following import Following
 from specktrack.tracking.repair import Repair, RepairedTracker, make_repair
-from specktrack.tracking.template.redetecting import RedetectingTracker
-from specktrack.tracking.template.search import Redetector, Searcher, Searching, SearchTracker
+from specktrack.tracking.template.search import SearchCandidates, Searcher, Searching, SearchTracker
 from specktrack.tracking.template.session import TemplateTracker
 from specktrack.tracking.windowed.session import WindowedTracker, Windowing
 
 
 class Session(Protocol):
-    """Live state of following one object; rows do not depend on how the frames were cut into batches."""
+    """Live state of following one object, or several; rows do not depend on how the frames were cut into batches."""
 
     def push(self, batch: FrameBatch) -> Trajectory:
         """Take the next frames; return the rows that are now final."""
@@ -67,7 +68,7 @@ class Tracker(Protocol):
         """The viewport in which this tracker sees a video of ``source_wh_px``."""
         ...
 
-    def open(self, prompt: Prompt | None = None) -> Session:
+    def open(self, prompt: Prompt | Sequence[Prompt] | None = None) -> Session:
         """A new session; ConfigError if the model needs a prompt and there is none, or takes none and there is one."""
         ...
 
@@ -89,6 +90,11 @@ def load_parts(following: Following, *, model: Model | None = None) -> Parts:
     loaded = model or load_model(following.model)
     following.check(loaded.config.family, loaded.card.name)
     finder = load_model(following.finder) if following.finder else None
+    if finder is not None and finder.config.family not in ("windowed", "search"):
+        what = f"a {finder.config.family} network finds nothing by itself"
+        raise ConfigError(
+            what, finder.card.name, remedy="give a heatmap network, such as specknet, or a search network"
+        )
     return Parts(loaded, make_repair(following.repair), finder)
 
 
@@ -97,13 +103,15 @@ def make_tracker(
     *,
     device: str | None = None,
     parts: Parts | None = None,
+    prompted: bool = False,
     best_point: bool = False,
     settle: bool = False,
     through: Callable[[Detector], Detector] | None = None,
 ) -> Tracker:
     """The tracker of ``following``, on ``device`` or else on CUDA where there is one.
 
-    ``parts`` are what it names, where they are loaded already. With ``best_point`` the rows of search and template
+    ``parts`` are what it names, where they are loaded already. A heatmap network takes prompts if it is ``prompted``:
+    its sessions then need one, and a video stays one clip. With ``best_point`` the rows of search and template
     networks say the highest score's place where they would say that the target is lost. With ``settle`` there is so
     much to do that ``engine=auto`` may take a minute to measure which is fastest here, if nobody did yet. ``through``
     puts something between the sessions of a windowed network and its detector: a server's queue, in which windows of
@@ -121,10 +129,13 @@ def make_tracker(
             engines = engines_for(model, device=place, engine=following.engine, settle=settle)
             windowing = Windowing.of(following)
             tracker = WindowedTracker(model, device=place, config=windowing, through=through, engines=engines)
+            if prompted:
+                choosing = Choosing(wait=windowing.choice.ahead)
+                tracker = FollowerTracker(choosing, heatmap=tracker, settings=[windowing], best_point=best_point)
         case "template":
             tracker = TemplateTracker(model, device=place, best_point=best_point)
-            if loaded.finder is not None:
-                tracker = RedetectingTracker(tracker, Redetector(Searcher(loaded.finder, device=place)))
+            if loaded.finder is not None or tracker.config.follows_flight:
+                tracker = _follower(tracker, loaded.finder, place, best_point=best_point)
         case "search":
             tracker = SearchTracker(model, device=place, searching=Searching(threshold=0.0) if best_point else None)
         case _:
@@ -132,21 +143,50 @@ def make_tracker(
     return tracker if loaded.repair is None else RepairedTracker(tracker, loaded.repair)
 
 
-def tracker_of(model: str | Path | Model, *, device: str | None = None, **settings: Any) -> Tracker:
+def _follower(head: TemplateTracker, finder: Model | None, device: torch.device, *, best_point: bool) -> Tracker:
+    """What follows by a template's head and, where there is one, a finder's places."""
+    if finder is None:
+        return FollowerTracker(
+            Choosing(), looking=lambda: [head.candidates()], settings=[head.config], best_point=best_point
+        )
+    if finder.config.family == "search":
+        searcher = Searcher(finder, device=device)
+
+        def looking() -> list[Candidates]:
+            return [SearchCandidates(searcher), head.candidates()]
+
+        return FollowerTracker(Choosing(), looking=looking, settings=[head.config, Searching()], best_point=best_point)
+    heatmap = WindowedTracker(finder, device=device, engines=engines_for(finder, device=device))
+    return FollowerTracker(
+        Choosing(wait=heatmap.config.choice.ahead),
+        heatmap=heatmap,
+        looking=lambda: [head.candidates()],
+        settings=[head.config, heatmap.config],
+        best_point=best_point,
+    )
+
+
+def tracker_of(
+    model: str | Path | Model, *, device: str | None = None, prompted: bool = False, **settings: Any
+) -> Tracker:
     """The tracker of a model by name, path or as it is; ``settings`` are the other fields of ``Following``."""
     loaded = model if isinstance(model, Model) else load_model(model)
     following = Following.of(loaded.card.name if isinstance(model, Model) else str(model), settings)
-    return make_tracker(following, device=device, parts=load_parts(following, model=loaded))
+    return make_tracker(following, device=device, parts=load_parts(following, model=loaded), prompted=prompted)
 
 
 def open_session(
-    model: str | Path | Model, *, prompt: Prompt | None = None, device: str | None = None, **settings: Any
+    model: str | Path | Model,
+    *,
+    prompt: Prompt | Sequence[Prompt] | None = None,
+    device: str | None = None,
+    **settings: Any,
 ) -> Session:
     """A session of ``model``; for many clips make one tracker and open its sessions.
 
     ``settings`` are the other fields of ``Following``: overlap, repair and so on. Frames come as FrameBatch at the size
-    of the tracker's viewport, which ``video.read_clip`` delivers. ConfigError for a prompt where the model takes none
-    (windowed networks know what they follow from their training), or none where it needs one (template networks follow
-    what the prompt's box shows).
+    of the tracker's viewport, which ``video.read_clip`` delivers. A prompt says what to follow: template and
+    search networks need one (else ConfigError), for heatmap networks it says which of the objects they know. Several
+    prompts are several objects by their numbers.
     """
-    return tracker_of(model, device=device, **settings).open(prompt)
+    return tracker_of(model, device=device, prompted=bool(prompt), **settings).open(prompt)

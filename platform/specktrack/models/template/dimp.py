@@ -36,6 +36,8 @@ LOSS_WEIGHTS = {"gauss-newton": (100.0, 0.01), "newton": (0.25, 0.0025), "conjug
 """Of the scores (first filter, last filter, and four times that over the mean of those between) and of the boxes, by
 optimizer: DiMP's and PrDiMP's published ones; ATOM learns its target model online only."""
 
+ANYWHERE_PX = 16.0
+
 
 @dataclass(frozen=True)
 class Pairs:
@@ -46,6 +48,7 @@ class Pairs:
     template_boxes_nS4: torch.Tensor
     search_nSCHW: torch.Tensor
     search_boxes_nS4: torch.Tensor
+    """NaN where a search region shows no target (a distractor frame)."""
 
     def to(self, device: torch.device) -> "Pairs":
         """On ``device``."""
@@ -67,8 +70,9 @@ class Proposals:
 
     @classmethod
     def draw(cls, boxes_nS4: torch.Tensor, n: int, generator: torch.Generator) -> Self:
-        """``n`` boxes per picture."""
-        return cls(*box_regression.draw_proposals(boxes_nS4.flatten(0, 1), n, generator))
+        """``n`` boxes per picture; those of a picture without a target stand anywhere, and no loss looks at them."""
+        boxes = torch.nan_to_num(boxes_nS4.flatten(0, 1), nan=ANYWHERE_PX)
+        return cls(*box_regression.draw_proposals(boxes, n, generator))
 
 
 @dataclass(frozen=True)
@@ -168,16 +172,20 @@ class Dimp(Network):
         """``loss`` to minimise with its parts, of which ``scores`` is weighted.
 
         ``boxes`` is not, nor is ``scores_mean``, the sum over all filters by the steps between them (MKDNet (2)).
+        Distractor frames, which show no target, count in the scores, as background all over, and not in the boxes.
         """
         weight_scores, weight_boxes = LOSS_WEIGHTS[self.config.target_model.optimizer]
         boxes = pairs.search_boxes_nS4.flatten(0, 1)
         if self.config.box_head.loss == "kl":
             of_boxes = box_regression.box_kl_loss(outputs.box_score_BN, proposals.density_BN, proposals.wanted_BN)
         else:
-            of_boxes = box_regression.overlap_loss(outputs.box_score_BN, proposals.boxes_BN4, boxes)
+            known = torch.nan_to_num(boxes, nan=ANYWHERE_PX)
+            of_boxes = box_regression.overlap_loss(outputs.box_score_BN, proposals.boxes_BN4, known)
             weight_boxes = 1.0
         weight_boxes *= self.config.box_head.emphasis
-        results = {"boxes": of_boxes.mean(), "scores": outputs.box_score_BN.new_zeros(())}
+        shown = torch.isfinite(boxes).all(dim=-1)
+        of_boxes = torch.where(shown, of_boxes, 0.0).sum() / shown.sum().clamp(min=1)
+        results = {"boxes": of_boxes, "scores": outputs.box_score_BN.new_zeros(())}
         if outputs.scores:
             each = [self._score_loss(score, pairs.search_boxes_nS4) for score in outputs.scores]
             between = 4 * torch.stack(each[1:-1]).mean() if len(each) > 2 else 0
@@ -188,7 +196,7 @@ class Dimp(Network):
 
     def _label(self, boxes_nS4: torch.Tensor, size_hw: tuple[int, ...]) -> torch.Tensor:
         centre = centres_in_cells(boxes_nS4, stride=self.config.stride, k=self.config.target_model.filter_size)
-        return gaussian_label(centre, (size_hw[0], size_hw[1]), self.config.sigma_cells)
+        return torch.nan_to_num(gaussian_label(centre, (size_hw[0], size_hw[1]), self.config.sigma_cells))
 
     def _score_loss(self, score_nSHW: torch.Tensor, boxes_nS4: torch.Tensor) -> torch.Tensor:
         label = self._label(boxes_nS4, score_nSHW.shape[-2:])
@@ -197,12 +205,13 @@ class Dimp(Network):
         return hinge_loss(score_nSHW, label)
 
     def _metrics(self, score_nSHW: torch.Tensor, boxes_nS4: torch.Tensor) -> dict[str, torch.Tensor]:
-        """``found``: share of search regions whose peak lies within half a target of its centre."""
+        """``found``: share of search regions with a target whose peak lies within half a target of its centre."""
+        shown = torch.isfinite(boxes_nS4).all(dim=-1)
         width = score_nSHW.shape[-1]
         peak = score_nSHW.flatten(2).argmax(dim=2)
         peak_xy = torch.stack([peak % width, peak // width], dim=-1).float() * self.config.stride
         miss = (peak_xy - boxes_nS4[..., :2] - boxes_nS4[..., 2:] / 2).abs()
-        return {"found": (miss <= boxes_nS4[..., 2:] / 2).all(dim=-1).float().mean()}
+        return {"found": (miss <= boxes_nS4[..., 2:] / 2).all(dim=-1)[shown].float().mean()}
 
     def loss(
         self, pairs: Pairs, generator: torch.Generator, *, dtype: torch.dtype = torch.float32

@@ -4,9 +4,9 @@ The published figures are those of the papers and their released parameters: ATO
 (Bhat et al., ICCV 2019), PrDiMP (Danelljan et al., CVPR 2020), Super-DiMP and MKDNet (Zhu et al., TNNLS 2023).
 """
 
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from specktrack.config import Config
 from specktrack.models.entry import Family, NetworkConfig
@@ -137,6 +137,10 @@ class OnlineConfig(Config):
     """Of the box head only this share of its change of size is believed per frame, in both sides alike, and the place
     is that of the peak: a weak head's errors add up from frame to frame. None takes its whole box, as published."""
 
+    follows_flight: bool = False
+    """The search region goes ahead of the target by its motion, grows with doubt, and several peaks are weighed by the
+    flight to them; published is the last place, and a region of one size."""
+
     border: Literal["inside_major", "replicate"] = "inside_major"
     """Where the search region reaches over the frame's edge: move and shrink it, or repeat the edge."""
     most_shrink: float = Field(default=1.5, ge=1)
@@ -153,6 +157,11 @@ class OnlineConfig(Config):
     """Initial samples whose features lose random channels."""
     dropout: float = 0.2
     """Share of the channels lost."""
+
+    @model_serializer(mode="wrap")
+    def _as_models_are_known(self, fields: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Later settings only where they are used, so that a published tracker keeps its hash."""
+        return {name: value for name, value in fields(self).items() if name != "follows_flight" or value}
 
 
 DIMP_ONLINE = OnlineConfig(box_steps=5, box_step=1.0, box_space="pixel", border="replicate")
@@ -254,7 +263,7 @@ class SpeckDimpConfig(TemplateConfig):
     )
     target_model: TargetModelConfig = TargetModelConfig(features=96)
     box_head: BoxHeadConfig = BoxHeadConfig(prediction=(64, 96), hidden=(128, 128), proposals=64, emphasis=30)
-    online: OnlineConfig = OnlineConfig(between_cells=True, boxes=4, box_steps=5, size_gain=0.05)
+    online: OnlineConfig = OnlineConfig(between_cells=True, boxes=4, box_steps=0, follows_flight=True)
 
 
 ENTRIES: tuple[type[TemplateConfig], ...] = (

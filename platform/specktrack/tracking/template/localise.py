@@ -48,6 +48,22 @@ def localise(
     return replace(peak, xy_cells=_between_cells(scores_HW, peak.xy_cells)) if config.between_cells else peak
 
 
+def highest_peaks(
+    scores_HW: np.ndarray, count: int, *, target_wh_cells: tuple[float, float], config: OnlineConfig
+) -> list[Peak]:
+    """The ``count`` highest peaks of which none lies in another's neighbourhood, best first, whatever their scores."""
+    found: list[Peak] = []
+    rest = scores_HW
+    for _ in range(count):
+        xy, score = _highest(rest)
+        if found and score <= 0:
+            break
+        state = State.NORMAL if score >= config.lost_below else State.LOST
+        found.append(Peak(state, _between_cells(scores_HW, xy) if config.between_cells else xy, score))
+        rest = _without_neighbourhood(rest, xy, [config.neighbourhood * side for side in target_wh_cells])
+    return found
+
+
 def _chosen(
     scores_HW: np.ndarray,
     target_wh_cells: tuple[float, float],

@@ -111,10 +111,10 @@ class Region:
         return np.arange(start_px + low * self.step, start_px + (high + 1) * self.step), reached - low
 
 
-def check_box(box: Box, frame_wh_px: tuple[int, int]) -> None:
-    """ConfigError for a prompt's box that lies outside the frame, is larger than it, or has no size to speak of."""
+def check_box(box: Box, frame_wh_px: tuple[int, int], frame: int) -> None:
+    """ConfigError for a prompt's box that lies outside its frame, is larger than it, or has no size to speak of."""
     said = (box.cx_px, box.cy_px, box.w_px, box.h_px)
-    place = f"a frame of {frame_wh_px[0]}x{frame_wh_px[1]} px"
+    place = f"frame {frame} of {frame_wh_px[0]}x{frame_wh_px[1]} px"
     remedy = "give cx,cy,w,h in source px"
     if box.w_px > frame_wh_px[0] or box.h_px > frame_wh_px[1]:
         raise ConfigError("the prompt's box is larger than the frame", said, place, remedy)

@@ -5,6 +5,7 @@ A session has no memory but its template. So rows do not depend on the frames be
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +19,7 @@ from specktrack.models.checkpoint import Model
 from specktrack.models.inference import channels_last, fast_dtype, fold_batch_norm
 from specktrack.models.search.global_search import GlobalSearch, Template, best_points
 from specktrack.schema import Box, Prompt, Provenance
+from specktrack.tracking.candidates import Expected, Picture, Places
 from specktrack.tracking.template.region import check_box
 
 
@@ -67,7 +69,7 @@ class Searcher:
 class SearchTracker:
     """Opens sessions of one search network on one device."""
 
-    stride, lead = 1, 0
+    stride, lead = 1, None  # what is looked for is learned in the prompt's frame
     step_s = None
     wants_background = False
 
@@ -79,11 +81,14 @@ class SearchTracker:
         """The whole frame at about the network's area."""
         return Viewport.fit(source_wh_px, self.searcher.config.input_wh)
 
-    def open(self, prompt: Prompt | None = None) -> "SearchSession":
+    def open(self, prompt: Prompt | Sequence[Prompt] | None = None) -> "SearchSession":
         """A session; ConfigError without a prompt."""
-        if prompt is None:
+        told = prompt if isinstance(prompt, Prompt) else next(iter(prompt or ()), None)
+        if told is None:
             raise ConfigError("a search network needs a prompt: the frame and box of what to find")
-        return SearchSession(self, prompt)
+        if isinstance(prompt, Sequence) and len(prompt) > 1:
+            raise ConfigError("a search network takes one prompt", f"{len(prompt)} prompts")
+        return SearchSession(self, told)
 
 
 class SearchSession:
@@ -102,7 +107,7 @@ class SearchSession:
             if frame < self._prompt.frame:
                 continue
             if frame == self._prompt.frame:
-                check_box(box, batch.viewport.source_wh_px)
+                check_box(box, batch.viewport.source_wh_px, self._prompt.frame)
                 self._template = self._tracker.searcher.template(pixels, _to_network(box, batch.viewport))
                 xy_px[i], score[i] = (box.cx_px, box.cy_px), 1.0
                 continue
@@ -133,22 +138,6 @@ class TrajectoryPrior:
     FLOOR = -4.0
     """Log weight of the most unlikely place: a clear match far away beats a doubtful one nearby."""
 
-    @classmethod
-    def of(cls, frame: np.ndarray, xy_px: np.ndarray, at: int, *, size_px: float) -> "TrajectoryPrior | None":
-        """From frames [N] and positions [N, 2] (NaN where absent) before frame ``at``; None without a position.
-
-        The velocity is the mean over the last five positions. The doubt is two sizes, and grows with every frame by
-        half the speed or a quarter of the size, whichever is more.
-        """
-        seen = np.flatnonzero(~np.isnan(xy_px).any(axis=1) & (frame < at))[-5:]
-        if not len(seen):
-            return None
-        first, last = seen[0], seen[-1]
-        velocity = (xy_px[last] - xy_px[first]) / max(1, frame[last] - frame[first])
-        gap = at - int(frame[last])
-        growth = max(0.5 * float(np.linalg.norm(velocity)), 0.25 * size_px)
-        return cls(np.asarray(xy_px[last] + velocity * gap, float), 2 * size_px + growth * gap)
-
     def log_weight(self, xy_px: np.ndarray) -> np.ndarray:
         """[K] for places [K, 2]: a Gaussian around the expected place, and the floor far from it."""
         distance = np.linalg.norm(xy_px - self.xy_px, axis=-1)
@@ -156,7 +145,7 @@ class TrajectoryPrior:
 
 
 @dataclass(frozen=True)
-class Candidates:
+class Found:
     """Where a lost target may be, best first after weighing."""
 
     xy_px: np.ndarray
@@ -176,10 +165,6 @@ class Redetector:
         self._searcher = searcher
         self._templates: dict[bool, Template] = {}
 
-    def copy(self) -> "Redetector":
-        """One with the same network for another target."""
-        return Redetector(self._searcher)
-
     def learn(self, pixels_HWC: np.ndarray, box: Box) -> None:
         """Take the target's template from a frame in which it is known."""
         viewport = self._viewport(pixels_HWC)
@@ -190,7 +175,7 @@ class Redetector:
             False: self._searcher.template(_resized(pixels_HWC, viewport), scaled),
         }
 
-    def candidates(self, pixels_HWC: np.ndarray, prior: TrajectoryPrior | None = None, *, count: int = 4) -> Candidates:
+    def candidates(self, pixels_HWC: np.ndarray, prior: TrajectoryPrior | None = None, *, count: int = 4) -> Found:
         """Places of the target in a frame, weighed by the prior. ConfigError before ``learn``."""
         if not self._templates:
             raise ConfigError("nothing was learned to look for", remedy="call learn() with a frame and a box first")
@@ -206,7 +191,7 @@ class Redetector:
             xy_px = viewport.to_source(xy_net)
         weight = np.zeros(len(score)) if prior is None else prior.log_weight(xy_px)
         order = np.argsort(-(np.log(np.clip(score, 1e-6, 1)) + weight), kind="stable")
-        return Candidates(xy_px[order], score[order])
+        return Found(xy_px[order], score[order])
 
     def _viewport(self, pixels_HWC: np.ndarray) -> Viewport:
         return Viewport.fit((pixels_HWC.shape[1], pixels_HWC.shape[0]), self._searcher.config.input_wh)
@@ -222,6 +207,31 @@ class Redetector:
         left = int(np.clip(round(float(prior.xy_px[0])) - side // 2, 0, width - side))
         top = int(np.clip(round(float(prior.xy_px[1])) - side // 2, 0, height - side))
         return left, top, side, side
+
+
+class SearchCandidates:
+    """A search network's places while an object is lost, by what its prompt shows."""
+
+    AFTER = 2
+    """Frames without the object before whole frames are searched."""
+
+    def __init__(self, searcher: Searcher) -> None:
+        self._redetector = Redetector(searcher)
+
+    def begin(self, picture: Picture, box: Box) -> float:
+        """See Candidates."""
+        self._redetector.learn(picture.pixels, box)
+        return 1.0
+
+    def propose(self, picture: Picture, expected: Expected, hints_px: np.ndarray) -> Places:
+        """See Candidates."""
+        if expected.unseen < self.AFTER:
+            return Places.none()
+        found = self._redetector.candidates(picture.pixels, TrajectoryPrior(expected.xy_px, expected.sigma_px))
+        return Places.scored(found.xy_px, found.score, threshold=Searching().threshold)
+
+    def confirm(self, picture: Picture, xy_px: np.ndarray) -> None:
+        """See Candidates: what it looks for stays the prompt's."""
 
 
 def _to_network(box: Box, viewport: Viewport) -> np.ndarray:

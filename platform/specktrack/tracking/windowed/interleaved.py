@@ -7,13 +7,16 @@ frames 0, 4, 8, ..., the frames 1, 5, 9, ... and so on; together their rows are 
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from specktrack.config import Config
 from specktrack.frames import FrameBatch, Trajectory, Viewport, concat
 from specktrack.schema import Prompt
-from specktrack.tracking.tracker import Session, Tracker
+
+if TYPE_CHECKING:
+    from specktrack.tracking.tracker import Session, Tracker
 
 
 def frames_apart(fps: float, step_s: float | None) -> int:
@@ -21,7 +24,7 @@ def frames_apart(fps: float, step_s: float | None) -> int:
     return 1 if step_s is None else max(1, int(fps * step_s + 0.5))
 
 
-def at_rate(tracker: Tracker, fps: float) -> Tracker:
+def at_rate(tracker: "Tracker", fps: float) -> "Tracker":
     """``tracker`` as a video of ``fps`` wants it: itself, or one that interleaves its sessions."""
     every = frames_apart(fps, tracker.step_s)
     return tracker if every == 1 else InterleavedTracker(tracker, every)
@@ -30,7 +33,7 @@ def at_rate(tracker: Tracker, fps: float) -> Tracker:
 class InterleavedTracker:
     """A tracker that follows every n-th frame as a video of its own."""
 
-    def __init__(self, tracker: Tracker, every: int) -> None:
+    def __init__(self, tracker: "Tracker", every: int) -> None:
         self._tracker, self._every = tracker, every
         self.step_s = None
         """The frames are as far apart as they should be."""
@@ -59,7 +62,7 @@ class InterleavedTracker:
         """That of the tracker."""
         return self._tracker.viewport(source_wh_px)
 
-    def open(self, prompt: Prompt | None = None) -> "InterleavedSession":
+    def open(self, prompt: Prompt | Sequence[Prompt] | None = None) -> "InterleavedSession":
         """A session of the tracker for every phase."""
         return InterleavedSession([self._tracker.open(prompt) for _ in range(self._every)])
 
@@ -67,7 +70,7 @@ class InterleavedTracker:
 class InterleavedSession:
     """Live state: a session for each phase, and their rows that wait for earlier frames of the others."""
 
-    def __init__(self, phases: Sequence[Session]) -> None:
+    def __init__(self, phases: Sequence["Session"]) -> None:
         self._phases, self._waiting = phases, Trajectory.empty()
         self._final: list[int] = []  # of each phase: the first of its frames that has no row yet
 

@@ -6,7 +6,7 @@ depends on frames at most ``reach`` away. So rows are the same however the video
 
 # T frames in window, K candidates
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -78,6 +78,10 @@ def reach(network: WindowedConfig, config: Windowing) -> int:
     return -(-frames // stride) * stride
 
 
+Watch = Callable[[np.ndarray, np.ndarray, np.ndarray], None]
+"""Takes frames [N], their candidates [N, K, 2] in source px (NaN where there are fewer) and scores [N, K]."""
+
+
 class WindowedTracker:
     """A windowed network made ready on a device; its sessions follow without a prompt."""
 
@@ -129,19 +133,29 @@ class WindowedTracker:
         """The viewport in which this tracker sees a video of ``source_wh_px``."""
         return Viewport.fit(source_wh_px, self.config.input_wh or self._network.input_wh)
 
-    def open(self, prompt: Prompt | None = None) -> "WindowedSession":
+    def open(self, prompt: Prompt | Sequence[Prompt] | None = None) -> "WindowedSession":
         """A new session; the first frames pushed say what their viewport is. ConfigError if there is a prompt."""
-        if prompt is not None:
-            raise ConfigError(
-                "this model follows without a prompt", self.model.card.name, remedy="leave the prompt away"
-            )
+        if prompt:
+            what, remedy = "this tracker was made to follow without a prompt", "make it with prompted=True"
+            raise ConfigError(what, self.model.card.name, remedy=remedy)
         return WindowedSession(self._detector, self.config, self.model.card.calibration)
+
+    def watched(self, watch: "Watch") -> "WindowedSession":
+        """A session whose candidates are told before the choice: for those who choose by more than a heatmap."""
+        return WindowedSession(self._detector, self.config, self.model.card.calibration, watch)
 
 
 class WindowedSession:
     """Live state: frames that wait for their windows, heatmap sums that wait for theirs, candidates for the choice."""
 
-    def __init__(self, detector: Detector, config: Windowing, calibration: Calibration | None = None) -> None:
+    def __init__(
+        self,
+        detector: Detector,
+        config: Windowing,
+        calibration: Calibration | None = None,
+        watch: "Watch | None" = None,
+    ) -> None:
+        self._watch = watch
         self._detector, self._config, self._calibration = detector, config, calibration or Calibration()
         self._network = detector.config
         self._stride = config.stride_of(detector.config)
@@ -232,6 +246,8 @@ class WindowedSession:
             score = self._calibration.of(candidates_score.numpy())
             self._decoded.append(np.array(frames), candidates_xy.numpy(), score)
         assert self._viewport is not None
+        if frames and self._watch is not None:
+            self._watch(np.array(frames), self._viewport.to_source(candidates_xy.numpy()), score)
         frame, xy_px, score = self._decoded.take(self._config.choice, self._viewport, last=last)
         pts_s = np.array([self._pts_s.pop(int(f)) for f in frame])
         return Trajectory(frame, pts_s, xy_px, score)

@@ -24,6 +24,8 @@ class PairConfig(Config):
     search_jitter: tuple[float, float] | None = None
     """Of search regions: the same. None lets centres reach half a target size less far than the region does, which is
     5.5 for Super-DiMP and 4.5 for DiMP as published, and 0.5."""
+    distractors: float = Field(default=0.0, ge=0, lt=1)
+    """Share of search regions that show what is elsewhere in the frame, and no target; none as published."""
     grey: float = Field(default=0.05, ge=0, le=1)
     """Share of samples without colour."""
     mirrored: float = Field(default=0.5, ge=0, le=1)

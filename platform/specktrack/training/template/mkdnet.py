@@ -43,7 +43,7 @@ def degrade(pairs: Pairs, *, tiny_px: float, swapped: bool, generator: torch.Gen
 
     def squeeze(pictures_nSCHW: torch.Tensor, boxes_nS4: torch.Tensor) -> torch.Tensor:
         side = pictures_nSCHW.shape[-1]
-        shrink_w, shrink_h = (boxes_nS4[..., 2:].mean(dim=(0, 1)) / tiny_px).clamp(min=1).tolist()
+        shrink_w, shrink_h = (boxes_nS4[..., 2:].flatten(0, 1).nanmean(dim=0) / tiny_px).clamp(min=1).tolist()
         shrink_rows, shrink_columns = (shrink_w, shrink_h) if swapped else (shrink_h, shrink_w)
         small = (max(1, int(side / shrink_rows)), max(1, int(side / shrink_columns)))
         flat = F.interpolate(pictures_nSCHW.flatten(0, 1), small, mode="bicubic", align_corners=False)

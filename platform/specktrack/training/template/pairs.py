@@ -100,14 +100,17 @@ def cut_sample(
     """Pictures float32 [templates + searches, 3, H, W] in [0, 1] and boxes x, y, w, h [.., 4] in network px."""
     grey = random.random() < config.grey
     search_jitter = config.search_jitter or (network.search_area - 0.5, 0.5)
-    kinds = [(frame, config.template_jitter) for frame in sample.templates]
-    kinds += [(frame, search_jitter) for frame in sample.searches]
+    kinds = [(frame, config.template_jitter, False) for frame in sample.templates]
+    kinds += [(frame, search_jitter, config.distractors > 0) for frame in sample.searches]
     pictures, boxes = [], []
-    for frame, (centre_jitter, size_jitter) in kinds:
+    for frame, (centre_jitter, size_jitter), may_distract in kinds:
         cx, cy, w, h = track.boxes[frame]
         pixels = track.pictures[frame]
         size = math.sqrt(w * h) * math.exp(random.normal(size=2).mean() * size_jitter)  # each side by its own draw
         dx, dy = (random.random(2) - 0.5) * size * centre_jitter
+        elsewhere = may_distract and random.random() < config.distractors
+        if elsewhere:
+            dx, dy = random.random(2) * (pixels.shape[1], pixels.shape[0]) - (cx, cy)
         region = Region.around(
             (cx + dx, cy + dy), max(2.0, math.ceil(size * network.search_area)), (pixels.shape[1], pixels.shape[0]),
             network.input_wh[0], border="inside_major", most_shrink=1.5,
@@ -119,9 +122,16 @@ def cut_sample(
         if random.random() < config.mirrored:
             picture = picture.flip(-1)
             box[0] = network.input_wh[0] - box[0] - box[2]
+        if elsewhere and not _touches(box, network.input_wh[0]):
+            box = torch.full((4,), torch.nan)
         pictures.append(picture.clamp(0, 1))
         boxes.append(box)
     return torch.stack(pictures), torch.stack(boxes)
+
+
+def _touches(box_4: torch.Tensor, side: int) -> bool:
+    """Whether any of a box is in a picture of ``side``."""
+    return bool((box_4[:2] + box_4[2:] > 0).all() and (box_4[:2] < side).all())
 
 
 class PairBatches:

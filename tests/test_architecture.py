@@ -96,7 +96,16 @@ def test_no_help_loads_torch_or_ray() -> None:
 
 
 def test_the_public_names_are_these() -> None:
-    names = ["__version__", "annotate", "events", "load_model", "open_session", "read_annotations", "scan_annotations"]
+    names = [
+        "__version__",
+        "annotate",
+        "events",
+        "follow",
+        "load_model",
+        "open_session",
+        "read_annotations",
+        "scan_annotations",
+    ]
     assert specktrack.__all__ == names
     assert dir(specktrack) == names
     assert all(callable(getattr(specktrack, name)) for name in names[1:])

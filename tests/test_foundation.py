@@ -78,7 +78,7 @@ def test_a_clip_that_cannot_be_is_refused(fields: dict[str, int], message: str) 
 def test_a_prompt_lies_inside_its_clip() -> None:
     prompt = Prompt(frame=9, box=Box(cx_px=1, cy_px=1, w_px=2, h_px=2))
     with pytest.raises(ValidationError, match=r"the prompt's frame 9 lies outside \[0, 9\)"):
-        Clip(video=VIDEO, start=0, stop=9, prompt=prompt)
+        Clip(video=VIDEO, start=0, stop=9, prompts=(prompt,))
 
 
 def test_a_video_is_a_file_or_an_s3_object() -> None:

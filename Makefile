@@ -24,7 +24,7 @@ demo: .venv/.runtime
 
 # Ray's tests mostly wait for processes to start: the others run beside them.
 test: .venv/.dev
-	@$(BIN)/python -m pytest -n 2 --dist loadgroup $(TESTS)
+	@$(BIN)/python -m pytest -n 2 $(TESTS)
 
 test-slow: .venv/.dev
 	@$(BIN)/python -m pytest -m "slow and not gpu and not faults" --timeout=1800 $(TESTS)

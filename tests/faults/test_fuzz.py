@@ -35,6 +35,10 @@ STUDIO = b"""[{"data": {"video": "a.mp4"}, "annotations": [{"result": [{"type": 
 COCO = b"""{"images": [{"id": 1, "file_name": "a/000000.jpg", "width": 64, "height": 48}], "annotations": [{"id": 1,
 "image_id": 1, "category_id": 1, "bbox": [1, 2, 3, 4], "keypoints": [2, 3, 2], "track_id": 1}], "categories": [{"id": 1,
 "name": "ball"}]}"""
+FIFTYONE = b"""{"frames": {"1": {"frame_number": 1, "objects": {"objects": [
+{"label": "ball", "index": 0, "confidence": 0.9,
+"bounding_box": {"top_left": {"x": 0.1, "y": 0.2}, "bottom_right": {"x": 0.3, "y": 0.4}}, "attrs": {"attrs": [{"name":
+"visibility", "value": "clear"}]}}]}}, "2": {"frame_number": 2}}}"""
 SEEDS = {
     "tennis": b"file name,visibility,x-coordinate,y-coordinate,status\n0000.jpg,1,3,4,0\n0001.jpg,0,,,\n",
     "shuttlecock": b"Frame,Visibility,X,Y\n0,1,3,4\n1,0,0,0\n",
@@ -48,6 +52,7 @@ SEEDS = {
     "label-studio": STUDIO,
     "coco": COCO,
     "mot": b"1,1,10,20,8,8,1,-1,-1,-1\n2,1,11,21,8,8,1,-1,-1,-1\n",
+    "fiftyone": FIFTYONE,
     "yolo": b"0 0.5 0.25 0.1 0.1\n",
 }
 TOKENS = [

@@ -69,7 +69,7 @@ def folder(levels: int) -> Callable[[Path], object]:
 
 
 def prompts(path: Path) -> object:
-    return prompts_of(str(path), [VIDEO])
+    return prompts_of([str(path)], [VIDEO])
 
 
 def rows(path: Path) -> object:

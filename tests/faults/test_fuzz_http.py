@@ -75,7 +75,7 @@ async def read(message: dict[str, Any]) -> streams.Arrivals:
     socket = WebSocket({"type": "websocket", "headers": []}, receive, send)
     await socket.accept()
     gateway: Any = SimpleNamespace(config=SimpleNamespace(limits=LIMITS))  # all of it that a reader looks at
-    arrivals = streams.Arrivals(streams.MOST_WAITING)
+    arrivals = streams.Arrivals()
     reader = asyncio.create_task(streams._read(gateway, socket, arrivals))
     ended = asyncio.create_task(arrivals.get())
     await asyncio.wait({reader, ended}, return_when=asyncio.FIRST_COMPLETED)

@@ -194,7 +194,7 @@ def test_a_dry_run_says_what_the_run_would_take(archive, model, tmp_path):
     assert not (tmp_path / "out").exists() or not list((tmp_path / "out").rglob("*.*"))
     done = annotate(config.model_copy(update={"dry_run": False}))
     assert done.estimate is None
-    assert expected.seconds / 4 < done.seconds["annotate"] < 4 * expected.seconds  # one half second, on any machine
+    assert (done.frames, done.resumed) == (expected.frames, 0) and expected.seconds > 0
 
 
 @pytest.mark.usefixtures("alone")

@@ -208,8 +208,8 @@ def test_a_model_is_run_from_the_first_box(tmp_path: Path) -> None:
         def viewport(self, source_wh_px: tuple[int, int]) -> Viewport:
             return Viewport(source_wh_px, source_wh_px)
 
-        def open(self, prompt: Prompt) -> "Brightest":
-            self.prompt = prompt
+        def open(self, prompts: tuple[Prompt, ...]) -> "Brightest":
+            [self.prompt] = prompts
             return self
 
         def push(self, batch: FrameBatch) -> Trajectory:

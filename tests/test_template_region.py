@@ -84,5 +84,5 @@ def test_a_region_far_larger_than_its_frame_reads_little_more_than_the_frame():
 )
 def test_a_prompt_s_box_fits_into_its_frame(box, said):
     with pytest.raises(ConfigError, match=rf"{said}.*640x360 px.*source px"):
-        check_box(Box(cx_px=box[0], cy_px=box[1], w_px=box[2], h_px=box[3]), (640, 360))
-    check_box(Box(cx_px=320, cy_px=180, w_px=640, h_px=360), (640, 360))
+        check_box(Box(cx_px=box[0], cy_px=box[1], w_px=box[2], h_px=box[3]), (640, 360), 7)
+    check_box(Box(cx_px=320, cy_px=180, w_px=640, h_px=360), (640, 360), 0)

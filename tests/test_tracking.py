@@ -15,10 +15,9 @@ from specktrack.models.checkpoint import Model, ModelCard
 from specktrack.models.heatmap.entries import SpeckNetConfig
 from specktrack.models.heatmap.tracknet_entries import TrackNetV2Config
 from specktrack.models.zoo import build, network_config
-from specktrack.schema import Box, Prompt
 from specktrack.tracking.following import Reading
 from specktrack.tracking.motion import Choice, choose
-from specktrack.tracking.tracker import open_session, tracker_of
+from specktrack.tracking.tracker import tracker_of
 from specktrack.tracking.windowed.ensemble import Overlapping, joined
 from specktrack.tracking.windowed.session import WindowedTracker, Windowing
 
@@ -130,12 +129,6 @@ def test_another_viewport_in_the_same_session_is_refused(tracker):
     other = Viewport((640, 320), VIEWPORT.network_wh_px)
     with pytest.raises(ValueError, match="a session keeps its viewport"):
         session.push(FrameBatch(PIXELS[:1], np.array([2]), np.zeros(1), other))
-
-
-def test_a_windowed_model_takes_no_prompt(tracker):
-    prompt = Prompt(frame=0, box=Box(cx_px=1, cy_px=1, w_px=2, h_px=2))
-    with pytest.raises(ConfigError, match="follows without a prompt: 'random'"):
-        open_session(tracker.model, prompt=prompt)
 
 
 def test_an_empty_session_has_no_rows(tracker):

@@ -13,6 +13,7 @@ VIDEO ?=
 BENCHMARKS ?= annotate decoders long_video template serving compiled_training
 OUTPUT ?= demo-output
 TESTS ?=
+QUICK := not slow and not gpu and not faults
 # the tests that the document names, beside those of tests/faults
 PROMISED = $(shell grep -oE 'tests/[a-z_/]+\.py::[A-Za-z0-9_:]+' docs/reliability.md | grep -v '^tests/faults/' | sort -u)
 
@@ -22,9 +23,14 @@ PROMISED = $(shell grep -oE 'tests/[a-z_/]+\.py::[A-Za-z0-9_:]+' docs/reliabilit
 demo: .venv/.runtime
 	@$(BIN)/specktrack demo $(if $(VIDEO),"$(VIDEO)") --output "$(OUTPUT)"
 
-# Ray's tests mostly wait for processes to start: the others run beside them.
+# Ray's tests mostly wait for processes to start, so the others run beside them; what they say is printed after those.
+# pytest ends with 5 where TESTS names none of a kind.
 test: .venv/.dev
-	@$(BIN)/python -m pytest -n 2 $(TESTS)
+	@said=$$(mktemp); \
+	$(BIN)/python -m pytest -m "ray and $(QUICK)" $(TESTS) >$$said 2>&1 & ray=$$!; \
+	$(BIN)/python -m pytest -m "not ray and $(QUICK)" $(TESTS); others=$$?; \
+	wait $$ray; ray=$$?; cat $$said; rm $$said; \
+	for ended in $$ray $$others; do case $$ended in 0|5) ;; *) exit $$ended;; esac; done
 
 test-slow: .venv/.dev
 	@$(BIN)/python -m pytest -m "slow and not gpu and not faults" --timeout=1800 $(TESTS)

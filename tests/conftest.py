@@ -7,36 +7,20 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import boto3
 import pytest
-from xdist.scheduler import LoadFileScheduling
 
 # torch's threads wait by spinning: beside a decoding thread or another test they make everything ten times slower.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 ROOT = Path(__file__).parents[1]
-STARTS_RAY = ("tests/ray/", "tests/test_demo.py", "tests/test_submit.py")
 S3_ENVIRONMENT = {
     "AWS_ACCESS_KEY_ID": "test-key",
     "AWS_SECRET_ACCESS_KEY": "test-secret",
     "AWS_DEFAULT_REGION": "us-east-1",
     "AWS_EC2_METADATA_DISABLED": "true",
 }
-
-
-class TwoSides(LoadFileScheduling):
-    """Tests by file, as their fixtures want it, and all that start Ray in one process, one after the other."""
-
-    def _split_scope(self, nodeid: str) -> str:
-        file = super()._split_scope(nodeid)
-        return "ray" if file.startswith(STARTS_RAY) else file
-
-
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> TwoSides:
-    """With ``-n 2`` whatever is not Ray's runs beside it."""
-    return TwoSides(config, log)
 
 
 @pytest.hookimpl(tryfirst=True)

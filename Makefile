@@ -23,14 +23,15 @@ PROMISED = $(shell grep -oE 'tests/[a-z_/]+\.py::[A-Za-z0-9_:]+' docs/reliabilit
 demo: .venv/.runtime
 	@$(BIN)/specktrack demo $(if $(VIDEO),"$(VIDEO)") --output "$(OUTPUT)"
 
-# Ray's tests mostly wait for processes to start, so the others run beside them; what they say is printed after those.
-# pytest ends with 5 where TESTS names none of a kind.
+# Ray's tests mostly wait for processes to start, so the others run beside them; what they say is printed after those. Engines'
+# libraries are loaded by a process of their own. pytest ends with 5 where TESTS names none of a kind.
 test: .venv/.dev
 	@said=$$(mktemp); \
 	$(BIN)/python -m pytest -m "ray and $(QUICK)" $(TESTS) >$$said 2>&1 & ray=$$!; \
-	$(BIN)/python -m pytest -m "not ray and $(QUICK)" $(TESTS); others=$$?; \
+	$(BIN)/python -m pytest -m "not ray and not engines and $(QUICK)" $(TESTS); others=$$?; \
+	$(BIN)/python -m pytest -m "engines and $(QUICK)" $(TESTS); engines=$$?; \
 	wait $$ray; ray=$$?; cat $$said; rm $$said; \
-	for ended in $$ray $$others; do case $$ended in 0|5) ;; *) exit $$ended;; esac; done
+	for ended in $$ray $$others $$engines; do case $$ended in 0|5) ;; *) exit $$ended;; esac; done
 
 test-slow: .venv/.dev
 	@$(BIN)/python -m pytest -m "slow and not gpu and not faults" --timeout=1800 $(TESTS)

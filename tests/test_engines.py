@@ -20,6 +20,8 @@ from specktrack.models.inference import fast_dtype
 from specktrack.models.zoo import build, network_config
 from specktrack.tracking.windowed.session import WindowedTracker
 
+pytestmark = pytest.mark.engines
+
 CPU, WH = torch.device("cpu"), (96, 64)
 ON_CPU = [name for name, kind in ENGINES.items() if "cpu" in kind.devices]
 TOLERANCE = {"eager-bf16": 0.05, "openvino-bf16": 0.05, "openvino-int8": 0.2}

@@ -13,6 +13,8 @@ from specktrack.models.exporting import export_model
 from specktrack.models.heatmap.network import HeatmapNetwork, heatmap_head
 from specktrack.models.zoo import build, network_config
 
+pytestmark = pytest.mark.engines
+
 FILES = {"torch-export": "m.pt2", "onnx": "m.onnx", "openvino": "m.xml"}
 TINY = network_config({"name": "monotrack", "frames_in": 2, "input_wh": [96, 64]})
 

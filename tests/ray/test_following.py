@@ -51,7 +51,7 @@ def changes(folder: Path) -> dict[str, Any]:
     changed = {
         "model": str(folder / "other.safetensors"), "repair": "ballistic", "finder": str(folder / "search.safetensors"),
         "input_wh": (192, 96), "overlap": 1, "ensemble": "average", "decoding": "largest-box",
-        "threshold": 0.2, "flip": True, "time_step": 0.02, "engine": "eager",
+        "threshold": 0.2, "flip": True, "time_step": 0.02, "delay": "low", "engine": "eager",
     }  # fmt: skip
     assert changed.keys() == Following.model_fields.keys()
     return changed

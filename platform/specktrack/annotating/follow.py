@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from specktrack.annotating.clips import annotate_clip
 from specktrack.annotating.prompts import parse_prompt
@@ -17,8 +17,9 @@ from specktrack.tracking.tracker import tracker_of
 from specktrack.tracking.windowed.interleaved import at_rate
 from specktrack.video.process import DecoderProcess
 
-Boxes = Prompt | str | Sequence[float] | Sequence[Prompt | str | Sequence[float]]
-"""A prompt as it is, as ``frame,cx,cy,w,h[,object]`` in text or numbers, or several."""
+OneBox = Prompt | str | Sequence[float]
+"""A prompt, as it is or as ``frame,cx,cy,w,h[,object]`` in text or numbers."""
+Boxes = OneBox | Sequence[OneBox]
 
 
 def follow(
@@ -59,11 +60,11 @@ def follow(
         yield from _rows(session.finish(), ref.uri)
 
 
-def _each(boxes: Boxes) -> list[Prompt | str | Sequence[float]]:
+def _each(boxes: Boxes) -> list[OneBox]:
     """One box is a list of one: a prompt, a text, or a sequence that begins with a number."""
     if isinstance(boxes, Prompt | str) or (len(boxes) and isinstance(boxes[0], int | float)):
-        return [boxes]  # type: ignore[list-item]  # the narrowed union, which mypy does not follow
-    return list(boxes)  # type: ignore[arg-type]
+        return [cast(OneBox, boxes)]
+    return list(cast(Sequence[OneBox], boxes))
 
 
 def _prompt(box: Prompt | str | Sequence[float]) -> tuple[Prompt, bool]:

@@ -119,13 +119,14 @@ def compare(old: pa.Table, new: pa.Table, tolerance_px: float) -> pa.Table:
     before, after = _numbers(both, "old"), _numbers(both, "new")
     words = [np.array(both[f"visibility_{side}"].to_pylist(), object) for side in ("old", "new")]
     absent = [word == Visibility.ABSENT.value for word in words]
+    missing = [np.array([text is None for text in word], bool) for word in words]
     moved_px = np.linalg.norm(after[:, :2] - before[:, :2], axis=1)
     with np.errstate(invalid="ignore"):
         size_px = np.abs(after[:, 2:] - before[:, 2:]).max(axis=1)
         sized = np.isnan(before[:, 2:]).any(axis=1) != np.isnan(after[:, 2:]).any(axis=1)
         conditions = {
-            "left out": words[1] == None,  # noqa: E711 - elementwise
-            "added": words[0] == None,  # noqa: E711
+            "left out": missing[1],
+            "added": missing[0],
             "vanished": ~absent[0] & absent[1],
             "appeared": absent[0] & ~absent[1],
             "moved": moved_px > tolerance_px,

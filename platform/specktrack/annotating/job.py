@@ -4,10 +4,10 @@ import os
 import sys
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from specktrack import telemetry
 from specktrack.annotating import outputs, overlays
@@ -19,14 +19,14 @@ from specktrack.annotating.plan import Cutting, Plan, known, make_plan
 from specktrack.annotating.progress import Meter
 from specktrack.annotating.prompts import prompts_of
 from specktrack.annotating.stopping import finished_first
-from specktrack.annotating.workers import MOST_FRAMES_HERE, MOST_VIDEOS_HERE, Here, Workers
+from specktrack.annotating.workers import MOST_FRAMES_HERE, MOST_VIDEOS_HERE, Attempts, Here, Workers
 from specktrack.config import sha_of
 from specktrack.errors import ConfigError, QuarantineReason, SpecktrackError, StorageError
 from specktrack.ledger import SUCCESS, Ledger, collect_garbage, find_faults, read_records
-from specktrack.schema import ClipRecord, ClipStatus, VideoRef
+from specktrack.schema import ClipRecord, ClipStatus, Prompt, VideoRef
 from specktrack.storage import Store, expand_sources, open_store
 from specktrack.tracking.following import Following
-from specktrack.tracking.tracker import Parts, load_parts, make_tracker
+from specktrack.tracking.tracker import Parts, Tracker, load_parts, make_tracker
 
 HOPELESS_AFTER = 5
 """Videos that crash before the first success and so end a run: one alone may be made to."""
@@ -72,52 +72,33 @@ def annotate(config: AnnotateConfig, *, watch: Watch | None = None, inside: bool
         return AnnotateReport(output=open_store(config.output).uri, videos=0, clips=0, removed=removed)
     if config.verify and not config.sources:
         return _verified(open_store(config.output))
-    videos, parts = _videos(config), load_parts(config)
-    model, tracker = parts.model, make_tracker(config, device="cpu", parts=parts, prompted=bool(config.prompt))
-    prompts = prompts_of(config.prompt, videos)
-    tracker.open(next(iter(prompts.values()), ()))  # refuse here a prompt too many or too few
-    settings = outputs.settings_of(config, tracker, prompts, parts.finder)
-    store = open_store(config.output, single_writer=config.single_writer)
-    ledger = Ledger(store, model.sha256, sha_of(settings))
-    outputs.claim(ledger.store, config, model, settings)
-    damaged = _mend(ledger, videos, config) if config.verify else 0
-    nothing_kept = config.dry_run and not config.resume
-    retried, forget = config.retry_quarantined, not config.dry_run
-    done = {} if nothing_kept else completed(ledger, videos, retry_quarantined=retried, forget=forget)
-    run = _Run(config, videos, parts, ledger, damaged, done, watch or _nobody_watches)
+    run = _settled(config, watch or _nobody_watches)
     with ExitStack() as stack:
-        kept = known(videos, done)
+        kept = known(run.videos, run.done)
         idle = not kept.to_measure and not config.overlay
         quiet = inside or idle
         needed = "" if quiet else cluster_needed(config.address, config.workers, len(kept.to_measure))
         workers = stack.enter_context(on_ray(config.address, config.workers, needed)) if needed else Here()
         with run.timed("plan"):
-            cutting = Cutting(tracker.stride, tracker.lead, config.clip_s, workers.attempts, tracker.step_s, prompts)
-            plan = make_plan(kept, cutting, workers)
-        frames = sum(row["frames"] for row in plan.to_do(done))
+            plan = make_plan(kept, run.cutting(workers.attempts), workers)
+        frames = sum(row["frames"] for row in plan.to_do(run.done))
         if not (inside or needed) and frames > MOST_FRAMES_HERE:
             because = f"{frames} frames are to be annotated"
             workers = stack.enter_context(on_ray(config.address, config.workers, because))
         elif not needed:
             log.info("working in this process", frames=frames, because="a cluster would take longer to start")
         if config.dry_run:
-            expected = estimate(plan.to_do(done), _arguments(run, plan, workers), workers, config.price)
+            expected = estimate(plan.to_do(run.done), _arguments(run, plan, workers), workers, config.price)
             return _report(run, plan, {}, repeated=0).model_copy(update={"estimate": expected})
         with run.timed("annotate"):
-            now = quarantine(plan, ledger) | _annotate(run, plan, workers)
-        repeated, without_overlay = workers.attempts.repeated(), 0
-        if config.overlay:
-            with run.timed("overlay"):
-                changed = {record.video.key for record in now.values()}
-                rows = overlays.wanted(videos, changed=changed, store=ledger.store)
-                arguments = overlays.OverlayArguments(ledger.store.uri, config.timeout_s, workers.attempts)
-                drawn = workers.work(rows, overlays.Overlayer, arguments)
-                without_overlay = sum(bool(row["fault"]) for row in drawn)
-    if now or not ledger.is_sealed(done.values()):
-        ledger.seal(plan.keys)
+            now = quarantine(plan, run.ledger) | _annotate(run, plan, workers)
+        repeated = workers.attempts.repeated()
+        without_overlay = _draw(run, now, workers) if config.overlay else 0
+    if now or not run.ledger.is_sealed(run.done.values()):
+        run.ledger.seal(plan.keys)
     run.seconds["wall"] = time.monotonic() - started
     report = _report(run, plan, now, repeated=repeated, without_overlay=without_overlay)
-    outputs.describe(ledger.store, config, model, settings, report)
+    outputs.describe(run.ledger.store, config, run.parts.model, run.settings, report)
     return report
 
 
@@ -128,6 +109,11 @@ class _Run:
     config: AnnotateConfig
     videos: list[VideoRef]
     parts: Parts
+    tracker: Tracker
+    prompts: Mapping[str, tuple[Prompt, ...]]
+    """By the URI of their video."""
+    settings: dict[str, Any]
+    """All that decides the rows beside the model."""
     ledger: Ledger
     damaged: int
     """Records that name no whole rows, of videos that are not among the sources."""
@@ -136,12 +122,43 @@ class _Run:
     watch: Watch
     seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
 
+    def cutting(self, attempts: Attempts) -> Cutting:
+        """How videos become clips."""
+        tracker = self.tracker
+        return Cutting(tracker.stride, tracker.lead, self.config.clip_s, attempts, tracker.step_s, self.prompts)
+
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:
         """Add the block's wall time to a stage."""
         started = time.monotonic()
         yield
         self.seconds[stage] += time.monotonic() - started
+
+
+def _settled(config: AnnotateConfig, watch: Watch) -> _Run:
+    """A run whose output is claimed; what can be refused before any video is looked at is refused here."""
+    videos, parts = _videos(config), load_parts(config)
+    tracker = make_tracker(config, device="cpu", parts=parts, prompted=bool(config.prompt))
+    prompts = prompts_of(config.prompt, videos)
+    tracker.open(next(iter(prompts.values()), ()))  # a prompt too many or too few
+    settings = outputs.settings_of(config, tracker, prompts, parts.finder)
+    store = open_store(config.output, single_writer=config.single_writer)
+    ledger = Ledger(store, parts.model.sha256, sha_of(settings))
+    outputs.claim(store, config, parts.model, settings)
+    damaged = _mend(ledger, videos, config) if config.verify else 0
+    nothing_kept = config.dry_run and not config.resume
+    retried, forget = config.retry_quarantined, not config.dry_run
+    done = {} if nothing_kept else completed(ledger, videos, retry_quarantined=retried, forget=forget)
+    return _Run(config, videos, parts, tracker, prompts, settings, ledger, damaged, done, watch)
+
+
+def _draw(run: _Run, now: dict[str, ClipRecord], workers: Workers) -> int:
+    """Draw the videos with new rows and those that have no overlay; the number that could not be drawn."""
+    with run.timed("overlay"):
+        store, changed = run.ledger.store, {record.video.key for record in now.values()}
+        rows = overlays.wanted(run.videos, changed=changed, store=store)
+        arguments = overlays.OverlayArguments(store.uri, run.config.timeout_s, workers.attempts)
+        return sum(bool(row["fault"]) for row in workers.work(rows, overlays.Overlayer, arguments))
 
 
 def cluster_needed(address: str | None, workers: int | None, videos: int) -> str:

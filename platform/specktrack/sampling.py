@@ -81,8 +81,8 @@ class SamplingConfig(Config):
     on_motion: float = 0.2
     """Share of crops placed on motion away from the object: players, rackets, shadows (hard negatives)."""
     on_decoy: float = Field(default=0.0, ge=0, lt=1)
-    """Share of windows that show a decoy, which is what an earlier model took for the object (mined hard negatives), in
-    datasets that have one."""
+    """Share of windows that show a false positive of an earlier model (mined hard negatives), in datasets that have
+    some."""
     skip_frames: float = 0.15
     """Share of windows that take every second frame: faster motion, lower frame rates."""
     still: float = Field(default=0.0, ge=0, le=1)

@@ -145,7 +145,9 @@ def test_relative_paths_mean_what_they_mean_here(tmp_path: Path, monkeypatch: py
     words = sent_words(monkeypatch, "train", "--data", "d", "--output", "o", "distill.teacher=t.safetensors")
     assert f'distill={{"teacher": "{tmp_path}/t.safetensors"}}' in words
     words = sent_words(monkeypatch, "annotate", "/v.mp4", "--output", "/o", "--prompt", "3,10.5,20,4,4")
-    assert "prompt=3,10.5,20,4,4" in words
+    assert 'prompt=["3,10.5,20,4,4"]' in words
+    words = sent_words(monkeypatch, "annotate", "/v.mp4", "--output", "/o", "--prompt", "boxes.csv")
+    assert f'prompt=["{tmp_path}/boxes.csv"]' in words
     words = sent_words(monkeypatch, "evaluate", "--data", "d", "--model", "specknet")
     assert sorted(words) == [f"data={tmp_path}/d", "model=specknet"]
     assert sent_words(monkeypatch, "evaluate", "--data", "/d", "--model", "m.safetensors")[1:] == [
@@ -156,8 +158,9 @@ def test_relative_paths_mean_what_they_mean_here(tmp_path: Path, monkeypatch: py
 def test_every_setting_says_by_its_type_whether_it_names_a_place() -> None:
     """A new setting with a path in it that stayed relative would be read in the wrong folder."""
     no_place = {
-        "access.hosts", "access.networks", "address", "by", "command", "description", "distill.stages", "format",
-        "host", "label", "learning_rates", "licence", "name", "network", "protocol", "recipe", "split", "sport",
+        "access.cameras", "access.hosts", "access.networks", "access.origins", "access.webhooks", "address",
+        "by", "command", "court", "description", "distill.stages", "format", "host", "label", "learning_rates",
+        "licence", "mlflow", "name", "network", "of", "protocol", "recipe", "register_as", "split", "sport",
         "submission_id", "to",
     }  # fmt: skip
     for name, verb in VERBS.items():

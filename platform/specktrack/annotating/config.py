@@ -23,7 +23,7 @@ class AnnotateConfig(VerbConfig, Following):
     """Videos, folders, globs, s3://bucket/prefix or @list.txt; at least one, except with ``gc`` and ``verify``."""
     output: Place
     """Folder or s3:// prefix for rows and records; a run that was interrupted in it is resumed."""
-    live: str | None = None
+    live: Place | None = None
     """Follow a camera until interrupted, in place of sources: an rtsp:// or http(s):// address or a device such as
     /dev/video0. Rows are appended to ``output``, a .jsonl file or /dev/stdout, as they become final."""
     prompt: tuple[PromptPlace, ...] = ()

@@ -72,7 +72,7 @@ class Access(Config):
     cameras: tuple[str, ...] = ()
     """Hosts, as ``host`` or ``host:port``, whose cameras a stream may watch (rtsp, http, https); none by default. Their
     address must be public or lie in ``networks``. They are trusted: what they send is decoded in the ingress."""
-    devices: tuple[str, ...] = ()
+    devices: tuple[Place, ...] = ()
     """Cameras of the server itself that a stream may watch, ``/dev/video0`` say."""
     webhooks: tuple[str, ...] = ()
     """Hosts, as ``host`` or ``host:port``, that a batch may tell of its end; ``schemes`` and ``networks`` hold, too."""

@@ -99,10 +99,7 @@ class Journal:
             network=config.network,
             description=config.description or config.network.about(),
             data=config.data,
-            recipe=config.model_dump(
-                mode="json",
-                exclude={"address", "cache", "output", "name", "description", "licence", "mlflow", "register_as"},
-            ),
+            recipe=config.model_dump(mode="json", exclude=NOT_OF_THE_RECIPE),
             metrics={name.removeprefix("validation/"): v for name, v in self.latest.items() if "validation/" in name},
             licence=config.licence,
         )

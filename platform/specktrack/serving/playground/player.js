@@ -74,12 +74,14 @@ const KEYS = {
   KeyG: nextGap, KeyU: leastCertain,
 };
 
-// Keys work after a click too: a button that was clicked keeps Space and Enter, which press it, and nothing else.
+// Keys work after a click too: a button that was clicked keeps Space and Enter, which press it, a slider other than the
+// player's keeps those that move it, and nothing else.
 addEventListener("keydown", (event) => {
-  const { tagName, type } = event.target, busy = event.ctrlKey || event.metaKey || event.altKey;
+  const { tagName, type, id } = event.target, busy = event.ctrlKey || event.metaKey || event.altKey;
   const types = tagName === "SELECT" || (tagName === "INPUT" && type !== "range");
   if (document.body.dataset.state !== "done" || types || busy || document.querySelector("dialog[open]")) return;
-  if (event.code === "Space" && tagName === "BUTTON" && event.target.id !== "play") return;
+  if (event.code === "Space" && tagName === "BUTTON" && id !== "play") return;
+  if (type === "range" && id !== "scrub" && /^(Arrow|Home|End)/.test(event.code)) return;
   if (KEYS[event.code]) { event.preventDefault(); KEYS[event.code](); }
 });
 

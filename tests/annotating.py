@@ -29,6 +29,13 @@ def make_video(path: Path, frames: int, *, seed: int = 0) -> Path:
     return path
 
 
+def two_videos(folder: Path) -> Path:
+    """An archive of 220 and 50 frames."""
+    make_video(folder / "a long one.mp4", 220)
+    make_video(folder / "short.mp4", 50, seed=1)
+    return folder
+
+
 def tiny_model(path: Path) -> str:
     """A tiny network with fixed random weights: its rows mean nothing, but any change of them shows."""
     torch.manual_seed(0)

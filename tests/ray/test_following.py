@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -57,19 +58,20 @@ def changes(folder: Path) -> dict[str, Any]:
     return changed
 
 
-@pytest.fixture
-def made(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Following]]:
-    """What came to the only door in this process."""
+@contextmanager
+def door_watched() -> Iterator[list[Following]]:
+    """What comes to the only door in this process."""
     real, came = door.make_tracker, []
 
     def make_tracker(following: Following, **rest: Any) -> door.Tracker:
         came.append(following)
         return real(following, **rest)
 
-    for module in [module for name, module in sys.modules.items() if name.startswith("specktrack.")]:
-        if vars(module).get("make_tracker") is real:
-            monkeypatch.setattr(module, "make_tracker", make_tracker)
-    yield came
+    with pytest.MonkeyPatch.context() as patch:
+        for module in [module for name, module in sys.modules.items() if name.startswith("specktrack.")]:
+            if vars(module).get("make_tracker") is real:
+                patch.setattr(module, "make_tracker", make_tracker)
+        yield came
     assert came, "the route made no tracker by the door"
 
 
@@ -139,26 +141,38 @@ ROUTES: dict[str, Callable[[Path, Path, dict[str, Any]], None]] = {
 ON_RAY = ("cluster", "judged_on_ray", "measured", "shown", "batch")
 
 
-@pytest.mark.parametrize("field", Following.model_fields)
-@pytest.mark.parametrize("route", ROUTES)
-def test_every_route_follows_as_it_is_told(
-    request: pytest.FixtureRequest, folder: Path, tmp_path: Path, made: list[Following], route: str, field: str
-) -> None:
-    """A finder helps template models only: they are served, and the other routes refuse it instead of dropping it."""
-    if route in ON_RAY:
+@pytest.fixture(scope="module", params=ROUTES)
+def came(request: pytest.FixtureRequest, folder: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Following]:
+    """What comes to the door by one route when every setting but the finder, which few models take, is changed."""
+    if request.param in ON_RAY:
         request.getfixturevalue("ray_local")
-    settings = {"model": str(folder / "tiny.safetensors"), field: changes(folder)[field]}
-    if field == "finder" and route in ("served", "asked"):
-        settings["model"] = str(folder / "boxes.safetensors")
-    elif field == "finder":
-        made.append(Following())
-        if route != "batch":
-            with pytest.raises(ConfigError, match="a windowed network takes no finder"):
-                ROUTES[route](folder, tmp_path / "out", settings)
-        return
-    ROUTES[route](folder, tmp_path / "out", settings)
-    assert {getattr(following, field) for following in made} == {settings[field]}
-    assert {following.model for following in made} <= {settings["model"], Path(settings["model"]).stem}
+    settings = {name: value for name, value in changes(folder).items() if name != "finder"}
+    with door_watched() as came:
+        ROUTES[request.param](folder, tmp_path_factory.mktemp(request.param) / "out", settings)
+    return came
+
+
+@pytest.mark.parametrize("field", sorted(Following.model_fields.keys() - {"finder", "model"}))
+def test_every_route_follows_as_it_is_told(folder: Path, came: list[Following], field: str) -> None:
+    assert {getattr(following, field) for following in came} == {changes(folder)[field]}
+
+
+def test_every_route_takes_the_model_it_is_told(folder: Path, came: list[Following]) -> None:
+    model = changes(folder)["model"]
+    assert {following.model for following in came} <= {model, Path(model).stem}
+
+
+@pytest.mark.parametrize("route", sorted(ROUTES.keys() - {"batch"}))  # whose requests the server refuses before
+def test_a_finder_is_followed_or_refused(folder: Path, tmp_path: Path, route: str) -> None:
+    """It helps template models only: they are served, and the other routes refuse it instead of dropping it."""
+    finder = changes(folder)["finder"]
+    if route in ("served", "asked"):
+        with door_watched() as came:
+            ROUTES[route](folder, tmp_path / "out", {"model": str(folder / "boxes.safetensors"), "finder": finder})
+        assert {following.finder for following in came} == {finder}
+    else:
+        with pytest.raises(ConfigError, match="a windowed network takes no finder"):
+            ROUTES[route](folder, tmp_path / "out", {"model": str(folder / "tiny.safetensors"), "finder": finder})
 
 
 @pytest.mark.parametrize("field", sorted(Following.model_fields.keys() - {"engine"}))  # which decides no row

@@ -27,7 +27,7 @@ from specktrack.errors import ConfigError, StorageError
 from specktrack.frames import Trajectory
 from specktrack.serving import formats, uploads
 from specktrack.serving.access import Keys
-from specktrack.serving.answers import Span
+from specktrack.serving.answers import Wanted
 from specktrack.serving.config import (
     Access,
     Limits,
@@ -110,11 +110,11 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 
 class TestFollowing:
-    def follow(self, clip: bytes, *, span: Span = Span(), most_s: float | None = None) -> list[Any]:  # noqa: B008
+    def follow(self, clip: bytes, *, wanted: Wanted = Wanted(), most_s: float | None = None) -> list[Any]:  # noqa: B008
         told: list[Any] = []
         tracker, decoder = tracker_of("specknet", device="cpu", overlap=1), DecoderProcess(held=clip)
         follower = ClipFollower(tracker, decoder, "clip", told.append, most_s)
-        assert follower.follow(len(clip), span) == 0
+        assert follower.follow(len(clip), wanted) == 0
         return told
 
     def test_a_clip_in_memory_is_followed_and_its_rows_are_told_as_they_become_final(self, clip: bytes) -> None:
@@ -122,7 +122,7 @@ class TestFollowing:
         assert (facts["frames"], facts["wanted"], facts["width"]) == (40, 40, 64) and len(tables) > 1
         whole = pa.concat_tables(tables).to_pylist()
         assert [row["frame"] for row in whole] == list(range(40))
-        facts, *tables = self.follow(clip, span=Span(10, 25))
+        facts, *tables = self.follow(clip, wanted=Wanted(10, 25))
         assert facts["wanted"] == 15 and pa.concat_tables(tables).to_pylist() == whole[10:25]
 
     def test_one_that_would_take_too_long_is_given_up_as_soon_as_that_shows(

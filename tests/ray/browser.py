@@ -60,6 +60,16 @@ class Browser:
         taken = self.run(_DROP, selector, file.name, base64.b64encode(file.read_bytes()).decode())
         assert taken == [True, True], taken
 
+    def drag(self, selector: str, start: tuple[int, int], end: tuple[int, int]) -> None:
+        """Press, move and let go: CSS px from the element's middle."""
+        origin = {_ELEMENT: self._find(selector)}
+
+        def move(to: tuple[int, int]) -> dict[str, Any]:
+            return {"type": "pointerMove", "origin": origin, "x": to[0], "y": to[1], "duration": 50}
+
+        steps = [move(start), {"type": "pointerDown", "button": 0}, move(end), {"type": "pointerUp", "button": 0}]
+        self._call("POST", "actions", {"actions": [{"type": "pointer", "id": "mouse", "actions": steps}]})
+
     def resize(self, width: int, height: int) -> None:
         self._call("POST", "window/rect", {"width": width, "height": height})
 

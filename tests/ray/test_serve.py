@@ -285,6 +285,31 @@ class TestClips:
             answer = http.post("/v1/annotate", params=params, json={"uri": "v1.mp4"})
             assert answer.status_code == 422 and said in answer.json()["detail"], answer.text
 
+    @pytest.mark.parametrize("model", ["boxes", "tiny"])
+    def test_boxes_in_any_frame_say_what_is_followed_in_both_directions(
+        self, server: str, http: httpx.Client, folder: Path, model: str
+    ) -> None:
+        video = folder / "videos" / "v0.mp4"
+        weights = str(folder / f"{model}.safetensors")
+        later = ("20,32,30,8,8", "5,17,25,8,8") if model == "tiny" else ("20,32,30,8,8",)
+        for prompt, span in ((("0,12,12,8,8",), None), (later, (3, 30))):
+            rows = annotate_here(video, model=weights, device="cpu", prompt=prompt).drop_columns("video").to_pylist()
+            asked: dict[str, Any] = {"model": model, "prompt": list(prompt)}
+            if span is not None:
+                rows = [row for row in rows if row["frame"] in range(*span)]
+                asked |= {"start": span[0], "stop": span[1]}
+            said = http.post("/v1/annotate", params=asked, json={"uri": "v0.mp4"}).json()
+            assert said["rows"] == rows, prompt
+        with Client(server, key=KEY) as client:
+            assert client.annotate(video, **asked).drop_columns("video").to_pylist() == rows
+        for prompt, what in (
+            ("40,1,1,4,4", "not among the video's 40"),
+            ("0,1,1,4", "not a prompt"),
+            ("0,500,1,4,4", "500"),
+        ):
+            answer = http.post("/v1/annotate", params={"model": model, "prompt": prompt}, json={"uri": "v0.mp4"})
+            assert answer.status_code == 422 and what in answer.json()["detail"], answer.text
+
     def test_a_path_below_the_sources_is_read_and_no_other(self, http: httpx.Client, folder: Path) -> None:
         answer = http.post("/v1/annotate", json={"uri": "v0.mp4", "model": "other"})
         assert answer.json()["rows"] == expected_rows(folder, "v0.mp4", "other")
@@ -427,7 +452,7 @@ class TestSessions:
             assert [row.model_dump() for row in rows] == expected.to_pylist() and rows[5].w is not None
             with pytest.raises(ServerError, match="no such session"):
                 client.push_frames(opened.id, others[:1])
-            with pytest.raises(ServerError, match="open a session with it"):
+            with pytest.raises(ServerError, match="give prompt=frame"):
                 client.annotate(video, model="boxes")
             with pytest.raises(ServerError, match="not a readable picture"):
                 client.open_session(b"no picture", box, model="boxes")
@@ -625,6 +650,28 @@ class TestPlayground:
             expected = expected_rows(folder, "v0.mp4")
             assert json.loads((downloads / "v0.json").read_text())["rows"] == expected
             assert pq.read_table(downloads / "v0.parquet").drop_columns("video").to_pylist() == expected
+            assert [said for said in page.errors() if "401" not in said] == []
+
+    def test_a_box_is_drawn_and_what_it_shows_is_followed(self, server: str, folder: Path, tmp_path: Path) -> None:
+        downloads = tmp_path / "downloads"
+        downloads.mkdir()
+        with playground(server, tmp_path / "profile", downloads) as page:
+            page.type("#file", str(folder / "videos" / "v0.mp4"))
+            page.wait("document.body.dataset.state === 'done'")
+            page.run("const s = document.getElementById('scrub'); s.value = 20; s.oninput()")
+            page.click("#box")
+            page.click("#follow")  # which wants a box first
+            assert page.run("return document.body.dataset.state") == "done"
+            page.drag("#overlay", (-60, -40), (20, 30))
+            box = page.run("return ['x', 'y', 'w', 'h'].map((name) => document.getElementById(`box-${name}`).value)")
+            assert all(float(side) > 4 for side in box[2:])
+            page.click("#follow")
+            page.wait(f"/ by boxes in /.test({SUMMARY})")
+            assert page.run("return document.getElementById('clock').value").endswith("20")
+            page.click("#get-json")
+            wait_for_files(downloads, {"v0.json"})
+            rows = json.loads((downloads / "v0.json").read_text())["rows"]
+            assert rows == expected_rows(folder, "v0.mp4", "boxes", prompt=",".join(["20", *box]))
             assert [said for said in page.errors() if "401" not in said] == []
 
     def test_clips_are_dropped_anywhere_and_the_last_one_counts(

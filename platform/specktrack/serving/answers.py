@@ -3,11 +3,11 @@
 from enum import StrEnum
 from typing import Any, Literal, NamedTuple, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from specktrack.config import Config
 from specktrack.models.entry import Family
-from specktrack.schema import MEANINGS, Box, Provenance, Visibility
+from specktrack.schema import MEANINGS, Box, Prompt, Provenance, Visibility
 from specktrack.tracking.following import Reading
 
 
@@ -96,7 +96,7 @@ class ModelInfo(Config):
     """What a request calls it: the name in its card."""
     family: Family
     takes_prompt: bool = False
-    """Whether it follows what a session's box shows; clips, streams and batches take the others."""
+    """Whether it follows only what a box shows: that of a session, or a clip's prompt."""
     frames_in: int
     """Frames that one forward pass sees."""
     frames_out: int
@@ -122,12 +122,14 @@ class Asked(Reading):
         return type(self).model_validate(chosen[0] | chosen[1])
 
 
-class Span(NamedTuple):
-    """Frames whose rows are wanted."""
+class Wanted(NamedTuple):
+    """The rows of a clip that are wanted."""
 
     start: int = 0
     stop: int | None = None
-    """None: the end of the video."""
+    """One past the last frame; None: the end of the video."""
+    prompts: tuple[Prompt, ...] = ()
+    """The objects to follow, in both directions from their boxes; none: whatever the model finds."""
 
 
 class ClipAsked(Asked):
@@ -137,11 +139,20 @@ class ClipAsked(Asked):
     """First frame whose row is wanted; the rows are those of the whole video."""
     stop: int | None = Field(default=None, ge=1)
     """One past the last frame whose row is wanted; the end of the video by default."""
+    prompt: tuple[str, ...] = Field(default=(), max_length=64)
+    """The object to follow: frame,cx,cy,w,h in source px and, where one object has several, its number. Several are
+    several objects. Models that take a box need one; to the others it says which object is meant."""
 
     @property
-    def span(self) -> Span:
-        """The frames whose rows are wanted."""
-        return Span(self.start, self.stop)
+    def is_whole(self) -> bool:
+        """Whether all rows are wanted of what the model finds by itself, as a batch gives them."""
+        return (self.start, self.stop, self.prompt) == (0, None, ())
+
+    @field_validator("prompt", mode="before")
+    @classmethod
+    def _prompts(cls, value: Any) -> Any:
+        """One text, as a form has it."""
+        return (value,) if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _some_frames(self) -> Self:

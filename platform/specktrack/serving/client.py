@@ -123,10 +123,17 @@ def _table(answer: httpx.Response) -> pa.Table:
         raise ServerError(HTTPStatus.BAD_GATEWAY, "what came is no Parquet file, or broke off") from None
 
 
-def _query(kind: type[Asked], given: Mapping[str, Any]) -> dict[str, str]:
+def _query(kind: type[Asked], given: Mapping[str, Any]) -> dict[str, str | list[str]]:
     """What is asked for, as a query; ConfigError for what there is not."""
     asked = _chosen(kind, given).model_dump(mode="json", exclude_unset=True)
-    return {name: ",".join(map(str, value)) if isinstance(value, list) else str(value) for name, value in asked.items()}
+    return {name: _as_sent(value) for name, value in asked.items()}
+
+
+def _as_sent(value: Any) -> str | list[str]:
+    """Texts are sent one by one, a pair of numbers as one text."""
+    if not isinstance(value, list):
+        return str(value)
+    return value if value and isinstance(value[0], str) else ",".join(map(str, value))
 
 
 def _chosen(kind: type[AnyAsked], given: Mapping[str, Any]) -> AnyAsked:

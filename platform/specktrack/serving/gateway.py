@@ -19,10 +19,11 @@ from ray.serve.context import _get_global_client
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, RayServeException
 from ray.serve.handle import DeploymentHandle
 
+from specktrack.annotating.prompts import parse_prompt
 from specktrack.errors import SpecktrackError
 from specktrack.schema import Prompt
 from specktrack.serving.access import Keys
-from specktrack.serving.answers import Batch, BatchAsked, ClipAsked
+from specktrack.serving.answers import Batch, BatchAsked, ClipAsked, Wanted
 from specktrack.serving.batch_control import BatchControl
 from specktrack.serving.catalog import ServedModel
 from specktrack.serving.config import ServeConfig, check_public_bind
@@ -34,6 +35,7 @@ from specktrack.serving.problems import Refusal
 from specktrack.serving.routing import home_of
 from specktrack.storage import open_binary, stat
 from specktrack.tracking.following import Reading
+from specktrack.tracking.prompts import numbered
 from specktrack.video.live import Camera
 
 CHUNK_BYTES = 1 << 20
@@ -115,12 +117,13 @@ class Gateway:
         model, reading = self.model(asked.model), self.config.reading(asked)
         if not clip.stat().st_size:
             raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, "the clip has no bytes", video)
-        if model.takes_prompt:
-            what = "this model follows an object that a box names"
-            raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, what, model.name, remedy="open a session with it")
+        wanted = Wanted(asked.start, asked.stop, numbered([parse_prompt(text) for text in asked.prompt]))
+        if model.takes_prompt and not wanted.prompts:
+            what, remedy = "this model follows what a box shows", "give prompt=frame,cx,cy,w,h, or open a session"
+            raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, what, model.name, remedy=remedy)
         data = _bytes_of(clip)  # not in a thread: it waits for no disk, and a thread costs a millisecond
-        handle = self._handles["windowed"].options(multiplexed_model_id=model.name)
-        return handle, (data, model.name, video, reading, asked.span)
+        handle = self._handles[deployment_of(model)].options(multiplexed_model_id=model.name)
+        return handle, (data, model.name, video, reading, wanted)
 
     async def fetch_clip(self, uri: str, path: Path) -> None:
         """Bring the clip behind a URI that a caller names to this node's disk; TimeoutError if that takes too long."""

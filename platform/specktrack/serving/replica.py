@@ -11,8 +11,8 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import aclosing
-from functools import lru_cache
-from typing import Any, TypeVar
+from functools import lru_cache, partial
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -26,14 +26,16 @@ from specktrack.errors import CheckpointError, ConfigError, MediaError, Quaranti
 from specktrack.frames import Trajectory
 from specktrack.models.heatmap.detector import Detector
 from specktrack.schema import ROWS, Clip, Prompt, VideoRef
-from specktrack.serving.answers import Span
+from specktrack.serving.answers import Wanted
 from specktrack.serving.catalog import ServedModel
 from specktrack.serving.config import Limits, ServeConfig
 from specktrack.serving.metrics import TrackingMetrics
 from specktrack.serving.passes import QueuedDetector, Watchdog, Window, forward
 from specktrack.serving.problems import LongerThanAllowed, request_id
 from specktrack.serving.sessions import HeldSession, Sessions
+from specktrack.tracking.both_ways import goes_back
 from specktrack.tracking.following import Reading
+from specktrack.tracking.prompts import check_prompt
 from specktrack.tracking.tracker import Tracker, load_parts, make_tracker
 from specktrack.tracking.windowed.interleaved import at_rate
 from specktrack.video import VideoInfo
@@ -52,7 +54,14 @@ THREADS = 64
 
 log = telemetry.get_logger()
 T = TypeVar("T")
-MakeTracker = Callable[[Reading], Tracker]
+
+
+class MakeTracker(Protocol):
+    """Makes the trackers of one model."""
+
+    def __call__(self, reading: Reading, *, prompted: bool = False) -> Tracker:
+        """One that is read so, and follows what prompts show."""
+        ...
 
 
 def trackers_of(
@@ -64,9 +73,9 @@ def trackers_of(
         raise CheckpointError("the model was replaced since the server started", model.path, remedy="restart it")
 
     @lru_cache(READINGS_PER_MODEL)
-    def make(reading: Reading) -> Tracker:
+    def make(reading: Reading, *, prompted: bool = False) -> Tracker:
         following = config.following(model.path, model.family, reading)
-        return make_tracker(following, device=device, parts=parts, through=through)
+        return make_tracker(following, device=device, parts=parts, prompted=prompted, through=through)
 
     return make
 
@@ -84,42 +93,61 @@ class ClipFollower:
     ) -> None:
         self._tracker, self._decoder, self._video = tracker, decoder, video
         self._tell, self._most_s = tell, most_s
-        self._started_s, self._wanted = time.perf_counter(), 0
+        self._started_s = time.perf_counter()
+        self._start = self._stop = self._frames = 0
         self.done = 0
-        """Frames whose rows were told."""
+        """Frames that were followed."""
 
-    def follow(self, size_bytes: int, span: Span) -> int:
+    def follow(self, size_bytes: int, wanted: Wanted) -> int:
         """Tell the clip's facts and its rows; decoding errors. MediaError, or LongerThanAllowed where it will be."""
         ref = VideoRef(uri="file:///clip", etag="", size_bytes=size_bytes)
         with self._decoder:
             try:
                 info = self._decoder.probe(ref)
-                clip = self._clip(ref, info, span)
+                clip = self._clip(ref, info, wanted)
                 facts = {"fps": info.fps, "width": info.width_px, "height": info.height_px, "frames": info.frames}
-                self._tell({**facts, "wanted": self._wanted})
-                result = annotate_clip(self._tracker, clip, info, self._decoder, told=self._take)
+                self._tell({**facts, "wanted": self._stop - self._start})
+                back = goes_back(clip.prompts, clip.start)  # then rows are final when both ways are known
+                told = self._count if back else self._take
+                result = annotate_clip(self._tracker, clip, info, self._decoder, told=told)
                 if result.error is not None:
                     raise result.error
+                if back:
+                    self._tell_rows(result.trajectory)
             except MediaError as fault:  # a path of ours is nobody's business
                 raise MediaError(fault.reason, fault.what, place=self._video, remedy=fault.remedy) from None
         return result.decode_errors
 
-    def _clip(self, ref: VideoRef, info: VideoInfo, span: Span) -> Clip:
-        stop = min(span.stop or info.frames, info.frames)
-        if span.start >= stop:
-            raise ConfigError("the video ends before the first frame asked for", span.start, f"{info.frames} frames")
-        self._wanted = stop - span.start
+    def _clip(self, ref: VideoRef, info: VideoInfo, wanted: Wanted) -> Clip:
+        """What is followed: the frames whose rows are wanted, or the whole video where a box may be in another."""
+        start, stop = wanted.start, min(wanted.stop or info.frames, info.frames)
+        if start >= stop:
+            raise ConfigError("the video ends before the first frame asked for", start, f"{info.frames} frames")
+        self._start, self._stop, self._frames = start, stop, stop - start
+        if wanted.prompts:
+            for prompt in wanted.prompts:
+                check_prompt(prompt, info.frames, info.size_wh_px, self._video)
+            self._frames = info.frames
+            return Clip(video=ref, start=0, stop=info.frames, prompts=wanted.prompts)
         lead = at_rate(self._tracker, info.fps).lead or info.frames
-        return Clip(video=ref, start=span.start, stop=stop, lead_in=min(lead, span.start), lead_out=lead)
+        return Clip(video=ref, start=start, stop=stop, lead_in=min(lead, start), lead_out=lead)
 
     def _take(self, rows: Trajectory) -> None:
-        self.done += len(rows)
+        self._count(rows)
+        self._tell_rows(rows)
+
+    def _count(self, rows: Trajectory) -> None:
+        self.done += rows.frames
         spent_s = time.perf_counter() - self._started_s
         if self._most_s is not None and spent_s > PROJECTED_AFTER_S:
-            estimate_s = spent_s * self._wanted / self.done
+            estimate_s = spent_s * self._frames / self.done
             if estimate_s > self._most_s:
                 raise LongerThanAllowed(estimate_s, self._most_s)
-        self._tell(rows.to_rows(self._video))
+
+    def _tell_rows(self, rows: Trajectory) -> None:
+        rows = rows.between(self._start, self._stop)
+        if len(rows):
+            self._tell(rows.to_rows(self._video))
 
 
 class TrackingReplica:
@@ -151,18 +179,17 @@ class TrackingReplica:
             self._network_thread, forward, windows, self._count_pass
         )
 
-    async def tracker(self, name: str, reading: Reading | None = None) -> Tracker:
+    async def tracker(self, name: str, reading: Reading | None = None, *, prompted: bool = False) -> Tracker:
         """The tracker of a model that is read as a request came to, or else as the server is set up."""
-        make = await self.loaded(name)
-        reading = reading or self._config.reading(Reading())
-        return await asyncio.get_running_loop().run_in_executor(self._threads, make, reading)
+        make = partial(await self.loaded(name), reading or self._config.reading(Reading()), prompted=prompted)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, make)
 
     async def warm(self, name: str) -> None:
         """Load a model before somebody asks for it."""
         await self.tracker(name)
 
     async def annotate(
-        self, data: np.ndarray | bytes, name: str, video: str, reading: Reading, span: Span
+        self, data: np.ndarray | bytes, name: str, video: str, reading: Reading, wanted: Wanted
     ) -> tuple[pa.Table, dict[str, Any]]:
         """Rows of a clip, and what is known of it; MediaError if it cannot be used to its end.
 
@@ -170,7 +197,7 @@ class TrackingReplica:
         """
         most_s, parts = self._config.limits.request_s, [ROWS.empty_table()]
         said: dict[str, Any] = {}
-        async with asyncio.timeout(most_s), aclosing(self._told(data, name, video, reading, span, most_s)) as told:
+        async with asyncio.timeout(most_s), aclosing(self._told(data, name, video, reading, wanted, most_s)) as told:
             async for each in told:
                 if isinstance(each, dict):
                     said |= each
@@ -179,10 +206,10 @@ class TrackingReplica:
         return pa.concat_tables(parts).unify_dictionaries(), said
 
     async def follow_clip(
-        self, data: np.ndarray | bytes, name: str, video: str, reading: Reading, span: Span
+        self, data: np.ndarray | bytes, name: str, video: str, reading: Reading, wanted: Wanted
     ) -> AsyncIterator[dict[str, Any] | pa.Table]:
         """What is known of a clip, its rows as they become final, and at last its decoding errors; MediaError."""
-        async with aclosing(self._told(data, name, video, reading, span, None)) as told:
+        async with aclosing(self._told(data, name, video, reading, wanted, None)) as told:
             async for each in told:
                 yield each
 
@@ -192,17 +219,18 @@ class TrackingReplica:
         name: str,
         video: str,
         reading: Reading,
-        span: Span,
+        wanted: Wanted,
         most_s: float | None,
     ) -> AsyncGenerator[dict[str, Any] | pa.Table]:
-        tracker, loop = await self.tracker(name, reading), asyncio.get_running_loop()
+        loop = asyncio.get_running_loop()
+        tracker = await self.tracker(name, reading, prompted=bool(wanted.prompts))
         queue: asyncio.Queue[dict[str, Any] | pa.Table | None] = asyncio.Queue()
         decoder = DecoderProcess(self._decode_limits, held=data if isinstance(data, bytes) else data.data)
         follower = ClipFollower(
             tracker, decoder, video, lambda each: loop.call_soon_threadsafe(queue.put_nowait, each), most_s
         )
         started, ended = time.perf_counter(), dict[str, Any](reason="interrupted")
-        work = asyncio.ensure_future(self._in_thread(lambda: follower.follow(len(data), span), decoder))
+        work = asyncio.ensure_future(self._in_thread(lambda: follower.follow(len(data), wanted), decoder))
         work.add_done_callback(lambda _: queue.put_nowait(None))
         try:
             while (each := await queue.get()) is not None:

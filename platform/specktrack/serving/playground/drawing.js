@@ -62,6 +62,7 @@ function drawOverlay(tail) {
   context.globalAlpha = 1;
   const row = tail.at(-1);
   if (!row || row.x === null) return;
+  if (row.w !== null) { drawBox(row, "ball"); return; }
   const [x, y] = at(row);
   context.strokeStyle = colour("ball");
   context.lineWidth = 2.2 * ratio;
@@ -96,6 +97,20 @@ function drawLoupe(row) {
     context.lineTo(x + dx * arm, y + dy * arm);
   }
   context.stroke();
+}
+
+// The source position under a point of the picture.
+export function underPointer(event) {
+  const box = overlay.getBoundingClientRect(), ratio = overlay.width / box.width, { scale, left, top } = placement();
+  return { x: ((event.clientX - box.left) * ratio - left) / scale - 0.5, y: ((event.clientY - box.top) * ratio - top) / scale - 0.5 };
+}
+
+// A box on the picture: centre and size, source px.
+export function drawBox({ x, y, w, h }, name) {
+  const context = overlay.getContext("2d"), { scale, left, top } = placement();
+  context.strokeStyle = colour(name);
+  context.lineWidth = 2 * (devicePixelRatio || 1);
+  context.strokeRect(left + (x + 0.5 - w / 2) * scale, top + (y + 0.5 - h / 2) * scale, w * scale, h * scale);
 }
 
 // The source position under a point of the loupe; null where nothing is magnified.

@@ -1,7 +1,7 @@
 // Correction: step, click where the object is (the loupe helps), or say that it is absent; what was looked at is saved.
 
 import { $, complain, download, shown, stem } from "./page.js";
-import { placement, underLoupe } from "./drawing.js";
+import { underLoupe, underPointer } from "./drawing.js";
 import { step } from "./player.js";
 
 const overlay = $("overlay");
@@ -29,11 +29,6 @@ function accept() {
 
 function absent() { label({ x: null, y: null, w: null, h: null, visibility: "absent" }); }
 
-function underPointer(event) {
-  const box = overlay.getBoundingClientRect(), ratio = overlay.width / box.width, { scale, left, top } = placement();
-  return { x: ((event.clientX - box.left) * ratio - left) / scale - 0.5, y: ((event.clientY - box.top) * ratio - top) / scale - 0.5 };
-}
-
 function save() {
   const rows = shown.answer.rows.filter((row) => row.provenance === "labelled");
   if (!rows.length) { complain("No row was looked at yet: accept it, click the object, or mark it absent."); return; }
@@ -53,7 +48,7 @@ $("correct").onclick = () => turn(!on);
 $("accept").onclick = accept;
 $("absent").onclick = absent;
 $("save-labels").onclick = save;
-overlay.onclick = (event) => { if (on && shown.answer) at(underPointer(event)); };
+overlay.onclick = (event) => { if (on && shown.answer && !overlay.classList.contains("takes-boxes")) at(underPointer(event)); };
 $("loupe").onclick = (event) => {
   const place = on && shown.answer ? underLoupe(event) : null;
   if (place) at(place);

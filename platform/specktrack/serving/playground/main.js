@@ -4,6 +4,7 @@ import { isLive, listCameras, startCamera, stopCamera } from "./camera.js";
 import { drawChart, indexAt } from "./chart.js";
 import { drawFrame, drawStrip, sharpen } from "./drawing.js";
 import { startBatch, watchBatches } from "./batches.js";
+import { listFollowers, whenAsked } from "./box.js";
 import { whenLabelled } from "./labels.js";
 import { $, complain, download, element, shown, state, stem } from "./page.js";
 import { seek, whenMoved } from "./player.js";
@@ -25,7 +26,7 @@ function begin() {  // nothing of what was open before goes on
   return ++shown.turn;
 }
 
-async function open(blob, name) {
+async function open(blob, name, asked = chosen(), at = null) {
   if (limits && blob.size > limits.body_bytes) {
     complain(`This server takes clips of up to ${size(limits.body_bytes)}, and this one has ${size(blob.size)}: cut it, or make it a batch.`);
     return;
@@ -39,17 +40,19 @@ async function open(blob, name) {
   const started = performance.now();
   try {
     request = new AbortController();
-    const answer = await annotate(shown.clip, $("model").value, request.signal, tellSent, tellProgress);
+    const answer = await annotate(shown.clip, asked, request.signal, tellSent, tellProgress);
     if (mine !== shown.turn) return;
-    shown.answer = { ...answer, seconds: (performance.now() - started) / 1000 };
+    shown.answer = { ...answer, asked, seconds: (performance.now() - started) / 1000 };
     kept = await keep(shown.clip, shown.answer);
-    show();
+    show(null, at);
   } catch (error) {
     if (mine !== shown.turn) return;
     if (before.answer && !before.live) show(before); else state("empty");  // a wrong drop costs no result
     if (error.name !== "AbortError") complain(error.message);
   }
 }
+
+function chosen() { return $("model").value ? { model: $("model").value } : {}; }
 
 function size(bytes) { return bytes < 1e9 ? `${Math.round(bytes / 1e6)} MB` : `${(bytes / 1e9).toFixed(1)} GB`; }
 
@@ -75,7 +78,7 @@ function play(blob) {
   if (blob) video.src = URL.createObjectURL(blob); else { video.removeAttribute("src"); video.load(); }
 }
 
-function show(result = null) {
+function show(result = null, at = null) {
   if (result) {
     Object.assign(shown, { clip: result.clip, answer: result.answer });
     kept = result.kept;
@@ -91,7 +94,8 @@ function show(result = null) {
   tellIfUnplayable();
   $("scrub").max = answer.rows.length - 1;
   resize();
-  seek(Math.max(0, answer.rows.findIndex((row) => row.x !== null)));
+  $("box-card").hidden = !shown.clip.blob;  // the server has no clip of a camera to read again
+  seek(at ?? Math.max(0, answer.rows.findIndex((row) => row.x !== null)));
 }
 
 function tellIfUnplayable() {
@@ -121,7 +125,7 @@ async function downloadParquet() {
   const mine = shown.turn, kind = "application/vnd.apache.parquet";
   $("get-parquet").disabled = true;
   try {
-    const reply = await postClip(shown.clip, shown.answer.model, kind);  // by the model of the rows on this page
+    const reply = await postClip(shown.clip, shown.answer.asked ?? { model: shown.answer.model }, kind);  // as the rows on this page were
     if (mine === shown.turn) download(await reply.arrayBuffer(), kind, `${stem(shown.clip.name)}.parquet`);
   } catch (error) {
     if (mine === shown.turn) complain(error.message);
@@ -156,6 +160,7 @@ async function loadModels() {
   const models = await (await api("/v1/models")).json();
   $("model").replaceChildren(...models.filter((each) => !each.takes_prompt).map((each) =>
     Object.assign(new Option(each.name, each.name), { title: each.description || `${(each.parameters / 1e6).toFixed(1)} M parameters` })));
+  listFollowers(models);
 }
 
 function load() { loadModels().then(loadLimits).catch((error) => complain(error.message)); }
@@ -195,6 +200,7 @@ $("batch-files").onchange = () => {
 };
 video.onerror = tellIfUnplayable;
 whenMoved(draw);
+whenAsked((asked) => open(shown.clip.blob, shown.clip.name, asked, shown.current));
 whenLabelled(() => { update(kept, shown.answer); drawStrip(); });
 // The whole window takes a drop: beside the stage the browser would leave this page for the file.
 addEventListener("dragover", (event) => { event.preventDefault(); $("stage").classList.add("over"); });

@@ -29,15 +29,14 @@ export function askForKey() {
   });
 }
 
-export function postClip(clip, model, accept, signal) {
+export function postClip(clip, asked, accept, signal) {
   const form = new FormData();
   form.append("clip", clip.blob, clip.name);
-  const query = model ? `?model=${encodeURIComponent(model)}` : "";
-  return api(`/v1/annotate${query}`, { method: "POST", body: form, headers: { Accept: accept }, signal });
+  return api(`/v1/annotate?${new URLSearchParams(asked)}`, { method: "POST", body: form, headers: { Accept: accept }, signal });
 }
 
-// Rows of a clip as they become final; `sent` hears the share of the clip that has gone, `tell` {done, frames, left_s}.
-export async function annotate(clip, model, signal, sent, tell) {
+// Rows of a clip as they become final; `asked` is the query: model, prompt and so on; `sent` hears the share of the clip that has gone, `tell` {done, frames, left_s}.
+export async function annotate(clip, asked, signal, sent, tell) {
   const answer = { rows: [] };
   let rest = "", fault = null;
   const take = (line) => {
@@ -48,13 +47,12 @@ export async function annotate(clip, model, signal, sent, tell) {
   };
   const form = new FormData();
   form.append("clip", clip.blob, clip.name);
-  const query = model ? `?model=${encodeURIComponent(model)}` : "";
-  const reply = await post(`/v1/annotate${query}`, form, "application/x-ndjson", signal, sent, (text) => {
+  const reply = await post(`/v1/annotate?${new URLSearchParams(asked)}`, form, "application/x-ndjson", signal, sent, (text) => {
     const pieces = (rest + text).split("\n");
     rest = pieces.pop();
     pieces.forEach((piece) => take(JSON.parse(piece)));
   });
-  if (reply.status === 401 && await askForKey()) return annotate(clip, model, signal, sent, tell);
+  if (reply.status === 401 && await askForKey()) return annotate(clip, asked, signal, sent, tell);
   if (reply.status !== 200) throw new Error(JSON.parse(reply.responseText).detail);
   if (fault || answer.decode_errors === undefined) throw new Error(fault || "The answer broke off; try again.");
   return answer;

@@ -21,7 +21,7 @@ EXIT_CODES = {
     3: "model or checkpoint",
     4: "storage",
     5: "finished, but with quarantined videos; all others are complete",
-    130: "interrupted; what was written stays, and the same command can be run again",
+    130: "interrupted; the output stays, and the same command resumes the run",
 }
 
 
@@ -34,9 +34,9 @@ def cli_page() -> str:
     """Every verb with its settings, and the exit codes."""
     parts = [
         "# Command line",
-        "Each setting is an option (`--field-name value`), a word (`field.name=value`), a key of the `--config` file"
-        "\nand an environment variable (`SPECKTRACK_VERB_FIELD`, nested with `__`). Options win over environment over"
-        "\nfile. `--json` prints one JSON value, last on stdout; logs go to stderr.",
+        "Give a setting as an option (`--field-name value`), a word (`field.name=value`), a key of the `--config` file,"
+        "\nor an environment variable (`SPECKTRACK_VERB_FIELD`, nested with `__`). Options override the"
+        "\nenvironment, which overrides the file. `--json` prints one JSON value, last on stdout; logs go to stderr.",
         table("exit code|meaning", [f"{code}|{meaning}" for code, meaning in EXIT_CODES.items()]),
         "Reasons for quarantine: " + ", ".join(f"`{reason.value}`" for reason in QuarantineReason) + ".",
     ]
@@ -68,7 +68,7 @@ def cards_page() -> str:
     """The card of every model that comes inside the package."""
     parts = [
         "# Model cards",
-        "Of the weights that come inside the package, as `specktrack models show NAME` prints them.",
+        "Cards of the weights that ship with the package, as printed by `specktrack models show NAME`.",
     ]
     for path in sorted(WEIGHTS.glob("*.safetensors")):
         card, _ = load_weights(path.stem)
@@ -76,8 +76,8 @@ def cards_page() -> str:
             "network": card.network.name,
             "parameters": f"{PARAMETERS[path.stem]:,}" if path.stem in PARAMETERS else "",
             "frames in, out": f"{card.network.frames_in}, {card.network.frames_out}",
-            "sees a video at": "x".join(map(str, card.network.input_wh)),
-            "taught at steps of": f"{card.step_s:.4g} s",
+            "input size": "x".join(map(str, card.network.input_wh)),
+            "time step in training": f"{card.step_s:.4g} s",
             "trained on": ", ".join(card.data),
             "licence": card.licence,
             "weights": f"sha256 `{card.weights_sha256[:16]}...`",
@@ -108,8 +108,8 @@ def rows_page() -> str:
         for field in ROWS
     ]
     return (
-        "# Rows\n\nOne row per frame and object, absent frames included; the same schema for labels and predictions."
-        "\n\n" + table("column|type|may be null|meaning", rows) + "\n"
+        "# Rows\n\nOne row per frame and object, including frames without the object; labels and predictions have"
+        " the same schema.\n\n" + table("column|type|may be null|meaning", rows) + "\n"
     )
 
 

@@ -20,7 +20,9 @@ PAGE, RESULTS, PUBLISHED = HERE / "results.md", HERE / "results", HERE / "publis
 BEGIN = "<!-- printed by docs/make_results.py from docs/results -->"
 END = "<!-- end of what docs/make_results.py prints -->"
 PAPER, SOURCE = "4 px at 512x288", "4 px"
-UNDER = "Accuracy under conditions, frames in brackets; what labels do not say (blur, size, occlusion) has no column:"
+UNDER = (
+    "Accuracy by condition, with its number of frames; what labels do not record (blur, size, occlusion) has no column:"
+)
 FOOTAGE = {"rallies": "broadcast rallies", "rendered": "rendered video"}
 """What networks were trained on and tested with at an equal budget, what counts most first."""
 Row = list[Any]
@@ -40,11 +42,11 @@ def tables() -> str:
     parts = [
         *_generalisation(),
         *_by_speed(),
-        "### Trained models\nAs they come, over the five test rallies, in the windows that they are annotated with.",
+        "### Trained models\nThe shipped weights on the five test rallies, with the windows that annotate uses.",
         _accuracy_table(trained, costs),
-        "F1, accuracy, precision, recall and AP are at 4 px in 512x288, as the papers count; `source px` is 4 px in\n"
-        "the video. Errors are px at 512x288 where label and prediction are both present. Parameters, GFLOP per frame\n"
-        "and frames/s are those of the costs below: the network alone, on one core.",
+        "F1, accuracy, precision, recall and AP are at 4 px in 512x288, as in the papers; `source px` is 4 px in the\n"
+        "video. Errors are px at 512x288 where label and prediction are both present. Parameters, GFLOP per frame and\n"
+        "frames/s are from the table of costs below: the network alone, on one core.",
         UNDER,
         _condition_table(trained),
     ]
@@ -54,12 +56,12 @@ def tables() -> str:
     parts += [
         *_costs(costs),
         *_repairs(),
-        "### Beside the papers\n"
-        "Per cent: accuracy / precision / recall / F1; a dash where a paper prints none. Ours are those of the\n"
-        "longest equal budget above, so budget and footage are the first difference everywhere. An independent\n"
-        "re-training of V1 to V5 for 30 epochs reached F1 75, 81, 84, 80 and 77 on the shuttlecock test split\n"
-        "(github.com/AnInsomniacy/tracknet-series-pytorch): the papers are hard to match.",
-        _table("model|ours|published|where|what else explains the difference", _beside(comparisons)),
+        "### Compared with the papers\n"
+        "Accuracy / precision / recall / F1 in per cent; a dash means that the paper prints none. Ours are from the\n"
+        "longest equal budget above, so budget and footage are always the main difference. An independent retraining\n"
+        "of V1 to V5 for 30 epochs reached F1 75, 81, 84, 80 and 77 on the shuttlecock test split\n"
+        "(github.com/AnInsomniacy/tracknet-series-pytorch): the papers are hard to reproduce.",
+        _table("model|ours|published|where|other differences", _beside(comparisons)),
     ]
     return "\n\n".join(["", *parts, ""])
 
@@ -98,16 +100,16 @@ def _what_was_equal(runs: list[dict[str, Any]]) -> str:
     wall = sum(run["budget"]["wall_s"] for run in runs) / 60
     dates = " to ".join(sorted({run["date"] for run in runs}))
     return (
-        f"Fresh weights, recipe `fast` with pictures not varied: {samples:,} windows"
-        f" ({steps} steps of {batch_size}),\ncrops of {crop_w}x{crop_h} of pictures at"
-        f" {width}x{height}; then followed over {test} with windows end to end.\n"
-        f"{wall:.0f} minutes of training in all on {_shared(runs, 'machine')}, {dates}, beside other work. So short a\n"
-        "training ranks how fast networks learn, not how good they become."
+        f"From random weights, with recipe `fast` and no augmentation of pictures: {samples:,} windows"
+        f" ({steps} steps of {batch_size}),\ncrops of {crop_w}x{crop_h} from pictures at"
+        f" {width}x{height}; then tested on {test} with windows end to end.\n"
+        f"{wall:.0f} minutes of training in total on {_shared(runs, 'machine')}, {dates}, on a shared machine.\n"
+        "Such short training ranks how fast networks learn, not how good they become."
     )
 
 
 def _shared(runs: list[dict[str, Any]], *keys: str) -> Any:
-    """What all runs have there; ValueError names those that differ, which do not belong into one table."""
+    """What all runs have there; ValueError names those that differ, which do not belong in one table."""
     found = {run["label"]: functools.reduce(operator.getitem, keys, run) for run in runs}
     first = next(iter(found.values()))
     if any(value != first for value in found.values()):
@@ -150,9 +152,9 @@ def _costs(costs: dict[str, Any]) -> list[str]:
         for name, c in sorted(costs["models"].items(), key=lambda item: -item[1]["frames_per_s"])
     ]  # fmt: skip
     head = (
-        "### What they cost\n"
-        "One window at 512x288 on one core, batch norm folded, bf16 where it pays, CPU time of one run"
-        f" ({costs['machine']},\n{costs['date']}); a multiply and an add are 2 FLOP. The last two columns are of each"
+        "### Costs\n"
+        "CPU time of one window at 512x288 on one core, with batch norm folded and bf16 where it is faster"
+        f" ({costs['machine']},\n{costs['date']}); a multiply and an add are 2 FLOP. The last two columns are at each"
         " network's own input size."
     )
     columns = "model|parameters|GFLOP per frame|frames/s|SpeckNet = 1|own input|GFLOP per frame there"
@@ -173,8 +175,8 @@ def _by_speed() -> list[str]:
             counts[5] = f"**{counts[5]}**"
         rows.append([each["model"], each["input"], each["overlap"], f"{each['frames_per_s']:.0f}", *counts])
     head = (
-        "### The best for a speed\n`--model`, `--input-wh` and `--overlap` over the test rallies,"
-        f" {stored['tolerance']}, fastest first; bold: nothing above is as accurate.\nFrames/s are in one process,"
+        "### Accuracy by speed\n`--model`, `--input-wh` and `--overlap` on the test rallies,"
+        f" {stored['tolerance']}, fastest first; bold: nothing faster is as accurate.\nFrames/s are in one process,"
         f" from open to rows ({stored['machine']}, {stored['date']})."
     )
     return [head, _table(f"model|input|windows per frame|frames/s|{_COUNTS}", rows)]
@@ -193,12 +195,12 @@ def _generalisation() -> list[str]:
         ]
         for domain, at in stored["domains"].items()
     ]  # fmt: skip
-    few = f" Of each at most {stored['most_clips']}, save for badminton." if stored["most_clips"] else ""
+    few = f" At most {stored['most_clips']} of each, except badminton." if stored["most_clips"] else ""
     head = (
-        "### Where nobody trained\nThe default on clips of places and sports that its training left out, and test\n"
-        "rallies of known courts beside them (`python benchmarks/generalisation.py DATA`,\n"
-        f"{stored['date']}, {stored['machine']}).{few} Found is within 4 px at\n512x288; things in the sky"
-        " within their box. At rest: a label moves less than 2 px at 512x288 in half a second."
+        "### Outside the training data\nThe default on clips of places and sports held out of its training, and on\n"
+        "test rallies of known courts (`python benchmarks/generalisation.py DATA`, "
+        f"{stored['date']}, {stored['machine']}).{few}\nA prediction is right within 4 px at 512x288,"
+        " or, for flying objects, within the box. At rest: a label moves less than\n2 px at 512x288 in half a second."
     )
     names = "F1 in play|recall at rest|frames at rest|false rows per minute of absence"
     return [head, _table(f"footage|clips|frames|TP|TN|FP1|FP2|FN|F1|precision|recall|{names}", rows)]
@@ -215,8 +217,8 @@ def _repairs() -> list[str]:
     stored = _read(path)
     rows = [[name, *_counts(at)] for name, at in stored["repairs"].items()]
     head = (
-        f"### Repair of gaps\nRows of {stored['model']} on the test rallies after each repair: {stored['frames']:,}"
-        f" frames, {stored['tolerance']}, {stored['date']}.\nWithout `--repair` nothing is filled."
+        f"### Gap repair\nRows of {stored['model']} on the test rallies after each repair: {stored['frames']:,}"
+        f" frames, {stored['tolerance']}, {stored['date']}.\nWithout `--repair`, no gaps are filled."
     )
     return [head, _table(f"repair|{_COUNTS}", rows)]
 
@@ -237,11 +239,11 @@ def _per_window(runs: list[dict[str, Any]]) -> list[str]:
             rows.append([run["label"], f"every output ({both['outputs']:,})", *_counts(both["every_output"])])
             rows.append(["", f"each frame once ({both['frames']:,})", *_counts(both["once"])])
     head = (
-        "### Counted as TrackNetV2 and V4 print\n"
-        "They count every heatmap of every window, so a frame up to three times. Both lines are by their rule\n"
-        "(published decoding at 0.5; 4 px at 512x288 from the centre of the label's heatmap), so the second, of\n"
-        "windows end to end, is not that of the table above, which decodes as sessions do. Between the lines there is\n"
-        "nothing but the counting and the windows that begin elsewhere."
+        "### Counted per window, as TrackNetV2 and V4 do\n"
+        "They count every heatmap of every window, so a frame counts up to three times. Both lines follow their rule\n"
+        "(published decoding at 0.5; 4 px at 512x288 from the centre of the label's heatmap). The second line, with\n"
+        "windows end to end, therefore differs from the table above, which uses the decoding of sessions. Between the\n"
+        "two lines, only the counting and the start of the windows differ."
     )
     return [head, _table(f"model|counted|{_COUNTS}", rows)] if rows else []
 

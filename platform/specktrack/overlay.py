@@ -77,11 +77,11 @@ class OverlayStyle(Config):
     """How rows are drawn."""
 
     theme: Literal["bright", "dark", "colour-blind"] = "bright"
-    """Colours: for most courts, for bright grounds, or such as colour-blind people tell apart."""
+    """Colours: for most courts, for bright grounds, or for colour-blind viewers."""
     trail_s: float = Field(default=0.5, ge=0)
-    """Seconds of the ball's way that are drawn behind it."""
+    """Length of the trail behind the ball, in seconds."""
     inset: bool = False
-    """Show what is around the ball enlarged, in an upper corner."""
+    """Show the surroundings of the ball enlarged, in an upper corner."""
 
 
 @dataclass(frozen=True)

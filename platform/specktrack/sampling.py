@@ -68,16 +68,16 @@ class SamplingConfig(Config):
     """Where crops are taken and how they vary."""
 
     crop_wh: tuple[int, int] = (256, 160)
-    """Size of a training picture, network px; the whole frame where it is at least as large."""
+    """Size of a training picture, network px; the whole frame if at least as large."""
     zoom: tuple[float, float] = (0.75, 1.6)
     """Range of magnifications, log-uniform."""
     target_px: tuple[float, float] | None = None
-    """Range of the object's size in the training picture: the magnification is drawn, within ``zoom``, so that every
-    size in it has equal weight on a logarithmic scale, however large the object is in the video."""
+    """Range of the object's size in the training picture: magnifications within ``zoom`` are drawn such that all sizes
+    in the range have equal weight on a logarithmic scale, whatever the size in the video."""
     nominal_px: float = Field(default=5.0, gt=0)
-    """Size of an object, network px, where the labels do not say it; for ``target_px``."""
+    """Assumed object size, network px, for ``target_px`` if the labels have no size."""
     on_object: float = 0.7
-    """Share of crops placed around the object, where there is one."""
+    """Share of crops placed around the object, if there is one."""
     on_motion: float = 0.2
     """Share of crops placed on motion away from the object: players, rackets, shadows (hard negatives)."""
     on_decoy: float = Field(default=0.0, ge=0, lt=1)
@@ -86,17 +86,18 @@ class SamplingConfig(Config):
     skip_frames: float = 0.15
     """Share of windows that take every second frame: faster motion, lower frame rates."""
     still: float = Field(default=0.0, ge=0, le=1)
-    """Share of windows that show one frame all along: an object at rest, which rallies cut to play hardly contain."""
+    """Share of windows that repeat one frame throughout: an object at rest, which videos cut to rallies rarely
+    contain."""
     paste: float = Field(default=0.0, ge=0, le=1)
-    """Share of the windows in which no object is seen that get one pasted in, cut out of another window of the same
-    dataset: the object before backgrounds that it was never filmed before."""
+    """Share of windows without an object that get one pasted in, cut from another window of the same dataset, so it
+    appears on backgrounds where it was never filmed."""
     mirror: float = 0.5
-    """Share of windows with left and right exchanged."""
+    """Share of windows that are mirrored."""
     reverse: float = 0.5
     """Share of windows played backwards."""
     shares: tuple[Annotated[float, Field(gt=0)], ...] = ()
-    """How often each dataset is drawn, one number for each in ``data``; datasets of different sports stay in balance
-    however many windows each has. Without it every window is as likely as any other."""
+    """Relative frequency of each dataset, one number for each in ``data``, to balance datasets whatever their number of
+    windows. By default, all windows are equally likely."""
 
     @model_validator(mode="after")
     def _reachable(self) -> Self:

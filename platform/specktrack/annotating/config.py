@@ -20,43 +20,47 @@ class AnnotateConfig(VerbConfig, Following):
     verb: ClassVar[str] = "annotate"
 
     sources: tuple[SourcePlace, ...] = ()
-    """Videos, folders, globs, s3://bucket/prefix or @list.txt; at least one, except with ``gc`` and ``verify``."""
+    """Videos, folders, globs, s3://bucket/prefix or @list.txt. At least one is required, except with ``gc`` and
+    ``verify``."""
     output: Place
-    """Folder or s3:// prefix for rows and records; a run that was interrupted in it is resumed."""
+    """Folder or s3:// prefix for rows and records. If it has an interrupted run, that run is resumed."""
     live: Place | None = None
-    """Follow a camera until interrupted, in place of sources: an rtsp:// or http(s):// address or a device such as
+    """Follow a camera until interrupted, instead of sources: an rtsp:// or http(s):// address, or a device such as
     /dev/video0. Rows are appended to ``output``, a .jsonl file or /dev/stdout, as they become final."""
     prompt: tuple[PromptPlace, ...] = ()
-    """The object to follow: frame,cx,cy,w,h in source px and, where one object has several, its number; or a CSV or
-    JSON file of prompts. Several are several objects. Template models need one; to heatmap models it says which."""
+    """The object to follow: frame,cx,cy,w,h in source px, and the object's number if it has several prompts; or a CSV
+    or JSON file of prompts. Several prompts are several objects. Template models need a prompt; for heatmap models it
+    chooses between several objects."""
     stream: int | None = Field(default=None, ge=0)
-    """Number of the video stream to read, where a file has several; the default takes the best, as players do."""
+    """Number of the video stream to read, if a file has several; by default the best one, as in video players."""
     overlay: bool = False
     """Also write each video with the trajectory drawn on it."""
     dry_run: bool = False
-    """Measure and cut the videos, try some clips, say what would be done and how long it would take; write nothing."""
+    """Measure the videos, plan the clips and try some of them; report what would be done and how long it would take.
+    Writes nothing."""
     price: float | None = Field(default=None, ge=0)
-    """What a worker costs an hour, in any currency: a dry run then says what the run would cost."""
+    """Cost of a worker per hour, in any currency; a dry run then reports the cost of the run."""
     resume: bool = True
-    """Keep what is complete in the output; otherwise remove it and start over."""
+    """Keep completed clips of the output; otherwise delete the output and start over."""
     retry_quarantined: bool = False
-    """Do clips again that were set aside."""
+    """Retry clips that were set aside."""
     single_writer: bool = False
-    """Nobody else writes this output: for S3 servers without conditional writes and file systems without hard links."""
+    """Promise that nobody else writes to this output: for S3 servers without conditional writes and file systems
+    without hard links."""
     verify: bool = False
-    """Check every record of the output against its rows: there, unchanged, all of them. Clips of the sources that fail
-    are done again; without sources they are only named."""
+    """Check that the rows of every record in the output exist, are complete and unchanged. Clips that fail are redone
+    if their sources are given, otherwise only reported."""
     gc: bool = False
-    """Only remove from the output what writers that died left in it more than a day ago; annotate nothing."""
+    """Only delete what crashed writers left in the output more than a day ago; annotate nothing."""
     address: str | None = None
-    """Ray cluster: auto (RAY_ADDRESS, or one that runs here, else a new one), local, or ray://host:port. If not given,
-    this process does what takes less time than starting a cluster, and all else is as with auto."""
+    """Ray cluster: auto (RAY_ADDRESS, or one running here, else a new one), local, or ray://host:port. By default, this
+    process does the work if that is faster than starting a cluster; otherwise as with auto."""
     workers: int | None = Field(default=None, ge=1)
-    """Most actors at a time; the default takes what the cluster has."""
+    """Maximum number of actors; by default as many as the cluster has room for."""
     clip_s: float = Field(default=20.0, gt=0)
-    """Seconds of video in one unit of work: long enough to hide the lead-in, short enough to spread and to redo."""
+    """Seconds of video per clip: long enough to amortise the lead-in, short enough to distribute and to redo."""
     timeout_s: float = Field(default=120.0, gt=0)
-    """A clip whose next frames are not decoded within this time is set aside."""
+    """A clip is set aside if its next frames are not decoded within this time."""
 
     @field_validator("sources", mode="before")
     @classmethod

@@ -48,13 +48,13 @@ _ZSH = '# specktrack: eval "$(specktrack completion zsh)"\nautoload -U +X bashco
 
 
 class CompletionConfig(VerbConfig):
-    """Print what a shell needs to complete commands."""
+    """Print a shell completion script."""
 
     verb: ClassVar[str] = "completion"
 
     shell: Literal["bash", "zsh", "fish"]
-    """The shell; its start-up file then says ``eval "$(specktrack completion bash)"``, or, for fish,
-    ``specktrack completion fish | source``."""
+    """The shell. Its start-up file runs the script: ``eval "$(specktrack completion bash)"``; in fish, pipe
+    ``specktrack completion fish`` to ``source``."""
 
 
 def completion(config: CompletionConfig) -> str:

@@ -15,7 +15,7 @@ from specktrack.lazy import load
 
 
 class SchemaConfig(VerbConfig):
-    """Print the JSON schema of a verb's configuration file."""
+    """Print the JSON schema of a verb's --config file, for editors."""
 
     verb: ClassVar[str] = "schema"
 

@@ -35,13 +35,14 @@ class SubmitConfig(VerbConfig):
     verb: ClassVar[str] = "submit"
 
     command: tuple[str, ...] = Field(min_length=1)
-    """The verb and its arguments, as they would be typed without 'submit'; the options of submit go before it."""
+    """The verb and its arguments, as without 'submit'; options of submit come first."""
     address: str | None = None
-    """The cluster: its dashboard (http://HEAD:8265) or ray://HEAD:10001; else RAY_ADDRESS, else one on this machine."""
+    """The cluster: its dashboard (http://HEAD:8265) or ray://HEAD:10001; by default RAY_ADDRESS, or one on this
+    machine."""
     submission_id: str | None = None
-    """Name of the job; a name that was used before is refused, so that nothing runs twice."""
+    """Name of the job; a name that was already used is refused, so nothing runs twice."""
     follow: bool = True
-    """Stream the job's log and wait for its end."""
+    """Stream the job's log and wait until it ends."""
 
 
 class SubmitReport(Config):

@@ -39,13 +39,13 @@ class DataDiffConfig(VerbConfig):
     verb: ClassVar[str] = "data_diff"
 
     old: Place
-    """Rows or labels before: an output of annotate, a file of rows, or a dataset."""
+    """The old rows or labels: an output of annotate, a file of rows, or a dataset."""
     new: Place
-    """Rows or labels after; videos are paired by URI, then by a unique file name."""
+    """The new rows or labels. Videos are matched by URI, then by a unique file name."""
     output: Place | None = None
-    """A .csv file for the frames that changed, with both positions."""
+    """A .csv file for the changed frames, with both positions."""
     tolerance_px: float = Field(default=0.5, ge=0)
-    """Source px by which a position or a size may differ and be the same: formats round."""
+    """Positions and sizes that differ by no more than this, in source px, count as equal, because formats round."""
 
 
 class Changes(Config):

@@ -48,20 +48,21 @@ log = telemetry.get_logger()
 
 
 class DataPickConfig(VerbConfig):
-    """Take the clips that are most worth a person's correction, as videos of their own with their rows."""
+    """Pick the clips most worth correcting."""
 
     verb: ClassVar[str] = "data_pick"
 
     annotations: Place
     """An output of annotate, or a .parquet, .csv or .jsonl file of rows."""
     output: Place
-    """The folder or s3:// prefix for the clips, their rows (rows.parquet) and picked.json: what they were cut from."""
+    """The folder or s3:// prefix for the clips, their rows (rows.parquet) and picked.json, which records where they
+    were cut from."""
     clips: int = Field(default=20, ge=1)
-    """How many to take."""
+    """Number of clips."""
     clip_s: float = Field(default=2.0, gt=0)
-    """Seconds of each: 20 clips of 2 s are about 1,000 frames."""
+    """Seconds per clip; 20 clips of 2 s are about 1,000 frames."""
     stream: NonNegativeInt | None = None
-    """Number of the video stream that the rows are of, where a file has several; the default takes the best."""
+    """Number of the video stream of the rows, if a file has several; by default the best."""
 
 
 class Picked(Config):

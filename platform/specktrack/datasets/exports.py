@@ -42,7 +42,7 @@ from specktrack.storage import FileStore, frame_names, local_path, open_store
 
 NUMBERS = {word.value: number for number, word in WORDS.items()}
 POINT_BOX_PX = 10.0
-"""Side of the square that stands for a point in formats of boxes: about a ball in 1080p."""
+"""Side of the square that represents a point in box formats: about a ball in 1080p."""
 FORMULA = r"^([=+\-@\t\r])"
 """How a text begins that spreadsheets take for a formula."""
 

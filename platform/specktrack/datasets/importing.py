@@ -49,7 +49,7 @@ class ImportOptions:
     label: str | None = None
     """Which label is the ball, where a file has several."""
     missing: Missing | None = None
-    """How to read frames without a label, where a file should have one for each; None refuses them."""
+    """Meaning of frames without a label, if a file should have one for each; None refuses them."""
     split: str | None = None
     """Which part of a box benchmark, by the list beside its labels."""
     stream: int | None = None

@@ -79,7 +79,7 @@ class VideoRows:
     wh_px: tuple[int, int] | None = None
     """None where the format does not need it."""
     box_px: float = 10.0
-    """Side of the square that stands for a point in formats of boxes."""
+    """Side of the square that represents a point in box formats."""
     pictures: Sequence[str] = ()
     """Names of the pictures by frame, where the video is a folder of them."""
 

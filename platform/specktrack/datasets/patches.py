@@ -38,7 +38,7 @@ class PatchesConfig(VerbConfig):
     verb: ClassVar[str] = "patches"
 
     sequences: int = Field(default=8, ge=1)
-    """Number of sequences, each with a target of its own."""
+    """Number of sequences, each with its own target."""
     frames: int = Field(default=16, ge=2)
     """Frames of each sequence."""
     width_px: int = Field(default=320, ge=64, multiple_of=2)
@@ -48,13 +48,13 @@ class PatchesConfig(VerbConfig):
     size_px: tuple[float, float] = (4.0, 48.0)
     """Range of the square root of the target's area in the first frame; log-uniform."""
     distractors: int = Field(default=3, ge=0)
-    """Most other things that move, some of which look like the target."""
+    """Maximum number of other moving objects, some of which look like the target."""
     sources: tuple[SourcePlace, ...] = ()
-    """Videos from which things and scenes are cut; none: they are painted."""
+    """Videos to cut objects and scenes from; by default they are painted."""
     shape: Literal["any", "disk"] = "any"
-    """Outlines of the things: blobs, boxes, disks and bodies with limbs, or disks only."""
+    """Outlines of the objects: blobs, boxes, disks and bodies with limbs, or disks only."""
     seed: int = Field(default=0, ge=0)
-    """Decides everything that is drawn."""
+    """Seed of all random choices."""
 
 
 def render_patches(config: PatchesConfig, index: int, scenes: list[np.ndarray]) -> tuple[list[np.ndarray], Trajectory]:

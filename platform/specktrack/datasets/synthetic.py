@@ -42,7 +42,7 @@ class SynthConfig(VerbConfig):
     verb: ClassVar[str] = "synth"
 
     videos: int = Field(default=8, ge=1)
-    """Number of videos, each in a hall of its own."""
+    """Number of videos, each in its own hall."""
     frames: int = Field(default=120, ge=1)
     """Frames of each video."""
     width_px: int = Field(default=640, ge=64, multiple_of=2)
@@ -52,15 +52,15 @@ class SynthConfig(VerbConfig):
     fps: float = Field(default=30.0, gt=0)
     """Frames per second."""
     seed: int = Field(default=0, ge=0)
-    """Decides everything that is drawn; the same seed gives the same videos."""
+    """Seed of all random choices; the same seed gives the same videos."""
     cuts_per_minute: float = Field(default=6.0, ge=0)
     """Hard cuts to another camera, two thirds of them to close-ups without the ball."""
     noise: float = Field(default=1.0, ge=0)
     """Strength of sensor noise and flicker; 0 renders clean pictures."""
     sport: Literal["badminton", "tennis", "volleyball", "pickleball"] | None = None
-    """Court, flight and object; without one, a sport is drawn for each video."""
+    """Court, motion and object; by default, a sport is drawn for each video."""
     workers: int = Field(default=1, ge=1)
-    """Processes that render videos side by side."""
+    """Number of processes that render videos in parallel."""
 
 
 @dataclass(frozen=True)

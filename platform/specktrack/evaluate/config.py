@@ -13,37 +13,38 @@ from specktrack.tracking.following import Following, Manner, changed
 
 
 class EvaluateConfig(VerbConfig, Manner):
-    """Compare a model, or rows that exist, with labels."""
+    """Compare a model, or existing rows, with labels."""
 
     verb: ClassVar[str] = "evaluate"
 
     data: Place
-    """The labels: a dataset's URI, a folder in a format that ``data import`` knows, or a box benchmark's folder or
-    JSON file."""
+    """The labels: the URI of a dataset, a folder in a format that ``data import`` can read, or the folder or JSON file
+    of a box benchmark."""
     model: ModelPlace | None = None
-    """Annotate the dataset's videos with this model (name or path), from the first box on in a box benchmark."""
+    """Model (name or path) to run on the dataset's videos; in a box benchmark, it starts from the first box."""
     predictions: Place | None = None
-    """Compare these instead: an output of annotate, a .parquet, .csv or .jsonl file with the row columns, or (boxes) a
-    folder of text files, one per sequence, in one folder per tracker."""
+    """Existing predictions instead of a model: an output of annotate, a .parquet, .csv or .jsonl file with the row
+    columns, or (boxes) a folder of text files, one per sequence, in one folder per tracker."""
     protocol: str = Field(
         default="points",
-        description=f"Which videos count and how far is a hit: {', '.join(PROTOCOLS)}; of box tracking: "
+        description=f"Which videos count, and the tolerance of a hit: {', '.join(PROTOCOLS)}; for box tracking: "
         f"{', '.join(BOX_PROTOCOLS)}.",
         json_schema_extra={"enum": [*PROTOCOLS, *BOX_PROTOCOLS]},
     )
     per_window: bool = False
-    """Also count every output of every window apart, as TrackNetV2 and V4 print it (points only). A model sees the
-    videos a second time, window by window; predictions need a column ``window``: the first frame of a row's window."""
+    """Also count every output of every window separately, as in the tables of TrackNetV2 and V4 (points only). A model
+    then sees the videos a second time, window by window; predictions need a column ``window``: the first frame of the
+    row's window."""
     against: Place | None = None
-    """Output of an earlier evaluation of the same labels (points only): paired differences, with confidence intervals
-    by a bootstrap over videos."""
+    """Output of an earlier evaluation of the same labels (points only): report paired differences, with confidence
+    intervals by a bootstrap over videos."""
     stream: int | None = Field(default=None, ge=0)
-    """Number of the video stream that was labelled, for data that is a folder of labels and videos of several streams;
-    the default takes the best. A dataset's card names it."""
+    """Number of the video stream that was labelled, if ``data`` is a folder of labels and its videos have several
+    streams; by default the best. The card of a dataset records it."""
     output: Place | None = None
-    """Folder or s3:// prefix for evaluation.json, tables in Parquet and, for boxes, plots and report.html."""
+    """Folder or s3:// prefix for evaluation.json, Parquet tables and, for boxes, plots and report.html."""
     address: str | None = None
-    """Work on this Ray cluster ('auto', 'local' or ray://...); in this process if not given."""
+    """Ray cluster to use ('auto', 'local' or ray://...); by default, work in this process."""
 
     @field_validator("protocol")
     @classmethod

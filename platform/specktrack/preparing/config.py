@@ -12,35 +12,35 @@ PACK_FORMAT = "pack-1"
 
 
 class PrepareConfig(VerbConfig):
-    """Cut labelled videos into packs of pictures at network size, from which training streams."""
+    """Cut labelled videos into packs of pictures for streaming to training."""
 
     verb: ClassVar[str] = "data_prepare"
 
     data: Place
     """The dataset, or a folder in a known format."""
     destination: Place
-    """The folder or s3:// prefix for the packs; a run that was interrupted in it is resumed."""
+    """The folder or s3:// prefix for the packs. If it has an interrupted run, that run is resumed."""
     input_wh: tuple[PositiveInt, PositiveInt] = (512, 288)
-    """The network's input_wh; other shapes of picture keep its area."""
+    """The network's input_wh; pictures of other aspect ratios keep its area."""
     own_size: bool = False
-    """Keep the videos' own size instead, at which template networks are trained."""
+    """Keep the size of the videos instead, for training template networks."""
     pictures: Literal["exact", "jpeg"] = "exact"
-    """How pictures are kept: exact pixels, or JPEG at quality 95 in a fraction of the space."""
+    """How pictures are stored: exact pixels, or JPEG at quality 95 in a fraction of the space."""
     clip_s: float = Field(default=4.0, gt=0)
     """Seconds of video in one pack."""
     resume: bool = True
-    """Keep what is complete in the destination; otherwise remove it and start over."""
+    """Keep what is complete in the destination; otherwise delete it and start over."""
     retry_quarantined: bool = False
-    """Do clips again that were set aside."""
+    """Retry clips that were set aside."""
     single_writer: bool = False
-    """Nobody else writes there: for S3 servers without conditional writes and file systems without hard links."""
+    """Promise that nobody else writes there: for S3 servers without conditional writes and file systems without hard
+    links."""
     address: str | None = None
-    """Ray cluster: auto, local or an address. If not given, a little is done in this process, and all else as with
-    auto."""
+    """Ray cluster: auto, local or an address. By default, small jobs run in this process, larger ones as with auto."""
     workers: int | None = Field(default=None, ge=1)
-    """Most actors at a time; the default takes what the cluster has."""
+    """Maximum number of actors; by default as many as the cluster has room for."""
     timeout_s: float = Field(default=120.0, gt=0)
-    """A clip whose next frames are not decoded within this time is set aside."""
+    """A clip is set aside if its next frames are not decoded within this time."""
 
     @property
     def settings(self) -> dict[str, Any]:

@@ -23,7 +23,7 @@ SEQUENCES = "sequences.parquet"
 
 
 class ReportConfig(VerbConfig):
-    """Write one HTML page, which needs nothing beside it, about rows or about an evaluation."""
+    """Write an HTML report about rows or an evaluation."""
 
     verb: ClassVar[str] = "report"
 
@@ -32,9 +32,9 @@ class ReportConfig(VerbConfig):
     output: Place
     """The .html file to write, in a folder or S3."""
     videos: int = Field(default=24, ge=0)
-    """Videos that are drawn, the worst first; the tables hold all."""
+    """Number of videos to draw, worst first; the tables list all."""
     pictures: bool = True
-    """Show what was in the picture where rows are wrong or unsure; without, no video is read."""
+    """Show the picture where rows are wrong or uncertain; otherwise no video is read."""
 
 
 class ReportSummary(Config):

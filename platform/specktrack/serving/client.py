@@ -294,7 +294,7 @@ class Client:
         self._http.close()
 
     def models(self) -> list[ModelInfo]:
-        """The models that can be named."""
+        """The models that the server offers."""
         return self._drive(_models())
 
     def annotate(self, clip: str | Path | bytes, *, model: str | None = None, **reading: Any) -> pa.Table:
@@ -413,7 +413,7 @@ class AsyncClient:
         await self._http.aclose()
 
     async def models(self) -> list[ModelInfo]:
-        """The models that can be named."""
+        """The models that the server offers."""
         return await self._drive(_models())
 
     async def annotate(self, clip: str | Path | bytes, *, model: str | None = None, **reading: Any) -> pa.Table:

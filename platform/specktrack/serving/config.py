@@ -24,62 +24,64 @@ class Limits(Config):
     body_bytes: int = Field(default=200_000_000, ge=1)
     """Bytes of one uploaded or fetched clip."""
     batch_bytes: int = Field(default=2_000_000_000, ge=1)
-    """Bytes of all clips that come with one batch."""
+    """Bytes of all clips in one batch."""
     pixels: int = Field(default=9_000_000, ge=1)
     """Pixels of one picture; 8.3 million are 4K."""
     frames: int = Field(default=36_000, ge=1)
-    """Frames of one online clip: ten minutes at 60 frames/s. Longer ones are a batch's work."""
+    """Frames of one clip: ten minutes at 60 frames/s. Use a batch for longer ones."""
     stream_frames: int = Field(default=2_592_000, ge=1)
-    """Frames of one stream or session: a day at 30 frames/s, in memory that does not grow."""
+    """Frames of one stream or session: a day at 30 frames/s. Memory does not grow with it."""
     upload_s: float = Field(default=120.0, gt=0)
-    """Until a body or a fetched clip is there."""
+    """Seconds until an upload or a fetched clip must be complete."""
     stall_s: float = Field(default=15.0, gt=0)
-    """Without a byte from the client, or from the host that a clip is fetched from."""
+    """Seconds without a byte from the client, or from the host that a clip is fetched from."""
     decode_stall_s: float = Field(default=30.0, gt=0)
-    """Without a frame from the decoder."""
+    """Seconds without a frame from the decoder."""
     request_s: float = Field(default=600.0, gt=0)
-    """From a whole clip to its rows. One that is going to take longer becomes a batch, where those are on; rows that
-    are streamed as they become final may take as long as they do."""
+    """Seconds from a complete clip to its rows. A clip that would take longer becomes a batch, if batches are enabled.
+    Rows that are streamed as they become final have no time limit."""
     decode_memory_bytes: int = Field(default=4_000_000_000, ge=500_000_000)
     """Address space of one decoding process."""
     picture_bytes: int = Field(default=8_000_000, ge=1)
     """Bytes of one picture of a stream or session."""
     overlap: int = Field(default=8, ge=1)
-    """Windows that see each frame, where a request chooses how many."""
+    """Windows that see each frame, if a request sets the overlap."""
     input_pixels: int = Field(default=1_000_000, ge=256)
-    """Pixels that a network sees of each frame, where a request chooses the size; 0.6 million are 1024x576."""
+    """Pixels of the network's input, if a request sets the size; 0.6 million are 1024x576."""
     sessions: int = Field(default=32, ge=1)
-    """Streams and sessions at a time on one replica."""
+    """Concurrent streams and sessions on one replica."""
     session_idle_s: float = Field(default=60.0, gt=0)
-    """A session that gets no frame for so long is closed."""
+    """Seconds after which a session without a frame is closed."""
 
 
 class Access(Config):
     """Who may call, what may be read for a caller, and where a batch may write."""
 
     api_keys_file: Place | None = None
-    """One key per line; without it everyone who reaches the server may call, so only a loopback address is bound."""
+    """File with one key per line. Without it, everyone who reaches the server may call it, so the server only binds a
+    loopback address."""
     hosts: tuple[str, ...] = ()
-    """Hosts that ``{"uri": "https://..."}`` may name, as ``host`` or ``host:port``; none by default."""
+    """Hosts, as ``host`` or ``host:port``, that ``{"uri": "https://..."}`` may name; none by default."""
     schemes: tuple[Literal["https", "http"], ...] = ("https",)
-    """Schemes of fetched clips."""
+    """URL schemes allowed for fetched clips."""
     networks: tuple[str, ...] = ()
-    """Networks (CIDR) that those hosts may lie in besides the public internet, ``10.2.0.0/16`` say."""
+    """Networks (CIDR) where these hosts may be, in addition to the public internet; for example ``10.2.0.0/16``."""
     sources: tuple[Place, ...] = ()
-    """Folders and s3:// prefixes that a request may read clips below; none by default."""
+    """Folders and s3:// prefixes from which requests may read clips; none by default."""
     outputs: tuple[Place, ...] = ()
-    """Folders and s3:// prefixes that a batch may write below; none by default, which turns batches off."""
+    """Folders and s3:// prefixes to which batches may write; none by default, which disables batches."""
     cameras: tuple[str, ...] = ()
-    """Hosts, as ``host`` or ``host:port``, whose cameras a stream may watch (rtsp, http, https); none by default. Their
-    address must be public or lie in ``networks``. They are trusted: what they send is decoded in the ingress."""
+    """Hosts, as ``host`` or ``host:port``, whose cameras a stream may use (rtsp, http, https); none by default. Their
+    address must be public or in ``networks``. They are trusted: their video is decoded in the ingress."""
     devices: tuple[Place, ...] = ()
-    """Cameras of the server itself that a stream may watch, ``/dev/video0`` say."""
+    """The server's own cameras that a stream may use, for example ``/dev/video0``."""
     webhooks: tuple[str, ...] = ()
-    """Hosts, as ``host`` or ``host:port``, that a batch may tell of its end; ``schemes`` and ``networks`` hold, too."""
+    """Hosts, as ``host`` or ``host:port``, that a batch may notify when it ends; ``schemes`` and ``networks`` apply
+    too."""
     webhook_key_file: Place | None = None
-    """A secret that signs what they are told."""
+    """File with the secret that signs these notifications."""
     origins: tuple[str, ...] = ()
-    """Other sites, ``https://example.org`` say, whose pages may call (CORS); none by default."""
+    """Other sites whose pages may call the server (CORS), for example ``https://example.org``; none by default."""
 
     @field_validator("origins")
     @classmethod
@@ -109,15 +111,15 @@ class ServeConfig(Manner):
     use it; a request may choose how its own are read."""
 
     models: tuple[ModelPlace, ...] = Field(default=(DEFAULT_MODEL,), min_length=1)
-    """Names of packaged models or paths of checkpoints; the first is used where a request names none."""
+    """Packaged models or paths of checkpoints; the first is the default for requests."""
     limits: Limits = Limits()
     access: Access = Access()
     batch_windows: int = Field(default=8, ge=1)
-    """Windows, of any clips and streams, that share one forward pass."""
+    """Maximum number of windows, from any clips and streams, that share one forward pass."""
     small_batch_videos: int = Field(default=4, ge=0)
-    """A batch of at most so many videos is done inside its replica; larger ones become a Ray Data run."""
+    """A batch of at most this many videos runs inside its replica; larger ones run on Ray Data."""
     trusted: bool = False
-    """This server may answer on a public address without keys: something in front of it checks callers."""
+    """Allow a public address without keys, because something in front of the server checks callers."""
 
     def reading(self, asked: Reading) -> Reading:
         """The server's reading but for what a request chose; ConfigError beyond the ceilings."""
@@ -141,18 +143,19 @@ class ServeConfig(Manner):
 
 
 class ServerConfig(ServeConfig, VerbConfig):
-    """Answer over HTTP: clips, live streams, sessions and batches."""
+    """Start the HTTP server: clips, live streams, sessions and batches."""
 
     verb: ClassVar[str] = "serve"
 
     host: str = "127.0.0.1"
-    """Address to listen on; one that others reach needs access.api_keys_file."""
+    """Address to listen on; one that others can reach needs access.api_keys_file."""
     port: int = Field(default=8000, ge=1, le=65535)
     """Port to listen on."""
     address: str = "auto"
-    """Ray cluster: auto (RAY_ADDRESS, or one that runs here, else a new one), local, or one this machine belongs to."""
+    """Ray cluster: auto (RAY_ADDRESS, or one running here, else a new one), local, or the address of one that this
+    machine belongs to."""
     deployments: tuple[dict[str, Any], ...] = ()
-    """Ray Serve's own settings per deployment (replicas, autoscaling, resources), as in serve_config.yaml."""
+    """Ray Serve's settings per deployment (replicas, autoscaling, resources), as in serve_config.yaml."""
 
     @classmethod
     def settings_in(cls, content: dict[str, Any], place: str) -> dict[str, Any]:

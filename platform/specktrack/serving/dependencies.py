@@ -28,7 +28,7 @@ OwnFolder = Annotated[Path, Depends(_own_folder)]
 
 def checked(gateway: Gateway) -> Callable[..., Coroutine[Any, Any, None]]:
     """The dependency that asks for a key and refuses unknown parameters; the WebSocket does so by itself."""
-    bearer = HTTPBearer(auto_error=False, description="A key of the server's api_keys_file, where it has one.")
+    bearer = HTTPBearer(auto_error=False, description="A key from the server's api_keys_file, if it has one.")
 
     async def check(request: Request, _: Annotated[Any, Depends(bearer)]) -> None:
         gateway.keys.check(request.headers.get("authorization"))

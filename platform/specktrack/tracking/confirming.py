@@ -18,15 +18,15 @@ class Confirming(Config):
     """When a row is sure; distances in px at 512x288."""
 
     score: float = 0.6
-    """Both passes see the object at least so clearly."""
+    """Minimum score of the object in both passes."""
     agree_px: float = 2.0
-    """They see it at most so far apart."""
+    """Maximum distance between the two positions."""
     off_flight_px: float = 3.0
-    """It lies at most so far from the cubic through the two rows before and the two after it, ..."""
+    """Maximum distance from the cubic through the two rows before and the two rows after, ..."""
     off_flight_share: float = 0.2
-    """... or from it by such a share of the way that the object goes in a frame."""
+    """... or this share of the distance that the object moves in a frame."""
     nothing: float = 0.15
-    """Both passes see nothing that is clearer than this: the object is absent."""
+    """If both passes see nothing above this score, the object is absent."""
 
 
 def confirmed(one: Trajectory, other: Trajectory, wh_px: tuple[int, int], config: Confirming) -> Trajectory:

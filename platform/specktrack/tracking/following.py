@@ -28,29 +28,31 @@ class Reading(Config):
     """How one position per frame comes from the heatmaps of overlapping windows."""
 
     input_wh: tuple[int, int] | None = None
-    """Size at which a heatmap network sees a 16:9 video, in place of its own: multiples of 16. A larger one shows
-    smaller objects and takes longer, in proportion to its area; other aspect ratios keep the area."""
+    """Size to which a 16:9 video is scaled for a heatmap network, in multiples of 16; by default the model's own. A
+    larger size shows smaller objects and takes longer, in proportion to its area. Other aspect ratios keep the area."""
     overlap: int = Field(default=2, ge=1)
-    """Windows of a heatmap network that see each frame: 1 is fastest, frames_in is the full temporal ensemble."""
+    """Number of windows of a heatmap network that see each frame. 1 is fastest; frames_in is the full temporal
+    ensemble."""
     ensemble: Ensemble = "middle"
-    """How their heatmaps become one: middle (its middle knows most), average, or TrackNetV3's triangular; pooled
-    decodes each alone, which with decoding=components and an overlap of all frames is WASB's step 1."""
+    """How the heatmaps of overlapping windows are combined: middle (the middle of a window weighs most), average, or
+    triangular (TrackNetV3's). pooled decodes each separately; with decoding=components and an overlap of all frames it
+    is WASB's step 1."""
     decoding: Decoding = "peaks"
-    """How a heatmap becomes a position: peaks (sub-pixel, chosen by the flight around it), or a paper's rule with its
-    choice: largest-box (TrackNetV2 to V4), largest-contour (V5), hough (V1), components (WASB)."""
+    """How positions are found in a heatmap: peaks (sub-pixel, chosen by the trajectory around them), or a paper's rule:
+    largest-box (TrackNetV2 to V4), largest-contour (V5), hough (V1), components (WASB)."""
     threshold: float | None = Field(default=None, gt=0, lt=1)
-    """Score below which a lone peak is no object, in place of the decoding's own: a lower one finds more, and more that
-    is wrong. Costs nothing."""
+    """Minimum score of an isolated peak; by default the decoding's own. A lower threshold finds more objects and makes
+    more mistakes, at no cost in time."""
     delay: Delay = "full"
-    """When a row is final: full waits for all windows and neighbours of its frame (14 frames by default); low, for live
-    pictures, gives each frame one window, which ends with it, and waits for two frames. A little less accurate, at
-    frames_in forward passes where an overlap of 1 has one."""
+    """When a row is final. full waits for all windows and neighbours of its frame (14 frames by default). low, for live
+    video, gives each frame one window, which ends with it, and waits for two frames: slightly less accurate, and
+    frames_in times as many forward passes as with an overlap of 1."""
     flip: bool = False
-    """Take the mean with the heatmaps of the mirrored picture: a little more accurate at twice the time."""
+    """Average with the heatmaps of the mirrored picture: slightly more accurate, and takes twice as long."""
     time_step: float | None = Field(default=None, ge=0)
-    """Seconds between the frames that a window sees together, in place of the step that the model was taught (its card
-    says it): a video of a higher rate is followed as several of a lower one, interleaved, so every frame has its row.
-    0 takes frames as they follow one another."""
+    """Seconds between the frames of a window; by default the step the model was trained with, from its card. Video with
+    a higher frame rate is followed as several interleaved videos of a lower rate, so every frame has a row. 0 takes
+    consecutive frames."""
 
     @field_validator("input_wh")
     @classmethod
@@ -71,12 +73,12 @@ class Manner(Reading):
     """How any model's outputs become rows: how they are read, and what helps."""
 
     repair: ModelPlace = "none"
-    """How gaps are filled: none, ballistic, inpaintnet, or the path of a repair network; filled rows are marked."""
+    """How gaps are filled: none, ballistic, inpaintnet, or the path of a repair network. Filled rows are marked."""
     finder: ModelPlace | None = None
-    """A search network (name or path) that finds a template model's lost target again."""
+    """Search network (name or path) that finds the target again when a template model has lost it."""
     engine: EngineChoice = "auto"
-    """Engine that runs a heatmap network: auto (the fastest measured on this machine, with the same rows), eager,
-    eager-bf16, compiled, openvino, openvino-bf16, onnx, cuda-graphs, or openvino-int8, faster and with other rows."""
+    """Engine that runs a heatmap network: auto (the fastest on this machine that gives the same rows), eager,
+    eager-bf16, compiled, openvino, openvino-bf16, onnx, cuda-graphs, or openvino-int8 (faster, with different rows)."""
 
     def for_family(self, family: Family) -> "Manner":
         """Without what a network of ``family`` cannot use, for those who set up several models at once."""

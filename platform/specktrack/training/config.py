@@ -42,85 +42,86 @@ class TrainConfig(VerbConfig):
     """Figures of a measurement by which the best weights can be kept."""
 
     data: tuple[Place, ...] = Field(min_length=1)
-    """Datasets to train on; template and search networks learn from labels with boxes."""
+    """Datasets to train on. Template and search networks need labels with boxes."""
     output: Place
-    """Folder or s3:// prefix for the model, checkpoints and logs; an unfinished run in it is resumed."""
+    """Folder or s3:// prefix for the model, checkpoints and logs. If it has an unfinished run, that run is resumed."""
     network: SerializeAsAny[NetworkConfig]
-    """Network of the zoo: its name, or a mapping of name and fields."""
+    """Network from the zoo: a name, or a mapping of its name and fields."""
     init: ModelPlace = ""
-    """Model whose weights to start from: a name or a path."""
+    """Model to take the initial weights from: a name or a path."""
     validation: tuple[Place, ...] = ()
-    """Datasets to measure on while training; never trained on."""
+    """Datasets to validate on during training; they are not trained on."""
     seed: int = 0
-    """Decides initial weights, order, crops and everything else that is drawn."""
+    """Seed for initial weights, order, crops and all other random choices."""
 
     steps: int = Field(default=3000, ge=1)
     """Optimiser steps of the whole run."""
     batch_size: int = Field(default=8, ge=1)
-    """Samples per step over all workers."""
+    """Samples per step, over all workers."""
     shards: int = Field(default=0, ge=0)
-    """Equal parts of a batch, each with its own batch statistics; one per worker if 0. With the same number a run goes
-    on alike on another number of workers."""
+    """Equal parts of a batch, each with its own batch statistics; one per worker if 0. With the same number of
+    shards, a run continues in the same way on a different number of workers."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Arithmetic of the forward pass; ``auto`` takes bf16 where it pays. fp32 gives the same losses after a restart on
-    another number of workers."""
+    """Precision of the forward pass. ``auto`` uses bf16 where it is faster. fp32 gives the same losses after a restart
+    with a different number of workers."""
     keep: Literal["last", "accuracy", "f1", "success_auc", "pointing"] = "last"
-    """Which weights become the model: the last, or those that had the highest such figure of all measurements: accuracy
-    or f1 of windowed networks (TrackNetV3 is published with accuracy), accuracy of repair networks, success_auc or
-    pointing of template and search networks."""
+    """Weights to keep as the model: the last, or those with the highest validation metric: accuracy or f1 for windowed
+    networks (TrackNetV3 was published with accuracy), accuracy for repair networks, success_auc or pointing for
+    template and search networks."""
     schedule: Literal["cosine", "steps", "constant"] = "cosine"
-    """Half a cosine down to 1 %, a fall at each milestone, or no change."""
+    """Learning rate schedule: half a cosine down to 1 %, a drop at each milestone, or constant."""
     milestones: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = ()
-    """Shares of the run after which the learning rate falls; for ``schedule=steps``."""
+    """Fractions of the run after which the learning rate drops, for ``schedule=steps``."""
     fall: float = Field(default=0.1, gt=0, lt=1)
-    """Factor by which each milestone multiplies the learning rate."""
+    """Factor applied to the learning rate at each milestone."""
     warmup_steps: int = Field(default=100, ge=0)
-    """Steps of a linear rise to the peak."""
+    """Steps of linear warm-up to the peak learning rate."""
     weight_decay: float = Field(default=0.01, ge=0)
-    """On weights of more than one dimension only."""
+    """Applied only to weights with more than one dimension."""
     clip_norm: float = Field(default=5.0, ge=0)
-    """Longest gradient, by its Euclidean norm; 0 leaves gradients as they are."""
+    """Maximum Euclidean norm of the gradient; 0 does not clip."""
     average: float = Field(default=0.999, ge=0, lt=1)
-    """Decay of the moving average of the weights; the average is what is saved and measured."""
+    """Decay of the moving average of the weights; the average is what is saved and validated."""
     norm_momentum: float | None = Field(default=None, gt=0, le=1)
-    """Share of a step in batch norm's running statistics; the network's own without it. A run of a few hundred steps
-    wants 0.1 where a network's own is 0.01: its statistics would lag behind its weights."""
+    """Momentum of batch norm's running statistics (weight of the current step); by default the network's own. A run of
+    a few hundred steps needs 0.1 if the network's own is 0.01, or the statistics lag behind the weights."""
 
     workers: int = Field(default=1, ge=0)
     """Ray Train workers: gloo on CPUs, nccl on GPUs. 0 trains in this process, without a cluster or checkpoints."""
     min_workers: int = Field(default=0, ge=0)
-    """Go on with as few as this where machines are taken away, and with up to ``workers`` as others come: every number
-    between must divide ``shards``. 0 waits for all of them."""
+    """Minimum number of workers: the run continues with as few as this when machines are taken away, and grows up to
+    ``workers`` as others join. Every number in between must divide ``shards``. 0 waits for all of them."""
     gpu: bool | None = None
-    """One GPU per worker; the default uses GPUs where the cluster has them."""
+    """One GPU per worker; by default if the cluster has GPUs."""
     address: str = "auto"
     """Ray cluster: auto, local or an address."""
     cache: Place = "~/.cache/specktrack/frames"
     """Folder on each node for decoded training video."""
     cache_gb: float = Field(default=50.0, gt=0)
-    """Decoded video that a node holds; more prepared data than that are streamed, and then so much of packs is kept."""
+    """Decoded video that a node keeps, in GB. Larger prepared data is streamed, and this much of its packs is
+    cached."""
     stream: Literal["auto", "always", "never"] = "auto"
-    """Read prepared data as they are needed, by Ray Data beside the workers, in place of whole by every node; ``auto``
-    does where they are larger than ``cache_gb``. The samples are the same."""
+    """Stream prepared data with Ray Data alongside the workers, instead of reading all of it on every node. ``auto``
+    streams data larger than ``cache_gb``. The samples are the same."""
     log_every: int = Field(default=20, ge=1)
-    """Steps between lines of metrics."""
+    """Steps between logged metrics."""
     validate_every: int = Field(default=500, ge=1)
-    """Steps between measurements on the validation data."""
+    """Steps between validations."""
     checkpoint_every: int = Field(default=250, ge=1)
-    """Steps between checkpoints; at most that many are repeated after a crash."""
+    """Steps between checkpoints; at most this many are repeated after a crash."""
     single_writer: bool = False
-    """Nobody else trains into this output: for S3 servers without conditional writes and file systems without hard
-    links."""
+    """Promise that nobody else trains into this output: for S3 servers without conditional writes and file systems
+    without hard links."""
     max_failures: int = Field(default=3, ge=0)
-    """Lost workers that a run goes on after; more where machines are taken away at any time."""
+    """Number of lost workers after which a run still continues; set it higher for spot machines."""
 
     sweep: Place = ""
-    """YAML file of settings to vary: every combination is a run below ``output``, and hopeless ones end early."""
+    """YAML file of settings to vary: every combination is a run below ``output``, and poor ones stop early."""
     mlflow: str | None = None
-    """Experiment of an MLflow server (MLFLOW_TRACKING_URI) that also keeps parameters, metrics and the model; needs the
-    extra 'mlflow'."""
+    """MLflow experiment (on the server in MLFLOW_TRACKING_URI) that also records parameters, metrics and the model;
+    needs the extra 'mlflow'."""
     register_as: str | None = None
-    """Name in the server's registry for the model, NAME or NAME@ALIAS: ``--model mlflow:NAME@ALIAS`` then reads it."""
+    """Name of the model in the server's registry, NAME or NAME@ALIAS; use it with ``--model mlflow:NAME@ALIAS``."""
 
     name: str = ""
     """Name of the resulting weights; the network's by default."""
@@ -251,19 +252,18 @@ class OneRateConfig(TrainConfig):
     """All weights learn at one rate."""
 
     optimiser: Literal["adamw", "adam", "adadelta"] = "adamw"
-    """Adadelta and Adam without decoupled weight decay are what the older papers used."""
+    """The older papers used Adadelta, and Adam without decoupled weight decay."""
     learning_rate: float = Field(default=1e-3, gt=0)
-    """Peak of the schedule."""
+    """Peak learning rate."""
 
 
 class EpochsConfig(OneRateConfig):
     """A run that passes over the windows of its data."""
 
     epochs: float = Field(default=0, ge=0)
-    """Passes over all windows; where given, ``steps`` follows from it."""
+    """Passes over all windows; overrides ``steps``."""
     validate_every: int = Field(default=500, ge=0)
-    """Steps between measurements on the validation data; 0 measures after every pass over all windows, of networks
-    that pass over windows."""
+    """Steps between validations; 0 validates after every epoch, for networks that have epochs."""
 
     def with_steps(self, *, windows: int) -> Self:
         """With the ``steps`` that ``epochs`` over so many windows are, and those between measurements."""

@@ -35,18 +35,19 @@ STILL_FOUND = 0.97
 
 
 class AdaptConfig(VerbConfig):
-    """Adapt a model to videos that nobody labelled."""
+    """Adapt a model to videos without labels."""
 
     verb: ClassVar[str] = "adapt"
 
     sources: tuple[SourcePlace, ...] = Field(min_length=1)
     """Videos, folders, globs, s3://bucket/prefix or @list.txt."""
     output: Place
-    """Folder or s3:// prefix for passes, labels, training, the model and rows; an interrupted run goes on there."""
+    """Folder or s3:// prefix for passes, labels, training, the model and rows. If it has an interrupted run, that run
+    is resumed."""
     model: ModelPlace = DEFAULT_MODEL
-    """Heatmap model that is adapted: a name or a path."""
+    """Heatmap model to adapt: a name or a path."""
     recipe: str = "specknet-finetune"
-    """Recipe of the training; its network is the model's."""
+    """Training recipe; its network is the model's."""
     steps: int = Field(default=400, ge=1)
     """Optimiser steps: four minutes per hundred on a CPU core, seconds on a GPU."""
     confirming: Confirming = Confirming()

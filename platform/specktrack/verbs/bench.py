@@ -28,12 +28,12 @@ log = telemetry.get_logger()
 
 
 class BenchConfig(VerbConfig, Following):
-    """Measure how fast video becomes rows on this machine, with a model that follows without a prompt."""
+    """Measure the speed of annotation on this machine."""
 
     verb: ClassVar[str] = "bench"
 
     sources: tuple[SourcePlace, ...] = ()
-    """Videos, folders, globs, s3://bucket/prefix or @list.txt; rendered 1280x720 video if none are given."""
+    """Videos, folders, globs, s3://bucket/prefix or @list.txt; by default, rendered 1280x720 video."""
     address: str = "local"
     """Ray cluster: auto, local or an address."""
 

@@ -15,30 +15,31 @@ from specktrack.storage.places import Place
 
 
 class DataImportConfig(VerbConfig):
-    """Bring labels into the row schema; their videos stay where they are."""
+    """Convert labels to a dataset; their videos stay where they are."""
 
     verb: ClassVar[str] = "data_import"
 
     format: str = Field(
-        description=f"{', '.join(readable())}; auto tells which it is, and why.",
+        description=f"{', '.join(readable())}; auto detects the format and says why.",
         json_schema_extra={"enum": list[Any](readable())},
     )
     source: Place
-    """The folder with labels and videos; for rows also one file."""
+    """The folder with labels and videos; for rows, a single file works too."""
     destination: Place
     """The folder or s3:// prefix for the dataset."""
     videos: Place | None = None
-    """The folder or s3:// prefix where the videos are, if not beside their labels; found by place or by file name."""
+    """The folder or s3:// prefix of the videos, if not beside their labels; they are matched by path or by file
+    name."""
     labels_only_wh_px: tuple[PositiveInt, PositiveInt] | None = None
-    """Width and height of the pictures, for labels that came without their videos."""
+    """Width and height of the pictures, for labels without videos."""
     label: str | None = None
-    """The label that is the ball, where a file has several and none or more than one is known to name a ball."""
+    """Name of the ball's label, if a file has several labels and not exactly one is a known name of a ball."""
     missing: datasets.Missing | None = None
-    """How to read frames without a label, where a file should have one for each: absent, or unlabelled (no row)."""
+    """Meaning of frames without a label, if a file should have one for each: absent, or unlabelled (no row)."""
     stream: NonNegativeInt | None = None
-    """Number of the video stream that was labelled, where a file has several; the default takes the best."""
+    """Number of the video stream that was labelled, if a file has several; by default the best."""
     split: str | None = None
-    """Box benchmarks: only the train or test sequences, by the list beside the labels."""
+    """Box benchmarks: import only the train or test sequences, by the list beside the labels."""
 
 
 def data_import(config: DataImportConfig) -> DatasetCard:
@@ -48,14 +49,14 @@ def data_import(config: DataImportConfig) -> DatasetCard:
 
 
 class DataCheckConfig(VerbConfig):
-    """Look for labels that cannot be right."""
+    """Find labels that cannot be right."""
 
     verb: ClassVar[str] = "data_check"
 
     data: Place
     """The dataset, or a folder in a known format."""
     output: Place | None = None
-    """Folder for one picture per video with labels drawn on their frames, doubtful ones first."""
+    """Folder for one picture per video, with labels drawn on their frames, doubtful ones first."""
     labels: int = Field(default=12, ge=1)
     """Labels on each picture."""
 
@@ -66,7 +67,7 @@ def data_check(config: DataCheckConfig) -> dict[str, Any]:
 
 
 class DataStatsConfig(VerbConfig):
-    """Count what a dataset holds."""
+    """Count the contents of a dataset."""
 
     verb: ClassVar[str] = "data_stats"
 
@@ -80,7 +81,7 @@ def data_stats(config: DataStatsConfig) -> dict[str, Any]:
 
 
 class DataSplitConfig(VerbConfig):
-    """Divide a dataset into training and test videos; the videos stay where they are."""
+    """Split a dataset into training and test videos."""
 
     verb: ClassVar[str] = "data_split"
 
@@ -96,7 +97,7 @@ class DataSplitConfig(VerbConfig):
     val_share: float = Field(default=0.1, ge=0, lt=1)
     """Share of the labelled frames for val, by match or video; 0 writes none."""
     seed: int = Field(default=0, ge=0)
-    """Draws the matches or videos."""
+    """Seed for drawing matches or videos."""
 
 
 def data_split(config: DataSplitConfig) -> list[SplitReport]:
@@ -106,7 +107,7 @@ def data_split(config: DataSplitConfig) -> list[SplitReport]:
 
 
 class DataSynthConfig(SynthConfig):
-    """Render videos with an object whose position is known."""
+    """Render videos of an object with exact labels."""
 
     verb: ClassVar[str] = "data_synth"
 

@@ -29,16 +29,16 @@ _CONTACT_COLUMNS, _CONTACT_ROWS, _TILE_WH = 4, 3, (480, 270)
 
 
 class DemoConfig(VerbConfig, Following):
-    """Make a small archive, annotate it, and show what comes out."""
+    """Render a small archive, annotate it and show the results."""
 
     verb: ClassVar[str] = "demo"
 
     video: Place | None = None
-    """Your own video; without one, three short rallies are rendered."""
+    """Your own video; by default, three short rallies are rendered."""
     output: Place = "demo-output"
-    """Folder for everything that is written."""
+    """Folder for all output."""
     address: str | None = None
-    """Ray cluster: auto, local or an address; if not given, this process does what little there is."""
+    """Ray cluster: auto, local or an address; by default, this process does the little work there is."""
 
 
 class DemoReport(Config):

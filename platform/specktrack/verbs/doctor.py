@@ -1,4 +1,4 @@
-"""Check that this machine has what specktrack needs; every check that fails says what to do."""
+"""Check that this machine can run specktrack."""
 
 import os
 import shutil

@@ -22,7 +22,7 @@ def court_field() -> Any:
     """The setting that names a court."""
     return Field(
         default=None,
-        description=f"Which sport's rules hold, and with its corners metres and net crossings: {', '.join(COURTS)}.",
+        description=f"Sport whose rules apply and, with its corners, metres and net crossings: {', '.join(COURTS)}.",
         json_schema_extra={"enum": [*COURTS]},
     )
 
@@ -41,22 +41,22 @@ def read_court(court: str | None, corners: str | None) -> Court | None:
 
 
 class EventsConfig(VerbConfig):
-    """Find hits, bounces, net crossings and rallies in rows, and how fast the ball flies."""
+    """Find hits, bounces, net crossings, rallies and ball speeds in rows."""
 
     verb: ClassVar[str] = "events"
 
     annotations: Place
     """An output of annotate, a dataset, or a .parquet, .csv or .jsonl file of rows."""
     corners: Place | None = None
-    """JSON file with the picture's size and the court's corners in it, of the one camera that filmed all rows; the form
-    is in docs/events.md."""
+    """JSON file with the picture size and the corners of the court in it, for the one camera that filmed all rows; see
+    docs/events.md."""
     output: Place
     """Folder or s3:// prefix for events.parquet and flights.parquet."""
     court: str | None = court_field()
     threshold: float = Field(default=THRESHOLD, gt=0, lt=1)
-    """Least likelihood of a hit or a bounce that counts."""
+    """Minimum likelihood of a hit or a bounce."""
     fps: PositiveFloat | None = None
-    """Frames per second, where the rows have no times."""
+    """Frames per second, if the rows have no times."""
 
     @model_validator(mode="after")
     def _both_or_none(self) -> Self:

@@ -23,7 +23,7 @@ class ZooEntry(Config):
 
 
 class ModelsListConfig(VerbConfig):
-    """The models that can be named."""
+    """List the models of the zoo."""
 
     verb: ClassVar[str] = "models_list"
 
@@ -34,7 +34,7 @@ def models_list(_: ModelsListConfig) -> list[ZooEntry]:
 
 
 class ModelsShowConfig(VerbConfig):
-    """One model's configuration and card."""
+    """Show a model's configuration and card."""
 
     verb: ClassVar[str] = "models_show"
 
@@ -61,7 +61,7 @@ def models_show(config: ModelsShowConfig) -> dict[str, Any]:
 
 
 class ModelsImportConfig(VerbConfig):
-    """Read weights that were published for a network of the zoo."""
+    """Import published weights of a network in the zoo."""
 
     verb: ClassVar[str] = "models_import"
 
@@ -70,7 +70,7 @@ class ModelsImportConfig(VerbConfig):
     destination: Place
     """The checkpoint to write, a .safetensors file."""
     network: str = ""
-    """The variant whose weights they are, where shapes cannot tell, such as tracknet-v4-fusion-2."""
+    """The variant that the weights belong to, if shapes cannot tell, such as tracknet-v4-fusion-2."""
     licence: str = ""
     """Licence of the weights, for the model card."""
 
@@ -84,7 +84,7 @@ def models_import(config: ModelsImportConfig) -> dict[str, Any]:
 
 
 class ModelsExportConfig(VerbConfig):
-    """Write a trained model as a file that other runtimes load."""
+    """Export a trained model to a file for other runtimes."""
 
     verb: ClassVar[str] = "models_export"
 
@@ -93,7 +93,7 @@ class ModelsExportConfig(VerbConfig):
     destination: Place
     """The file: .onnx, .pt2 for torch-export, or .xml for openvino, which writes the weights beside it as .bin."""
     format: Format
-    """Format of the file; all but torch-export need the extra 'export'."""
+    """Format of the file; all except torch-export need the extra 'export'."""
 
 
 class ModelsExportReport(Config):

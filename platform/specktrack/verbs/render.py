@@ -20,7 +20,7 @@ from specktrack.video import probe
 
 
 class RenderConfig(VerbConfig, overlay.OverlayStyle):
-    """Draw rows onto their video."""
+    """Draw rows on their video."""
 
     verb: ClassVar[str] = "render"
 
@@ -31,12 +31,12 @@ class RenderConfig(VerbConfig, overlay.OverlayStyle):
     output: Place
     """The MP4 file to write, in a folder or S3."""
     stream: NonNegativeInt | None = None
-    """Number of the video stream that the rows are of, where the file has several; the default takes the best."""
+    """Number of the video stream of the rows, if the file has several; by default the best."""
     events: bool = False
-    """Show hits, bounces and the ball's speed, found in the rows."""
+    """Show hits, bounces and the speed of the ball, computed from the rows."""
     court: str | None = court_field()
     corners: Place | None = None
-    """File of the court's corners, as ``events`` takes it, for speeds in m/s and net crossings."""
+    """Corners file, as for ``events``, for speeds in m/s and net crossings."""
 
     @model_validator(mode="after")
     def _court_with_events(self) -> Self:

@@ -20,26 +20,26 @@ VideoName = Annotated[str, Names(is_word=lambda text: "/" not in text)]
 
 
 class ExportConfig(VerbConfig):
-    """Write rows in another tool's format."""
+    """Export rows in the format of another tool."""
 
     verb: ClassVar[str] = "export"
 
     annotations: Place
     """An output of annotate, or a .parquet, .csv or .jsonl file of rows."""
     to: str = Field(
-        description=f"{', '.join(writable())}; what each cannot hold is in docs/data.md.",
+        description=f"{', '.join(writable())}; docs/data.md lists what each format cannot hold.",
         json_schema_extra={"enum": list[Any](writable())},
     )
     destination: Place
-    """The folder, or the file where there is one to write."""
+    """The folder to write, or the file, for formats that are a single file."""
     video: VideoName | None = None
-    """Only the rows of this video (its URI, path or file name)."""
+    """Export only the rows of this video (its URI, path or file name)."""
     box_px: PositiveFloat = POINT_BOX_PX
-    """Side of the square that stands for a point in formats of boxes."""
+    """Side of the square that represents a point in box formats."""
     size_wh_px: tuple[PositiveInt, PositiveInt] | None = None
-    """Width and height of the pictures, for formats that need them where the videos cannot be read."""
+    """Width and height of the pictures, for formats that need them if the videos cannot be read."""
     stream: NonNegativeInt | None = None
-    """Number of the video stream that the rows are of, where a file has several; the default takes the best."""
+    """Number of the video stream of the rows, if a file has several; by default the best."""
 
 
 class ExportReport(Config):

@@ -14,9 +14,9 @@ class HidingConfig(Config):
     """Which parts of a trajectory are hidden from a network that learns to repair it."""
 
     frames: float = Field(default=0.3, ge=0, le=1)
-    """Share of the frames hidden one by one; TrackNetV3 found 0.3 the best of 0.2, 0.3 and 0.4."""
+    """Share of frames hidden individually; of 0.2, 0.3 and 0.4, TrackNetV3 found 0.3 best."""
     runs: float = Field(default=0.0, ge=0, le=1)
-    """Share of windows in which one run of frames is hidden instead: gaps as detectors leave them."""
+    """Share of windows in which one run of frames is hidden instead, like the gaps of detectors."""
     mirror: float = Field(default=0.0, ge=0, le=1)
     """Share of windows mirrored, and of windows reversed in time."""
 
@@ -30,10 +30,10 @@ class RepairTrainConfig(EpochsConfig):
     sees_pictures: ClassVar[bool] = False
 
     network: SerializeAsAny[InpaintNetConfig] = InpaintNetConfig()
-    """Network of the zoo: its name, or a mapping of name and fields."""
+    """Network from the zoo: a name, or a mapping of its name and fields."""
     rows: Place = ""
-    """A tracker's rows of all videos of ``data`` and ``validation``, as ``annotate`` writes them: the network then sees
-    these, as published, and is to find the labels. Without them it sees the labels."""
+    """A tracker's rows for all videos of ``data`` and ``validation``, as written by ``annotate``: the network then gets
+    these as input, as published, and predicts the labels. Without them, its input is the labels."""
     precision: Literal["fp32"] = "fp32"
     """Positions, in shares of the picture, have more digits than bf16."""
     hiding: HidingConfig = HidingConfig()

@@ -15,15 +15,15 @@ class SearchSamplingConfig(Config):
     crop_wh: tuple[int, int] = (160, 112)
     """Size of a searched picture, network px."""
     sizes_net: tuple[float, ...] = (2.5, 4, 6, 9, 14, 22, 36)
-    """Bounds of the size buckets, network px: every bucket gets the same number of targets."""
+    """Bounds of the size buckets, network px; every bucket gets the same number of targets."""
     own_objects: float = Field(default=0.2, ge=0, le=1)
     """Share of samples that follow a labelled object of the videos; the others follow a drawn or cut-out one."""
     absent: float = Field(default=0.15, ge=0, lt=1)
-    """Share of samples in which the target is not to be found."""
+    """Share of samples without the target."""
     distractors: int = Field(default=4, ge=0)
-    """Largest number of other objects in a searched picture."""
+    """Maximum number of other objects in a search picture."""
     most_gap: int = Field(default=30, ge=1)
-    """Frames between template and searched picture, at most."""
+    """Maximum number of frames between the template and the search picture."""
 
     @model_validator(mode="after")
     def _rising(self) -> Self:
@@ -42,14 +42,14 @@ class SearchTrainConfig(OneRateConfig):
     measured_by: ClassVar[tuple[str, ...]] = ("success_auc", "pointing")
 
     network: SerializeAsAny[SearchConfig] = GlobalSearchConfig()
-    """Network of the zoo: its name, or a mapping of name and fields."""
+    """Network from the zoo: a name, or a mapping of its name and fields."""
     steps: int = Field(default=4000, ge=1)
     """Optimiser steps of the whole run."""
     learning_rate: float = Field(default=6e-3, gt=0)
-    """Peak of the schedule."""
+    """Peak learning rate."""
     warmup_steps: int = Field(default=50, ge=0)
-    """Steps of a linear rise to the peak."""
+    """Steps of linear warm-up to the peak learning rate."""
     average: float = Field(default=0.99, ge=0, lt=1)
-    """Decay of the moving average of the weights; the average is what is saved and measured."""
+    """Decay of the moving average of the weights; the average is what is saved and validated."""
     sampling: SearchSamplingConfig = SearchSamplingConfig()
     """How samples are drawn."""

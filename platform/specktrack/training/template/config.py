@@ -16,39 +16,39 @@ class PairConfig(Config):
     templates: int = Field(default=3, ge=1)
     """Pictures that the target model learns from."""
     searches: int = Field(default=3, ge=1)
-    """Pictures that it is judged on."""
+    """Pictures that it is tested on."""
     max_gap: int = Field(default=200, ge=1)
-    """Frames between the base frame and any other."""
+    """Maximum distance in frames between the base frame and any other."""
     template_jitter: tuple[float, float] = (3.0, 0.25)
-    """Of templates: range of the centre in target sizes, and standard deviation of the log size."""
+    """For templates: range of the centre in target sizes, and standard deviation of the log size."""
     search_jitter: tuple[float, float] | None = None
-    """Of search regions: the same. None lets centres reach half a target size less far than the region does, which is
-    5.5 for Super-DiMP and 4.5 for DiMP as published, and 0.5."""
+    """The same for search regions. By default, the range of the centre is half a target size smaller than the region's,
+    which is 5.5 for Super-DiMP and 4.5 for DiMP as published, with 0.5."""
     distractors: float = Field(default=0.0, ge=0, lt=1)
-    """Share of search regions that show what is elsewhere in the frame, and no target; none as published."""
+    """Share of search regions placed elsewhere in the frame, without a target; none as published."""
     grey: float = Field(default=0.05, ge=0, le=1)
     """Share of samples without colour."""
     mirrored: float = Field(default=0.5, ge=0, le=1)
-    """Share of pictures that are mirrored, each by itself; a sample's common mirror, as published, adds nothing."""
+    """Share of pictures that are mirrored independently; mirroring a whole sample, as published, adds nothing."""
     brightness: float = Field(default=0.2, ge=0, lt=1)
-    """Largest relative change of a picture's light."""
+    """Largest relative change of brightness."""
 
 
 class MkdNetDistillConfig(Config):
     """MKDNet's distillation; each level can be switched off for an ablation."""
 
     teacher: ModelPlace
-    """Model that teaches: a name or a path."""
+    """Teacher model: a name or a path. It is not trained."""
     preset: Literal["paper", "released"] = "paper"
-    """The paper's text, or its released code where that differs."""
+    """Follow the text of the paper, or its released code where that differs."""
     features: bool = True
-    """Feature level: consistency and a discriminator on the proposals' pooled features."""
+    """Feature level: consistency and a discriminator on the pooled features of the proposals."""
     scores: bool = True
     """Score level."""
     boxes: bool = True
     """Level of the box scores."""
     tiny_px: float = 16.0
-    """Side to which the mean target is degraded, in network px."""
+    """Size to which the mean target is degraded, in network px."""
     discriminator_learning_rate: float = 5e-4
     """Adam."""
 
@@ -61,19 +61,19 @@ class TemplateTrainConfig(TrainConfig):
     measured_by: ClassVar[tuple[str, ...]] = ("success_auc", "pointing")
 
     network: SerializeAsAny[TemplateConfig] = SpeckDimpConfig()
-    """Network of the zoo: its name, or a mapping of name and fields."""
+    """Network from the zoo: a name, or a mapping of its name and fields."""
     distill: MkdNetDistillConfig | None = None
     """Learn from a teacher as MKDNet does."""
     learning_rates: dict[str, float] = {"": 1e-3}
-    """Peak by the beginning of a parameter's name; the longest that fits counts. AdamW."""
+    """Peak learning rate by prefix of parameter name; the longest matching prefix applies. AdamW."""
     warmup_steps: int = Field(default=50, ge=0)
-    """Steps of a linear rise to the peak."""
+    """Steps of linear warm-up to the peak learning rate."""
     weight_decay: float = Field(default=0.0, ge=0)
-    """On weights of more than one dimension only."""
+    """Applied only to weights with more than one dimension."""
     clip_norm: float = Field(default=0.0, ge=0)
-    """Longest gradient, by its Euclidean norm; 0 leaves gradients as they are, as published."""
+    """Maximum Euclidean norm of the gradient; 0, as published, does not clip."""
     average: float = Field(default=0.0, ge=0, lt=1)
-    """Decay of the moving average of the weights, which is saved; 0 saves the weights themselves."""
+    """Decay of the moving average of the weights, which is what is saved; 0 saves the weights themselves."""
     pairs: PairConfig = PairConfig()
     """How pictures are drawn and varied."""
 

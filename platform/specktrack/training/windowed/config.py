@@ -16,15 +16,15 @@ class DistillConfig(Config):
     """Terms that a teacher adds to the loss beside the labels, with their weights."""
 
     teacher: ModelPlace = Field(min_length=1)
-    """Model that teaches: a name or a path. It stays as it is."""
+    """Teacher model: a name or a path. It is not trained."""
     heatmap: float = Field(default=1.0, ge=0)
-    """Weight of the teacher's heatmap as a second label."""
+    """Weight of the loss against the teacher's heatmap."""
     position: float = Field(default=0.0, ge=0)
     """Weight of the distance to the teacher's position, network px."""
     feature: float = Field(default=0.0, ge=0)
     """Weight of the distance between features; needs ``stages``."""
     stages: tuple[tuple[str, str], ...] = ()
-    """Pairs of modules, the student's and the teacher's, whose outputs are compared."""
+    """Pairs of modules of student and teacher whose outputs are compared."""
 
     @model_validator(mode="after")
     def _terms(self) -> Self:
@@ -39,8 +39,8 @@ class MiningConfig(Config):
     """Which frames are hard, and how their labels are softened (WASB's mining of hard samples)."""
 
     model: ModelPlace = Field(min_length=1)
-    """Model that finds them: frames in which it sees the object more than 4 source px but less than 10 network px from
-    its label. WASB looks once, after epoch 20 of 30: the model of a first run, with which this run also starts
+    """Model that finds hard samples: frames in which its position is more than 4 source px but less than 10 network px
+    from the label. WASB does this once, after epoch 20 of 30: use the model of a first run, and also start from it
     (``init``)."""
     smallest: float = Field(default=0.7, gt=0.5, lt=1)
     """Value of a label at its radius, c_min: 0.7 in the paper, 0.6 in the public configuration."""
@@ -55,24 +55,24 @@ class WindowedTrainConfig(EpochsConfig):
     measured_by: ClassVar[tuple[str, ...]] = ("f1", "accuracy")
 
     network: SerializeAsAny[WindowedConfig] = SpeckNetConfig()
-    """Network of the zoo: its name, or a mapping of name and fields."""
+    """Network from the zoo: a name, or a mapping of its name and fields."""
     hold_out_every: int = Field(default=0, ge=0)
-    """Each n-th training video is kept for validation instead; 0 keeps none."""
+    """Keep every n-th training video for validation; 0 keeps none."""
     distill: DistillConfig | None = None
     """A teacher to learn from beside the labels."""
     mining: MiningConfig | None = None
     """Softer labels for frames that a model of an earlier run gets wrong."""
     decoys: ModelPlace | None = None
-    """Model of an earlier run whose false positions are mined for ``sampling.on_decoy``."""
+    """Model of an earlier run whose false positives are mined for ``sampling.on_decoy``."""
     occluded: Literal["absent", "drawn"] = "absent"
-    """How an object labelled as hidden behind something is learned: as absent, as WASB does, or at
-    its place, as TrackNetV1, V2, V4 and V5 draw every label that has one."""
+    """How to train on an object that is labelled as occluded: as absent, like WASB, or at its position, like
+    TrackNetV1, V2, V4 and V5."""
     sampling: SamplingConfig = SamplingConfig()
     """Where crops are taken and how they vary."""
     augment: AugmentConfig = AugmentConfig()
     """How strongly light, colour and noise vary, and what is mixed."""
     compile: bool = False
-    """Compile the network, which takes about a minute; on CPUs it makes steps a tenth faster at best (docs/log.md)."""
+    """Compile the network. This takes about a minute; on CPUs, steps become at most a tenth faster (docs/log.md)."""
 
     @property
     def models(self) -> tuple[str, ...]:

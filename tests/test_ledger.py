@@ -361,6 +361,53 @@ class TestSeal:
         assert [info.key for info in ledger.store.list()] == sorted(theirs)
 
 
+class TestIndex:
+    @pytest.fixture
+    def read(self, ledger: Ledger, root: str, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+        """Keys of the records that are read one by one; three were there when a run was finished."""
+        for start in (0, 3, 6):
+            ledger.commit(clip(start, start + 3), rows(start, start + 3))
+        ledger.seal([])
+        read, get = [], type(ledger.store).get
+
+        def noted(store: Store, key: str, **rest: Any) -> bytes:
+            if key.startswith("records/"):
+                read.append(key)
+            return get(store, key, **rest)
+
+        monkeypatch.setattr(type(ledger.store), "get", noted)
+        return read
+
+    def test_records_that_nobody_touched_are_read_at_once(self, ledger: Ledger, root: str, read: list[str]) -> None:
+        before = ledger.completed()
+        assert len(before) == 3 and read_records(root) == sorted(before.values(), key=lambda each: each.start)
+        assert read == [] and read_annotations(root).equals(rows(0, 9))
+
+    def test_one_that_is_new_or_done_again_is_read_itself(self, ledger: Ledger, root: str, read: list[str]) -> None:
+        ledger.forget(f"{VIDEO.key}/{clip(3, 6).key}")
+        again = ledger.commit(clip(3, 6), rows(3, 6))
+        new = ledger.commit(clip(0, 3, OTHER), rows(0, 3, OTHER))
+        read.clear()
+        found = ledger.completed()
+        assert {found[again.key], found[new.key]} == {again, new} and len(found) == 4
+        assert sorted(read) == sorted(f"records/{record.key}.json" for record in (again, new))
+        (ledger.seal([]), read.clear())
+        assert ledger.completed() == found and read == []
+
+    def test_a_damaged_one_is_not_believed(self, ledger: Ledger, read: list[str]) -> None:
+        before, whole = ledger.completed(), ledger.store.get("_records.parquet")
+        for place in range(0, len(whole), 97):
+            flipped = bytearray(whole)
+            flipped[place] ^= 4
+            ledger.store.put("_records.parquet", bytes(flipped))
+            assert ledger.completed() == before, place
+        read.clear()
+        for damaged in (whole[:-9], b"", b"{}"):
+            ledger.store.put("_records.parquet", damaged)
+            assert ledger.completed() == before and len(read) == 3
+            read.clear()
+
+
 class TestReaders:
     def test_rows_without_a_record_are_invisible(self, ledger: Ledger, root: str) -> None:
         record = ledger.commit(clip(0, 3), rows(0, 3))

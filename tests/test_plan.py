@@ -75,8 +75,10 @@ def test_progress_is_a_log_line_where_there_is_no_terminal(capsys: pytest.Captur
     assert [(line["event"], line["clips"], line["of"], line["left_s"]) for line in lines] == [("annotating", 2, 2, 0)]
 
 
-def test_the_configuration_is_read_without_torch_and_ray() -> None:
-    script = "import sys; from specktrack.annotating import AnnotateConfig; print({'torch', 'ray'} & set(sys.modules))"
+@pytest.mark.parametrize("module", ["", ".plan", ".workers", ".overlays"])
+def test_what_follows_nothing_needs_neither_torch_nor_ray(module: str) -> None:
+    """The configuration, and the actors that measure, count and draw: each would start seconds later."""
+    script = f"import sys, specktrack.annotating{module}; print({{'torch', 'ray'}} & set(sys.modules))"
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, env={"PYTHONPATH": "platform"}
     )

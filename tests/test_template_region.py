@@ -6,7 +6,8 @@ import torch
 
 from specktrack.errors import ConfigError
 from specktrack.schema import Box
-from specktrack.tracking.template.region import Region, check_box
+from specktrack.tracking.prompts import check_box
+from specktrack.tracking.template.region import Region
 
 
 @pytest.mark.real

@@ -2,11 +2,15 @@
 
     OUTPUT/data/<video key>/<attempt>.parquet     rows (or a pack of pictures); a name of its own for every attempt
     OUTPUT/records/<video key>/<clip key>.json    the receipt, put only if absent
+    OUTPUT/_records.parquet                       the records in one object, which a finished run leaves
     OUTPUT/_SUCCESS                               counts and the hash over all records; written last
 
 A commit writes the rows, then the record. Whoever dies in between leaves rows that no record names, which no reader
 sees and which are removed once they are old. Two writers of one clip both write rows; one record wins, and the loser
 takes its own rows back. There is no rename, and no listing of data is ever taken for the truth.
+
+Reading many small objects takes long. So a record that was not touched since a run was finished, by its name and ETag,
+is taken from ``_records.parquet``; without that, or where it is damaged, every record is read.
 
 Rows are checked against their record, a record against the checksum it ends with, and the records of a finished run
 against ``_SUCCESS``. The output may lie in a folder that holds other things: only objects with names as above are read
@@ -38,6 +42,7 @@ from specktrack.storage import MissingError, Store, open_store
 from specktrack.storage.store import PROBE_NAME
 
 SUCCESS = "_SUCCESS"
+INDEX = "_records.parquet"
 PAUSES_S = (0.0, 0.1, 0.5, 2.0, 4.0)
 """Before a record is put again that neither was taken nor has a winner."""
 READERS = 16
@@ -67,7 +72,7 @@ class Ledger:
 
     def completed(self) -> dict[str, ClipRecord]:
         """All records by key; Conflict if one was made by another model or configuration."""
-        return {record.key: self._ours(record) for record in _records(self.store)}
+        return {record.key: self._ours(record) for _, record in _listed(self.store)}
 
     def record(self, key: str) -> ClipRecord | None:
         """The record of one clip, if it has one."""
@@ -163,7 +168,8 @@ class Ledger:
 
     def seal(self, planned: Collection[str]) -> dict:
         """Write ``_SUCCESS`` and return its content; StorageError if a planned key has no record."""
-        records = self.completed()
+        listed = _listed(self.store)
+        records = {record.key: self._ours(record) for _, record in listed}
         missing = sorted(set(planned) - set(records))
         if missing:
             raise StorageError(
@@ -184,6 +190,7 @@ class Ledger:
             "rows": sum(record.rows for record in ordered),
             "records_sha256": _sha_of_all(ordered),
         }
+        self.store.put(INDEX, _to_index(listed))
         self.store.put(SUCCESS, json.dumps(content, indent=2).encode())
         return content
 
@@ -267,7 +274,7 @@ def clear(store: Store) -> None:
     own |= {f"backgrounds/{video}.png" for video in videos}
     pictures = [info.key for below in ("overlays/", "backgrounds/") for info in store.list(below) if info.key in own]
     rows = [info.key for info in store.list("data/") if _DATA_NAME.fullmatch(info.key)]
-    for keys in ([SUCCESS], pictures, records, rows):  # pictures are named by the records, so before them
+    for keys in ([SUCCESS, INDEX], pictures, records, rows):  # pictures are named by the records, so before them
         with ThreadPoolExecutor(READERS) as pool:
             list(pool.map(store.delete, keys))
 
@@ -277,7 +284,7 @@ def _remove_orphans(store: Store, older_than_s: float) -> int:
     rows = [info for info in store.list("data/") if _DATA_NAME.fullmatch(info.key)]
     before_s = store.now_s() - older_than_s if rows else 0.0
     old = [info.key for info in rows if info.modified_s < before_s]
-    named = {record.data_uri for record in _records(store)} if old else set()
+    named = {record.data_uri for _, record in _listed(store)} if old else set()
     orphans = [key for key in old if key not in named]
     for key in orphans:
         store.delete(key)
@@ -300,7 +307,7 @@ def read_records(uri: str, *, video: VideoRef | None = None) -> list[ClipRecord]
     """
     store = open_store(uri)
     sealed = _sealed(store)
-    records = _records(store, f"records/{video.key}/" if video else "records/")
+    records = [record for _, record in _listed(store, f"records/{video.key}/" if video else "records/")]
     if not records and sealed is None:
         raise StorageError("no annotations", store.uri, remedy="give the --output of an annotate run")
     if sealed is not None and video is None and not _vouches(sealed, records) and _sealed(store) == sealed:
@@ -370,15 +377,48 @@ def _place(key: str) -> str:
     return f"records/{key}.json"
 
 
-def _records(store: Store, prefix: str = "records/") -> list[ClipRecord]:
-    def read(place: str) -> ClipRecord | None:
+class _Known(NamedTuple):
+    """Which content of which object a record is."""
+
+    place: str
+    etag: str
+
+
+def _listed(store: Store, prefix: str = "records/") -> list[tuple[_Known, ClipRecord]]:
+    """All records, or those below ``prefix``, in the order of their places."""
+    index = _index(store) if prefix == "records/" else {}
+
+    def read(known: _Known) -> ClipRecord | None:
         with suppress(MissingError):  # forgotten by a retry since it was listed
-            return _parse(store.get(place), place)
+            return _parse(store.get(known.place), known.place)
         return None
 
-    places = [info.key for info in store.list(prefix) if _RECORD_NAME.fullmatch(info.key)]
+    there = [_Known(info.key, info.etag) for info in store.list(prefix) if _RECORD_NAME.fullmatch(info.key)]
+    unread = [known for known in there if known not in index]
     with ThreadPoolExecutor(READERS) as pool:
-        return [record for record in pool.map(read, places) if record is not None]
+        records = index | dict(zip(unread, pool.map(read, unread), strict=True))
+    return [(known, record) for known in there if (record := records[known]) is not None]
+
+
+def _to_index(listed: Sequence[tuple[_Known, ClipRecord]]) -> bytes:
+    sink = io.BytesIO()
+    lines = [{**known._asdict(), "record": _to_json(record)} for known, record in listed]
+    schema = pa.schema({"place": pa.string(), "etag": pa.string(), "record": pa.binary()})
+    pq.write_table(pa.Table.from_pylist(lines, schema), sink, compression="zstd")
+    return sink.getvalue()
+
+
+def _index(store: Store) -> dict[_Known, ClipRecord | None]:
+    """The records that a finished run left in one object; none of them if that is damaged, or was never written."""
+    try:
+        data = io.BytesIO(store.get(INDEX))
+    except MissingError:
+        return {}
+    try:
+        lines = pq.read_table(data).to_pylist()
+        return {_Known(line["place"], line["etag"]): _parse(line["record"], line["place"]) for line in lines}
+    except (pa.ArrowException, OSError, LookupError, AttributeError, StorageError):
+        return {}
 
 
 _CHECKSUM = b',\n "checksum": "'

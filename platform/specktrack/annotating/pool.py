@@ -1,7 +1,6 @@
 """Work on Ray Data: rows through an autoscaling pool of actors, and a count of how often each piece was begun."""
 
 import logging
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -12,6 +11,7 @@ import ray.data
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from specktrack.annotating.workers import Attempts as AnyAttempts
+from specktrack.annotating.workers import Counter
 from specktrack.cluster import connected
 from specktrack.errors import MediaError, QuarantineReason, SpecktrackError
 
@@ -74,24 +74,6 @@ def _resources(kind: str) -> float:
     return float(ray.cluster_resources().get(kind, 0.0))
 
 
-class _Counter:
-    def __init__(self) -> None:
-        self._begun: Counter[str] = Counter()
-        self._stopped = False
-
-    def begin(self, key: str) -> int:
-        if self._stopped:
-            return 0
-        self._begun[key] += 1
-        return self._begun[key]
-
-    def stop(self) -> None:
-        self._stopped = True
-
-    def repeated(self) -> int:
-        return self._begun.total() - len(self._begun)
-
-
 class Attempts:
     """How often each key was begun in this run, counted in a process of its own that outlives the workers.
 
@@ -101,7 +83,7 @@ class Attempts:
 
     def __init__(self) -> None:
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-        self._counter: Any = ray.remote(num_cpus=0, scheduling_strategy=here)(_Counter).remote()
+        self._counter: Any = ray.remote(num_cpus=0, scheduling_strategy=here)(Counter).remote()
 
     def begin(self, key: str) -> int:
         """Count one more attempt and return its number, 0 after ``stop``; MediaError(CRASHED) beyond MOST_ATTEMPTS."""

@@ -1,9 +1,8 @@
 """Who does a run's work: this process (``Here``), or actors on a Ray cluster (``pool.Pool``)."""
 
+import collections
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
-
-import torch
 
 MOST_VIDEOS_HERE, MOST_FRAMES_HERE = 8, 1500
 """A cluster and its actors take as long to start as 400 frames take to follow, and two cores share what comes after."""
@@ -54,6 +53,8 @@ class Here:
     number = 1
 
     def __init__(self) -> None:
+        import torch  # not by actors that only measure or count
+
         self.attempts: Attempts = _First()
         self.gpu = torch.cuda.is_available()
         self.threads = max(1, torch.get_num_threads() - 1)  # torch's wait by spinning: one core is the decoder's
@@ -84,3 +85,26 @@ class _First:
 
     def repeated(self) -> int:
         return 0
+
+
+class Counter:
+    """How often each key was begun, for an actor that all workers of a cluster ask."""
+
+    def __init__(self) -> None:
+        self._begun: collections.Counter[str] = collections.Counter()
+        self._stopped = False
+
+    def begin(self, key: str) -> int:
+        """See Attempts."""
+        if self._stopped:
+            return 0
+        self._begun[key] += 1
+        return self._begun[key]
+
+    def stop(self) -> None:
+        """See Attempts."""
+        self._stopped = True
+
+    def repeated(self) -> int:
+        """See Attempts."""
+        return self._begun.total() - len(self._begun)

@@ -24,9 +24,8 @@ from specktrack.tracking.camera import Camera
 from specktrack.tracking.candidates import Candidates, Expected, Picture, Places, pooled
 from specktrack.tracking.flight import Flight, first_speed
 from specktrack.tracking.paths import Paths, Weighing
-from specktrack.tracking.prompts import prompts_by_object
+from specktrack.tracking.prompts import check_box, prompts_by_object
 from specktrack.tracking.rivals import Rivals
-from specktrack.tracking.template.region import check_box
 from specktrack.tracking.windowed.candidates import HeatmapCandidates, HeatmapFeed
 from specktrack.tracking.windowed.session import WindowedTracker
 

@@ -11,11 +11,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from specktrack.errors import ConfigError
 from specktrack.schema import Box
 
-LEAST_SIDE_PX = 0.1
-"""Of a prompt's box: no object is seen that is smaller."""
 Border = Literal["inside_major", "inside", "replicate"]
 
 
@@ -109,20 +106,6 @@ class Region:
         reached = cells.clamp(first, max(first, last))
         low, high = int(reached[0]), int(reached[-1])
         return np.arange(start_px + low * self.step, start_px + (high + 1) * self.step), reached - low
-
-
-def check_box(box: Box, frame_wh_px: tuple[int, int], frame: int) -> None:
-    """ConfigError for a prompt's box that lies outside its frame, is larger than it, or has no size to speak of."""
-    said = (box.cx_px, box.cy_px, box.w_px, box.h_px)
-    place = f"frame {frame} of {frame_wh_px[0]}x{frame_wh_px[1]} px"
-    remedy = "give cx,cy,w,h in source px"
-    if box.w_px > frame_wh_px[0] or box.h_px > frame_wh_px[1]:
-        raise ConfigError("the prompt's box is larger than the frame", said, place, remedy)
-    if min(box.w_px, box.h_px) < LEAST_SIDE_PX:
-        raise ConfigError(f"the prompt's box has a side below {LEAST_SIDE_PX} px", said, place, remedy)
-    places = zip((box.cx_px, box.cy_px), (box.w_px, box.h_px), frame_wh_px, strict=True)
-    if any(centre + side / 2 <= 0 or centre - side / 2 >= frame - 1 for centre, side, frame in places):
-        raise ConfigError("the prompt's box lies outside the frame", said, place, remedy)
 
 
 def _moved_inside(start: int, cells: int, frame_cells: int) -> int:

@@ -20,7 +20,7 @@ from specktrack.models.inference import channels_last, fast_dtype, fold_batch_no
 from specktrack.models.search.global_search import GlobalSearch, Template, best_points
 from specktrack.schema import Box, Prompt, Provenance
 from specktrack.tracking.candidates import Expected, Picture, Places
-from specktrack.tracking.template.region import check_box
+from specktrack.tracking.prompts import check_box
 
 
 class Searching(Config):

@@ -16,11 +16,10 @@ from specktrack.models.checkpoint import Model
 from specktrack.models.template.dimp import Dimp
 from specktrack.models.template.entries import OnlineConfig
 from specktrack.schema import Box, Prompt, Provenance
-from specktrack.tracking.prompts import prompts_by_object
+from specktrack.tracking.prompts import check_box, prompts_by_object
 from specktrack.tracking.template.candidates import HeadCandidates
 from specktrack.tracking.template.head import TemplateHead
 from specktrack.tracking.template.localise import State
-from specktrack.tracking.template.region import check_box
 
 
 class TemplateTracker:

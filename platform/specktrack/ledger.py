@@ -167,7 +167,7 @@ class Ledger:
         missing = sorted(set(planned) - set(records))
         if missing:
             raise StorageError(
-                f"{len(missing)} clips have no record, the first is",
+                f"{len(missing)} clips have no record; the first is",
                 missing[0],
                 self.store.uri,
                 "run the same command again",
@@ -204,7 +204,7 @@ class Ledger:
             if (standing := self._put(record)) is not None:
                 return standing
             time.sleep(pause_s * random.uniform(0.5, 1.0))
-        what, remedy = "a record can neither be written nor read", "run the same command again"
+        what, remedy = "a record can be neither written nor read", "run the same command again"
         raise StorageError(what, record.key, self.store.uri, remedy)
 
     def _put(self, record: ClipRecord) -> ClipRecord | None:
@@ -251,7 +251,7 @@ def find_faults(store: Store) -> dict[str, str]:
             rows = _whole_rows(store, record) if record.data_uri is not None else 0
         except (StorageError, pa.ArrowException) as error:
             return key, str(error)
-        return key, "" if rows == record.rows else f"{rows} rows are there of {record.rows}"
+        return key, "" if rows == record.rows else f"{rows} of {record.rows} rows exist"
 
     places = [info.key for info in store.list("records/") if _RECORD_NAME.fullmatch(info.key)]
     keys = [place.removeprefix("records/").removesuffix(".json") for place in places]
@@ -304,7 +304,7 @@ def read_records(uri: str, *, video: VideoRef | None = None) -> list[ClipRecord]
     if not records and sealed is None:
         raise StorageError("no annotations", store.uri, remedy="give the --output of an annotate run")
     if sealed is not None and video is None and not _vouches(sealed, records) and _sealed(store) == sealed:
-        what = "records were lost or changed since the run that wrote them was finished"
+        what = "records were lost or changed after their run finished"
         raise StorageError(what, len(records), store.uri, "run the same command again")
     return sorted(records, key=lambda record: (record.video.uri, record.start, record.key))
 
@@ -358,7 +358,7 @@ def _sealed(store: Store) -> _Sealed | None:
         return None
     except (ValueError, LookupError, TypeError, AttributeError):
         place, remedy = store.uri_of(SUCCESS), "run the same command again"
-        raise StorageError("not what a finished run leaves", place=place, remedy=remedy) from None
+        raise StorageError("not the summary of a finished run", place=place, remedy=remedy) from None
 
 
 def _vouches(sealed: _Sealed, records: Collection[ClipRecord]) -> bool:
@@ -395,15 +395,15 @@ def _parse(data: bytes, place: str) -> ClipRecord:
     if mark:
         data = head + b"\n}"
         if checksum != sha256_hex(data).encode() + b'"\n}':
-            raise StorageError("a damaged record", place=place, remedy="remove it to do the clip again")
+            raise StorageError("a damaged record", place=place, remedy="remove it to redo the clip")
     try:
         record = ClipRecord.model_validate_json(data)
     except ValidationError as error:
         raise StorageError(
-            "not a record", place=place, remedy=f"remove it to do the clip again ({error.error_count()} problems)"
+            "not a record", place=place, remedy=f"remove it to redo the clip ({error.error_count()} problems)"
         ) from None
     if _place(record.key) != place:
-        raise StorageError("a record in another's place", record.key, place, "remove it to do the clip again")
+        raise StorageError("a record is stored under the wrong key", record.key, place, "remove it to redo the clip")
     return record
 
 

@@ -141,7 +141,7 @@ def _heard(decoder: DecoderProcess, ref: VideoRef) -> Iterator[Sound]:
     try:
         yield from decoder.read_sound(ref)
     except MediaError as error:
-        log.warning("an overlay without all its sound", video=ref.uri, fault=str(error))
+        log.warning("an overlay lacks some of its sound", video=ref.uri, fault=str(error))
 
 
 def _tracks(rows: pa.Table, ref: VideoRef) -> dict[int, Trajectory]:
@@ -150,7 +150,7 @@ def _tracks(rows: pa.Table, ref: VideoRef) -> dict[int, Trajectory]:
     if len(videos) > 1 or ref.uri in videos:
         rows = rows.filter(pc.equal(rows["video"], ref.uri))
         if not rows.num_rows:
-            raise ConfigError("no rows of this video", ref.uri, remedy=f"the rows are of {len(videos)} other videos")
+            raise ConfigError("no rows of this video", ref.uri, remedy=f"the rows belong to {len(videos)} other videos")
     objects = sorted(pc.unique(rows["object"]).to_pylist())
     return {each: Trajectory.from_rows(rows.filter(pc.equal(rows["object"], each))) for each in objects}
 

@@ -51,7 +51,7 @@ class LabelledWindows(Dataset[LabelledWindow]):
             labelled[track.frame] = True
             self._windows += [(number, int(start)) for start in window_starts(labelled, frames)]
         if not self._windows:
-            raise ConfigError("no video has enough labelled frames in a row", frames, data, "give other data")
+            raise ConfigError("no video has enough consecutive labelled frames", frames, data, "use other data")
 
     def __len__(self) -> int:
         return len(self._windows)

@@ -76,7 +76,7 @@ class AnnotateConfig(VerbConfig, Following):
     @model_validator(mode="after")
     def _something_to_do(self) -> Self:
         if self.live is not None and self.sources:
-            raise ValueError("live: a camera is followed alone, without sources")
+            raise ValueError("live follows one camera: give no sources")
         if not self.sources and not self.gc and not self.verify and self.live is None:
             raise ValueError("sources: name at least one video, folder, glob, s3:// prefix or @list.txt")
         return self

@@ -109,7 +109,7 @@ class Attempts:
         if attempt > MOST_ATTEMPTS:
             raise MediaError(
                 QuarantineReason.CRASHED,
-                f"{MOST_ATTEMPTS} workers died over it",
+                f"{MOST_ATTEMPTS} workers died on it",
                 key,
                 remedy="run again with --retry-quarantined if the cluster was at fault",
             )

@@ -68,7 +68,7 @@ def parse_prompt(text: str) -> tuple[Prompt, bool]:
 def _prompt(values: Mapping[str, object], place: str) -> tuple[Prompt, bool]:
     missing = [name for name in COLUMNS[1:] if values.get(name) in (None, "")]
     if missing:
-        raise ConfigError("a prompt lacks values", missing, place, f"write {_EXAMPLE}")
+        raise ConfigError("missing values in a prompt", missing, place, f"write {_EXAMPLE}")
     cx, cy, w, h = (values[name] for name in COLUMNS[2:])
     number = values.get("object")
     named = number not in (None, "")

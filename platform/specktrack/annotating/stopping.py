@@ -26,7 +26,7 @@ def finished_first(stop: Callable[[], None]) -> Iterator[None]:
         if asked.is_set():
             signal.default_int_handler(number, frame)
         asked.set()
-        log.warning("stopping when the clips at work are finished; Ctrl-C again ends at once")
+        log.warning("stopping after the clips in progress; press Ctrl-C again to stop at once")
         stop()
 
     before = signal.signal(signal.SIGINT, on_interrupt)

@@ -15,7 +15,7 @@ class Attempts(Protocol):
     def begin(self, key: str) -> int:
         """Count one more attempt and return its number, 0 once the work is to stop.
 
-        MediaError(CRASHED) where too many workers died over it.
+        MediaError(CRASHED) where too many workers died on it.
         """
         ...
 

@@ -107,7 +107,7 @@ def data_pick(config: DataPickConfig) -> PickReport:
     """Take clips; ConfigError where the rows belong to other videos, MediaError for one that cannot be read."""
     found = trajectories(read_rows(config.annotations))
     if not found:
-        raise ConfigError("no rows to take clips from", config.annotations)
+        raise ConfigError("no rows to pick clips from", config.annotations)
     with DecoderProcess() as decoder:
         candidates = [
             candidate

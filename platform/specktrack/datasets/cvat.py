@@ -291,7 +291,7 @@ def _two_primaries(tracks: Sequence[_Drawn]) -> Iterator[str]:
     for drawn in tracks:
         for line in drawn.lines:
             if drawn.track.primary and line.frame in seen:
-                yield f"has two balls used in the game in frame {line.frame}"
+                yield f"has two balls marked as used in the game in frame {line.frame}"
             if drawn.track.primary:
                 seen.add(line.frame)
 

@@ -152,7 +152,7 @@ def _chosen(
         known = {name.text for name in names.values() if name.text}
         balls = {name.text for name in names.values() if name.text and name.is_ball}
         if len(known) > 1 and len(balls) != 1:
-            which = "several names of balls" if balls else "several labels, none of them a ball's"
+            which = "several labels known as a ball" if balls else "several labels, none of them known as a ball"
             return [], [], [f"has {which}: {shown}; --label names the one to take"]
         wanted = next(iter(balls or known), "")
         mine = [number for number, name in names.items() if name.text in (wanted, "")]

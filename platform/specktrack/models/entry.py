@@ -37,7 +37,7 @@ class NetworkConfig(Config):
         width, height = self.input_wh
         if min(width, height) < 1 or self.frames_in * width * height > MOST_INPUT_PX:
             seen = f"{self.frames_in} x {width} x {height}"
-            raise ValueError(f"frames_in x input_wh is {seen} px; from 1 to {MOST_INPUT_PX} can be seen at once")
+            raise ValueError(f"frames_in x input_wh is {seen} px; it must be between 1 and {MOST_INPUT_PX}")
         return self
 
     @property

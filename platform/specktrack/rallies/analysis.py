@@ -59,7 +59,7 @@ def _timed(track: Trajectory, fps: float | None, uri: str) -> Trajectory:
     if fps is not None:
         track = Trajectory(track.frame, track.frame / fps, *(getattr(track, name) for name in _OTHER_COLUMNS))
     if (np.diff(track.pts_s) <= 0).any():
-        raise ConfigError("the rows' times do not rise", place=uri, remedy="give the video's rate: --fps 30")
+        raise ConfigError("the times of the rows do not increase", place=uri, remedy="give the frame rate: --fps 30")
     return track
 
 

@@ -64,7 +64,7 @@ class BatchControl:
         those that are not allowed, and for a name that stands for another request.
         """
         if model.takes_prompt:
-            what, remedy = "a batch needs a model that takes no box", "open a session with it"
+            what, remedy = "a batch needs a model that works without a box", "open a session with it"
             raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, what, model.name, remedy=remedy)
         batch = await asyncio.to_thread(self._accept, asked, model.name, reading, sources, clips, name)
         if not batch.state.is_final:
@@ -187,7 +187,7 @@ class BatchControl:
         if name is None or name not in places:
             raise Refusal(HTTPStatus.NOT_FOUND, "no such video", name, remedy=f"?video= is one of: {', '.join(places)}")
         if not store.exists(places[name]):
-            remedy = "wait until the batch is done" if batch.overlay else "ask for it with the batch: overlay=true"
+            remedy = "wait until the batch is done" if batch.overlay else "request it with the batch: overlay=true"
             raise Refusal(HTTPStatus.NOT_FOUND, "this video is not drawn", name, remedy=remedy)
         return store.uri_of(places[name])
 

@@ -192,7 +192,7 @@ class BatchRecords:
         except MissingError:  # not written yet, or it ended just now
             return False
         except _DamagedError as error:
-            log.error("a batch is set aside", batch=key, error=str(error))
+            log.error("batch set aside", batch=key, error=str(error))
             store.put(f"damaged/{key}", str(error).encode())
             store.delete(f"open/{key}")
             return False
@@ -204,7 +204,7 @@ class BatchRecords:
         for root, store in self._stores:
             if is_below(output, root):
                 return store
-        raise ConfigError("no output of this server any more", output, remedy="name it in access.outputs again")
+        raise ConfigError("no longer an output of this server", output, remedy="add it to access.outputs again")
 
 
 class _DamagedError(StorageError):

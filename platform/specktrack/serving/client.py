@@ -120,7 +120,7 @@ def _table(answer: httpx.Response) -> pa.Table:
     try:
         return pq.read_table(io.BytesIO(answer.content))
     except (pa.ArrowException, OSError):
-        raise ServerError(HTTPStatus.BAD_GATEWAY, "what came is no Parquet file, or broke off") from None
+        raise ServerError(HTTPStatus.BAD_GATEWAY, "the answer is not a Parquet file, or is incomplete") from None
 
 
 def _query(kind: type[Asked], given: Mapping[str, Any]) -> dict[str, str | list[str]]:
@@ -156,7 +156,9 @@ def _start_batch(sources: Sequence[str | Path], output: str | None, asked: Mappi
         )
         answer = yield "POST", "/v1/batches", {"json": request, **given}
     elif len(files) < len(sources):
-        raise ConfigError("a batch has places that the server reads, or files to send", str(sources[0]))
+        raise ConfigError(
+            "give a batch either places that the server reads or files to send, not both", str(sources[0])
+        )
     else:
         with ExitStack() as stack:
             sent = [("clip", (path.name, stack.enter_context(_opened(path)))) for path in files]
@@ -259,7 +261,9 @@ def _until_next_look_s(batch: Batch, started: float, timeout_s: float | None) ->
     """How long to wait before a batch is looked at again; TimeoutError if its time is up."""
     left_s = LOOK_EVERY_S if timeout_s is None else started + timeout_s - time.monotonic()
     if left_s <= 0:
-        raise StillRunningError(f"batch {batch.id} is still {batch.state} after {timeout_s:g} s; it goes on by itself")
+        raise StillRunningError(
+            f"batch {batch.id} is still {batch.state} after {timeout_s:g} s; it continues on its own"
+        )
     return min(LOOK_EVERY_S, left_s)
 
 
@@ -534,11 +538,11 @@ def _stream_errors() -> Iterator[None]:
         yield
     except InvalidStatus as error:
         status = error.response.status_code
-        raise ServerError(status, "the server takes no stream from here; look at the key and the URL") from None
+        raise ServerError(status, "the server refused the stream; check the key and the URL") from None
     except InvalidHandshake as error:
         raise ServerError(HTTPStatus.BAD_GATEWAY, f"no stream from the server: {error}") from None
     except WebSocketException:
-        what = "the connection broke before the stream's end; open another one"
+        what = "the connection broke before the end of the stream; open a new one"
         raise ServerError(HTTPStatus.SERVICE_UNAVAILABLE, what) from None
     except _PicturesError as error:
         raise error.error from None

@@ -100,7 +100,7 @@ async def _clip(request: Request, folder: Path, gateway: Gateway) -> tuple[Path,
 async def _as_batch(gateway: Gateway, path: Path, video: str, asked: ClipAsked, why: BaseException) -> Response:
     """202 with a batch of the clip; Refusal(413) where the server has none, for a part of a clip and for prompts."""
     if not gateway.batches.is_on or not asked.is_whole:
-        remedy = f"accept {formats.NDJSON}, in which rows come as they become final, or ask for fewer frames"
+        remedy = f"accept {formats.NDJSON}, which streams rows as they become final, or ask for fewer frames"
         raise Refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, str(why), remedy=remedy)
     own = BatchAsked.model_validate(asked.model_dump(include=set(Asked.model_fields), exclude_unset=True))
     if "/" not in video or is_fetched(video):
@@ -108,7 +108,7 @@ async def _as_batch(gateway: Gateway, path: Path, video: str, asked: ClipAsked, 
         batch = await gateway.start_batch(own, clips=[(name, path)])
     else:
         batch = await gateway.start_batch(own, sources=[video])
-    log.info("a clip becomes a batch", batch=batch.id, because=str(why))
+    log.info("clip becomes a batch", batch=batch.id, because=str(why))
     return JSONResponse(batch.model_dump(mode="json"), HTTPStatus.ACCEPTED, {"Location": f"/v1/batches/{batch.id}"})
 
 

@@ -84,7 +84,7 @@ class Gateway:
             name = self.boxed[0]
         model = self.model(name)
         if model.name not in self.boxed:
-            what = "a session with a box needs a model that takes one"
+            what = "a session with a box needs a model that takes a box"
             remedy = (
                 f"there are: {', '.join(self.boxed) or 'none here'}; clips go to /v1/annotate, frames to /v1/stream"
             )
@@ -119,7 +119,7 @@ class Gateway:
             raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, "the clip has no bytes", video)
         wanted = Wanted(asked.start, asked.stop, numbered([parse_prompt(text) for text in asked.prompt]))
         if model.takes_prompt and not wanted.prompts:
-            what, remedy = "this model follows what a box shows", "give prompt=frame,cx,cy,w,h, or open a session"
+            what, remedy = "this model needs a box around the object", "give prompt=frame,cx,cy,w,h, or open a session"
             raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, what, model.name, remedy=remedy)
         data = _bytes_of(clip)  # not in a thread: it waits for no disk, and a thread costs a millisecond
         handle = self._handles[deployment_of(model)].options(multiplexed_model_id=model.name)

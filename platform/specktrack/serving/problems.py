@@ -90,11 +90,11 @@ def problem_of(error: BaseException) -> Problem:
     elif status == HTTPStatus.SERVICE_UNAVAILABLE and not isinstance(error, SpecktrackError):
         detail = "the server is busy; try again shortly"
     elif isinstance(error, TimeoutError):
-        detail = "the clip took longer than the server allows; send a shorter one, or make it a batch"
+        detail = "the clip took longer than the server allows; send a shorter one, or submit it as a batch"
     elif status == HTTPStatus.INSUFFICIENT_STORAGE:
         detail = "the server's disk is full; try again later, or send a smaller clip"
     elif status == HTTPStatus.INTERNAL_SERVER_ERROR:
-        detail = "something went wrong in the server; its log has the details under the request's id"
+        detail = "internal server error; the server's log has the details under the request's id"
     phrase = HTTPStatus(status).phrase
     retry_after_s = None
     if status == HTTPStatus.SERVICE_UNAVAILABLE:

@@ -80,8 +80,10 @@ def deploy(config: ServerConfig) -> None:
     client = serve_start(http_options={"host": config.host, "port": config.port}, proxy_location="EveryNode")
     taken = client.http_config  # of a Serve that was there before: it keeps its own
     if (taken.host, taken.port) != (config.host, config.port):
-        where, remedy = f"{taken.host}:{taken.port}", "give these, or end it with: serve shutdown"
-        raise ConfigError("Serve on this cluster listens elsewhere", where, "host and port", remedy)
+        where, remedy = f"{taken.host}:{taken.port}", "use that address, or stop it with: serve shutdown"
+        raise ConfigError(
+            "Ray Serve on this cluster already listens on another address", where, "host and port", remedy
+        )
     client.deploy_apps(schema, _blocking=False)
     deadline = time.monotonic() + START_TIMEOUT_S
     while True:
@@ -125,7 +127,7 @@ def check_is_free(host: str, port: int) -> None:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # for what is left of a server that just ended
             probe.bind((host, port))
     except OSError as error:
-        what, remedy = f"cannot listen there: {error.strerror}", "choose another --port, or end what listens there"
+        what, remedy = f"cannot listen there: {error.strerror}", "choose another --port, or stop what listens there"
         raise ConfigError(what, f"{host}:{port}", "host and port", remedy) from None
 
 

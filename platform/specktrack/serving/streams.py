@@ -124,7 +124,7 @@ async def stream(gateway: Gateway, socket: WebSocket) -> None:
         asked = validated(StreamAsked, dict(socket.query_params), "the query")
         served = gateway.model(asked.model)
         if served.takes_prompt:
-            what = "this model follows an object that a box names"
+            what = "this model needs a box around the object"
             raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, what, served.name, remedy="open a session with it")
         camera = await gateway.camera(asked.source) if asked.source else None
         key = await gateway.open(served, None, asked.fps or 30.0, asked)

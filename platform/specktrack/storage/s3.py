@@ -255,7 +255,7 @@ def _insist(place: str, call: Callable[[], T]) -> T:
 def _most_attempts() -> int:
     text = os.environ.get("AWS_MAX_ATTEMPTS", str(len(PAUSES_S) + 1))
     if re.fullmatch("0*[1-9][0-9]{0,8}", text) is None:
-        raise ConfigError("not a number of tries", text, "AWS_MAX_ATTEMPTS", "set it to 1 or more, or not at all")
+        raise ConfigError("not a number of attempts", text, "AWS_MAX_ATTEMPTS", "set it to 1 or more, or unset it")
     return int(text)
 
 

@@ -135,7 +135,7 @@ class FollowerSession:
         if late := [frame for target in self._targets for frame in target.prompted if frame >= self._next]:
             raise ConfigError(
                 "the video ends before the prompt's frame", late[0], f"{self._next} frames",
-                "give a frame that the video has",
+                "give a frame inside the video",
             )  # fmt: skip
         return rows
 

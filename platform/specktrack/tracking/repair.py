@@ -317,7 +317,7 @@ class RepairedTracker:
     def open(self, prompt: Prompt | Sequence[Prompt] | None = None) -> "RepairedSession":
         """A new session of the tracker, with its rows repaired; ConfigError for several objects."""
         if len(numbers := {each.object for each in prompt} if isinstance(prompt, Sequence) else set()) > 1:
-            raise ConfigError("gaps are filled of one object only", sorted(numbers), remedy="leave --repair away")
+            raise ConfigError("gaps can be filled for only one object", sorted(numbers), remedy="leave out --repair")
         return RepairedSession(self._tracker.open(prompt), self._repair)
 
 

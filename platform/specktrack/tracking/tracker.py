@@ -95,7 +95,7 @@ def load_parts(following: Following, *, model: Model | None = None) -> Parts:
     following.check(loaded.config.family, loaded.card.name)
     finder = load_model(following.finder) if following.finder else None
     if finder is not None and finder.config.family not in ("windowed", "search"):
-        what = f"a {finder.config.family} network finds nothing by itself"
+        what = f"a {finder.config.family} network cannot find an object on its own"
         raise ConfigError(
             what, finder.card.name, remedy="give a heatmap network, such as specknet, or a search network"
         )
@@ -143,7 +143,7 @@ def make_tracker(
         case "search":
             tracker = SearchTracker(model, device=place, searching=Searching(threshold=0.0) if best_point else None)
         case _:
-            raise ConfigError(f"a {family} network follows nothing by itself", model.card.name)
+            raise ConfigError(f"a {family} network cannot follow an object on its own", model.card.name)
     return tracker if loaded.repair is None else RepairedTracker(tracker, loaded.repair)
 
 

@@ -31,7 +31,7 @@ def restore_newest(state: TrainState[Any], checkpoints: Sequence[Checkpoint]) ->
                 state.restore(folder)
                 return
         except CheckpointError as error:
-            log.warning("checkpoint left out", reason=str(error))
+            log.warning("checkpoint skipped", reason=str(error))
             damaged = error
     assert damaged is not None
     raise damaged

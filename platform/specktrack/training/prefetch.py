@@ -32,8 +32,8 @@ def prefetched(make: Callable[[int], Prepared], steps: range) -> Iterator[Prepar
             yield pending.popleft().result(STALLED_S)
         except TimeoutError:
             raise StorageError(
-                "the next batch does not come", f"after {STALLED_S:g} s", f"step {step}",
-                "look at the disk under --cache and at the storage of the data",
+                "the next batch did not arrive", f"after {STALLED_S:g} s", f"step {step}",
+                "check the disk under --cache and the storage of the data",
             ) from None  # fmt: skip
         if place + AHEAD < len(steps):
             pending.append(_started(make, steps[place + AHEAD]))
@@ -61,8 +61,8 @@ def prefetched_in_order(make: Callable[[int], Prepared], steps: range) -> Iterat
             yield ready.get(timeout=patience_s).result()
         except queue.Empty:
             raise StorageError(
-                "the next batch does not come", f"after {patience_s:g} s", f"step {step}",
-                "see that the cluster has CPUs beside the workers' own, and look at the storage of the data",
+                "the next batch did not arrive", f"after {patience_s:g} s", f"step {step}",
+                "make sure that the cluster has CPUs besides the workers' own, and check the storage of the data",
             ) from None  # fmt: skip
 
 

@@ -109,7 +109,7 @@ class TrainState(Generic[AnyNetwork]):
 
     def _skip(self) -> None:
         self.skipped += 1
-        log.warning("step left out: its gradient is not finite", step=self.step, skipped=self.skipped)
+        log.warning("step skipped: its gradient is not finite", step=self.step, skipped=self.skipped)
         if self.skipped > max(1, self.config.steps // 100):
             raise ConfigError(
                 "the gradient was not finite in too many steps", self.skipped, f"step {self.step}",

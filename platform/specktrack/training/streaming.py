@@ -59,7 +59,7 @@ def _dataset(settings: str, run: str) -> ray.data.Dataset:
     config = _course(settings).config
     first, parts = newest_step(_kept(run)), config.parts
     units = max(0, config.steps - first) * parts
-    log.info("data are streamed", first_step=first, shards=units)
+    log.info("data is streamed", first_step=first, shards=units)
     rows = ray.data.range(units, override_num_blocks=max(1, min(units, MOST_TASKS)))
     return rows.map_batches(
         read_units, batch_size=1, num_cpus=1, fn_kwargs={"settings": settings, "first": first * parts}

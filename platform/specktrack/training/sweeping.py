@@ -78,7 +78,7 @@ def sweep(config: TrainConfig) -> SweepReport:
     plan = validated(SweepConfig, read_yaml(config.sweep), config.sweep)
     if plan.by not in config.measured_by or not config.measures:
         raise ConfigError(
-            "runs are compared by what is measured on validation data", plan.by, config.sweep,
+            "runs can only be compared by a metric of the validation data", plan.by, config.sweep,
             f"give {config.measured_on}, and one of {', '.join(config.measured_by)}",
         )  # fmt: skip
     trials = {trial.output: (settings, trial) for settings, trial in combinations(config, plan)}

@@ -140,8 +140,8 @@ class _Run:
         """The adapted weights. ConfigError if nothing is sure."""
         if not sum(rows.present.sum() for rows in labels.values()):
             raise ConfigError(
-                "the model is sure of nothing in these videos", self.config.model, self.config.output,
-                "give other videos, or label some frames and train with --recipe specknet-finetune",
+                "the model is not confident about anything in these videos", self.config.model, self.config.output,
+                "use other videos, or label some frames and train with --recipe specknet-finetune",
             )  # fmt: skip
         rows = pa.concat_tables([ROWS.empty_table(), *(of.to_rows(uri) for uri, of in labels.items())])
         videos = tuple(self.videos[uri] for uri in labels)

@@ -32,7 +32,7 @@ def check_court(court: str | None, corners: str | None) -> None:
     if court is not None and court not in COURTS:
         raise ValueError(f"no court {court!r}; there are: {', '.join(COURTS)}")
     if corners is not None and court is None:
-        raise ValueError("corners are those of a court: --court badminton corners.json")
+        raise ValueError("corners need a court: --court badminton corners.json")
 
 
 def read_court(court: str | None, corners: str | None) -> Court | None:

@@ -122,7 +122,7 @@ def demuxed(ref: VideoRef) -> Iterator[tuple[InputContainer, Source]]:
 def _unreadable(ref: VideoRef, source: Source, error: av.FFmpegError) -> MediaError:
     source.seek(4)
     if source.read(4) in (b"ftyp", b"moov", b"mdat"):
-        what = "the MP4's index is missing: the bytes end before it, or it is damaged"
+        what = "the MP4's index is missing: the file ends before it, or it is damaged"
         return MediaError(QuarantineReason.TRUNCATED, what, ref.uri, remedy="copy the video again")
     return MediaError(QuarantineReason.NOT_A_VIDEO, f"no video format is recognised ({error.strerror})", ref.uri)
 

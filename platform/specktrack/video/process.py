@@ -323,7 +323,7 @@ class DecoderProcess:
         except ClosedError:
             raise MediaError(QuarantineReason.CRASHED, "the decoder died", self._end(), place) from None
         except (ValidationError, _NonsenseError):
-            what = "the decoder gave an answer that cannot be"
+            what = "the decoder gave an impossible answer"
             raise MediaError(QuarantineReason.CRASHED, what, place=place) from None
         except TimeoutError:
             what = f"decoding is too slow: it did not move on within {self.limits.stall_s:g} s"
@@ -388,13 +388,13 @@ class DecoderProcess:
 @lru_cache
 def _log(said: str) -> None:
     """Log what a decoder process said, once: it is mostly the same."""
-    log.warning("a decoder process says", said=said)
+    log.warning("a decoder process reported", said=said)
 
 
 @lru_cache
 def _log_choice(video: str, stream: int, others: str) -> None:
     """Log once which stream is read where there are several."""
-    log.info("one of several video streams is read; --stream chooses", video=video, stream=stream, others=others)
+    log.info("the file has several video streams; choose with --stream", video=video, stream=stream, others=others)
 
 
 class ProcessReader:

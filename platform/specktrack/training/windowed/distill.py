@@ -63,7 +63,7 @@ class Taps:
         for name in names:
             if name not in modules or not name:
                 stages = ", ".join(module for module in modules if module and "." not in module)
-                raise ConfigError("no such stage", name, "distill.stages", f"stages are, among others: {stages}")
+                raise ConfigError("no such stage", name, "distill.stages", f"some stages are: {stages}")
             modules[name].register_forward_hook(self._keeper(name))
 
     def _keeper(self, name: str) -> Callable[[nn.Module, object, torch.Tensor], None]:
@@ -79,7 +79,7 @@ class Distillation(nn.Module):
     def __init__(self, student: HeatmapNetwork, teacher: Model, config: DistillConfig, device: torch.device) -> None:
         super().__init__()
         if not isinstance(teacher.network, HeatmapNetwork):
-            raise ConfigError("a heatmap network learns from a heatmap network only", teacher.card.name)
+            raise ConfigError("only a heatmap network can teach a heatmap network", teacher.card.name)
         self.config, self._student = config, student.config
         # In a list, so that it is neither trained nor saved nor sent to other workers.
         self._teacher = [teacher.network.to(device).eval().requires_grad_(False)]

@@ -117,7 +117,7 @@ def across_gaps(xy: np.ndarray, frame: np.ndarray) -> np.ndarray:
 
 def _windowed(model: Model) -> WindowedConfig:
     if not isinstance(model.config, WindowedConfig):
-        raise ConfigError(f"a {model.config.family} network sees no windows to mine", model.card.name)
+        raise ConfigError(f"a {model.config.family} network has no windows to mine", model.card.name)
     return model.config
 
 

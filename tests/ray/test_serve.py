@@ -787,7 +787,7 @@ def wait_for_files(folder: Path, names: set[str]) -> None:
             page.click("#again")
             page.click("#live")
             page.wait(f"/[1-9][0-9]* frames followed/.test({SUMMARY})")
-            page.wait("/ s behind the present, /.test(document.getElementById('live-text').textContent)")
+            page.wait("/ s behind, /.test(document.getElementById('live-text').textContent)")
             page.click("#keep")  # the rows stay, and have an address
             page.wait("document.body.dataset.state === 'done' && location.hash.startsWith('#result=')")
 

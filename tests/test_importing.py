@@ -360,7 +360,10 @@ def test_the_first_wrong_tensor_is_named(tmp_path):
     refused(lambda p: p.update(extra=torch.zeros(1)), r"a tensor that tracknet-v3 does not have: 'extra'")
     refused(lambda p: p.update({"bottleneck.conv_1.bn.bias": torch.zeros(3)}),
             r"'bottleneck\.conv_1\.bn\.bias' is \(3,\), and tracknet-v3 has \(512,\)")  # fmt: skip
-    refused(lambda p: p.pop("down_block_1.conv_1.conv.weight"), r"unknown layout of weights.*known are: TrackNetV3 \(qaz812345")
+    refused(
+        lambda p: p.pop("down_block_1.conv_1.conv.weight"),
+        r"unknown layout of weights.*known are: TrackNetV3 \(qaz812345",
+    )
 
 
 @pytest.mark.parametrize("layers", [18, 50])

@@ -123,7 +123,7 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
 
 
 def load_yaml(text: str) -> Any:
-    """What a YAML text says; yaml.YAMLError if it is not YAML, or too deep or too large once it is unfolded."""
+    """Parse YAML text; yaml.YAMLError if it is not YAML, or too deep or too large once expanded."""
     nodes = depth = 0
     begun: list[tuple[str | None, int]] = []
     sizes: dict[str | None, int] = {}

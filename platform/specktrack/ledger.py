@@ -52,7 +52,7 @@ _RECORD_NAME = re.compile(rf"records/{_VIDEO_KEY}/[0-9]{{9,}}-[0-9]{{9,}}\.json"
 
 
 class Content(NamedTuple):
-    """What is written for a clip."""
+    """The data written for a clip."""
 
     data: bytes
     rows: int

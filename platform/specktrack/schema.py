@@ -42,7 +42,7 @@ class Provenance(StrEnum):
 
 
 class Event(StrEnum):
-    """What happens to a ball in play."""
+    """Events of a ball in play."""
 
     RALLY_START = "rally_start"
     SERVE = "serve"

@@ -96,7 +96,7 @@ def _kind(kind: pa.DataType) -> str:
 
 
 class _Follower:
-    """What ``mlflow.pyfunc.load_model`` gives out."""
+    """The model that ``mlflow.pyfunc.load_model`` returns."""
 
     def __init__(self, weights: str) -> None:
         self._model = load_model(weights)

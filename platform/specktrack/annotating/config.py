@@ -83,7 +83,7 @@ class AnnotateConfig(VerbConfig, Following):
 
 
 class Estimate(Config):
-    """What annotating would take, projected from a trial of a few of its clips; overlays are not counted."""
+    """Estimated cost of annotating, from a trial of a few of its clips; overlays are not counted."""
 
     frames: int
     seconds: float | None
@@ -119,7 +119,7 @@ class AnnotateReport(Config):
     planned_frames: int = 0
     """Frames of the clips that were not complete at the start."""
     estimate: Estimate | None = None
-    """What a dry run expects."""
+    """The estimates of a dry run."""
     frames: int = 0
     """Frames annotated now."""
     rows: int = 0

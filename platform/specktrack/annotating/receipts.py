@@ -27,7 +27,7 @@ class Receipt(TypedDict):
 
 
 class Work(Protocol[Result]):
-    """What is done with a clip."""
+    """How a clip is processed."""
 
     def work(self, clip: Clip, info: VideoInfo) -> Result:
         """Read the clip; a fault of the media is a part of the result."""

@@ -17,7 +17,7 @@ from specktrack.errors import ConfigError
 from specktrack.lazy import load
 
 SHARED_FLAGS = ("--json", "--plain", "--quiet", "--verbose")
-"""What every verb takes."""
+"""Options of every verb."""
 _OVERRIDE = re.compile(r"[a-z][a-z0-9_.]*=")
 
 

@@ -1,4 +1,4 @@
-"""What is another in new rows: which frames a person corrected, and how."""
+"""The differences between old and new rows: which frames a person corrected, and how."""
 
 import io
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ KINDS = {
     "added": "a frame that had no row",
     "left out": "a frame that has no row any more",
 }
-"""What may have happened to an object in a frame, the first that fits from the end."""
+"""Kinds of change to an object in a frame; the last that fits applies."""
 _KEYS = ("video", "object", "frame")
 _VALUES = ("x", "y", "w", "h", "visibility")
 
@@ -70,7 +70,7 @@ class VideoChanges(Config):
 
 
 class DiffReport(Config):
-    """What changed."""
+    """The changes found."""
 
     frames: int
     """Frames and objects that either side has a row of."""

@@ -80,7 +80,7 @@ class Picked(Config):
 
 
 class PickReport(Config):
-    """What a person should look at."""
+    """The clips picked for a person to correct."""
 
     rows: str
     """The clips' rows, to export for a labelling tool."""

@@ -82,7 +82,7 @@ def _line(item: Mapping[str, Any], frame: int, track: int) -> Line:
 
 
 def _video(place: str, files: Mapping[str, bytes]) -> str:
-    """What the manifest calls the video of the labels at ``place``; nothing without one."""
+    """The manifest's entry for the video of the labels at ``place``; nothing without one."""
     for key, data in files.items():
         if PurePosixPath(key).name == MANIFEST:
             root = PurePosixPath(key).parent

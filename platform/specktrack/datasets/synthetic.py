@@ -165,7 +165,7 @@ def trajectory(config: SynthConfig, rendered: list[RenderedFrame]) -> Trajectory
 
 
 def events_of(config: SynthConfig, index: int, track: Trajectory, uri: str) -> pa.Table:
-    """What happens in rendered video ``index`` whose labels are ``track``: EVENTS, exact.
+    """The exact EVENTS of rendered video ``index``, whose labels are ``track``.
 
     An event that no picture shows (the ball is absent in the nearest frame) has no x and y.
     """

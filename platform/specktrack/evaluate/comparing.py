@@ -54,7 +54,7 @@ class Comparison(Config):
     draws: int = Field(default=DRAWS)
     ratios: dict[str, Difference]
     per_video: tuple[VideoDifference, ...]
-    """What became worst first."""
+    """The worst changes first."""
 
 
 def compare(frames: pa.Table, against: str, protocol: str) -> Comparison:

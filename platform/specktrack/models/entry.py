@@ -1,4 +1,4 @@
-"""What every network of the zoo says about itself, without loading torch."""
+"""Description of every network in the zoo, without loading torch."""
 
 import inspect
 from typing import ClassVar, Literal, Self
@@ -47,5 +47,5 @@ class NetworkConfig(Config):
 
     @classmethod
     def about(cls) -> str:
-        """What the network is and where it comes from: its entry's docstring, on one line."""
+        """The network's description and origin: its entry's docstring, on one line."""
         return " ".join(inspect.cleandoc(cls.__doc__ or "").split())

@@ -45,7 +45,7 @@ CARD = "specktrack.card"
 Inputs = tuple[torch.Tensor, ...]
 
 Run = Callable[[Inputs], torch.Tensor]
-"""What an exported file makes of its inputs."""
+"""Runs an exported file on inputs."""
 
 
 class Parity(Config):
@@ -96,7 +96,7 @@ def export_model(
 
 @dataclass(frozen=True)
 class _Task:
-    """What is exported: a module, inputs to trace and check it with, names, and its output as positions."""
+    """The parts of an export: a module, inputs to trace and check it with, names, and its output as positions."""
 
     module: nn.Module
     example: Inputs

@@ -17,7 +17,7 @@ _NAMED = re.compile(r"mlflow:(?P<name>[^/@]+)(@(?P<alias>[^/@]+)|/(?P<version>\d
 
 
 class Registered(NamedTuple):
-    """What names one version."""
+    """The parts of a name of one version."""
 
     name: str
     alias: str | None

@@ -1,4 +1,4 @@
-"""What training reads of prepared data: an index of all clips, and the frames of a video as they are asked for."""
+"""Prepared data as training reads it: an index of all clips, and the frames of a video on demand."""
 
 import io
 import json

@@ -21,7 +21,7 @@ _FILLED = (Provenance.INTERPOLATED.value, Provenance.INPAINTED.value)
 
 @dataclass(frozen=True)
 class Found:
-    """What rows tell."""
+    """The results of an analysis of rows."""
 
     events: pa.Table
     """EVENTS, by video and object in the order of time."""
@@ -67,7 +67,7 @@ _OTHER_COLUMNS = ("xy_px", "score", "visibility", "provenance", "wh_px", "gap")
 
 
 class _Told:
-    """What one object's track tells."""
+    """The results for one object's track."""
 
     def __init__(self, track: Trajectory, court: Court | None, threshold: float) -> None:
         seen = track.present & ~np.isin(track.provenance, _FILLED)

@@ -46,7 +46,7 @@ COURTS: Mapping[str, Sport] = {
 
 
 class Lens(Config):
-    """What OpenCV's ``calibrateCamera`` gives."""
+    """The results of OpenCV's ``calibrateCamera``."""
 
     focal_px: tuple[float, float]
     centre_px: tuple[float, float]

@@ -1,4 +1,4 @@
-"""What requests may choose, and the JSON that the routes answer with, as OpenAPI and the client show them."""
+"""Options of requests, and the JSON answers of the routes, as shown in OpenAPI and the client."""
 
 from enum import StrEnum
 from typing import Any, Literal, NamedTuple, Self
@@ -35,7 +35,7 @@ class LiveRow(Row):
 
 
 class Facts(Config):
-    """What is known of a clip before its rows."""
+    """Facts about a clip, sent before its rows."""
 
     video: str
     """The name the clip came under, or its URI."""
@@ -93,7 +93,7 @@ class ModelInfo(Config):
     """One model that requests may name."""
 
     name: str
-    """What a request calls it: the name in its card."""
+    """The name used in requests: the name in its card."""
     family: Family
     takes_prompt: bool = False
     """Whether it follows only what a box shows: that of a session, or a clip's prompt."""
@@ -110,13 +110,13 @@ class ModelInfo(Config):
 
 
 class Asked(Reading):
-    """What a request may choose; the server's own settings stand for all that it leaves out."""
+    """Options of a request; the server's own settings apply to all that are not given."""
 
     model: str | None = Field(default=None, max_length=200)
     """A name from GET /v1/models; the first by default."""
 
     def over(self, other: Self) -> Self:
-        """What this request and ``other`` chose; this one wins."""
+        """The options of this request and of ``other``; this one wins."""
         names = set(type(self).model_fields)
         chosen = [asked.model_dump(include=names, exclude_unset=True) for asked in (other, self)]
         return type(self).model_validate(chosen[0] | chosen[1])
@@ -133,7 +133,7 @@ class Wanted(NamedTuple):
 
 
 class ClipAsked(Asked):
-    """What a request for a clip may choose."""
+    """Options of a request for a clip."""
 
     start: int = Field(default=0, ge=0)
     """First frame whose row is wanted; the rows are those of the whole video."""
@@ -170,8 +170,9 @@ class StreamAsked(Asked):
     """A camera that the server watches, in place of pictures that the client sends: an rtsp or http address of one of
     its ``access.cameras``, or one of its ``access.devices``."""
     drop: Literal["none", "newest"] | None = None
-    """What happens to pictures that come faster than they are followed: none waits for them; newest keeps the newest,
-    so that rows stay near the present, and counts the others, which have no row. newest is the default for a source."""
+    """Handling of pictures that arrive faster than they are processed: none makes them wait; newest keeps the newest,
+    so that rows stay close to real time, and counts the dropped ones, which have no row. newest is the default for a
+    source."""
     provisional: bool = False
     """Tell rows as soon as a window has seen their picture, and again when they are final."""
 
@@ -189,7 +190,7 @@ class AnnotateUri(ClipAsked):
 
 
 class BatchAsked(Asked):
-    """What a request for a batch may choose."""
+    """Options of a request for a batch."""
 
     output: str | None = Field(default=None, min_length=1, max_length=1000)
     """Folder or prefix below the server's ``access.outputs``; by default one of the batch's own."""

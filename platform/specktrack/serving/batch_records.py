@@ -41,7 +41,7 @@ log = telemetry.get_logger()
 
 
 class BatchRecord(Batch):
-    """What the server knows of a batch; ``public`` is what it tells."""
+    """The server's record of a batch; ``public`` is the part it shows."""
 
     source_uris: tuple[str, ...]
     output_uri: str

@@ -124,7 +124,7 @@ def _table(answer: httpx.Response) -> pa.Table:
 
 
 def _query(kind: type[Asked], given: Mapping[str, Any]) -> dict[str, str | list[str]]:
-    """What is asked for, as a query; ConfigError for what there is not."""
+    """The options as a query; ConfigError for unknown ones."""
     asked = _chosen(kind, given).model_dump(mode="json", exclude_unset=True)
     return {name: _as_sent(value) for name, value in asked.items()}
 
@@ -517,7 +517,7 @@ class AsyncClient:
 
 
 def _ours(error: ServerError | httpx.TransportError) -> ServerError:
-    """What the package says of a connection that failed."""
+    """The package's error for a failed connection."""
     if isinstance(error, ServerError):
         return error
     return ServerError(HTTPStatus.SERVICE_UNAVAILABLE, f"no answer from the server: {error or type(error).__name__}")
@@ -551,7 +551,7 @@ def _stream_errors() -> Iterator[None]:
 
 
 class _PicturesError(Exception):
-    """What the caller's own pictures raised: none of the stream's errors."""
+    """An exception raised by the caller's own pictures: not an error of the stream."""
 
     def __init__(self, error: BaseException) -> None:
         super().__init__(error)
@@ -573,7 +573,7 @@ class _Sending:
         threading.Thread(target=self._send, name="pictures", daemon=True).start()
 
     def receive(self) -> dict[str, Any]:
-        """What the server says next; raises what ended the pictures."""
+        """The server's next message; raises the exception that ended the pictures."""
         from websockets.exceptions import ConnectionClosed
 
         try:
@@ -612,7 +612,7 @@ async def _send_all(socket: Any, pictures: Iterable[bytes] | AsyncIterator[bytes
 
 
 async def _next_message(socket: Any, sender: "asyncio.Task[None]") -> dict[str, Any]:
-    """What a stream's server says next; raises what ended the pictures."""
+    """The next message of a stream's server; raises the exception that ended the pictures."""
     receiving = asyncio.ensure_future(socket.recv())
     try:
         if not sender.done():

@@ -1,4 +1,4 @@
-"""What a server is told: the application's settings, and those of ``specktrack serve`` around them."""
+"""Settings of a server: those of the application, and those of ``specktrack serve`` around them."""
 
 import ipaddress
 import math

@@ -1,4 +1,4 @@
-"""What routes ask of a request: a key, no parameter that is not known, a valid body, a folder of its own."""
+"""Dependencies of routes: a key, known parameters only, a valid body, a temporary folder."""
 
 import difflib
 import tempfile

@@ -116,7 +116,7 @@ def _refused(what: str, value: object = None) -> Refusal:
 def answered(
     target: Target, stall_s: float, *, sent: bytes | None = None, headers: Mapping[str, str] | None = None
 ) -> Iterator[http.client.HTTPResponse]:
-    """What a checked host answers to GET, or to POST of what is ``sent``; StorageError where it does not."""
+    """The answer of a checked host to GET, or to POST of what is ``sent``; StorageError if it fails."""
     connection = Pinned(target, stall_s)
     path = (target.url.path or "/") + (f"?{target.url.query}" if target.url.query else "")
     own = {"Accept-Encoding": "identity", "User-Agent": "specktrack", **(headers or {})}

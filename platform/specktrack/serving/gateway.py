@@ -1,4 +1,4 @@
-"""What the ingress does: takes requests in and hands the work to the deployments that do it."""
+"""The ingress: accepts requests and passes the work to the deployments that do it."""
 
 import asyncio
 import contextlib
@@ -44,7 +44,7 @@ FETCHES = 64
 
 
 class Gateway:
-    """What the routes call."""
+    """The interface that the routes call."""
 
     def __init__(self, config: ServeConfig, models: tuple[ServedModel, ...], **handles: DeploymentHandle) -> None:
         check_public_bind(_get_global_client().http_config.host or "127.0.0.1", config)
@@ -176,7 +176,7 @@ class Gateway:
         return await self.batches.start(asked, self.model(asked.model), self.config.reading(asked), **what)
 
     async def _answer(self, response: Awaitable[Any]) -> Any:
-        """What a replica answers; Refusal(503) where none has room, with a time to wait, which Serve does not name."""
+        """A replica's answer; Refusal(503) if none has room, with a time to wait, which Serve does not give."""
         try:
             return await response
         except (BackPressureError, DeploymentUnavailableError):

@@ -1,4 +1,4 @@
-"""What OpenAPI says of bodies and answers that FastAPI cannot see."""
+"""OpenAPI descriptions of bodies and answers that FastAPI cannot see."""
 
 from typing import Any
 

@@ -38,7 +38,7 @@ class Problem(Config):
     reason: str | None = None
     """Why a clip cannot be used: one of the reasons for quarantine."""
     request_id: str | None = None
-    """What the server's log calls the request."""
+    """The request's id in the server's log."""
     retry_after_s: int | None = None
     """Seconds after which a busy server is worth asking again, as measured; also in Retry-After."""
 

@@ -132,7 +132,7 @@ def check_is_free(host: str, port: int) -> None:
 
 
 def serve_file(config: ServerConfig) -> dict[str, Any]:
-    """What ``serve deploy`` would be given: places absolute, since replicas run in folders of their own."""
+    """The configuration as for ``serve deploy``: with absolute places, because replicas run in their own folders."""
     args = placed(config.application).model_dump(mode="json")
     return {
         "proxy_location": "EveryNode",
@@ -150,7 +150,7 @@ def serve_file(config: ServerConfig) -> dict[str, Any]:
 
 
 def _why(status: Any) -> str:
-    """What the deployments that failed say, without the tracebacks above it."""
+    """The messages of the deployments that failed, without their tracebacks."""
     said = [deployment.message for deployment in status.deployments.values() if deployment.status == "DEPLOY_FAILED"]
     lines = [line for message in said or [status.message] for line in message.strip().splitlines() if line.strip()]
     return " ".join(lines[-3:])[-2000:]

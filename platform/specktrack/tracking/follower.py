@@ -35,7 +35,7 @@ class Choosing(Config):
     """How one of the places becomes a row."""
 
     weighing: Weighing = Weighing()
-    """What a path costs."""
+    """Costs of a path."""
     wait: int = Field(default=0, ge=0)
     """Frames that a row waits for, in which the path to it may still change."""
     claimed: float = Field(default=3.0, ge=0)
@@ -49,7 +49,7 @@ class Choosing(Config):
 
 
 class FollowerConfig(Config):
-    """What decides rows beside the networks."""
+    """Settings that decide rows, besides the networks."""
 
     choosing: Choosing
     sources: tuple[SerializeAsAny[Config], ...]

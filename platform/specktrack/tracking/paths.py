@@ -19,7 +19,7 @@ from specktrack.tracking.flight import Flight, Motion, together
 
 
 class Weighing(Config):
-    """What a path costs, in units of which one is a factor of e."""
+    """Costs of a path, in units in which one is a factor of e."""
 
     gap: int = Field(default=12, ge=1)
     """Frames that any path may leave out."""
@@ -113,7 +113,7 @@ class Paths:
         )
 
     def _absence(self, frames: int, change: float) -> float:
-        """What it costs that the object was not seen in so many frames."""
+        """The cost of not having seen the object in so many frames."""
         return change + min(frames * self._weighing.missed, self._weighing.jump) if frames else 0.0
 
     def _reached(

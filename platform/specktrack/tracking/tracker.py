@@ -148,7 +148,7 @@ def make_tracker(
 
 
 def _follower(head: TemplateTracker, finder: Model | None, device: torch.device, *, best_point: bool) -> Tracker:
-    """What follows by a template's head and, where there is one, a finder's places."""
+    """Follows by a template's head and, if there is one, the positions of a finder."""
     if finder is None:
         return FollowerTracker(
             Choosing(), looking=lambda: [head.candidates()], settings=[head.config], best_point=best_point

@@ -161,7 +161,7 @@ class TrainState(Generic[AnyNetwork]):
 
 
 def read_state(folder: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """What ``TrainState.save`` wrote: tensors and progress; CheckpointError if it is damaged."""
+    """Load what ``TrainState.save`` wrote: tensors and progress; CheckpointError if it is damaged."""
     tensors, metadata = load_tensors(Path(folder) / _FILE)
     if _sha256(tensors, metadata.get("progress", "")) != metadata.get("sha256"):
         raise CheckpointError("the checkpoint does not match its hash", str(folder))

@@ -40,7 +40,7 @@ log = telemetry.get_logger()
 
 
 def datasets_of(config: TrainConfig, run: str) -> dict[str, Callable[[], ray.data.Dataset]]:
-    """What a trainer of a streamed run is given as datasets; ``run`` is the folder of its checkpoints."""
+    """The datasets for the trainer of a streamed run; ``run`` is the folder of its checkpoints."""
     return {SAMPLES: partial(_dataset, config.model_dump_json(), run)}
 
 
@@ -94,7 +94,8 @@ def _course(settings: str) -> Course:
 
 
 def streamed(mine: Callable[[int], list[range]]) -> Callable[[int], list[Tensors]]:
-    """What gives a worker its shards of a step, ``mine(step)``, as they were read; to be asked in order, once each."""
+    """A function that gives a worker its shards of a step, ``mine(step)``, as they were read; call it in order, once
+    for each step."""
     shard = ray.train.get_dataset_shard(SAMPLES)
     most = FETCHED * len(mine(0))
     rows = iter(shard.iter_batches(batch_size=1, batch_format="pyarrow", prefetch_batches=most))

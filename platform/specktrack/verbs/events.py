@@ -65,7 +65,7 @@ class EventsConfig(VerbConfig):
 
 
 class EventsReport(Config):
-    """What was found."""
+    """The events found."""
 
     rallies: int
     events: dict[str, int]

@@ -43,7 +43,7 @@ def import_model(source: str | Path, destination: str | Path, *, network: str = 
 
 
 def read_public(source: str | Path) -> tuple[Public, Layout]:
-    """What a public checkpoint holds and how it is laid out."""
+    """The contents and layout of a public checkpoint."""
     path = Path(source)
     if not path.is_file():
         raise CheckpointError("no such file", str(source))

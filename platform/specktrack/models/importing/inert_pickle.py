@@ -16,7 +16,7 @@ class Inert:
     """Stands in for any class or function: takes everything, holds nothing."""
 
     def __new__(cls, *_: object, **__: object) -> Self:
-        """Whatever it is made from."""
+        """Accepts any arguments."""
         return super().__new__(cls)
 
     def __setstate__(self, state: object) -> None: ...

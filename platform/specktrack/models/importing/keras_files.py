@@ -27,7 +27,7 @@ MOST_BYTES = 2 * 10**9
 """Of all arrays of a file, as they are declared, and of what a .keras file, a zip archive, unfolds to: the largest
 network here has a hundredth of it."""
 _DAMAGED = (OSError, LookupError, RuntimeError, ValueError, TypeError, ArithmeticError, MemoryError, zipfile.BadZipFile)
-"""What h5py raises for a damaged file, according to where it stops making sense."""
+"""Exceptions that h5py raises for a damaged file, depending on the damage."""
 _WEIGHTS = "model.weights.h5"
 _KINDS = {"conv2d": "conv", "batch_normalization": "norm", "motion_prompt_layer": "prompt"}
 _LAYER = re.compile(rf"({'|'.join(_KINDS)})(?:_(\d+))?")

@@ -30,12 +30,12 @@ LEAST_INSIDE = 0.2
 
 @dataclass(frozen=True)
 class Look:
-    """What is seen of a frame in a search region."""
+    """The view of a frame in a search region."""
 
     region: Region
     features: Features
     seen: torch.Tensor
-    """What the target model sees, [C, h, w]."""
+    """The target model's input, [C, h, w]."""
     scores_HW: np.ndarray
     """The target model's, [h + 1, w + 1]."""
 

@@ -49,7 +49,7 @@ class TemplateTracker:
         return Viewport(source_wh_px, source_wh_px)
 
     def candidates(self) -> HeadCandidates:
-        """What the network proposes for one object, to those who choose by more."""
+        """The network's proposals for one object, for callers that combine several sources."""
         return HeadCandidates(self._network, device=self._device)
 
     def open(self, prompt: Prompt | Sequence[Prompt] | None = None) -> "TemplateSession":

@@ -1,7 +1,7 @@
-"""What a heatmap network proposes: the peaks of every frame, once its windows have seen it.
+"""Proposals of a heatmap network: the peaks of every frame, once its windows have seen it.
 
-Sessions of several objects share one feed. Where the network is a finder, frames come at source size and are resized
-here; where it follows alone they come as it wants them.
+Sessions of several objects share one feed. If the network is a finder, frames arrive at source size and are resized
+here; if it follows alone, they arrive at the network's size.
 """
 
 # K places

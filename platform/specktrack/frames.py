@@ -181,7 +181,7 @@ class Trajectory:
         return self[self.object == number]
 
     def to_rows(self, video_uri: str, *, object_id: int | None = None) -> pa.Table:
-        """As an Arrow table of the row schema; ``object_id`` in place of the objects' own numbers."""
+        """As an Arrow table of the row schema; ``object_id`` instead of the objects' own numbers."""
         n = len(self)
 
         def or_null(values: np.ndarray) -> pa.Array:

@@ -157,7 +157,7 @@ class Ledger:
         """Whether a finished run left these records and no others."""
         try:
             sealed = _sealed(self.store)
-        except StorageError:  # a damaged seal is written anew; if it is the store, that says so
+        except StorageError:  # a damaged seal is written again; if it is the store, that says so
             return False
         return sealed is not None and sealed == (len(records), _sha_of_all(records))
 
@@ -235,7 +235,7 @@ def collect_garbage(uri: str, *, older_than_s: float = ORPHAN_AGE_S) -> int:
     """Remove what an output's writers left behind when they died; how many objects there were.
 
     That is: rows that no record names, probes, temporary files and unfinished uploads. Younger ones may belong to a
-    writer at work.
+    active writer.
     """
     store = open_store(uri)
     unfinished = store.clear_unfinished(older_than_s=older_than_s, uploads_below="overlays/")
@@ -362,7 +362,7 @@ def _sealed(store: Store) -> _Sealed | None:
 
 
 def _vouches(sealed: _Sealed, records: Collection[ClipRecord]) -> bool:
-    """Whether they are the records of then; more of them are those of a run at work."""
+    """Whether they are the records of then; more of them are those of an active run."""
     return len(records) > sealed.records or (len(records), _sha_of_all(records)) == sealed
 
 

@@ -1,4 +1,4 @@
-"""The nouns that every part shares: videos, clips, rows and the record of a finished clip.
+"""The data types that all parts share: videos, clips, rows and the record of a finished clip.
 
 Rows have one Arrow schema for labels and predictions alike, so that evaluation is a join, a corrected prediction *is*
 a label, and an importer and its exporter are one mapping read both ways.

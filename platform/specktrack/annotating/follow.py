@@ -1,4 +1,4 @@
-"""``specktrack.follow``: the rows of what boxes show, one after the other, while the video is read."""
+"""``specktrack.follow``: rows of the objects in the given boxes, one at a time, while the video is read."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import closing

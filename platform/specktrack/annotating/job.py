@@ -60,7 +60,7 @@ def annotate(config: AnnotateConfig, *, watch: Watch | None = None, inside: bool
     """Annotate every video that the sources name; what an earlier run completed in the output is kept.
 
     ``watch`` is told of every clip, and ends the run by raising; ``inside`` does the work in this process however much
-    it is. Without it, that is done where there is little to do and no cluster is named.
+    it is. Without it, that is done if there is little to do and no cluster is named.
     Videos that cannot be used are quarantined and counted in the report. Raises ConfigError if the output was made by
     another model or configuration, CheckpointError, StorageError.
     """

@@ -1,4 +1,4 @@
-"""Following pictures as they come: one session over encoded pictures, and ``annotate --live``, which has a camera's."""
+"""Following live pictures: one session over encoded pictures, and ``annotate --live``, which reads a camera."""
 
 import json
 import threading

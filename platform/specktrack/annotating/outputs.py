@@ -1,4 +1,4 @@
-"""``run.json``: by what an output was made, so that a later run can refuse to mix in something else."""
+"""``run.json`` records how an output was made, so that a later run can refuse to mix in anything else."""
 
 import json
 import platform

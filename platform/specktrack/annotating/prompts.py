@@ -6,7 +6,7 @@
     --prompt prompts.csv                          video,frame,cx,cy,w,h[,object]: a header, then a line per prompt
     --prompt prompts.json                         [{"video": "match.mp4", "frame": 0, "cx": 412, ...}, ...]
 
-A video is named by its URI, its path or its file name. Prompts without a number are objects of their own.
+A video is named by its URI, path or file name. Prompts without a number are separate objects.
 """
 
 import csv

@@ -1,4 +1,4 @@
-"""One clip from a run's plan to its receipt, whatever is made of it: counted, done once, set aside where it fails."""
+"""One clip from a run's plan to its receipt: counted, processed once, set aside if it fails."""
 
 from typing import Protocol, TypedDict, TypeVar
 

@@ -1,4 +1,4 @@
-"""Ctrl-C on a run: once lets the clips at work be finished and committed, twice ends it at once."""
+"""Ctrl-C on a run: once finishes and commits the clips in progress, twice stops at once."""
 
 import signal
 import threading

@@ -1,4 +1,4 @@
-"""Who does a run's work: this process (``Here``), or actors on a Ray cluster (``pool.Pool``)."""
+"""Where a run's work is done: in this process (``Here``), or by actors on a Ray cluster (``pool.Pool``)."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol

@@ -1,4 +1,4 @@
-"""Run a verb as a job on a Ray cluster, follow its log, and end as it ended."""
+"""Run a verb as a job on a Ray cluster, follow its log, and exit with its exit code."""
 
 import asyncio
 import json

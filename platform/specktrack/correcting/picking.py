@@ -1,4 +1,4 @@
-"""Which clips of annotated videos a person should correct: those of which rows say least, and that differ most.
+"""Which clips of annotated videos a person should correct: those with the most doubtful rows, and different ones.
 
 A row's score is the probability that it is right, so the doubt of a clip is the share of its rows that is likely to be
 wrong. Clips are taken one after the other, each time the one whose doubt, weighed by how far it is from those taken

@@ -1,4 +1,4 @@
-"""Labelled video: public formats in, one row schema out, other tools' formats out again.
+"""Labelled video: import of public formats to one row schema, and export to the formats of other tools.
 
 formats.py       the one table of formats
 dataset.py       Dataset and DatasetCard on disk or in S3

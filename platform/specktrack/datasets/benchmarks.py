@@ -50,7 +50,7 @@ class BoxSequence:
 
     name: str
     label_xywh: np.ndarray
-    """float64 [N, 4]: left, top, width, height in source px, as written; NaN or no size where there is no label."""
+    """float64 [N, 4]: left, top, width, height in source px, as written; NaN or no size if there is no label."""
     absent: np.ndarray
     """bool [N]: the label says that the target cannot be seen."""
     attributes: tuple[str, ...] | None = None

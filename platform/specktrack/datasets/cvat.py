@@ -37,7 +37,7 @@ class _Drawn:
 
     track: Track
     task: str
-    """Id of its task in a project's file; empty where there is only one."""
+    """Id of its task in a project's file; empty if there is only one."""
     lines: list[Line] = field(default_factory=list)
 
 

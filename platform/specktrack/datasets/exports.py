@@ -1,4 +1,4 @@
-"""Rows written in the formats of other tools; what a format cannot hold is told in the table of formats.
+"""Export rows to the formats of other tools; the table of formats lists what each cannot hold.
 
 csv, jsonl, parquet                     all columns of the row schema, one file
 shuttlecock, tennis, badminton,
@@ -72,7 +72,7 @@ def export_rows(
 ) -> list[str]:
     """Write rows in a format of ``EXPORTS``; the URIs written.
 
-    ``destination`` is a folder, or the file itself where there is one to write. ``sizes_wh_px`` has each
+    ``destination`` is a folder, or the file itself if there is one to write. ``sizes_wh_px`` has each
     video's width and height by its URI, for formats that need them. ``box_px`` is the side of the square that stands
     for a point in formats of boxes. ConfigError for what the format cannot hold.
     """

@@ -1,4 +1,4 @@
-"""The one table of formats: what each is called, which way it goes, how exact it is and what it cannot hold.
+"""The table of all formats: name, direction, precision, and what the format cannot hold.
 
 ``data import``, ``export``, their help and messages and docs/data.md list formats from here. A format has one name:
 what ``export --to X`` writes, ``data import X`` reads, for every X that goes both ways. An import makes labels: scores

@@ -80,7 +80,7 @@ def choose_objects(
     label: str | None,
     near_px: float,
 ) -> Objects:
-    """The lines of the ball, with objects in place of their tracks; ``label`` is the name that the person gave it.
+    """The lines of the ball, with objects instead of their tracks; ``label`` is the name that the person gave it.
 
     ``near_px`` is the distance within which two positions in a frame are of one object.
     """

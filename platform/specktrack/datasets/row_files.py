@@ -148,7 +148,7 @@ def _complete(table: pa.Table, place: str) -> pa.Table:
 
 
 def _without_nan(column: pa.ChunkedArray, place: str) -> pa.ChunkedArray:
-    """float64 with null in place of NaN, which other tools write where nothing was found."""
+    """float64 with null instead of NaN, which other tools write where nothing was found."""
     with arrow_errors("not rows", place):
         column = column.cast(pa.float64())
     return pc.if_else(pc.is_nan(column), pa.scalar(None, pa.float64()), column)

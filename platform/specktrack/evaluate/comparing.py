@@ -31,7 +31,7 @@ class Difference(Config):
     difference: float
     """now - against."""
     low: float
-    """95 % of the draws lie between ``low`` and ``high``; both are the difference where there is one video only."""
+    """95 % of the draws lie between ``low`` and ``high``; both are the difference if there is one video only."""
     high: float
 
 

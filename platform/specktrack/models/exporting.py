@@ -103,7 +103,7 @@ class _Task:
     inputs: tuple[str, ...]
     output: str
     positions: Callable[[torch.Tensor], torch.Tensor]
-    """From an output to positions [M, 2] in network px, NaN where there is none."""
+    """From an output to positions [M, 2] in network px, NaN if there is none."""
     ties: float = 0.0
     """Share of values that may differ: where the output is the likeliest of many levels, ties fall either way."""
     rendered: Callable[[], Iterator[Inputs]] | None = None

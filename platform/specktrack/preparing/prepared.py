@@ -45,7 +45,7 @@ class PackedClip:
     pack: str | None
     """Key of the object; None where the clip was set aside."""
     missing: tuple[int, ...]
-    """Frames that could not be decoded, where there is a pack."""
+    """Frames that could not be decoded, if there is a pack."""
 
 
 @dataclass(frozen=True)

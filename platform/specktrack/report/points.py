@@ -245,7 +245,7 @@ def _compared_note(content: Mapping[str, Any]) -> str:
 
 
 def _folders(content: Mapping[str, Any], names: Mapping[str, str]) -> str:
-    """Counts by the folder that videos lie in, where there are several."""
+    """Counts by the folder that videos lie in, if there are several."""
     totals: dict[str, PointCounts] = {}
     for video in content["per_video"]:
         folder = names[video["video"]].rpartition("/")[0]

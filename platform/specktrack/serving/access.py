@@ -1,4 +1,4 @@
-"""Who may call: keys compared in constant time, and never logged."""
+"""Access: keys, compared in constant time and never logged."""
 
 import hashlib
 import hmac

@@ -167,7 +167,7 @@ class StreamAsked(Asked):
     fps: float | None = Field(default=None, gt=0, le=1000)
     """Pictures per second; by default they have the times of their arrival."""
     source: str | None = Field(default=None, max_length=4096)
-    """A camera that the server watches, in place of pictures that the client sends: an rtsp or http address of one of
+    """A camera that the server watches, instead of pictures that the client sends: an rtsp or http address of one of
     its ``access.cameras``, or one of its ``access.devices``."""
     drop: Literal["none", "newest"] | None = None
     """Handling of pictures that arrive faster than they are processed: none makes them wait; newest keeps the newest,
@@ -244,7 +244,7 @@ class Batch(Config):
     done: int = 0
     """Clips with rows, or set aside."""
     frames: int = 0
-    """Frames followed by the run at work; those of clips that an earlier one completed are not counted again."""
+    """Frames followed by the active run; those of clips that an earlier one completed are not counted again."""
     frames_planned: int = 0
     """Frames that this run has to follow."""
     quarantined: dict[str, int] = {}

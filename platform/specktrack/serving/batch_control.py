@@ -1,4 +1,4 @@
-"""Batches as the ingress has them: taken in, begun by their deployment, watched over, told of."""
+"""Batches in the ingress: accepted, started in their deployment, watched and reported."""
 
 import asyncio
 import hashlib
@@ -93,12 +93,12 @@ class BatchControl:
         return await asyncio.to_thread(self._rows, batch)
 
     async def overlay(self, key: str, video: str | None) -> str:
-        """The URI of a drawn video of a batch; Refusal(404) where there is none."""
+        """The URI of a drawn video of a batch; Refusal(404) if there is none."""
         batch = await self._known(key)
         return await asyncio.to_thread(self._overlay, batch, video)
 
     async def watch(self) -> None:
-        """For ever: have batches begun that nobody is at work on."""
+        """Forever: have batches begun that nobody is working on."""
         while True:
             try:
                 for key in tuple(self._dispatched):
@@ -153,7 +153,7 @@ class BatchControl:
         return await asyncio.to_thread(self._seen, found)
 
     def _seen(self, batch: BatchRecord) -> BatchRecord:
-        """With what is known beside the record: whoever is at work on it will find the mark."""
+        """With what is known beside the record: whoever is working on it will find the mark."""
         if batch.state.is_final or not self._records.is_to_stop(batch):
             return batch
         queued = batch.state is BatchState.QUEUED

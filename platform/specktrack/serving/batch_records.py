@@ -33,7 +33,7 @@ FOLDER = "_batches"
 UPLOADS = "_uploads"
 """Beside it: the clips that came with a request, in a folder per batch."""
 LOST_AFTER_S = 30.0
-"""Without a heartbeat for so long, nobody is at work on a batch."""
+"""Without a heartbeat for so long, nobody is working on a batch."""
 _RECORD = re.compile(r"([0-9a-z]+)\.json")
 _TIME = re.compile(rb"\d{1,12}(\.\d*)?")
 
@@ -46,7 +46,7 @@ class BatchRecord(Batch):
     source_uris: tuple[str, ...]
     output_uri: str
     heartbeat_s: float
-    """When somebody last was at work on it."""
+    """When somebody last worked on it."""
     runs: int = 0
     """Replicas that began it."""
     inside: bool | None = None
@@ -165,7 +165,7 @@ class BatchRecords:
                 store.delete(f"{mark}/{batch.id}")
 
     def ask_to_stop(self, batch: BatchRecord) -> None:
-        """Leave the mark that whoever is at work on the batch looks for."""
+        """Leave the mark that whoever is working on the batch looks for."""
         self._store_of(batch.output_uri).put(f"cancel/{batch.id}", b"")
 
     def is_to_stop(self, batch: BatchRecord) -> bool:
@@ -173,7 +173,7 @@ class BatchRecords:
         return self._store_of(batch.output_uri).exists(f"cancel/{batch.id}")
 
     def forsaken(self) -> list[str]:
-        """Ids of batches that are not done, and that nobody is at work on or waits for.
+        """Ids of batches that are not done, and that nobody is working on or waits for.
 
         A record that is none is set aside; a root or a record that cannot be read now costs no other batch its turn.
         """

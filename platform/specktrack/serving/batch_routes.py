@@ -116,7 +116,7 @@ def batch_routes(gateway: Gateway) -> APIRouter:
         "/{batch_id}", status_code=202, response_model=Batch, responses=problems.responses(401, 404, 422, 503)
     )
     async def cancel_batch(batch_id: str) -> Batch:
-        """Stop a batch soon; what it completed stays, and the same request goes on from there."""
+        """Stop a batch soon; what it completed stays, and the same request resumes from there."""
         return await gateway.batches.cancel(batch_id)
 
     return routes

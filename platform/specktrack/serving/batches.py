@@ -1,7 +1,7 @@
-"""Batches: many videos in the background, on a deployment of their own.
+"""Batches: many videos in the background, in a separate deployment.
 
 The rows are those of ``specktrack annotate``, written through the same ledger: a batch that was interrupted, by
-anything, goes on where it stopped.
+anything, resumes where it stopped.
 """
 
 import asyncio
@@ -44,7 +44,7 @@ class BatchReplica:
         self._metrics = FollowMetrics()
 
     async def run(self, key: str) -> None:
-        """Bring a batch to its end; returns at once if it is there, or somebody else is at work on it."""
+        """Bring a batch to its end; returns at once if it is there, or somebody else is working on it."""
         replica = str(serve.get_replica_context().replica_tag)
         running = asyncio.ensure_future(asyncio.to_thread(self._run, key, replica))
         try:

@@ -27,7 +27,7 @@ OwnFolder = Annotated[Path, Depends(_own_folder)]
 
 
 def checked(gateway: Gateway) -> Callable[..., Coroutine[Any, Any, None]]:
-    """The dependency that asks for a key and refuses unknown parameters; the WebSocket does so by itself."""
+    """The dependency that asks for a key and refuses unknown parameters; the WebSocket does so itself."""
     bearer = HTTPBearer(auto_error=False, description="A key from the server's api_keys_file, if it has one.")
 
     async def check(request: Request, _: Annotated[Any, Depends(bearer)]) -> None:

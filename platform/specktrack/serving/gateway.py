@@ -60,7 +60,7 @@ class Gateway:
 
     @contextlib.asynccontextmanager
     async def lifespan(self, _: FastAPI) -> AsyncIterator[None]:
-        """Beside requests: load the first model, and take up batches that nobody is at work on."""
+        """Beside requests: load the first model, and take up batches that nobody is working on."""
         first = next(iter(self.models.values()))
         tasks = [asyncio.create_task(self.health.warm_up(self._handles[deployment_of(first)], first.name))]
         if self.batches.is_on:

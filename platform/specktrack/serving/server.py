@@ -1,4 +1,4 @@
-"""``specktrack serve``: starts or joins Ray, deploys the application and waits until it is told to stop."""
+"""``specktrack serve``: starts or joins Ray, deploys the application and runs until it is stopped."""
 
 import logging
 import os

@@ -41,7 +41,7 @@ class Sessions:
 
     @property
     def resting(self) -> int:
-        """Sessions that nobody is at work on just now."""
+        """Sessions that nobody is working on just now."""
         return sum(not live.calls for live in self._live.values())
 
     def add(self, session: Session, tracker: Tracker, *, model: str, fps: float) -> str:

@@ -1,4 +1,4 @@
-"""Telling a host of the server's list that a batch has ended.
+"""Webhooks: notify a host on the server's list that a batch has ended.
 
     POST <webhook>                                 the batch as GET /v1/batches/{id} says it
     Specktrack-Timestamp: 1764444000               seconds since 1970

@@ -79,7 +79,7 @@ class FileStore:
             self._path(key).unlink(missing_ok=True)
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
-        """See Store. Neither temporary files of writers at work, or killed, nor pipes and devices are listed.
+        """See Store. Neither temporary files of active writers, or killed, nor pipes and devices are listed.
 
         A path below that cannot be looked at (a link to itself, a folder of another user) is left out, and said.
         """
@@ -224,7 +224,7 @@ def _say_left_out(path: str, why: str) -> None:
 def file_info(path: Path | int, key: str) -> ObjectInfo | None:
     """A file, or an open one's descriptor, as an object: its ETag is its time of change and its size.
 
-    None for what is no regular file: opening a pipe may wait for ever.
+    None for what is no regular file: opening a pipe may wait forever.
     """
     status = os.fstat(path) if isinstance(path, int) else path.stat()
     if not stat.S_ISREG(status.st_mode):

@@ -88,7 +88,7 @@ class S3Store:
         return None
 
     def put_file(self, key: str, path: Path) -> None:
-        """See Store. Large files go up in parts, of which each is tried anew; a failed upload leaves none behind."""
+        """See Store. Large files go up in parts, of which each is tried again; a failed upload leaves none behind."""
         size_bytes = path.stat().st_size
         if size_bytes <= PART_BYTES:
             return self.put(key, path.read_bytes())

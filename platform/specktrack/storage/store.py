@@ -77,7 +77,7 @@ class Store(Protocol):
     def clear_unfinished(self, *, older_than_s: float, uploads_below: str = "") -> int:
         """Remove what writers that died had begun and never finished; how many there were.
 
-        Younger ones may belong to a writer at work. Temporary files have names that nobody else gives; of uploads,
+        Younger ones may belong to an active writer. Temporary files have names that nobody else gives; of uploads,
         which others make as well, those are removed whose key begins with ``uploads_below``.
         """
 

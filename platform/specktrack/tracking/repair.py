@@ -244,7 +244,7 @@ def hidden_gaps(rows: Trajectory, *, margin_px: float) -> list[Gap]:
 
 
 def ensemble(windows: Callable[[np.ndarray], np.ndarray], mask: np.ndarray, T: int) -> np.ndarray:
-    """TrackNetV3's temporal ensemble: positions [N, 2] where ``mask`` [N], zeros elsewhere and where there is nothing.
+    """TrackNetV3's temporal ensemble: positions [N, 2] where ``mask`` [N], zeros elsewhere and if there is nothing.
 
     ``windows(starts)`` gives positions [len(starts), T, 2]. A frame that T windows see gets their triangular mean (a
     window's middle counts most), one near an end the plain mean of those that there are.

@@ -112,7 +112,7 @@ def make_tracker(
     settle: bool = False,
     through: Callable[[Detector], Detector] | None = None,
 ) -> Tracker:
-    """The tracker of ``following``, on ``device`` or else on CUDA where there is one.
+    """The tracker of ``following``, on ``device`` or else on CUDA if there is one.
 
     ``parts`` are what it names, where they are loaded already. A heatmap network takes prompts if it is ``prompted``:
     its sessions then need one, and a video stays one clip. With ``best_point`` the rows of search and template

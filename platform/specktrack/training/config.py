@@ -296,7 +296,7 @@ def recipe_path(name: str) -> Path:
 
 
 def _at(values: Mapping[str, Any], dotted: str) -> Any:
-    """The value at a dotted key; None where there is none."""
+    """The value at a dotted key; None if there is none."""
     value: Any = values
     for part in dotted.split("."):
         value = value.get(part) if isinstance(value, Mapping) else None

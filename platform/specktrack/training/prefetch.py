@@ -23,8 +23,8 @@ Prepared = TypeVar("Prepared")
 def prefetched(make: Callable[[int], Prepared], steps: range) -> Iterator[Prepared]:
     """``make(step)`` for every step, in order; an error in it comes out here.
 
-    Raises StorageError where a batch does not come: on Ray Train the run then goes on from its last checkpoint, with
-    workers of its own, instead of waiting for ever.
+    Raises StorageError where a batch does not come: on Ray Train the run then resumes from its last checkpoint, with
+    workers of its own, instead of waiting forever.
     """
     pending = deque(_started(make, step) for step in steps[:AHEAD])
     for place, step in enumerate(steps):

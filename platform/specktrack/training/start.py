@@ -1,4 +1,4 @@
-"""How every run begins on a worker: data that is made once per node, and a network with its first weights."""
+"""The start of every run on a worker: data made once per node, and a network with its initial weights."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""All that changes while training, and how it is written down and read back: no pickle."""
+"""All state that changes during training, and how it is saved and loaded, without pickle."""
 
 import copy
 import hashlib
@@ -73,7 +73,7 @@ class TrainState(Generic[AnyNetwork]):
         return [*self.network.parameters(), *self.extra.parameters()]
 
     def learning_rate(self) -> float:
-        """The learning rate of the next step; the highest, where there are several."""
+        """The learning rate of the next step; the highest, if there are several."""
         return max(self._peaks) * self.config.factor(self.step)
 
     def figures(self) -> dict[str, float]:

@@ -2,7 +2,7 @@
 
 The plan is the sampler's, a function of seed and number. Its unit is a shard of a step, one row of the dataset: the
 number of its first sample, and what was read for it. Rows are kept in order and dealt out in turn, so each worker gets
-the shards that are its own. Ray Train makes the dataset anew whenever it starts workers, on whichever number of them:
+the shards that are its own. Ray Train makes the dataset again whenever it starts workers, on whichever number of them:
 it begins at the step of the newest checkpoint that is whole, which is where the workers restore, too.
 """
 

@@ -1,4 +1,4 @@
-"""Many runs of one recipe on Ray Tune: every combination of some settings, of which the hopeless ones end early."""
+"""Many runs of one recipe on Ray Tune: every combination of some settings; poor ones stop early."""
 
 import itertools
 import json
@@ -71,7 +71,7 @@ def run(config: TrainConfig) -> TrainReport | SweepReport:
 
 
 def sweep(config: TrainConfig) -> SweepReport:
-    """Train every combination; the same call goes on where an earlier one stopped. The table is in ``sweep.json``, too.
+    """Train every combination; the same call resumes where an earlier one stopped. The table is in ``sweep.json``, too.
 
     ConfigError if the file is wrong, or a combination is no valid configuration.
     """

@@ -1,4 +1,4 @@
-"""Starting a training run on Ray Train, and what it leaves behind."""
+"""Start a training run on Ray Train, and collect its results."""
 
 import json
 import time

@@ -1,4 +1,4 @@
-"""How fast this machine turns video into rows, and where the time goes."""
+"""Speed of annotation on this machine, and where the time goes."""
 
 import os
 import tempfile

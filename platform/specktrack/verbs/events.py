@@ -1,4 +1,4 @@
-"""``specktrack events``: what happens to the ball, from rows."""
+"""``specktrack events``: events of the ball, from rows."""
 
 import io
 from collections import Counter

@@ -1,4 +1,4 @@
-"""``specktrack render``: rows drawn onto their video."""
+"""``specktrack render``: rows drawn on their video."""
 
 import tempfile
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Opening a video: which bytes, formats and sizes are let in, and its packets, one after another."""
+"""Opening a video: accepted bytes, formats and sizes, and its packets, one by one."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager

@@ -1,4 +1,4 @@
-"""Decoding by decord, on request, where it is right.
+"""Decoding by decord, on request, where it is correct.
 
 Measured against PyAV on the same files (``benchmarks/decoders.py``), decord's frame numbers are silently wrong on open
 groups of pictures, transport streams, edit lists and size changes, it hides damage, and it is not faster. It is kept

@@ -1,8 +1,8 @@
-"""Cameras: RTSP and HTTP addresses and local devices, picture by picture, as long as they give some.
+"""Cameras: RTSP and HTTP addresses and local devices, picture by picture.
 
-A name is resolved once by who allows it, and FFmpeg is led to the address that was found: over HTTP it is given the
-bytes of a connection that is made here; for RTSP it connects to a port of this machine that leads to the camera and
-nowhere else, and a camera that sends it to another place is left. A camera that falls silent is connected to again.
+The caller resolves a name once, and FFmpeg is connected to the checked address. Over HTTP it gets the bytes of a
+connection made here. For RTSP it connects to a port of this machine that leads only to the camera, and a camera that
+redirects elsewhere is not followed. If a camera falls silent, it is connected again.
 """
 
 import contextlib

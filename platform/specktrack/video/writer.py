@@ -1,4 +1,4 @@
-"""Writing video that every browser plays."""
+"""Writing video that every browser can play."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager

@@ -1,6 +1,6 @@
 """The batch norm of the TrackNets' Keras programs, which normalises columns where it was meant to normalise channels.
 
-Keras normalises the last axis unless it is told otherwise; pictures were given as [C, H, W]. Weights trained so work
+Keras normalises the last axis unless set otherwise; pictures were given as [C, H, W]. Weights trained so work
 only so, and only at the width that they were trained at. New training has no reason to use it.
 """
 

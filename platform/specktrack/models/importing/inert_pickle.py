@@ -72,5 +72,5 @@ class Unpickler(pickle._Unpickler):
 
 
 def load(file: Any, **options: Any) -> Any:
-    """As ``pickle.load``: torch takes this module in place of ``pickle``."""
+    """As ``pickle.load``: torch takes this module instead of ``pickle``."""
     return Unpickler(file, **options).load()

@@ -60,7 +60,7 @@ class HeatmapFeed:
         return self._ended or frame in self._found
 
     def of(self, frame: int) -> tuple[np.ndarray, np.ndarray]:
-        """Peaks [K, 2] in source px (NaN where there are fewer) and their scores [K]."""
+        """Peaks [K, 2] in source px (NaN if there are fewer) and their scores [K]."""
         return self._found[frame]
 
     def forget(self, before: int) -> None:

@@ -87,7 +87,7 @@ def reach(network: WindowedConfig, config: Windowing) -> int:
 
 
 Watch = Callable[[np.ndarray, np.ndarray, np.ndarray], None]
-"""Takes frames [N], their candidates [N, K, 2] in source px (NaN where there are fewer) and scores [N, K]."""
+"""Takes frames [N], their candidates [N, K, 2] in source px (NaN if there are fewer) and scores [N, K]."""
 
 
 class WindowedTracker:

@@ -1,8 +1,8 @@
-"""Distillation: a frozen teacher beside the labels, wherever it is better than the student.
+"""Distillation: a frozen teacher in addition to the labels, wherever it is better than the student.
 
-Three terms, each with a weight: the teacher's heatmap as a label, its features through 1x1 adapters that only training
-knows, and its position by soft-argmax. Nothing asks who teacher and student are: the gate compares losses, the adapters
-join any two maps, and windows, sizes and strides are reconciled here.
+Three terms, each with a weight: the teacher's heatmap as a label, its features through 1x1 adapters used only in
+training, and its position by soft-argmax. Teacher and student can be any models: the gate compares losses, the adapters
+connect any two feature maps, and windows, sizes and strides are reconciled here.
 """
 
 # B batch, n frames of the training window, W windows of the teacher, K heatmaps of the student, C channel, H W px

@@ -1,8 +1,8 @@
-"""The mistakes of an earlier model on the training videos: frames that it just misses, and decoys that it falls for.
+"""The mistakes of an earlier model on the training videos: frames that it just misses, and false positives (decoys).
 
-Frames just missed are learned with softer labels, as WASB does (BMVC 2023); decoys are what crops are placed on more
-often. Both are a function of the model, the videos and their labels, found once per node before training starts and
-kept beside the decoded frames, so that a run that is resumed goes on with the same ones.
+Frames just missed are learned with softer labels, as in WASB (BMVC 2023); crops are placed more often on decoys. Both
+are a function of the model, the videos and their labels. They are computed once per node before training starts and
+kept with the decoded frames, so a resumed run uses the same ones.
 """
 
 import hashlib

@@ -48,7 +48,7 @@ log = telemetry.get_logger()
 
 
 class DataPickConfig(VerbConfig):
-    """Pick the clips most worth correcting."""
+    """Pick the clips most worth correcting, as separate videos with their rows."""
 
     verb: ClassVar[str] = "data_pick"
 

@@ -23,7 +23,7 @@ SEQUENCES = "sequences.parquet"
 
 
 class ReportConfig(VerbConfig):
-    """Write an HTML report about rows or an evaluation."""
+    """Write a self-contained HTML report about rows or an evaluation."""
 
     verb: ClassVar[str] = "report"
 

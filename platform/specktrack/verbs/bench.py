@@ -28,7 +28,7 @@ log = telemetry.get_logger()
 
 
 class BenchConfig(VerbConfig, Following):
-    """Measure the speed of annotation on this machine."""
+    """Measure the speed of annotation on this machine, with a model that follows without a prompt."""
 
     verb: ClassVar[str] = "bench"
 

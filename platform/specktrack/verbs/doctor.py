@@ -1,4 +1,4 @@
-"""Check that this machine can run specktrack."""
+"""Check that this machine can run specktrack; every failed check says what to do."""
 
 import os
 import shutil

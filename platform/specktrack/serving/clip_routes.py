@@ -1,4 +1,4 @@
-"""POST /v1/annotate: a clip in, its rows out; at once, as they become final, or as a batch where it takes too long."""
+"""POST /v1/annotate: a clip in, its rows out: all at once, streamed, or as a batch if it takes too long."""
 
 import asyncio
 import time
@@ -52,13 +52,13 @@ def clip_routes(gateway: Gateway) -> APIRouter:
         },
     )
     async def annotate(request: Request, folder: OwnFolder, asked: Annotated[ClipAsked, Query()]) -> Response:
-        """One clip in, one row per frame out.
+        """Annotate a clip: one row per frame.
 
-        The clip is the body itself, the ``clip`` part of a multipart body, or ``{"uri": ...}``. The model, how the clip
-        is read and which of its frames are wanted are chosen in the query or in the body. Accept chooses JSON, CSV or
-        Parquet, which come when all rows are known; or ``application/x-ndjson`` or an Arrow stream, in which rows come
-        as they become final. Lines of NDJSON are rows, or have an ``event``: clip first, progress now and then, and end
-        or problem last. Where the rows would come later than the server allows, the answer is 202 with a batch.
+        The clip is the body itself, the ``clip`` part of a multipart body, or ``{"uri": ...}``. Choose the model, the
+        reading settings and the range of frames in the query or in the body. Accept chooses JSON, CSV or Parquet, which
+        are sent when all rows are known, or ``application/x-ndjson`` or an Arrow stream, which send rows as they become
+        final. Lines of NDJSON are rows, or have an ``event``: clip first, progress now and then, and end or problem
+        last. If the rows would take longer than the server allows, the answer is 202 with a batch.
         """
         kind = formats.choose(request.headers.get("accept"))
         path, video, also_asked = await _clip(request, folder, gateway)

@@ -108,7 +108,7 @@ def test_an_output_of_another_configuration_is_refused_with_the_difference(
     note = (tmp_path / "out" / "run.json").read_text()
     for damaged in (note[:-9], "[]", '{"made_by": 1}', "\0"):
         (tmp_path / "out" / "run.json").write_text(damaged)
-        with pytest.raises(StorageError, match=r"not the note.*run\.json\); remove it"):
+        with pytest.raises(StorageError, match=r"not the file of settings.*run\.json\); remove it"):
             annotate(config)
     (tmp_path / "out" / "run.json").write_text(note)
     report = annotate(changed.model_copy(update={"resume": False}))

@@ -220,7 +220,7 @@ BAD_TASKS: Mapping[str, tuple[object, str]] = {
     ),
     "rotated": (task("a.mp4", ("ball", [key(1, rotation=5)])), r"task 0 has a rotated box in frame 1"),
     "size": (task("a.mp4", ("ball", [{**key(1), "width": 0}])), r"task 0 has a box without a size in frame 1"),
-    "from 1": (task("a.mp4", ("ball", [key(0)])), r"task 0 has frame 0; Label Studio counts from 1"),
+    "from 1": (task("a.mp4", ("ball", [key(0)])), r"task 0 has frame 0, but Label Studio counts from 1"),
     "lacks": (task("a.mp4", ("ball", [{"frame": 1, "x": 1}])), r"task 0 lacks 'y'"),
     "data": ({"video": "data"}, r"task 0 lacks 'data'"),
     "video": (task("b.mp4", ("ball", [key(1)])), r"has no video beside it \(b\.mp4\); --videos names the place"),
@@ -282,7 +282,7 @@ def test_wasb_soccer_takes_the_ball_in_the_game_and_knows_the_others(tmp_path: P
     assert words == ["absent", "clear", "occluded", "absent"]
     np.testing.assert_array_equal(column(dataset.rows, "x", 1), [50, 50, 50, 50])
     cvat(tmp_path / "annos" / "ID-1.xml", track(*game), track(points(2, 1, 1, inner=used(1))))
-    with pytest.raises(LabelError, match=r"ID-1\.xml has two balls used in the game in frame 2"):
+    with pytest.raises(LabelError, match=r"ID-1\.xml has two balls marked as used in the game in frame 2"):
         load_dataset(str(tmp_path))
 
 

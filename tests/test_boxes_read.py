@@ -151,14 +151,14 @@ def test_a_benchmark_is_imported_as_a_dataset(tmp_path: Path) -> None:
     lists = {"c/c.txt": lines(BOXES), "dataset-split/train.txt": "c\n", "dataset-split/test.txt": "b\n"}
     both = write(tmp_path / "both", {"b/b.txt": lines(BOXES), **lists})
     for split, names, note in [
-        (None, ["b/img", "c/img"], "all sequences, those of the test split too"),
+        (None, ["b/img", "c/img"], "all sequences, including those of the test split"),
         ("train", ["c/img"], "only the train split"),
     ]:
         card = import_dataset("latot", both, str(tmp_path / f"s{split}"), split=split, labels_only_wh_px=(64, 48))
         assert [video.ref.uri.rstrip("/")[-5:] for video in card.videos] == names and note in card.notes
     with pytest.raises(ConfigError, match="no list of that split is there: 'val'"):
         import_dataset("latot", both, str(tmp_path / "v"), split="val", labels_only_wh_px=(64, 48))
-    with pytest.raises(ConfigError, match="only box benchmarks have lists of a split: 'tennis'"):
+    with pytest.raises(ConfigError, match="only box benchmarks have split lists: 'tennis'"):
         import_dataset("tennis", both, str(tmp_path / "v"), split="train")
     with pytest.raises(LabelError, match="a sequence without its pictures: 'b'"):
         import_dataset("latot", labels, str(tmp_path / "alone"))

@@ -65,7 +65,7 @@ def test_the_place_of_a_mistake_is_named() -> None:
 
 
 def test_a_dotted_key_needs_a_mapping_above_it() -> None:
-    with pytest.raises(ConfigError, match=r"a dotted key needs a mapping above it: 'speed.unit'"):
+    with pytest.raises(ConfigError, match=r"the parent of a dotted key must be a mapping: 'speed.unit'"):
         parse({"speed": "1", "speed.unit": "px"})
 
 
@@ -84,10 +84,10 @@ BOMB = "\n".join(["a0: &a0 [x]", *(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)
         ("speed: !!python/object/apply:os.system [id]", r"not valid YAML, could not determine a constructor"),
         ("day: 2026-02-30", "not valid YAML: day is out of range for month"),
         ("a: " + "[" * 5000, "nested more than 64 deep"),
-        (BOMB, "more than 100000 values once aliases are unfolded"),
+        (BOMB, "more than 100000 values once aliases are expanded"),
         ("a: &a [*a]", "'a' contains itself"),
         ("a: *b", "not valid YAML, found undefined alias 'b'"),
-        ("- 1\n- 2\n", r"a configuration file holds 'key: value' lines: 'list'"),
+        ("- 1\n- 2\n", r"a configuration file needs 'key: value' lines: 'list'"),
         (None, "cannot read the configuration file"),
     ],
 )
@@ -116,7 +116,7 @@ def test_aliases_are_taken_as_far_as_people_use_them() -> None:
 def test_bytes_that_are_no_text_are_no_yaml(tmp_path: Path) -> None:
     file = tmp_path / "run.yaml"
     file.write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(ConfigError, match="a configuration file is UTF-8 text"):
+    with pytest.raises(ConfigError, match="a configuration file must be UTF-8 text"):
         read_yaml(file)
 
 

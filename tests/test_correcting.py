@@ -86,5 +86,5 @@ def test_rows_of_other_videos_cannot_be_compared(old_and_new: tuple[str, str], t
     export_rows(track([(1, 1)]).to_rows("file:///z.mp4"), "csv", str(tmp_path / "z.csv"))
     with pytest.raises(ConfigError, match="no video in common"):
         data_diff(DataDiffConfig(old=old_and_new[0], new=str(tmp_path / "z.csv")))
-    with pytest.raises(ConfigError, match=r"written as \.csv"):
+    with pytest.raises(ConfigError, match=r"must end in \.csv"):
         data_diff(DataDiffConfig(old=old_and_new[0], new=old_and_new[0], output=str(tmp_path / "z.txt")))

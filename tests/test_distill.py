@@ -145,5 +145,5 @@ def test_an_unknown_stage_is_answered_with_the_stages():
 
 @pytest.mark.parametrize("options", [{"feature": 1.0}, {"stages": [["a", "b"]]}, {"heatmap": 0}])
 def test_impossible_terms_are_refused(options):
-    with pytest.raises(ValueError, match=r"go together|all terms weigh 0"):
+    with pytest.raises(ValueError, match=r"given together|all weights are 0"):
         DistillConfig(teacher="t", **options)

@@ -175,7 +175,7 @@ def test_an_engine_that_does_not_work_is_replaced_with_a_word(model, monkeypatch
 
 
 def test_an_engine_that_is_asked_for_and_cannot_be_is_an_error(model, monkeypatch):
-    with pytest.raises(ConfigError, match=r"engine=cuda-graphs is for cuda: 'cpu'; take engine=auto"):
+    with pytest.raises(ConfigError, match=r"engine=cuda-graphs is for cuda: 'cpu'; use engine=auto"):
         make("cuda-graphs", model, WH, CPU)
     monkeypatch.setattr(choosing, "missing", lambda _: ["openvino"])
     with pytest.raises(
@@ -218,4 +218,4 @@ def test_engines_work_where_nothing_can_be_kept(tmp_path):
     env = {**os.environ, "XDG_CACHE_HOME": str(tmp_path), "PYTHONPATH": str(Path(__file__).parents[1] / "platform")}
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
     assert done.stdout.startswith("{'n': 1} /") and not Path(done.stdout.split()[-1]).exists()
-    assert json.loads(done.stderr.splitlines()[0])["event"] == "engines are prepared anew in every process"
+    assert json.loads(done.stderr.splitlines()[0])["event"] == "engines are prepared again in every process"

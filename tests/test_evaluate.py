@@ -133,7 +133,7 @@ def test_a_part_that_was_split_off_counts_whole() -> None:
     frames = {f"file:///t/game1/Clip{clip}/": 10 for clip in (8, 10)}
     clips = PROTOCOLS["tennis-clip"]
     assert clips.counted(frames, split="tennis-clip/test") == set(frames)
-    with pytest.raises(ConfigError, match=r"the protocol counts the test part only: 'tennis-clip/train'"):
+    with pytest.raises(ConfigError, match=r"the protocol counts only the test part: 'tennis-clip/train'"):
         clips.counted(frames, split="tennis-clip/train")
 
 
@@ -354,7 +354,7 @@ def test_counting_windows_needs_their_column(tmp_path: Path) -> None:
     data = dataset(tmp_path / "l", LABELS)
     with pytest.raises(ConfigError, match=r"rows lack the column 'window'.*the first frame of each row's window"):
         evaluate(EvaluateConfig(data=data, predictions=predictions(tmp_path / "r.parquet", LABELS), per_window=True))
-    with pytest.raises(ConfigError, match="rows by window come from a file"):
+    with pytest.raises(ConfigError, match="rows by window must come from a file"):
         evaluate(EvaluateConfig(data=data, predictions=data, per_window=True))
 
 

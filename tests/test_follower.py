@@ -206,7 +206,7 @@ def test_bad_prompts_are_refused_with_frame_and_size_of_the_picture() -> None:
         spotted([prompt(way).model_copy(update={"frame": 9})], pixels)
     with pytest.raises(ConfigError, match=r"two prompts of object 0 in one frame"):
         spotted([prompt(way), prompt(way)], pixels)
-    with pytest.raises(ConfigError, match=r"follows what a prompt shows.*give a frame and a box"):
+    with pytest.raises(ConfigError, match=r"needs a prompt.*give a frame and a box"):
         spotted([], pixels)
 
 
@@ -242,7 +242,7 @@ def test_a_prompt_says_which_ball_a_heatmap_network_follows(windowed: Model) -> 
 def test_a_prompted_tracker_sees_the_network_s_size_and_needs_all_frames(windowed: Model) -> None:
     tracker = tracker_of(windowed, device="cpu", prompted=True, engine="eager")
     assert tracker.lead is None and tracker.viewport((1280, 768)).network_wh_px == WH
-    with pytest.raises(ConfigError, match="follows what a prompt shows"):
+    with pytest.raises(ConfigError, match="needs a prompt"):
         tracker.open()
     with pytest.raises(ConfigError, match="made to follow without a prompt: 'red'; make it with prompted=True"):
         tracker_of(windowed, device="cpu", engine="eager").open(prompt(line(1, (5, 5), (0, 0))))

@@ -219,7 +219,7 @@ def test_what_differs_is_told_of_a_table_that_is_nearly_one(tmp_path: Path) -> N
         load_dataset(str(tmp_path))
     (tmp_path / "a.csv").unlink()
     (tmp_path / "b.txt").write_text("one two three\n")
-    with pytest.raises(LabelError, match=r"b\.txt begins with 'one two three', as no known format does"):
+    with pytest.raises(LabelError, match=r"b\.txt begins with 'one two three', which matches no known format"):
         load_dataset(str(tmp_path))
 
 
@@ -253,7 +253,7 @@ def test_every_export_is_in_the_table_and_comes_back() -> None:
     for name in readable():
         with pytest.raises((ConfigError, LabelError)) as raised:
             import_dataset(name, "/nowhere/at/all", "/nowhere/else")
-        assert "no such format" not in str(raised.value)
+        assert "no such label format" not in str(raised.value)
 
 
 def test_help_lists_the_table(capsys: pytest.CaptureFixture[str]) -> None:

@@ -102,10 +102,10 @@ def test_clip_keys_sort_by_start() -> None:
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"status": ClipStatus.QUARANTINED}, "a reason goes with a quarantined clip"),
-        ({"status": ClipStatus.COMMITTED, "reason": QuarantineReason.EMPTY}, "a reason goes with a quarantined clip"),
-        ({"status": ClipStatus.COMMITTED, "rows": 3}, "rows, data_uri and sha256 go together"),
-        ({"status": ClipStatus.COMMITTED, "data_uri": "data/a"}, "rows, data_uri and sha256 go together"),
+        ({"status": ClipStatus.QUARANTINED}, "a quarantined clip needs a reason"),
+        ({"status": ClipStatus.COMMITTED, "reason": QuarantineReason.EMPTY}, "a quarantined clip needs a reason"),
+        ({"status": ClipStatus.COMMITTED, "rows": 3}, "rows, data_uri and sha256 must be given together"),
+        ({"status": ClipStatus.COMMITTED, "data_uri": "data/a"}, "rows, data_uri and sha256 must be given together"),
     ],
 )
 def test_a_record_that_contradicts_itself_is_refused(fields: dict[str, object], message: str) -> None:
@@ -167,7 +167,7 @@ def test_a_frame_batch_checks_its_shapes() -> None:
     assert repr(batch) == "FrameBatch(frames 0..2, pixels (3, 4, 8, 3))"
     with pytest.raises(ValueError, match="pixels must be uint8"):
         FrameBatch(pixels.astype(np.float32), count, count / 25, viewport)
-    with pytest.raises(ValueError, match="frame rises by one"):
+    with pytest.raises(ValueError, match="frame must increase by one"):
         FrameBatch(pixels, count * 2, count / 25, viewport)
 
 

@@ -323,12 +323,12 @@ def test_videos_without_boxes_are_nothing_to_measure_on(tmp_path: Path) -> None:
     points = make_dataset(rows, dataset.card.videos, name="points", layout="rows", source="here")
     save_dataset(points, open_store(str(tmp_path / "points")))
     config = run_of(tmp_path, validation=(str(tmp_path / "points"),))
-    with pytest.raises(ConfigError, match="no video to measure on has boxes"):
+    with pytest.raises(ConfigError, match="no validation video has boxes"):
         SearchCourse(config, CPU)
 
 
 def test_targets_that_the_configuration_cannot_mean() -> None:
-    with pytest.raises(ConfigError, match=r"sizes_net .* must be positive and rise"):
+    with pytest.raises(ConfigError, match=r"sizes_net .* must be positive and increasing"):
         SearchTrainConfig.parse({"data": "x", "output": "y", "sampling.sizes_net": "[4, 3]"}, environment={})
     with pytest.raises(ConfigError, match="no such network: 'searchnet'"):
         SearchTrainConfig.parse({"data": "x", "output": "y", "network": "searchnet"}, environment={})
@@ -444,7 +444,7 @@ def test_a_prior_decides_between_two_alike(learned: Model) -> None:
     for x, y in places.astype(int):
         pixels[y - 3 : y + 4, x - 3 : x + 4] = (230, 30, 30)
     finder = Redetector(Searcher(learned, device=CPU))
-    with pytest.raises(ConfigError, match="nothing was learned to look for"):
+    with pytest.raises(ConfigError, match="no target was learned"):
         finder.candidates(pixels)
     finder.learn(batch.pixels[0], Box(cx_px=at[0, 0], cy_px=at[0, 1], w_px=7, h_px=7))
     for place_ in places:

@@ -112,7 +112,7 @@ def test_the_stream_that_was_labelled_is_chosen_everywhere(folder: Folder, video
     assert found.card.videos[0].ref.stream == 1
     frames, unread = rows_of_model(EvaluateConfig(data=str(folder.path), model="specknet"), list(found.card.videos))
     assert not unread and [len(rows) for rows in frames.values()] == [N]
-    with pytest.raises(ConfigError, match="card names the streams"):
+    with pytest.raises(ConfigError, match="card already names the streams"):
         load_dataset(str(folder.path), stream=0)
     rows = tmp_path / "rows.csv"
     export_rows(found.rows, "csv", str(rows))
@@ -163,11 +163,13 @@ def test_the_ball_is_known_by_its_name_among_players(folder: Folder, label: str)
 def test_a_person_says_which_label_it_is(folder: Folder) -> None:
     folder.video("video.mp4")
     folder.text("a.xml", cvat(PLAYER, track("thing", BALL)))
-    folder.refused("a.xml has several labels, none of them a ball's: player, thing; --label names the one to take")
+    folder.refused(
+        "a.xml has several labels, none of them known as a ball: player, thing; --label names the one to take"
+    )
     folder.refused("a.xml has no label 'racket'; it has player, thing", label="racket")
     assert_ball(folder.given(label="thing")[1])
     folder.text("a.xml", cvat(track("ball", BALL), track("shuttlecock", BALL)))
-    with pytest.raises(LabelError, match="several names of balls: ball, shuttlecock"):
+    with pytest.raises(LabelError, match="several labels known as a ball: ball, shuttlecock"):
         load_dataset(str(folder.path))
 
 
@@ -530,7 +532,7 @@ def test_yolo_that_lacks_frames_needs_a_word_and_knows_its_classes(folder: Folde
         path = folder.path / f"labels/v_{n}.txt"
         path.write_text(f"0 0.5 0.5 0.5 0.5\n{path.read_text()}")
     folder.refused("labels/v_0.txt has 10 labels, its video has 12 frames; --missing")
-    folder.refused("several labels, none of them a ball's: 0, 1", missing="absent")
+    folder.refused("several labels, none of them known as a ball: 0, 1", missing="absent")
     folder.text("data.yaml", "names: [player, ball]\n")
     dataset = folder.given(missing="absent")[1]
     assert_ball(dataset, absent=range(N - 2, N))

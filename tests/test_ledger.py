@@ -454,7 +454,7 @@ class TestReaders:
         ledger.commit(clip(6, 9), rows(6, 9))  # a run at work adds to it
         assert len(read_records(root)) == 3
         ledger.store.put("_SUCCESS", b"{}")
-        with pytest.raises(StorageError, match=r"not what a finished run leaves.*_SUCCESS"):
+        with pytest.raises(StorageError, match=r"not the summary of a finished run.*_SUCCESS"):
             read_records(root)
 
     def test_records_without_a_checksum_are_read(self, ledger: Ledger, root: str) -> None:

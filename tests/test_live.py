@@ -46,16 +46,16 @@ def test_an_rtsp_camera_is_watched_and_one_that_leads_elsewhere_is_left() -> Non
     with running(HttpCamera(pictures=4)) as other:
         elsewhere = other.url.replace("http", "rtsp")
         with running(RtspCamera(leads_to=elsewhere)) as server:
-            with pytest.raises(StorageError, match="gives no picture"):
+            with pytest.raises(StorageError, match="sends no picture"):
                 next(Camera(server.url, target_of(server.url)).pictures())
             assert any(line.startswith("DESCRIBE") for line in server.asked) and other.connections == 0
 
 
 def test_a_camera_that_is_not_there_is_said_to_be(tmp_path: Path) -> None:
-    with pytest.raises(StorageError, match="the camera gives no picture") as error:
+    with pytest.raises(StorageError, match="the camera sends no picture") as error:
         next(Camera("rtsp://user:word@127.0.0.1:9/x", target_of("rtsp://user:word@127.0.0.1:9/x")).pictures())
     assert "word" not in str(error.value), "a password is in no message"
-    with pytest.raises(StorageError, match="the camera gives no picture"):
+    with pytest.raises(StorageError, match="the camera sends no picture"):
         next(Camera("/dev/video99", None).pictures())
     with pytest.raises(ConfigError, match="not a camera"):
         target_of("ftp://x/y")
@@ -91,7 +91,7 @@ def test_the_newest_pictures_wait_and_older_ones_are_counted() -> None:
 def test_rows_of_a_camera_are_lines_as_they_become_final(tmp_path: Path) -> None:
     with running(HttpCamera(pictures=20, pause_s=0.02, connections=2)) as server:
         config = AnnotateConfig(live=server.url, output=str(tmp_path / "rows.jsonl"), overlap=1)
-        with pytest.raises(StorageError, match="gives no picture"):
+        with pytest.raises(StorageError, match="sends no picture"):
             annotate(config)
     rows = [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()]
     frames = [row["frame"] for row in rows]

@@ -119,7 +119,7 @@ def test_short_gaps_are_filled_along_a_line_and_long_ones_are_not():
 def test_only_networks_of_windows_can_mine(video):
     config = network_config("inpaintnet")
     other = Model(build(config), ModelCard(name="other", network=config))
-    with pytest.raises(ConfigError, match="a repair network sees no windows to mine: 'other'"):
+    with pytest.raises(ConfigError, match="a repair network has no windows to mine: 'other'"):
         hard_frames(video, other, torch.device("cpu"))
 
 
@@ -158,7 +158,7 @@ def test_decoys_name_the_model_and_the_share_of_windows():
     given = {"data": ["d"], "output": "o"}
     assert TrainConfig.parse({**given, "decoys": "m", "sampling.on_decoy": 0.1}).models[-1].endswith("m")
     for alone in ({"decoys": "m"}, {"sampling.on_decoy": 0.1}):
-        with pytest.raises(ConfigError, match="go together"):
+        with pytest.raises(ConfigError, match="given together"):
             TrainConfig.parse({**given, **alone})
 
 
@@ -166,7 +166,7 @@ def test_mining_wants_disks_and_unmixed_windows():
     given = {"data": ["d"], "output": "o", "mining": {"model": "m"}}
     assert TrainConfig.parse({**given, "network": "wasb"}).mining.smallest == 0.7
     for other in ({"network": "specknet"}, {"network": "wasb", "augment.mix": "samples"}):
-        with pytest.raises(ConfigError, match="mining softens disks of unmixed windows"):
+        with pytest.raises(ConfigError, match=r"mining needs augment\.mix=none"):
             TrainConfig.parse({**given, **other})
     assert json.loads(TrainConfig.parse({**given, "network": "wasb"}).model_dump_json())["mining"]["model"] == str(
         Path("m").absolute()

@@ -155,7 +155,7 @@ def test_a_batch_that_does_not_come_is_an_error_and_holds_up_nothing(monkeypatch
     batches = prefetched(lambda step: never.wait() if step == 2 else step, range(9))
     assert [next(batches), next(batches)] == [0, 1]
     monkeypatch.setattr(prefetch, "STALLED_S", 0.01)
-    with pytest.raises(StorageError, match=r"the next batch does not come: 'after 0.01 s' \(step 2\)"):
+    with pytest.raises(StorageError, match=r"the next batch did not arrive: 'after 0.01 s' \(step 2\)"):
         next(batches)  # with the thread still at it
     never.set()
 

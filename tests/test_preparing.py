@@ -106,10 +106,10 @@ def test_what_cannot_be_read_is_missing_and_the_rest_is_packed(tmp_path):
 
 def test_an_index_says_at_which_size_and_of_which_videos_it_is(exact, tmp_path):
     prepared = open_prepared(str(exact[0]))
-    with pytest.raises(ConfigError, match=r"prepared at 96x64, the network wants 192x128.*again at its size"):
+    with pytest.raises(ConfigError, match=r"prepared at 96x64, but the network needs 192x128.*again at that size"):
         prepared.viewport((192, 128), (192, 128))
     other = load_dataset(str(exact[0])).card.videos[0].ref.model_copy(update={"etag": "other"})
-    with pytest.raises(ConfigError, match=r"not among those prepared.*prepare again"):
+    with pytest.raises(ConfigError, match=r"not in the prepared data.*prepare again"):
         prepared.frames(other, WH, Blocks(prepared.store))
     assert open_prepared(str(tmp_path)) is None
 

@@ -203,7 +203,7 @@ def test_repairs_by_name():
     assert make_repair("none") is None and isinstance(make_repair("ballistic"), Ballistic)
     with pytest.raises(ConfigError, match="this model does not repair trajectories: 'specknet'"):
         make_repair("specknet")
-    with pytest.raises(ConfigError, match="a repair network follows nothing by itself"):
+    with pytest.raises(ConfigError, match="a repair network cannot follow an object on its own"):
         tracker_of(INPAINTING_MODEL)
 
 

@@ -163,7 +163,7 @@ def test_a_page_of_nothing_is_a_page(tmp_path: Path) -> None:
 
 
 def test_refusals(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"a report is written as \.html: 'r\.pdf'"):
+    with pytest.raises(ConfigError, match=r"the name of a report must end in \.html: 'r\.pdf'"):
         report(ReportConfig(source=str(tmp_path), output="r.pdf"))
     (tmp_path / "evaluation.json").write_text("[1]")
     with pytest.raises(ConfigError, match=r"not an evaluation: it has no protocol.*evaluation\.json"):
@@ -209,7 +209,7 @@ def test_an_evaluation_is_compared_with_another(tmp_path: Path) -> None:
     text = read_page(tmp_path / "e.html").text
     at = text.index("accuracy", text.index("Compared"))
     assert text[at : at + 4] == ["accuracy", "100.00 %", "86.67 %", "13.33 %"]
-    with pytest.raises(ConfigError, match="no evaluation of points there"):
+    with pytest.raises(ConfigError, match="no evaluation of points found"):
         evaluate(config.model_copy(update={"against": data}))
     with pytest.raises(ConfigError, match="protocol points, this one is under wasb"):
         evaluate(config.model_copy(update={"protocol": "wasb"}))

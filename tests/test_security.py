@@ -274,11 +274,11 @@ def test_all_that_decoding_needs_is_there_behind_the_walls(kernel, tmp_path):
 
 
 @FILTERED
-@pytest.mark.parametrize(("version", "files"), [(7, "its own code alone by Landlock 7"), (0, "none")])
+@pytest.mark.parametrize(("version", "files"), [(7, "only its own code, by Landlock 7"), (0, "none")])
 def test_the_doctor_says_how_far_decoders_are_confined(version, files, monkeypatch):
     monkeypatch.setattr(landlock, "version", lambda: version)
     check = doctor._decoder()
-    assert check.ok and f"a filter for system calls; files to open: {files}" in check.detail
+    assert check.ok and f"a filter for system calls; files it can open: {files}" in check.detail
 
 
 def test_a_bug_in_the_decoder_process_is_logged_by_its_owner_once(tried, capsys):

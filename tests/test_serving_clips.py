@@ -400,7 +400,7 @@ class TestFetch:
                 fetch(f"http://localhost:{listener.port}{path}", tmp_path / "clip", loopback, SMALL)
             assert refusal.value.status == status, path
         assert "/secret" not in listener.paths[seen:]
-        with pytest.raises(StorageError, match=r"broke off|did not answer"):
+        with pytest.raises(StorageError, match=r"broke off|an invalid answer"):
             fetch(f"http://localhost:{listener.port}/short", tmp_path / "clip", loopback, SMALL)
         with pytest.raises(ConfigError, match="404"):
             fetch(f"http://localhost:{listener.port}/nothing", tmp_path / "clip", loopback, SMALL)

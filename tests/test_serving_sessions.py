@@ -125,7 +125,7 @@ class TestRecords:
 
     def test_a_batch_of_a_root_that_is_no_more_is_refused_in_a_sentence(self, tmp_path: Path) -> None:
         batch = BatchRecords([str(tmp_path / "a")]).create(["file:///v.mp4"], (tmp_path / "a" / "x").as_uri(), "tiny")
-        with pytest.raises(ConfigError, match="no output of this server any more"):
+        with pytest.raises(ConfigError, match="no longer an output of this server"):
             BatchRecords([str(tmp_path / "b")]).save(batch)
 
     def test_a_batch_cancelled_before_its_first_clip_is_not_run(self, tmp_path: Path) -> None:
@@ -159,7 +159,7 @@ class TestDecoding:
         assert decoder.picture(png((8, 6)))[0] == (8, 6)
         tracker = tracker_of("specknet", device="cpu")
         live = HeldSession(tracker.open(), tracker, decoder, SMALL, model="specknet", fps=25)
-        with pytest.raises(MediaError, match="another size than the first of its stream"):
+        with pytest.raises(MediaError, match="size differs from that of the stream's first picture"):
             live.push([png((8, 6)), png((6, 8))], None)
 
     def test_rows_keep_number_and_time_where_pictures_were_dropped(

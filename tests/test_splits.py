@@ -111,7 +111,7 @@ def test_matches_stay_whole_and_the_draw_follows_the_seed() -> None:
 
 def test_a_share_that_cannot_be_had_is_refused() -> None:
     flat = {f"file:///clips/{n}.mp4": 10 for n in range(5)}
-    with pytest.raises(ConfigError, match=r"1 groups of videos cannot be shared among train, test, val.*'video'"):
+    with pytest.raises(ConfigError, match=r"1 groups of videos cannot be divided among train, test, val.*'video'"):
         split_videos("match", flat)
     parts = split_videos("video", flat)
     assert sorted(map(len, parts.values())) == [1, 1, 3]

@@ -225,7 +225,7 @@ class TestOddPaths:
         self, odd: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         assert keys_of(odd.as_uri(), [str(odd)]) == ["a.mp4", "deep/b.mp4", "link/c.mp4", "link/more/d.mp4"]
-        told = [line for line in capsys.readouterr().err.splitlines() if "a path is left out" in line]
+        told = [line for line in capsys.readouterr().err.splitlines() if "path skipped" in line]
         assert len(told) == 5
         for name in ("loop.mp4", "gone.mp4", "back", "above", "link/round"):
             assert any(f'"path": "{odd}/{name}"' in line for line in told), name
@@ -314,7 +314,7 @@ class TestUris:
 
     @pytest.mark.parametrize("uri", ["http://host/v.mp4", "s3:///key", "file://host/v.mp4", "s3a://b/k"])
     def test_other_schemes_are_refused(self, uri: str) -> None:
-        with pytest.raises(ConfigError, match=r"not a place to read from.*give a path or s3://bucket/prefix"):
+        with pytest.raises(ConfigError, match=r"cannot read from or write to this.*give a path or s3://bucket/prefix"):
             to_uri(uri)
 
     def test_the_signature_of_an_address_is_not_shown(self) -> None:
@@ -450,7 +450,7 @@ class TestS3Faults:
         self, s3: str, monkeypatch: pytest.MonkeyPatch, text: str
     ) -> None:
         monkeypatch.setenv("AWS_MAX_ATTEMPTS", text)
-        with pytest.raises(ConfigError, match=r"not a number of tries.*AWS_MAX_ATTEMPTS"):
+        with pytest.raises(ConfigError, match=r"not a number of attempts.*AWS_MAX_ATTEMPTS"):
             open_store(f"s3://{s3}").get("a")
 
     @pytest.mark.parametrize("status", [403, 404])
@@ -535,7 +535,7 @@ class TestWithoutConditions:
         monkeypatch.setattr(ledger_module, "PAUSES_S", (0.0, 0.0))
         with careless("busy", monkeypatch) as uri:
             video = VideoRef(uri="file:///v.mp4", etag="1", size_bytes=1)
-            with pytest.raises(StorageError, match=r"can neither be written nor read.*run the same command"):
+            with pytest.raises(StorageError, match=r"can be neither written nor read.*run the same command"):
                 Ledger(open_store(uri), "m", "c").quarantine(video, 0, 0, reason=QuarantineReason.EMPTY, detail="")
 
     def test_a_server_with_them_passes(self, root: str) -> None:
@@ -681,12 +681,12 @@ class TestExpandSources:
         touch(root, "a.mp4", "notes.txt", "b.braw", "c.BRAW", "f/1.png", "f/2.png", "f/cover.jpg")
         assert keys_of(root, [root]) == ["a.mp4", "f/"]
         told = capsys.readouterr().err
-        assert "files that are no videos" in told
+        assert "files that are not videos" in told
         assert all(f'"{suffix}": {n}' in told for suffix, n in ((".txt", 1), (".braw", 2), (".jpg", 1)))
 
     def test_a_list_that_contains_itself_is_refused(self, tmp_path: Path) -> None:
         (tmp_path / "list.txt").write_text("@list.txt\n")
-        with pytest.raises(ConfigError, match="a list that contains itself"):
+        with pytest.raises(ConfigError, match="the list contains itself"):
             expand_sources([f"@{tmp_path}/list.txt"])
 
     def test_a_source_without_videos_is_named(self, root: str) -> None:

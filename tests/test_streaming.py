@@ -125,7 +125,7 @@ def test_batches_that_depend_on_their_order_come_in_it_and_an_error_in_its_turn(
     assert asked == [0, 1, 2, 3]
     monkeypatch.setattr(prefetch, "START_S", 0.05)
     with pytest.raises(
-        StorageError, match=r"the next batch does not come: 'after 0.05 s' \(step 0\); see that the clu"
+        StorageError, match=r"the next batch did not arrive: 'after 0.05 s' \(step 0\); see that the clu"
     ):
         next(prefetched_in_order(lambda step: time.sleep(1), range(2)))
 

@@ -54,7 +54,7 @@ def test_prompts_without_a_number_are_objects_of_their_own(tmp_path):
     ("1,2,3,0,5", r"not a prompt, w: input should be greater than 0: '0'"),
     ("-1,2,3,4,5", r"not a prompt, frame: input should be greater than or equal to 0"),
     ("1,x,3,4,5", r"not a prompt, cx: input should be a valid number.*'x'"),
-    ("1,,3,4,5", r"a prompt lacks values: \['cx'\]"),
+    ("1,,3,4,5", r"missing values in a prompt: \['cx'\]"),
     ("1,nan,3,4,5", r"not a prompt, cx: input should be a finite number"),
     ("1,2,3,4,5,-1", r"not a prompt, object: input should be greater than or equal to 0"),
 ])  # fmt: skip
@@ -140,5 +140,5 @@ def test_annotating_with_a_template_model_gives_a_row_per_frame_with_boxes(video
     assert rows["frame"].to_pylist() == list(range(12))
     assert rows["w"][3].as_py() == 10 and rows["h"][3].as_py() == 8 and rows["x"][2].as_py() is not None  # backwards
     assert set(rows["provenance"].to_pylist()) == {"tracked"}
-    with pytest.raises(ConfigError, match="follows what a prompt shows"):
+    with pytest.raises(ConfigError, match="needs a prompt"):
         annotate_here(video_file, model=tiny(), device="cpu")

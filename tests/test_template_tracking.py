@@ -403,7 +403,7 @@ def test_a_session_without_a_prompt_or_with_an_impossible_one_says_so(video):
         rows(model, video[:1], 1, Prompt(frame=0, box=Box(cx_px=20, cy_px=10, w_px=97, h_px=5)))
     with pytest.raises(ConfigError, match=r"the video ends before the prompt's frame: 40"):
         rows(model, video[:2], 2, Prompt(frame=40, box=PROMPT.box))
-    with pytest.raises(ConfigError, match=r"takes one prompt, as published.*give it a --finder, or take speckdimp"):
+    with pytest.raises(ConfigError, match=r"takes one prompt, as published.*give it a --finder, or use speckdimp"):
         open_session(model, prompt=[PROMPT, PROMPT.model_copy(update={"object": 1})], device="cpu")
 
 

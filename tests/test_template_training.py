@@ -510,7 +510,7 @@ def test_a_sequence_is_followed_from_its_first_box_and_counted_where_it_has_one(
 
 
 @pytest.mark.parametrize(("options", "message"), [
-    ({"keep": "f1", "validation": ["v"]}, "keep=f1 is not measured of such networks: take success_auc or pointing"),
+    ({"keep": "f1", "validation": ["v"]}, "keep=f1 is not measured for such networks: use success_auc or pointing"),
     ({"keep": "pointing"}, "keep=pointing chooses by measuring: give validation"),
     ({"validate_every": 0}, "validate_every"),
     ({"shards": 4, "batch_size": 4}, "two sequences in every shard"),
@@ -518,7 +518,7 @@ def test_a_sequence_is_followed_from_its_first_box_and_counted_where_it_has_one(
     ({"batch_size": 2, "workers": 2}, "batch_size 2: the box head's norms need two sequences in every shard"),
     ({"network": "specknet"}, "network"),
     ({"network": "atom", "init": "i", "distill": {"teacher": "t"}}, "ATOM's target model is not trained"),
-    ({"network": "super-dimp"}, "first stages are frozen and would stay random: give init weights"),
+    ({"network": "super-dimp"}, "first stages are frozen and would stay random: give initial weights"),
     ({"pairs": {"template": 2}}, "unknown key 'pairs.template'; did you mean 'templates'"),
 ])  # fmt: skip
 def test_impossible_settings_are_refused(options, message):

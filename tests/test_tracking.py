@@ -249,7 +249,7 @@ def test_a_pool_keeps_what_one_window_alone_sees():
 
 
 def test_a_pool_is_of_regions():
-    with pytest.raises(ValidationError, match="ensemble=pooled chooses among regions: it takes decoding=components"):
+    with pytest.raises(ValidationError, match="ensemble=pooled needs decoding=components"):
         Reading(ensemble="pooled")
 
 

@@ -221,7 +221,7 @@ def test_a_choice_without_a_video_to_measure_on_is_refused(rendered, tmp_path):
          "cache": str(tmp_path), "sampling.crop_wh": [64, 48], "workers": 0, "hold_out_every": 5, "keep": "f1"},
         environment={},
     )  # fmt: skip
-    with pytest.raises(ConfigError, match="keep=f1 has no video to measure on: 5"):
+    with pytest.raises(ConfigError, match="keep=f1 has no video to validate on: 5"):
         train(run)
 
 
@@ -288,7 +288,7 @@ def test_a_recipe_is_refused_without_what_it_needs():
         str(Path(name).absolute()) for name in ("a.safetensors", "a-model")
     )
     assert TrainConfig.read(mined.model_dump(mode="json")) == mined
-    with pytest.raises(ConfigError, match="needs is a mapping from a key to what to give there"):
+    with pytest.raises(ConfigError, match="needs must be a mapping from a key to what to give there"):
         TrainConfig.parse({**given, "needs": ["init"]}, environment={})
 
 

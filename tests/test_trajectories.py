@@ -48,7 +48,7 @@ def test_windows_do_not_cross_frames_without_a_label() -> None:
     xy = track()
     xy[20] = np.inf
     assert len(windows(xy)) == (20 - T + 1) + (19 - T + 1)
-    with pytest.raises(ConfigError, match="no video has enough labelled frames in a row: 16"):
+    with pytest.raises(ConfigError, match="no video has enough consecutive labelled frames: 16"):
         windows(xy[15:30])
 
 

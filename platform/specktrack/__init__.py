@@ -1,4 +1,4 @@
-"""specktrack follows tiny, fast objects through video, on Ray.
+"""specktrack tracks tiny, fast objects in video, on Ray.
 
     rows = specktrack.annotate("match.mp4")                       # pyarrow.Table, in this process, no cluster
     model = specktrack.load_model("NAME or path")                 # network + card
@@ -7,7 +7,7 @@
     table = specktrack.read_annotations("s3://bucket/out")        # scan_annotations() for batches
     events = specktrack.events(table)                             # hits, bounces, rallies
 
-Each name is imported when it is first used, so ``import specktrack`` is fast and loads neither torch nor ray.
+Each name is imported on first use, so ``import specktrack`` is fast and loads neither torch nor Ray.
 """
 
 from typing import TYPE_CHECKING, Any

@@ -108,7 +108,7 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     except OSError as error:
         raise ConfigError(f"cannot read the configuration file: {error.strerror}", str(path)) from None
     except UnicodeDecodeError:
-        raise ConfigError("a configuration file is UTF-8 text", str(path)) from None
+        raise ConfigError("a configuration file must be UTF-8 text", str(path)) from None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         place = f"line {mark.line + 1}, column {mark.column + 1}" if mark else ""
@@ -118,12 +118,12 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     if content is None:
         return {}
     if not isinstance(content, dict):
-        raise ConfigError("a configuration file holds 'key: value' lines", type(content).__name__, str(path))
+        raise ConfigError("a configuration file needs 'key: value' lines", type(content).__name__, str(path))
     return content
 
 
 def load_yaml(text: str) -> Any:
-    """What a YAML text says; yaml.YAMLError if it is not YAML, or too deep or too large once it is unfolded."""
+    """Parse YAML text; yaml.YAMLError if it is not YAML, or too deep or too large once expanded."""
     nodes = depth = 0
     begun: list[tuple[str | None, int]] = []
     sizes: dict[str | None, int] = {}
@@ -145,7 +145,7 @@ def load_yaml(text: str) -> Any:
         if depth > MOST_YAML_DEPTH:
             raise yaml.YAMLError(f"nested more than {MOST_YAML_DEPTH} deep")
         if nodes > MOST_YAML_NODES:
-            raise yaml.YAMLError(f"more than {MOST_YAML_NODES} values once aliases are unfolded")
+            raise yaml.YAMLError(f"more than {MOST_YAML_NODES} values once aliases are expanded")
     try:
         return yaml.safe_load(text)
     except ValueError as error:  # the 30th of February, a number of 5,000 digits
@@ -221,7 +221,7 @@ def _set(target: dict[str, Any], dotted: str, value: Any) -> None:
     for parent in parents:
         target = target.setdefault(parent, {})
         if not isinstance(target, dict):
-            raise ConfigError("a dotted key needs a mapping above it", dotted)
+            raise ConfigError("the parent of a dotted key must be a mapping", dotted)
     target[leaf] = value
 
 

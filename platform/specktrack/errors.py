@@ -1,4 +1,4 @@
-"""The errors that specktrack raises for people, and what each one decides.
+"""The errors that specktrack raises for users, and the effect of each.
 
     SpecktrackError
     ├── ConfigError        refuse: exit code 2, HTTP 422

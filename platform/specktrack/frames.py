@@ -79,7 +79,7 @@ class FrameBatch:
                 f"pixels must be uint8 {(n, height, width, 3)}, got {self.pixels.dtype} {self.pixels.shape}"
             )
         if len(self.pts_s) != n or (n > 1 and not (np.diff(self.frame) == 1).all()):
-            raise ValueError("frame and pts_s need one entry per picture, and frame rises by one")
+            raise ValueError("frame and pts_s need one entry per picture, and frame must increase by one")
 
     def __len__(self) -> int:
         return len(self.frame)
@@ -146,7 +146,7 @@ class Trajectory:
         if any(len(column) != n for column in columns) or self.xy_px.shape != (n, 2):
             raise ValueError(f"a trajectory of {n} frames needs {n} entries in every column and xy_px [{n}, 2]")
         if not ((self.visibility == Visibility.ABSENT.value) == absent).all():
-            raise ValueError("a position is NaN exactly where visibility is 'absent'")
+            raise ValueError("a position must be NaN exactly where visibility is 'absent'")
 
     def __len__(self) -> int:
         return len(self.frame)
@@ -181,7 +181,7 @@ class Trajectory:
         return self[self.object == number]
 
     def to_rows(self, video_uri: str, *, object_id: int | None = None) -> pa.Table:
-        """As an Arrow table of the row schema; ``object_id`` in place of the objects' own numbers."""
+        """As an Arrow table of the row schema; ``object_id`` instead of the objects' own numbers."""
         n = len(self)
 
         def or_null(values: np.ndarray) -> pa.Array:

@@ -57,7 +57,7 @@ _RECORD_NAME = re.compile(rf"records/{_VIDEO_KEY}/[0-9]{{9,}}-[0-9]{{9,}}\.json"
 
 
 class Content(NamedTuple):
-    """What is written for a clip."""
+    """The data written for a clip."""
 
     data: bytes
     rows: int
@@ -162,7 +162,7 @@ class Ledger:
         """Whether a finished run left these records and no others."""
         try:
             sealed = _sealed(self.store)
-        except StorageError:  # a damaged seal is written anew; if it is the store, that says so
+        except StorageError:  # a damaged seal is written again; if it is the store, that says so
             return False
         return sealed is not None and sealed == (len(records), _sha_of_all(records))
 
@@ -173,7 +173,7 @@ class Ledger:
         missing = sorted(set(planned) - set(records))
         if missing:
             raise StorageError(
-                f"{len(missing)} clips have no record, the first is",
+                f"{len(missing)} clips have no record; the first is",
                 missing[0],
                 self.store.uri,
                 "run the same command again",
@@ -211,7 +211,7 @@ class Ledger:
             if (standing := self._put(record)) is not None:
                 return standing
             time.sleep(pause_s * random.uniform(0.5, 1.0))
-        what, remedy = "a record can neither be written nor read", "run the same command again"
+        what, remedy = "a record can be neither written nor read", "run the same command again"
         raise StorageError(what, record.key, self.store.uri, remedy)
 
     def _put(self, record: ClipRecord) -> ClipRecord | None:
@@ -242,7 +242,7 @@ def collect_garbage(uri: str, *, older_than_s: float = ORPHAN_AGE_S) -> int:
     """Remove what an output's writers left behind when they died; how many objects there were.
 
     That is: rows that no record names, probes, temporary files and unfinished uploads. Younger ones may belong to a
-    writer at work.
+    active writer.
     """
     store = open_store(uri)
     unfinished = store.clear_unfinished(older_than_s=older_than_s, uploads_below="overlays/")
@@ -258,7 +258,7 @@ def find_faults(store: Store) -> dict[str, str]:
             rows = _whole_rows(store, record) if record.data_uri is not None else 0
         except (StorageError, pa.ArrowException) as error:
             return key, str(error)
-        return key, "" if rows == record.rows else f"{rows} rows are there of {record.rows}"
+        return key, "" if rows == record.rows else f"{rows} of {record.rows} rows exist"
 
     places = [info.key for info in store.list("records/") if _RECORD_NAME.fullmatch(info.key)]
     keys = [place.removeprefix("records/").removesuffix(".json") for place in places]
@@ -311,7 +311,7 @@ def read_records(uri: str, *, video: VideoRef | None = None) -> list[ClipRecord]
     if not records and sealed is None:
         raise StorageError("no annotations", store.uri, remedy="give the --output of an annotate run")
     if sealed is not None and video is None and not _vouches(sealed, records) and _sealed(store) == sealed:
-        what = "records were lost or changed since the run that wrote them was finished"
+        what = "records were lost or changed after their run finished"
         raise StorageError(what, len(records), store.uri, "run the same command again")
     return sorted(records, key=lambda record: (record.video.uri, record.start, record.key))
 
@@ -365,11 +365,11 @@ def _sealed(store: Store) -> _Sealed | None:
         return None
     except (ValueError, LookupError, TypeError, AttributeError):
         place, remedy = store.uri_of(SUCCESS), "run the same command again"
-        raise StorageError("not what a finished run leaves", place=place, remedy=remedy) from None
+        raise StorageError("not the summary of a finished run", place=place, remedy=remedy) from None
 
 
 def _vouches(sealed: _Sealed, records: Collection[ClipRecord]) -> bool:
-    """Whether they are the records of then; more of them are those of a run at work."""
+    """Whether they are the records of then; more of them are those of an active run."""
     return len(records) > sealed.records or (len(records), _sha_of_all(records)) == sealed
 
 
@@ -435,15 +435,15 @@ def _parse(data: bytes, place: str) -> ClipRecord:
     if mark:
         data = head + b"\n}"
         if checksum != sha256_hex(data).encode() + b'"\n}':
-            raise StorageError("a damaged record", place=place, remedy="remove it to do the clip again")
+            raise StorageError("a damaged record", place=place, remedy="remove it to redo the clip")
     try:
         record = ClipRecord.model_validate_json(data)
     except ValidationError as error:
         raise StorageError(
-            "not a record", place=place, remedy=f"remove it to do the clip again ({error.error_count()} problems)"
+            "not a record", place=place, remedy=f"remove it to redo the clip ({error.error_count()} problems)"
         ) from None
     if _place(record.key) != place:
-        raise StorageError("a record in another's place", record.key, place, "remove it to do the clip again")
+        raise StorageError("a record is stored under the wrong key", record.key, place, "remove it to redo the clip")
     return record
 
 

@@ -86,7 +86,7 @@ class OverlayStyle(Config):
 
 @dataclass(frozen=True)
 class Told:
-    """What is known of one object beside its rows."""
+    """Facts about one object besides its rows."""
 
     speed: Mapping[int, str] = field(default_factory=dict)
     """In words, by frame."""
@@ -95,7 +95,7 @@ class Told:
 
 
 def told_by(events: pa.Table, flights: pa.Table) -> dict[int, Told]:
-    """What EVENTS and FLIGHTS of one video tell of each object, by its number."""
+    """The EVENTS and FLIGHTS of one video for each object, by its number."""
     shown = {Event.SERVE.value, Event.HIT.value, Event.BOUNCE.value, Event.NET.value}
     speeds: dict[int, dict[int, str]] = {}
     for row in flights.select(["object", "frame", "speed_px_s", "speed_mps"]).to_pylist():
@@ -141,7 +141,7 @@ def _heard(decoder: DecoderProcess, ref: VideoRef) -> Iterator[Sound]:
     try:
         yield from decoder.read_sound(ref)
     except MediaError as error:
-        log.warning("an overlay without all its sound", video=ref.uri, fault=str(error))
+        log.warning("an overlay lacks some of its sound", video=ref.uri, fault=str(error))
 
 
 def _tracks(rows: pa.Table, ref: VideoRef) -> dict[int, Trajectory]:
@@ -150,7 +150,7 @@ def _tracks(rows: pa.Table, ref: VideoRef) -> dict[int, Trajectory]:
     if len(videos) > 1 or ref.uri in videos:
         rows = rows.filter(pc.equal(rows["video"], ref.uri))
         if not rows.num_rows:
-            raise ConfigError("no rows of this video", ref.uri, remedy=f"the rows are of {len(videos)} other videos")
+            raise ConfigError("no rows of this video", ref.uri, remedy=f"the rows belong to {len(videos)} other videos")
     objects = sorted(pc.unique(rows["object"]).to_pylist())
     return {each: Trajectory.from_rows(rows.filter(pc.equal(rows["object"], each))) for each in objects}
 
@@ -238,7 +238,7 @@ def _draw_events(image: Image.Image, told: Told, pts_s: float, theme: Theme) -> 
 
 
 def _draw_inset(image: Image.Image, centre_px: np.ndarray) -> None:
-    """What is around a point, enlarged, in the upper corner that is farther from it."""
+    """The surroundings of a point, enlarged, in whichever upper corner is farther from it."""
     side, edge = round(INSET_SHARE * image.height), max(1, round(_stroke_px(image)))
     half = side / INSET_ZOOM / 2
     x, y = (centre_px + 0.5).tolist()

@@ -105,7 +105,7 @@ class SamplingConfig(Config):
             low, high = (size / self.nominal_px for size in self.target_px)
             if low < self.zoom[0] or high > self.zoom[1]:
                 raise ValueError(
-                    f"target_px {self.target_px} of an object of nominal_px {self.nominal_px:g} takes magnifications"
+                    f"target_px {self.target_px} for an object of nominal_px {self.nominal_px:g} takes magnifications"
                     f" from {low:.3g} to {high:.3g}, beyond zoom {self.zoom}"
                 )
         return self
@@ -122,7 +122,7 @@ class WindowSampler:
             if len(good := window_starts(video.labelled, frames_in))
         ]
         if not starts:
-            raise ConfigError("no video has enough labelled frames in a row", frames_in, remedy="give other data")
+            raise ConfigError("no video has enough consecutive labelled frames", frames_in, remedy="use other data")
         self.windows = np.concatenate(starts)
         """int64 [windows, 2]: video and first frame."""
         self._decks = _Decks(self._datasets(), seed=seed, shares=config.shares)
@@ -141,7 +141,7 @@ class WindowSampler:
         if empty := [index for index, of in enumerate(windows) if not len(of)]:
             raise ConfigError(
                 "no video of a dataset has enough labelled frames in a row", f"dataset {empty[0]} of data",
-                "sampling.shares", "give other data, or leave out the dataset and its share",
+                "sampling.shares", "use other data, or remove the dataset and its share",
             )  # fmt: skip
         return windows
 

@@ -1,4 +1,4 @@
-"""The nouns that every part shares: videos, clips, rows and the record of a finished clip.
+"""The data types that all parts share: videos, clips, rows and the record of a finished clip.
 
 Rows have one Arrow schema for labels and predictions alike, so that evaluation is a join, a corrected prediction *is*
 a label, and an importer and its exporter are one mapping read both ways.
@@ -42,7 +42,7 @@ class Provenance(StrEnum):
 
 
 class Event(StrEnum):
-    """What happens to a ball in play."""
+    """Events of a ball in play."""
 
     RALLY_START = "rally_start"
     SERVE = "serve"
@@ -257,9 +257,9 @@ class ClipRecord(Config):
     @model_validator(mode="after")
     def _reason_iff_quarantined(self) -> Self:
         if (self.reason is not None) != (self.status is ClipStatus.QUARANTINED):
-            raise ValueError(f"a reason goes with a quarantined clip and only with one: {self.status}, {self.reason}")
+            raise ValueError(f"a quarantined clip needs a reason, and only it has one: {self.status}, {self.reason}")
         if (self.data_uri is None) != (self.sha256 is None) or (self.data_uri is None and self.rows):
-            raise ValueError("rows, data_uri and sha256 go together")
+            raise ValueError("rows, data_uri and sha256 must be given together")
         return self
 
     @property

@@ -117,7 +117,7 @@ def test_a_mutated_file_ends_as_a_result_or_as_one_of_our_errors(name: str, tmp_
     try:
         kind.read(path)
     except SpecktrackError as error:
-        assert "no known layout" in str(error), "the seed itself must be good"
+        assert "unknown layout" in str(error), "the seed itself must be good"
     for data in mutations(seed, ROUNDS // 5, list(KINDS).index(name)):
         path.write_bytes(data)
         try:

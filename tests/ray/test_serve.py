@@ -471,7 +471,7 @@ class TestSessions:
     def test_a_box_for_a_model_that_takes_none_is_refused(self, http: httpx.Client, folder: Path) -> None:
         picture = encoded_pictures(folder / "videos" / "v0.mp4")[0]
         answer = open_session_at(http, picture, 12, 12, 4, 4, model="tiny")
-        assert answer.status_code == 422 and "a model that takes one: 'tiny'; there are: boxes" in answer.text
+        assert answer.status_code == 422 and "a model that takes a box: 'tiny'; there are: boxes" in answer.text
         for key in ("x", "w.gone.abc", "w..", "t.x.y"):
             answer = http.post(f"/v1/sessions/{key}/frames", content=picture, headers={"Content-Type": "image/png"})
             assert answer.status_code in (404, 410), answer.text
@@ -587,7 +587,7 @@ class TestClient:
             with pytest.raises(ServerError, match="no video format") as refused:
                 client.annotate(b"no video")
             assert (refused.value.status, refused.value.reason) == (422, "not_a_video")
-            with pytest.raises(ServerError, match="a model that takes one"):
+            with pytest.raises(ServerError, match="a model that takes a box"):
                 client.open_session(b"", Box(cx_px=1, cy_px=1, w_px=1, h_px=1), model="tiny")
         with Client(server) as nobody, pytest.raises(ServerError, match="valid key"):
             nobody.models()
@@ -616,7 +616,7 @@ class TestClient:
 
         with pytest.raises(OSError, match="the camera is gone"):
             asyncio.run(stream(KEY, unplugged()))
-        with pytest.raises(ServerError, match="look at the key") as refused:
+        with pytest.raises(ServerError, match="check the key") as refused:
             asyncio.run(stream("another key", [picture]))
         assert refused.value.status == 403
         with pytest.raises(ServerError, match="not a readable picture"):
@@ -787,7 +787,7 @@ def wait_for_files(folder: Path, names: set[str]) -> None:
             page.click("#again")
             page.click("#live")
             page.wait(f"/[1-9][0-9]* frames followed/.test({SUMMARY})")
-            page.wait("/ s behind the present, /.test(document.getElementById('live-text').textContent)")
+            page.wait("/ s behind, /.test(document.getElementById('live-text').textContent)")
             page.click("#keep")  # the rows stay, and have an address
             page.wait("document.body.dataset.state === 'done' && location.hash.startsWith('#result=')")
 

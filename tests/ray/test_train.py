@@ -70,7 +70,7 @@ def test_two_workers_train_and_leave_a_model_metrics_and_tensorboard(archive, tm
     assert set(training[0]) >= {"loss", "peak", "recall", "error_px", "false", "learning_rate"}
     assert [line["step"] for line in lines(run.output) if line["kind"] == "validation"] == [3, 6]
     assert list((Path(run.output) / "tensorboard").glob("events.*"))
-    with pytest.raises(ConfigError, match=r"the output holds a run of another configuration.*learning_rate"):
+    with pytest.raises(ConfigError, match=r"the output has a run with a different configuration.*learning_rate"):
         train(config(archive, tmp_path, workers=2, learning_rate=0.5))
     (Path(run.output) / "config.json").write_text('{"learning_ra')
     with pytest.raises(StorageError, match=r"not the settings.*config\.json\); restore it"):

@@ -54,7 +54,7 @@ def test_two_workers_train_a_student_of_the_teacher_they_trained(sequences, tmp_
     for ours, theirs in zip(lines, same, strict=True):
         for name in ("loss", "distilled", "discriminator", "gate_boxes"):
             assert ours[name] == pytest.approx(theirs[name], rel=1e-5, abs=1e-6), (ours["step"], name)
-    with pytest.raises(ConfigError, match="the output holds a run of another configuration"):
+    with pytest.raises(ConfigError, match="the output has a run with a different configuration"):
         train(config(sequences, tmp_path / "teacher", seed=4))
     with pytest.raises(CheckpointError, match="it is in the zoo, but has no shipped weights"):
         train(config(sequences, tmp_path / "other", distill={"teacher": "super-dimp"}))

@@ -1,4 +1,4 @@
-"""Rows and labelled video in the types of other libraries: each module imports its library, and nothing else does.
+"""Adapters of rows and labelled video to other libraries: only the adapter of a library imports it.
 
 in_torch.py        labelled windows as a ``torch.utils.data.Dataset``
 in_supervision.py  rows as ``supervision.Detections`` and back (extra ``supervision``)

@@ -1,7 +1,7 @@
-"""A training run in MLflow: parameters, metrics as they come, and the model with its signature, in the registry too.
+"""A training run in MLflow: parameters, metrics as they come, and the model with its signature, also in the registry.
 
-Servers are named by MLFLOW_TRACKING_URI. A run that goes on after a stop goes on in the same MLflow run. The model can
-be loaded by ``mlflow.pyfunc``: it takes a table with a column ``video`` and gives rows.
+MLFLOW_TRACKING_URI names the server. A resumed run continues in the same MLflow run. ``mlflow.pyfunc`` can load the
+model: it takes a table with a column ``video`` and returns rows.
 """
 
 import platform
@@ -37,7 +37,7 @@ class RunNote(Config):
 
 
 class MlflowRun:
-    """One run of an experiment, begun or gone on with."""
+    """One run of an experiment, new or resumed."""
 
     def __init__(self, experiment: str, store: Store, settings: Mapping[str, Any]) -> None:
         self._client = MlflowClient()
@@ -96,7 +96,7 @@ def _kind(kind: pa.DataType) -> str:
 
 
 class _Follower:
-    """What ``mlflow.pyfunc.load_model`` gives out."""
+    """The model that ``mlflow.pyfunc.load_model`` returns."""
 
     def __init__(self, weights: str) -> None:
         self._model = load_model(weights)

@@ -1,10 +1,10 @@
-"""Labelled windows as a ``torch.utils.data.Dataset``, for training code of one's own.
+"""Labelled windows as a ``torch.utils.data.Dataset``, for training code of your own.
 
     data = LabelledWindows("labels", frames=3, size_wh=(512, 288))
     for batch in DataLoader(data, batch_size=8, shuffle=True, num_workers=4): ...
 
-Each item is decoded when it is asked for, in the process that asks: simple, and slower than ``specktrack train``, which
-keeps decoded video.
+Each item is decoded on demand, in the calling process: simple, and slower than ``specktrack train``, which keeps
+decoded video.
 """
 
 # T frames, C channel, H W px
@@ -51,7 +51,7 @@ class LabelledWindows(Dataset[LabelledWindow]):
             labelled[track.frame] = True
             self._windows += [(number, int(start)) for start in window_starts(labelled, frames)]
         if not self._windows:
-            raise ConfigError("no video has enough labelled frames in a row", frames, data, "give other data")
+            raise ConfigError("no video has enough consecutive labelled frames", frames, data, "use other data")
 
     def __len__(self) -> int:
         return len(self._windows)

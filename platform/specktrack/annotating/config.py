@@ -76,14 +76,14 @@ class AnnotateConfig(VerbConfig, Following):
     @model_validator(mode="after")
     def _something_to_do(self) -> Self:
         if self.live is not None and self.sources:
-            raise ValueError("live: a camera is followed alone, without sources")
+            raise ValueError("live follows one camera: give no sources")
         if not self.sources and not self.gc and not self.verify and self.live is None:
             raise ValueError("sources: name at least one video, folder, glob, s3:// prefix or @list.txt")
         return self
 
 
 class Estimate(Config):
-    """What annotating would take, projected from a trial of a few of its clips; overlays are not counted."""
+    """Estimated cost of annotating, from a trial of a few of its clips; overlays are not counted."""
 
     frames: int
     seconds: float | None
@@ -119,7 +119,7 @@ class AnnotateReport(Config):
     planned_frames: int = 0
     """Frames of the clips that were not complete at the start."""
     estimate: Estimate | None = None
-    """What a dry run expects."""
+    """The estimates of a dry run."""
     frames: int = 0
     """Frames annotated now."""
     rows: int = 0

@@ -1,4 +1,4 @@
-"""What a run would take, from a short trial of its own clips on its own workers."""
+"""Estimate a run's cost from a short trial of its own clips on its own workers."""
 
 import time
 from collections.abc import Sequence

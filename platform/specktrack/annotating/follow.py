@@ -1,4 +1,4 @@
-"""``specktrack.follow``: the rows of what boxes show, one after the other, while the video is read."""
+"""``specktrack.follow``: rows of the objects in the given boxes, one at a time, while the video is read."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import closing
@@ -18,7 +18,7 @@ from specktrack.tracking.windowed.interleaved import at_rate
 from specktrack.video.process import DecoderProcess
 
 OneBox = Prompt | str | Sequence[float]
-"""A prompt, as it is or as ``frame,cx,cy,w,h[,object]`` in text or numbers."""
+"""A prompt, or ``frame,cx,cy,w,h[,object]`` as text or numbers."""
 Boxes = OneBox | Sequence[OneBox]
 
 
@@ -30,13 +30,14 @@ def follow(
     device: str | None = None,
     **settings: Any,
 ) -> Iterator[dict[str, Any]]:
-    """Rows of the objects that ``boxes`` show, as mappings of the row columns, in the order of frames.
+    """Rows of the objects in ``boxes``, as mappings of the row columns, in frame order.
 
-    Each box is a ``Prompt``, or frame, cx, cy, w, h in source px and, where one object has several, its number; boxes
-    without a number are objects of their own. A box in a later frame is followed backwards too; the rows then come when
-    that is done, else as soon as they are final. ``settings`` are the other fields of ``Following``: finder and so on.
+    Each box is a ``Prompt``, or frame, cx, cy, w, h in source px, and the object's number if it has several boxes;
+    boxes without a number are separate objects. A box in a later frame is also followed backwards; rows are then
+    returned when that is done, otherwise as soon as they are final. ``settings`` are the other fields of ``Following``:
+    finder and so on.
 
-    Raises ConfigError for a box that is not in the video, MediaError for a video that cannot be read to its end.
+    Raises ConfigError for a box that is not in the video, MediaError if the video cannot be read to its end.
     """
     (ref,) = expand_sources([str(video)])
     prompts = numbered([_prompt(box) for box in _each(boxes)])
@@ -61,7 +62,7 @@ def follow(
 
 
 def _each(boxes: Boxes) -> list[OneBox]:
-    """One box is a list of one: a prompt, a text, or a sequence that begins with a number."""
+    """A single box is a list of one: a prompt, a text, or a sequence that begins with a number."""
     if isinstance(boxes, Prompt | str) or (len(boxes) and isinstance(boxes[0], int | float)):
         return [cast(OneBox, boxes)]
     return list(cast(Sequence[OneBox], boxes))

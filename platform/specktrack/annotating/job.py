@@ -60,7 +60,7 @@ def annotate(config: AnnotateConfig, *, watch: Watch | None = None, inside: bool
     """Annotate every video that the sources name; what an earlier run completed in the output is kept.
 
     ``watch`` is told of every clip, and ends the run by raising; ``inside`` does the work in this process however much
-    it is. Without it, that is done where there is little to do and no cluster is named.
+    it is. Without it, that is done if there is little to do and no cluster is named.
     Videos that cannot be used are quarantined and counted in the report. Raises ConfigError if the output was made by
     another model or configuration, CheckpointError, StorageError.
     """
@@ -186,7 +186,7 @@ def _videos(config: AnnotateConfig) -> list[VideoRef]:
     own = open_store(config.output).uri + "/overlays/"
     videos = [video for video in expand_sources(config.sources, stream=config.stream) if not video.uri.startswith(own)]
     if not videos:
-        raise ConfigError("the sources hold no video but the output's own", ", ".join(config.sources))
+        raise ConfigError("the sources contain only the output's own videos", ", ".join(config.sources))
     return videos
 
 
@@ -237,7 +237,9 @@ def quarantine(plan: Plan, ledger: Ledger) -> dict[str, ClipRecord]:
     reasons = {row["reason"] for row in plan.unreadable.values()}
     if not plan.size and reasons == {QuarantineReason.UNREADABLE}:
         detail = next(iter(plan.unreadable.values()))["detail"]
-        raise StorageError("no video can be read, the first for", detail, remedy="check the rights and run again")
+        raise StorageError(
+            "no video can be read; the first because of", detail, remedy="check the permissions and run again"
+        )
     now = {}
     for key, row in plan.unreadable.items():
         video, reason = VideoRef.model_validate_json(row["video"]), QuarantineReason(row["reason"])
@@ -293,9 +295,9 @@ def stop_if_hopeless(now: dict[str, ClipRecord]) -> None:
     videos = len({record.video.key for record in crashed})
     if len(crashed) == len(now) and videos >= HOPELESS_AFTER:
         raise SpecktrackError(
-            f"the first {len(crashed)} clips, of {videos} videos, all failed, the last with",
+            f"the first {len(crashed)} clips, of {videos} videos, all failed, the last because of",
             crashed[-1].detail,
-            remedy="mend the cause, then run again with --retry-quarantined",
+            remedy="fix the cause, then run again with --retry-quarantined",
         )
 
 

@@ -1,4 +1,4 @@
-"""Following pictures as they come: one session over encoded pictures, and ``annotate --live``, which has a camera's."""
+"""Following live pictures: one session over encoded pictures, and ``annotate --live``, which reads a camera."""
 
 import json
 import threading
@@ -61,8 +61,8 @@ class LiveSession:
         for i, picture in enumerate(pictures):
             wh_px, pixels[i] = self._decoder.picture(picture, self._viewport.network_wh_px)
             if wh_px != self._viewport.source_wh_px:
-                what = "a picture of another size than the first of its stream"
-                raise MediaError(QuarantineReason.SIZE_CHANGED, what, wh_px, remedy="keep one size in a stream")
+                what = "the picture's size differs from that of the stream's first picture"
+                raise MediaError(QuarantineReason.SIZE_CHANGED, what, wh_px, remedy="send pictures of one size")
         frame = np.arange(self.frames, self.frames + len(pictures))
         self.frames += len(pictures)
         own = frame if numbers is None else np.array(numbers)

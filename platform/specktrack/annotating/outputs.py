@@ -1,4 +1,4 @@
-"""``run.json``: by what an output was made, so that a later run can refuse to mix in something else."""
+"""``run.json`` records how an output was made, so that a later run can refuse to mix in anything else."""
 
 import json
 import platform
@@ -100,9 +100,9 @@ def _check_same(store: Store, made_by: dict[str, Any]) -> None:
         return
     except (ValueError, LookupError, TypeError, AttributeError):
         raise StorageError(
-            "not the note that a run leaves in its output",
+            "not the file of settings that a run writes to its output",
             place=store.uri_of(RUN),
-            remedy="remove it: the records themselves say by what they were made",
+            remedy="remove it: the records themselves name their model and configuration",
         ) from None
     now = _flat(made_by)
     changed = [key for key in sorted(now | earlier) if now.get(key) != earlier.get(key)]

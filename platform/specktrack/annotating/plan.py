@@ -79,7 +79,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Known:
-    """What records say of videos, which need not be measured for it."""
+    """Facts about videos from the records, which need not be measured again."""
 
     to_measure: tuple[VideoRef, ...]
     set_aside: tuple[str, ...] = ()

@@ -1,4 +1,4 @@
-"""Work on Ray Data: rows through an autoscaling pool of actors, and a count of how often each piece was begun."""
+"""Work on Ray Data: rows through an autoscaling pool of actors, and a count of how often each piece was started."""
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -37,7 +37,7 @@ def work(
     """Call ``actor(argument)`` on every row, in any order, and hand out the rows it returns as they come.
 
     ``workers`` limits the actors; without a limit the pool grows as far as the cluster does. An actor that dies is
-    replaced, and its row is begun again. An error of ours that an actor raises ends the work and is raised here.
+    replaced, and its row is restarted. An error of ours that an actor raises ends the work and is raised here.
     """
     if not rows:
         return
@@ -77,7 +77,7 @@ def _resources(kind: str) -> float:
 class Attempts:
     """How often each key was begun in this run, counted in a process of its own that outlives the workers.
 
-    A decoder that kills its process cannot report that itself, and Ray would begin its clip for ever. The count is kept
+    A decoder that kills its process cannot report that itself, and Ray would begin its clip forever. The count is kept
     on the driver's node, whose death ends the run anyway (``soft`` would place it anywhere else).
     """
 
@@ -91,7 +91,7 @@ class Attempts:
         if attempt > MOST_ATTEMPTS:
             raise MediaError(
                 QuarantineReason.CRASHED,
-                f"{MOST_ATTEMPTS} workers died over it",
+                f"{MOST_ATTEMPTS} workers died on it",
                 key,
                 remedy="run again with --retry-quarantined if the cluster was at fault",
             )

@@ -1,4 +1,4 @@
-"""How far a run is: a bar with rate and time left on a terminal, a log line now and then otherwise."""
+"""Progress of a run: a bar with rate and time left on a terminal, otherwise an occasional log line."""
 
 import time
 from types import TracebackType

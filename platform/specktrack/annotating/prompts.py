@@ -6,7 +6,7 @@
     --prompt prompts.csv                          video,frame,cx,cy,w,h[,object]: a header, then a line per prompt
     --prompt prompts.json                         [{"video": "match.mp4", "frame": 0, "cx": 412, ...}, ...]
 
-A video is named by its URI, its path or its file name. Prompts without a number are objects of their own.
+A video is named by its URI, path or file name. Prompts without a number are separate objects.
 """
 
 import csv
@@ -68,7 +68,7 @@ def parse_prompt(text: str) -> tuple[Prompt, bool]:
 def _prompt(values: Mapping[str, object], place: str) -> tuple[Prompt, bool]:
     missing = [name for name in COLUMNS[1:] if values.get(name) in (None, "")]
     if missing:
-        raise ConfigError("a prompt lacks values", missing, place, f"write {_EXAMPLE}")
+        raise ConfigError("missing values in a prompt", missing, place, f"write {_EXAMPLE}")
     cx, cy, w, h = (values[name] for name in COLUMNS[2:])
     number = values.get("object")
     named = number not in (None, "")

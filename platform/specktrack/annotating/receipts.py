@@ -1,4 +1,4 @@
-"""One clip from a run's plan to its receipt, whatever is made of it: counted, done once, set aside where it fails."""
+"""One clip from a run's plan to its receipt: counted, processed once, set aside if it fails."""
 
 from typing import Protocol, TypedDict, TypeVar
 
@@ -27,7 +27,7 @@ class Receipt(TypedDict):
 
 
 class Work(Protocol[Result]):
-    """What is done with a clip."""
+    """How a clip is processed."""
 
     def work(self, clip: Clip, info: VideoInfo) -> Result:
         """Read the clip; a fault of the media is a part of the result."""

@@ -1,4 +1,4 @@
-"""Ctrl-C on a run: once lets the clips at work be finished and committed, twice ends it at once."""
+"""Ctrl-C on a run: once finishes and commits the clips in progress, twice stops at once."""
 
 import signal
 import threading
@@ -26,7 +26,7 @@ def finished_first(stop: Callable[[], None]) -> Iterator[None]:
         if asked.is_set():
             signal.default_int_handler(number, frame)
         asked.set()
-        log.warning("stopping when the clips at work are finished; Ctrl-C again ends at once")
+        log.warning("stopping after the clips in progress; press Ctrl-C again to stop at once")
         stop()
 
     before = signal.signal(signal.SIGINT, on_interrupt)

@@ -1,4 +1,4 @@
-"""Who does a run's work: this process (``Here``), or actors on a Ray cluster (``pool.Pool``)."""
+"""Where a run's work is done: in this process (``Here``), or by actors on a Ray cluster (``pool.Pool``)."""
 
 import collections
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,7 +14,7 @@ class Attempts(Protocol):
     def begin(self, key: str) -> int:
         """Count one more attempt and return its number, 0 once the work is to stop.
 
-        MediaError(CRASHED) where too many workers died over it.
+        MediaError(CRASHED) where too many workers died on it.
         """
         ...
 

@@ -1,4 +1,4 @@
-"""How training pictures vary: the settings, which load no torch; ``pictures`` does it."""
+"""Augmentation of training pictures: the settings, which load no torch; ``pictures`` applies them."""
 
 from typing import Literal
 

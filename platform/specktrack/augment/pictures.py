@@ -1,4 +1,4 @@
-"""One random draw per window, applied alike to all its frames: light, colour, noise, blur, mixing."""
+"""One random draw per window, applied equally to all its frames: light, colour, noise, blur, mixing."""
 
 # B batch, T frames in window, C channel, H W network px
 

@@ -1,1 +1,1 @@
-"""The command line: a table of verbs, their options from the fields of their configurations, and what they print."""
+"""The command line: a table of verbs, options from the fields of their configurations, and printed reports."""

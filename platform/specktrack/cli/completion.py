@@ -1,6 +1,6 @@
-"""``specktrack completion SHELL``: what a shell needs to complete verbs, options and their values, from the table.
+"""``specktrack completion SHELL``: completion of verbs, options and their values, generated from the table.
 
-The scripts hold the words themselves, so that a completion does not start Python.
+The scripts contain the words themselves, so completing does not start Python.
 """
 
 import shlex

@@ -1,6 +1,6 @@
 """The command line: ``specktrack VERB ...``.
 
-``import specktrack.cli.main`` loads the table of verbs and nothing else: what a verb needs is imported when it is used.
+``import specktrack.cli.main`` loads only the table of verbs; a verb's dependencies are imported when it is used.
 """
 
 import json

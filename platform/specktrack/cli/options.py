@@ -17,7 +17,7 @@ from specktrack.errors import ConfigError
 from specktrack.lazy import load
 
 SHARED_FLAGS = ("--json", "--plain", "--quiet", "--verbose")
-"""What every verb takes."""
+"""Options of every verb."""
 _OVERRIDE = re.compile(r"[a-z][a-z0-9_.]*=")
 
 
@@ -167,7 +167,7 @@ def _fill(verb_name: str, words: list[str], config_class: type[VerbConfig]) -> d
             break
         options[key], left = (left, []) if is_list(fields[key]) else (left[0], left[1:])
     if left:
-        raise ConfigError("one argument too many", left[0], remedy=f"see 'specktrack {verb_name} --help'")
+        raise ConfigError("unexpected argument", left[0], remedy=f"see 'specktrack {verb_name} --help'")
     return options
 
 

@@ -1,4 +1,4 @@
-"""``specktrack schema VERB``: the JSON schema of a verb's ``--config`` file, by which editors complete and check it.
+"""``specktrack schema VERB``: the JSON schema of a verb's ``--config`` file, for completion and checks in editors.
 
 # yaml-language-server: $schema=train.schema.json
 """

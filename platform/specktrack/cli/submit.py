@@ -1,4 +1,4 @@
-"""Run a verb as a job on a Ray cluster, follow its log, and end as it ended."""
+"""Run a verb as a job on a Ray cluster, follow its log, and exit with its exit code."""
 
 import asyncio
 import json
@@ -71,7 +71,7 @@ def submit(config: SubmitConfig) -> SubmitReport:
     try:
         asyncio.run(_stream(client, name))
     except KeyboardInterrupt:
-        telemetry.get_logger().warning("the job goes on", log=f"ray job logs -f {name}", stop=f"ray job stop {name}")
+        telemetry.get_logger().warning("the job continues", log=f"ray job logs -f {name}", stop=f"ray job stop {name}")
         raise
     info = client.get_job_info(name)
     status = info.status.value
@@ -88,7 +88,7 @@ def _submitted(client: Any, entrypoint: str, submission_id: str | None) -> str:
             name = client.submit_job(entrypoint=entrypoint, submission_id=submission_id, runtime_env=_runtime_env())
         except RuntimeError as error:
             if NO_AGENT not in str(error).lower() or time.monotonic() > deadline:
-                raise ConfigError("the cluster refuses the job", _last_line(error)) from None
+                raise ConfigError("the cluster refused the job", _last_line(error)) from None
             time.sleep(1)
         else:
             return str(name)
@@ -98,7 +98,7 @@ def _entrypoint(command: tuple[str, ...]) -> str:
     """The command line of the job: the verb with all settings that were given, as ``key=value``."""
     verb, arguments = find_verb(list(command))
     if verb == "submit":
-        raise ConfigError("a job that submits a job", "submit", remedy="name another verb")
+        raise ConfigError("a job cannot submit a job", "submit", remedy="name another verb")
     settings = placed(told := parse(verb, arguments)[0])
     if settings != told:
         telemetry.get_logger().info("paths of this machine, read by the cluster's", verb=verb, folder=str(Path.cwd()))
@@ -138,10 +138,13 @@ def _client(address: str | None) -> Any:
     try:
         client = JobSubmissionClient(address)
     except AuthenticationError as error:
-        what, remedy = _last_line(error).partition(". ")[0], "name the file with its token in RAY_AUTH_TOKEN_PATH"
-        raise ConfigError("the cluster does not let this machine in", address, what, remedy) from None
+        what, remedy = (
+            _last_line(error).partition(". ")[0],
+            "set RAY_AUTH_TOKEN_PATH to the file with the cluster's token",
+        )
+        raise ConfigError("the cluster refused the connection", address, what, remedy) from None
     except (ConnectionError, RuntimeError, ValueError, RayError) as error:
-        remedy = "give --address http://HEAD:8265, or open it with `ray dashboard cluster.yaml`"
+        remedy = "give --address http://HEAD:8265, or forward the dashboard with `ray dashboard cluster.yaml`"
         raise ConfigError("no Ray cluster answers", address, _last_line(error), remedy) from None
     for name in _CHATTY:
         logging.getLogger(name).setLevel(logging.ERROR)

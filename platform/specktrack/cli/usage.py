@@ -67,7 +67,7 @@ def meaning_of(field: FieldInfo) -> str:
 
 
 def default_of(field: FieldInfo) -> str:
-    """The default as it would be typed; empty where there is none or it says nothing."""
+    """The default as it would be typed; empty if there is none or it says nothing."""
     default = field.get_default(call_default_factory=True)
     if default is None or isinstance(default, bool):
         return "on" if default else ""

@@ -1,1 +1,1 @@
-"""The labelling loop: which parts of rows a person should look at, and what that person changed."""
+"""The labelling loop: which rows a person should check, and what that person changed."""

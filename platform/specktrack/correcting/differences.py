@@ -1,4 +1,4 @@
-"""What is another in new rows: which frames a person corrected, and how."""
+"""The differences between old and new rows: which frames a person corrected, and how."""
 
 import io
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ KINDS = {
     "added": "a frame that had no row",
     "left out": "a frame that has no row any more",
 }
-"""What may have happened to an object in a frame, the first that fits from the end."""
+"""Kinds of change to an object in a frame; the last that fits applies."""
 _KEYS = ("video", "object", "frame")
 _VALUES = ("x", "y", "w", "h", "visibility")
 
@@ -70,7 +70,7 @@ class VideoChanges(Config):
 
 
 class DiffReport(Config):
-    """What changed."""
+    """The changes found."""
 
     frames: int
     """Frames and objects that either side has a row of."""
@@ -91,7 +91,7 @@ def data_diff(config: DataDiffConfig) -> DiffReport:
     old_uris, new_uris = (pc.unique(rows["video"]).to_pylist() for rows in (old, new))
     pairs = pair_videos(new_uris, old_uris)
     if not pairs:
-        remedy = "videos are paired by URI, then by a unique file name"
+        remedy = "videos are matched by URI, then by a unique file name"
         raise ConfigError("the rows have no video in common", config.new, config.old, remedy)
     changed = compare(_renamed(old, {other: uri for uri, other in pairs.items()}), _of(new, pairs), config.tolerance_px)
     if config.output is not None:
@@ -165,7 +165,9 @@ def _counted(kinds: np.ndarray) -> Changes:
 
 def _write(changed: pa.Table, place: str) -> None:
     if not place.lower().endswith(".csv"):
-        raise ConfigError("changes are written as .csv", place, remedy="give a name that ends in .csv")
+        raise ConfigError(
+            "the name of a file of changes must end in .csv", place, remedy="give a name that ends in .csv"
+        )
     sink = io.BytesIO()
     pa_csv.write_csv(changed.filter(pc.not_equal(changed["kind"], "unchanged")), sink)
     store, key = store_of(to_uri(place))

@@ -1,4 +1,4 @@
-"""Which clips of annotated videos a person should correct: those of which rows say least, and that differ most.
+"""Which clips of annotated videos a person should correct: those with the most doubtful rows, and different ones.
 
 A row's score is the probability that it is right, so the doubt of a clip is the share of its rows that is likely to be
 wrong. Clips are taken one after the other, each time the one whose doubt, weighed by how far it is from those taken
@@ -48,7 +48,7 @@ log = telemetry.get_logger()
 
 
 class DataPickConfig(VerbConfig):
-    """Pick the clips most worth correcting."""
+    """Pick the clips most worth correcting, as separate videos with their rows."""
 
     verb: ClassVar[str] = "data_pick"
 
@@ -80,7 +80,7 @@ class Picked(Config):
 
 
 class PickReport(Config):
-    """What a person should look at."""
+    """The clips picked for a person to correct."""
 
     rows: str
     """The clips' rows, to export for a labelling tool."""
@@ -107,7 +107,7 @@ def data_pick(config: DataPickConfig) -> PickReport:
     """Take clips; ConfigError where the rows belong to other videos, MediaError for one that cannot be read."""
     found = trajectories(read_rows(config.annotations))
     if not found:
-        raise ConfigError("no rows to take clips from", config.annotations)
+        raise ConfigError("no rows to pick clips from", config.annotations)
     with DecoderProcess() as decoder:
         candidates = [
             candidate

@@ -1,4 +1,4 @@
-"""Labelled video: public formats in, one row schema out, other tools' formats out again.
+"""Labelled video: import of public formats to one row schema, and export to the formats of other tools.
 
 formats.py       the one table of formats
 dataset.py       Dataset and DatasetCard on disk or in S3
@@ -63,11 +63,15 @@ def load_dataset(path_or_uri: str, *, stream: int | None = None) -> Dataset:
     store = open_store(str(path_or_uri))
     folder = local_path(store.uri)
     if folder is not None and not folder.is_dir():
-        raise ConfigError("no such folder", str(path_or_uri), remedy="give a dataset, or a folder of labels and videos")
+        raise ConfigError(
+            "no such folder", str(path_or_uri), remedy="give a dataset, or a folder with labels and videos"
+        )
     if not store.exists(CARD_NAME):
         return read_labels("auto", store.uri, ImportOptions(stream=stream))
     if stream is not None:
-        raise ConfigError("a dataset's card names the streams", stream, store.uri, "give --stream to `data import`")
+        raise ConfigError(
+            "the dataset's card already names the streams", stream, store.uri, "give --stream to `data import`"
+        )
     return read_dataset(store)
 
 

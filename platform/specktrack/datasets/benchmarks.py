@@ -50,7 +50,7 @@ class BoxSequence:
 
     name: str
     label_xywh: np.ndarray
-    """float64 [N, 4]: left, top, width, height in source px, as written; NaN or no size where there is no label."""
+    """float64 [N, 4]: left, top, width, height in source px, as written; NaN or no size if there is no label."""
     absent: np.ndarray
     """bool [N]: the label says that the target cannot be seen."""
     attributes: tuple[str, ...] | None = None
@@ -99,10 +99,10 @@ class Benchmark:
         """Only the sequences of a split; ConfigError if no list of it lies there, or a sequence of it is missing."""
         if name not in self.splits:
             wanted = f"put the list of names beside the labels as dataset-split/{name}.txt"
-            raise ConfigError("no list of that split is there", name, place, wanted)
+            raise ConfigError("the list of that split is missing", name, place, wanted)
         known = {sequence.name: sequence for sequence in self.sequences}
         if missing := [item for item in self.splits[name] if item not in known]:
-            what = f"{len(missing)} of the {len(self.splits[name])} sequences of the {name} split are not there"
+            what = f"{len(missing)} of the {len(self.splits[name])} sequences of the {name} split are missing"
             raise ConfigError(what, missing[0], place, "complete the labels, or use a protocol without a split")
         return replace(self, sequences=tuple(known[item] for item in self.splits[name]))
 
@@ -346,7 +346,7 @@ def _ordered(
     kept = sorted(sequences, key=lambda item: item.name)
     for before, after in pairwise(kept):
         if before.name == after.name:
-            raise LabelError("two sequences of one name", after.name, place, "give the folder of one benchmark")
+            raise LabelError("two sequences with the same name", after.name, place, "give the folder of one benchmark")
     for item in kept:
         if not len(item.label_xywh):
             raise LabelError("a sequence without a box", item.name, place)

@@ -26,7 +26,7 @@ def read_boxes_dataset(name: str, place: str, options: ImportOptions) -> Dataset
     if options.split is not None:
         benchmark, notes = benchmark.split(options.split, place), (f"only the {options.split} split",)
     elif "test" in benchmark.splits:
-        notes = ("all sequences, those of the test split too",)
+        notes = ("all sequences, including those of the test split",)
     origin_px = 1 if name == "otb" and benchmark.layout == "flat" else None  # results, which count as the labels do
     source = to_uri(place)
     folder = source.rpartition("/")[0] if source.endswith(".json") else source
@@ -62,14 +62,14 @@ def _part(sequence: BoxSequence, finder: VideoFinder, options: ImportOptions) ->
                 ref=nowhere, width_px=width, height_px=height, fps=30.0, frames=n, labels_only=True
             )  # fmt: skip
         if found is None:
-            remedy = "--videos names the place where they are, --labels-only-wh-px imports labels alone"
+            remedy = "give their place with --videos, or import only the labels with --labels-only-wh-px"
             raise LabelError("a sequence without its pictures", sequence.name, uri, remedy) from None
         ref = stat(found, stream=options.stream)
     try:
         info = probe(ref)
         times_s = frame_times(ref, info)
     except MediaError as error:
-        raise LabelError(f"pictures that cannot be read: {error}", sequence.name) from None
+        raise LabelError(f"pictures cannot be read: {error}", sequence.name) from None
     pictures = frame_names(ref.uri) if ref.uri.endswith("/") else []
     offset = pictures.index(sequence.first_picture) if sequence.first_picture in pictures else 0
     if offset + n > info.frames:

@@ -47,7 +47,7 @@ def _sheets(content: Mapping[str, Any]) -> list[Sheet]:
     videos = {item["id"]: str(item.get("file_name") or item["name"]) for item in content.get("videos") or []}
     images = {item["id"]: item for item in content["images"]}
     if not images:
-        raise ValueError("holds no images")
+        raise ValueError("has no images")
     of_video: dict[str, dict[Any, int | str]] = {}
     for key, item in images.items():
         name, frame = _place(item, videos)
@@ -55,7 +55,7 @@ def _sheets(content: Mapping[str, Any]) -> list[Sheet]:
     drawn: dict[Any, list[Mapping[str, Any]]] = {}
     for item in content["annotations"]:
         if item["image_id"] not in images:
-            raise ValueError(f"annotation {item.get('id')} is of image {item['image_id']}, which is not listed")
+            raise ValueError(f"annotation {item.get('id')} belongs to image {item['image_id']}, which is not listed")
         drawn.setdefault(item["image_id"], []).append(item)
     return [_sheet(name, frames, images, drawn, names) for name, frames in of_video.items()]
 
@@ -95,7 +95,7 @@ def _sheet(
                 lines.append(line)
     sizes = {(int(images[key]["width"]), int(images[key]["height"])) for key in frames if "width" in images[key]}
     if len(sizes) > 1:
-        raise ValueError(f"has pictures of {len(sizes)} sizes in one video, {video}")
+        raise ValueError(f"has pictures of {len(sizes)} different sizes in one video, {video}")
     return Sheet(lines, video, list(frames.values()), tracks=tracks, wh_px=next(iter(sizes), None))
 
 

@@ -160,7 +160,7 @@ def read_csv(data: bytes, place: str, *, columns: CsvColumns) -> tuple[list[Shee
         try:
             line, doubt = _read_row(table, fields, columns, believed=believed)
             if (line.frame, line.track) in seen:
-                raise ValueError(f"has frame {line.frame} a second time")
+                raise ValueError(f"has frame {line.frame} twice")
         except ValueError as error:
             problems.append(f"{place}:{number} {error}")
             continue
@@ -200,7 +200,7 @@ def _read_row(table: Table, fields: Sequence[str], columns: CsvColumns, *, belie
     """A row's line, and how visibility and position disagree in it; ValueError says what is wrong."""
     count = len(table.header)
     if len(fields) < count or any(text.strip() for text in fields[count:]):
-        raise ValueError(f"has not {count} fields")
+        raise ValueError(f"does not have {count} fields")
     frame: int | str = (
         PurePosixPath(re.sub(UNESCAPED, r"\1", table.text(fields, "picture")).replace("\\", "/")).name
         if "picture" in columns.needs
@@ -252,7 +252,7 @@ def index(text: str, column: str) -> int:
     """A whole number from 0; ValueError names the column."""
     value = number(text, column)
     if value < 0 or not value.is_integer():
-        raise ValueError(f"{column} is {text!r}, not a whole number from 0")
+        raise ValueError(f"{column} is {text!r}, not a whole number >= 0")
     return int(value)
 
 
@@ -300,8 +300,8 @@ def what_differs(data: bytes) -> str:
     columns = nearest(table)
     missing = [role for role in columns.needs if role not in table.at]
     if missing:
-        return f"is nearest to {columns.name}: it {_differs(table, columns, missing)}"
-    return f"is nearest to {columns.name}, but has x and y beside w and h: they may be corners"
+        return f"is closest to {columns.name}: it {_differs(table, columns, missing)}"
+    return f"is closest to {columns.name}, but has x and y as well as w and h: they may be corners"
 
 
 def _plain(name: str) -> str:

@@ -37,7 +37,7 @@ class _Drawn:
 
     track: Track
     task: str
-    """Id of its task in a project's file; empty where there is only one."""
+    """Id of its task in a project's file; empty if there is only one."""
     lines: list[Line] = field(default_factory=list)
 
 
@@ -291,7 +291,7 @@ def _two_primaries(tracks: Sequence[_Drawn]) -> Iterator[str]:
     for drawn in tracks:
         for line in drawn.lines:
             if drawn.track.primary and line.frame in seen:
-                yield f"has two balls used in the game in frame {line.frame}"
+                yield f"has two balls marked as used in the game in frame {line.frame}"
             if drawn.track.primary:
                 seen.add(line.frame)
 

@@ -135,7 +135,7 @@ def _resolve(ref: dict[str, object], store: Store) -> str:
         now = stat(store.uri_of(name.rstrip("/")) + ("/" if name.endswith("/") else ""))
         if now.size_bytes != ref["size_bytes"]:
             raise ConfigError(
-                f"the dataset's video has {now.size_bytes} bytes, its card says {ref['size_bytes']}", now.uri,
+                f"the dataset's video has {now.size_bytes} bytes, but its card says {ref['size_bytes']}", now.uri,
                 remedy="restore the video or make the dataset again",
             )  # fmt: skip
         ref.update(now.model_dump(exclude={"stream"}))

@@ -1,4 +1,4 @@
-"""Rows written in the formats of other tools; what a format cannot hold is told in the table of formats.
+"""Export rows to the formats of other tools; the table of formats lists what each cannot hold.
 
 csv, jsonl, parquet                     all columns of the row schema, one file
 shuttlecock, tennis, badminton,
@@ -72,7 +72,7 @@ def export_rows(
 ) -> list[str]:
     """Write rows in a format of ``EXPORTS``; the URIs written.
 
-    ``destination`` is a folder, or the file itself where there is one to write. ``sizes_wh_px`` has each
+    ``destination`` is a folder, or the file itself if there is one to write. ``sizes_wh_px`` has each
     video's width and height by its URI, for formats that need them. ``box_px`` is the side of the square that stands
     for a point in formats of boxes. ConfigError for what the format cannot hold.
     """
@@ -90,7 +90,10 @@ def export_rows(
             raise ConfigError(f"{to} needs the video's size, which is not known", video.uri, remedy="give --size-wh-px")
         if len(video.tracks) > 1 and not export.many_objects:
             raise ConfigError(
-                f"{to} holds one object per video", list(video.tracks), video.uri, "filter the rows by object first"
+                f"{to} can hold only one object per video",
+                list(video.tracks),
+                video.uri,
+                "filter the rows by object first",
             )
     files: dict[str, bytes] = {}
     for part in [[video] for video in videos] if export.per_video else [videos]:
@@ -118,8 +121,8 @@ def _pictures(uri: str, tracks: Mapping[int, Trajectory]) -> Sequence[str]:
         names = []
     last = max((int(track.frame[-1]) for track in tracks.values() if len(track)), default=0)
     if last >= len(names):
-        remedy = "export where the pictures are, or to a format that does not name them"
-        raise ConfigError(f"{len(names)} pictures for rows up to frame {last}", place=uri, remedy=remedy)
+        remedy = "export where the pictures exist, or use a format that does not name them"
+        raise ConfigError(f"{len(names)} pictures, but rows up to frame {last}", place=uri, remedy=remedy)
     return names
 
 

@@ -55,7 +55,7 @@ def _lines(content: Mapping[str, Any]) -> tuple[list[Line], dict[int, Track], li
     looked_at = [int(number) - 1 for number in content["frames"]]
     for frame, said in zip(looked_at, content["frames"].values(), strict=True):
         if frame < 0:
-            raise ValueError("has frame 0, where frames count from 1")
+            raise ValueError("has frame 0, but frames count from 1")
         for i, item in enumerate((said.get("objects") or {}).get("objects") or []):
             index = None if item.get("index") is None else int(item["index"])
             key = str(item["label"]), index, 0 if index is not None else i
@@ -82,7 +82,7 @@ def _line(item: Mapping[str, Any], frame: int, track: int) -> Line:
 
 
 def _video(place: str, files: Mapping[str, bytes]) -> str:
-    """What the manifest calls the video of the labels at ``place``; nothing without one."""
+    """The manifest's entry for the video of the labels at ``place``; nothing without one."""
     for key, data in files.items():
         if PurePosixPath(key).name == MANIFEST:
             root = PurePosixPath(key).parent

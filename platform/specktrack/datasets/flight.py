@@ -84,7 +84,7 @@ class Rally:
 
     sport: Sport
     xyz_m: np.ndarray
-    """float64 [K, 3]; NaN where there is no ball."""
+    """float64 [K, 3]; NaN if there is no ball."""
     players: tuple[Player, ...]
     happenings: tuple[Happening, ...]
     """In the order of time."""

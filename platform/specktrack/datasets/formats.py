@@ -1,4 +1,4 @@
-"""The one table of formats: what each is called, which way it goes, how exact it is and what it cannot hold.
+"""The table of all formats: name, direction, precision, and what the format cannot hold.
 
 ``data import``, ``export``, their help and messages and docs/data.md list formats from here. A format has one name:
 what ``export --to X`` writes, ``data import X`` reads, for every X that goes both ways. An import makes labels: scores
@@ -80,7 +80,7 @@ def _rows(kind: str) -> Read:
         place = rows_file_in(place, kind) or place
         rows = rows_at(place)
         if rows is None:
-            raise ConfigError("no rows there", place, remedy="give an output of annotate, or a file of rows")
+            raise ConfigError("no rows found", place, remedy="give an output of annotate, or a file of rows")
         return labels_of_rows(rows, place, options)
 
     return read
@@ -93,7 +93,7 @@ def _huggingface(place: str, options: ImportOptions) -> Dataset:
 
 def _refuse_unused(name: str, **options: str | None) -> None:
     if given := [key for key, text in options.items() if text is not None]:
-        raise ConfigError(f"{name} is not read with --{given[0]}", options[given[0]], remedy="leave it away")
+        raise ConfigError(f"{name} does not take --{given[0]}", options[given[0]], remedy="leave it out")
 
 
 FORMATS = {
@@ -194,9 +194,9 @@ def read_labels(name: str, place: str, options: ImportOptions) -> Dataset:
         name = recognised(place, options)
     found = FORMATS.get(ALIASES.get(name, name))
     if found is None or found.read is None:
-        raise ConfigError("no such format of labels", name, remedy=f"one of {', '.join(readable())}")
+        raise ConfigError("no such label format", name, remedy=f"one of {', '.join(readable())}")
     if options.split is not None and name not in BENCHMARKS:
-        raise ConfigError("only box benchmarks have lists of a split", name, remedy="import all, then `data split`")
+        raise ConfigError("only box benchmarks have split lists", name, remedy="import all, then `data split`")
     return found.read(place, options)
 
 

@@ -107,7 +107,7 @@ def read_huggingface(place: str) -> pa.Table:
     files = _files(store)
     tables = [rows for key in files if (rows := rows_at(store.uri_of(key))) is not None]
     if not tables:
-        raise ConfigError("no Parquet files of rows below data/", place, remedy="give the folder that holds README.md")
+        raise ConfigError("no Parquet files of rows below data/", place, remedy="give the folder that has README.md")
     return pa.concat_tables(tables).unify_dictionaries()
 
 

@@ -83,7 +83,7 @@ def read_layout(name: str, store: Store, options: ImportOptions) -> Dataset:
     files = find_labels(store, layout, finder)
     if not files:
         what = f"no label files of the format {layout.name} ({layout.about})"
-        raise LabelError(what, place=store.uri, remedy=nearest(store) or "give the folder that holds labels and videos")
+        raise LabelError(what, place=store.uri, remedy=nearest(store) or "give the folder with the labels and videos")
     source = _Source(store, layout, finder, options)
     with ThreadPoolExecutor(8) as pool:
         parts = [part for read in pool.map(lambda file: _read_file(file, source), files) for part in read]
@@ -308,7 +308,7 @@ def _misfits(sheet: Sheet, video: DatasetVideo, missing: Missing | None) -> list
     if _is_whole(sheet) and n > video.frames:
         return [f"has {n} labels, its video has {counted}"]
     if _is_whole(sheet) and n < video.frames and missing is None:
-        remedy = "--missing absent or --missing unlabelled says what the others are"
+        remedy = "say what the others are with --missing absent or --missing unlabelled"
         return [f"has {n} labels, its video has {counted}; {remedy}"]
     if sheet.frames is not None and sheet.frames != video.frames:
         return [

@@ -215,7 +215,7 @@ def nearest(store: Store) -> str:
     for key in files_in(store):
         if folded(key).endswith(_LABEL_SUFFIXES) and _is_label(key):
             begins = store.get(key)[:60].decode("utf-8", errors="replace").split("\n")[0]
-            return f"{key} begins with {begins!r}, as no known format does"
+            return f"{key} begins with {begins!r}, which matches no known format"
     return ""
 
 

@@ -74,7 +74,7 @@ def _read_task(task: Mapping[str, Any]) -> Iterator[Sheet]:
     tracks: dict[int, Track] = {}
     counted = {int(region["framesCount"]) for region in regions if "framesCount" in region}
     if len(counted) > 1:
-        raise ValueError(f"counts {sorted(counted)} frames in one video")
+        raise ValueError(f"has different frame counts for one video, {sorted(counted)}")
     for number, region in enumerate(regions):
         label = " ".join(map(str, region.get("labels") or []))
         tracks[number] = Track(label)
@@ -124,9 +124,9 @@ def _read_region(value: Mapping[str, Any]) -> Iterator[Line]:
 def _box(key: Mapping[str, Any]) -> np.ndarray:
     """Centre and size as shares of the picture, float64 [4]."""
     if key.get("rotation"):
-        raise ValueError(f"has a rotated box in frame {key['frame']}; turn it back")
+        raise ValueError(f"has a rotated box in frame {key['frame']}; rotate it back")
     if int(key["frame"]) < 1:
-        raise ValueError(f"has frame {key['frame']}; Label Studio counts from 1")
+        raise ValueError(f"has frame {key['frame']}, but Label Studio counts from 1")
     x, y, w, h = (float(key[name]) / 100 for name in ("x", "y", "width", "height"))
     if not np.isfinite([x, y, w, h]).all() or w <= 0 or h <= 0:
         raise ValueError(f"has a box without a size in frame {key['frame']}")

@@ -66,7 +66,7 @@ class Layout:
     numbered_by_name: bool = False
     """In a folder of frames a frame number is the one in the image's name, not its place in the order."""
     video_of: Callable[[str], str] = field(default=lambda key: key, repr=False)
-    """The part of a name that all files of one video share, where there is one for each frame."""
+    """The part of a name that all files of one video share, if there is one for each frame."""
     beside: tuple[str, ...] = ()
     """Names of files in the folders above that are read with a label file."""
 

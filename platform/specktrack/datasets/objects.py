@@ -80,7 +80,7 @@ def choose_objects(
     label: str | None,
     near_px: float,
 ) -> Objects:
-    """The lines of the ball, with objects in place of their tracks; ``label`` is the name that the person gave it.
+    """The lines of the ball, with objects instead of their tracks; ``label`` is the name that the person gave it.
 
     ``near_px`` is the distance within which two positions in a frame are of one object.
     """
@@ -152,7 +152,7 @@ def _chosen(
         known = {name.text for name in names.values() if name.text}
         balls = {name.text for name in names.values() if name.text and name.is_ball}
         if len(known) > 1 and len(balls) != 1:
-            which = "several names of balls" if balls else "several labels, none of them a ball's"
+            which = "several labels known as a ball" if balls else "several labels, none of them known as a ball"
             return [], [], [f"has {which}: {shown}; --label names the one to take"]
         wanted = next(iter(balls or known), "")
         mine = [number for number, name in names.items() if name.text in (wanted, "")]

@@ -93,7 +93,7 @@ def write_patches(config: PatchesConfig, destination: str) -> DatasetCard:
     store = open_store(destination)
     folder = local_path(store.uri)
     if folder is None:
-        raise ConfigError("sequences are rendered into a local folder", destination)
+        raise ConfigError("sequences can only be rendered to a local folder", destination)
     folder.mkdir(parents=True, exist_ok=True)
     scenes = load_scenes(config)
     videos, tables = [], []

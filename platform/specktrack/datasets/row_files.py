@@ -65,7 +65,7 @@ def rows_at(place: str) -> pa.Table | None:
         return _complete(_read_file(uri, place), place)
     if path is not None and not path.is_dir():
         raise ConfigError(
-            "no rows there", place, remedy="give an output of annotate, or a .parquet, .csv or .jsonl file of rows"
+            "no rows found", place, remedy="give an output of annotate, or a .parquet, .csv or .jsonl file of rows"
         )
     store = open_store(uri)
     if store.exists("_SUCCESS") or next(store.list("records/"), None) is not None:
@@ -86,10 +86,10 @@ def read_windows(place: str) -> pa.Table:
     """Rows of a file with their column ``window``: many rows for a frame, one of each window that saw it."""
     uri = to_uri(place)
     if uri.rpartition(".")[2].lower() not in _FILES:
-        raise ConfigError("rows by window come from a file", place, remedy="give a .parquet, .csv or .jsonl file")
+        raise ConfigError("rows by window must come from a file", place, remedy="give a .parquet, .csv or .jsonl file")
     table = _read_file(uri, place)
     if "window" not in table.column_names:
-        remedy = "add the first frame of each row's window, or leave per_window away"
+        remedy = "add the first frame of each row's window, or leave out per_window"
         raise ConfigError("rows lack the column 'window'", place=place, remedy=remedy)
     with arrow_errors("the column 'window' holds frame numbers", place):
         return _complete(table, place).append_column("window", table["window"].cast(pa.int64()))
@@ -148,7 +148,7 @@ def _complete(table: pa.Table, place: str) -> pa.Table:
 
 
 def _without_nan(column: pa.ChunkedArray, place: str) -> pa.ChunkedArray:
-    """float64 with null in place of NaN, which other tools write where nothing was found."""
+    """float64 with null instead of NaN, which other tools write where nothing was found."""
     with arrow_errors("not rows", place):
         column = column.cast(pa.float64())
     return pc.if_else(pc.is_nan(column), pa.scalar(None, pa.float64()), column)
@@ -180,8 +180,8 @@ def check_frames(rows: pa.Table, frames: int, place: str) -> None:
     """ConfigError if rows of one video lie beyond its ``frames``: then they are of another video of the same name."""
     if rows.num_rows and not 0 <= (last := pc.max(rows["frame"]).as_py()) < frames:
         raise ConfigError(
-            f"rows of another video: they reach frame {last}, the video has {frames} frames",
+            f"these rows belong to another video: they reach frame {last}, but the video has {frames} frames",
             rows["video"][0].as_py(),
             place,
-            "annotate this video, or name the rows that belong to it",
+            "annotate this video, or give the rows that belong to it",
         )

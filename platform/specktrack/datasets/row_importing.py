@@ -48,8 +48,8 @@ def _video_of_rows(rows: pa.Table, uri: str, finder: VideoFinder | None, options
         if options.labels_only_wh_px is None:
             if isinstance(error, StorageError):
                 raise
-            remedy = "--videos names the place where videos are, labels_only_wh_px imports labels alone"
-            raise ConfigError("the video of the rows is not there", uri, remedy=remedy) from None
+            remedy = "give the videos' place with --videos, or import only the labels with labels_only_wh_px"
+            raise ConfigError("the video of the rows does not exist", uri, remedy=remedy) from None
         frames = pc.max(rows["frame"]).as_py() + 1
         width, height = options.labels_only_wh_px
         ref = VideoRef(uri=uri, etag="", size_bytes=0)

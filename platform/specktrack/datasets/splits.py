@@ -58,7 +58,7 @@ def tennis_place(video_uri: str) -> tuple[int, int]:
     """(game, clip) of a video of the tennis dataset, from ``.../game3/Clip2/``; ConfigError if it is not one."""
     found = re.search(r"game[_ ]?(\d+)/clip[_ ]?(\d+)", unquote(video_uri), re.IGNORECASE)
     if not found:
-        raise ConfigError("not a clip of the tennis dataset", video_uri, remedy="its folders are game3/Clip2")
+        raise ConfigError("not a clip of the tennis dataset", video_uri, remedy="its folders look like game3/Clip2")
     return int(found[1]), int(found[2])
 
 
@@ -137,7 +137,7 @@ def _drawn(frames: Mapping[str, int], group_of: Callable[[str], str], shares: Ma
     wanted = {part: share for part, share in shares.items() if share}
     if len(waiting) <= len(wanted):
         raise ConfigError(
-            f"{len(waiting)} groups of videos cannot be shared among train, {', '.join(wanted)}", sorted(groups),
+            f"{len(waiting)} groups of videos cannot be divided among train, {', '.join(wanted)}", sorted(groups),
             remedy="split by 'video', or set a share to 0",
         )  # fmt: skip
     parts: Parts = {}
@@ -166,7 +166,7 @@ def split_videos(
     else:
         named = {uri: BY_NAME[by](uri) for uri in frames}
         if strangers := [uri for uri, part in named.items() if part is None]:
-            raise ConfigError(f"not a video of the {by} split, by its name", strangers[0], remedy="split by 'video'")
+            raise ConfigError(f"its name does not belong to the {by} split", strangers[0], remedy="split by 'video'")
         parts = {name: {uri for uri in frames if named[uri] == name} for name in ("train", "test")}
     if by == "shuttlecock":
         last = {match_of(uri): uri for uri in sorted(parts["train"])}  # TrackNetV3: the last rally of each match

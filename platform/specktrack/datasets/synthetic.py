@@ -165,7 +165,7 @@ def trajectory(config: SynthConfig, rendered: list[RenderedFrame]) -> Trajectory
 
 
 def events_of(config: SynthConfig, index: int, track: Trajectory, uri: str) -> pa.Table:
-    """What happens in rendered video ``index`` whose labels are ``track``: EVENTS, exact.
+    """The exact EVENTS of rendered video ``index``, whose labels are ``track``.
 
     An event that no picture shows (the ball is absent in the nearest frame) has no x and y.
     """
@@ -507,7 +507,7 @@ def _draw_ball(random: np.random.Generator, sport: flight.Sport, palette: int) -
 def _draw_noise(
     random: np.random.Generator, wh_px: tuple[int, int], strength: float
 ) -> tuple[np.ndarray | None, float]:
-    """A tile of sensor noise int16 [H + 64, W + 64, 3], cut anew for each frame, and the flicker's amplitude."""
+    """A tile of sensor noise int16 [H + 64, W + 64, 3], cut again for each frame, and the flicker's amplitude."""
     sigma, flicker = strength * random.uniform(0.8, 5.0), strength * random.uniform(0.0, 0.015)
     if not strength:
         return None, 0.0

@@ -71,7 +71,7 @@ def read_yolo(files: Mapping[str, bytes]) -> tuple[list[Sheet], list[str]]:
 
 
 def _read_line(text: str) -> tuple[str, tuple[float, float, float, float], int | None]:
-    """Class, centre and size, and the id of the track where there is one."""
+    """Class, centre and size, and the id of the track if there is one."""
     words = text.split()
     try:
         values = [float(word) for word in words[1:]]

@@ -31,7 +31,7 @@ class Difference(Config):
     difference: float
     """now - against."""
     low: float
-    """95 % of the draws lie between ``low`` and ``high``; both are the difference where there is one video only."""
+    """95 % of the draws lie between ``low`` and ``high``; both are the difference if there is one video only."""
     high: float
 
 
@@ -54,7 +54,7 @@ class Comparison(Config):
     draws: int = Field(default=DRAWS)
     ratios: dict[str, Difference]
     per_video: tuple[VideoDifference, ...]
-    """What became worst first."""
+    """The worst changes first."""
 
 
 def compare(frames: pa.Table, against: str, protocol: str) -> Comparison:
@@ -68,7 +68,7 @@ def compare(frames: pa.Table, against: str, protocol: str) -> Comparison:
         other.select([*keys, "outcome"]), keys, join_type="inner", right_suffix="_old"
     )
     if not both.num_rows:
-        raise ConfigError("the evaluations have no frame in common", place=against, remedy="evaluate the same labels")
+        raise ConfigError("the evaluations have no frames in common", place=against, remedy="evaluate the same labels")
     videos = pc.unique(both["video"]).to_pylist()
     which = pc.index_in(both["video"], value_set=pa.array(videos)).to_numpy()
     now, old = (_counts(both[name], which, len(videos)) for name in ("outcome", "outcome_old"))
@@ -95,10 +95,10 @@ def compare(frames: pa.Table, against: str, protocol: str) -> Comparison:
 def _frames_of(place: str, protocol: str) -> pa.Table:
     store = open_store(place)
     if not store.exists("evaluation.json") or not store.exists("frames.parquet"):
-        raise ConfigError("no evaluation of points there", place, remedy="give the output of an earlier evaluate")
+        raise ConfigError("no evaluation of points found", place, remedy="give the output of an earlier evaluate")
     made_by = from_json(store.get("evaluation.json")).get("protocol")
     if made_by != protocol:
-        raise ConfigError(f"an evaluation under protocol {made_by}, this one is under {protocol}", place)
+        raise ConfigError(f"that evaluation used protocol {made_by}, this one uses {protocol}", place)
     return pq.read_table(io.BytesIO(store.get("frames.parquet")))
 
 

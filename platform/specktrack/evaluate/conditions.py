@@ -85,7 +85,7 @@ def at_rest(xy: np.ndarray, frame: np.ndarray, fps: float) -> np.ndarray:
 
 
 def _speed_px(xy: np.ndarray, frame: np.ndarray) -> np.ndarray:
-    """Px per frame [N] to the labelled neighbours, the mean of both sides where there are two; NaN without one."""
+    """Px per frame [N] to the labelled neighbours, the mean of both sides if there are two; NaN without one."""
     steps = np.where(np.diff(frame) == 1, np.linalg.norm(np.diff(xy, axis=0), axis=1), np.nan)
     sides = np.stack([np.append(np.nan, steps), np.append(steps, np.nan)])
     known = ~np.isnan(sides)

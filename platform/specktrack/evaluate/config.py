@@ -58,11 +58,11 @@ class EvaluateConfig(VerbConfig, Manner):
         if (self.model is None) == (self.predictions is None):
             raise ValueError("give either model or predictions")
         if self.against is not None and self.protocol in BOX_PROTOCOLS:
-            raise ValueError("against compares evaluations of points")
+            raise ValueError("against only works for points")
         if self.per_window and self.address is not None:
-            raise ValueError("per_window works in this process, without address")
+            raise ValueError("per_window only works in this process: leave out address")
         if self.model is None and (idle := sorted(changed(self))):
-            raise ValueError(f"{idle[0]} goes with model; predictions are compared as they are")
+            raise ValueError(f"{idle[0]} needs a model; predictions are compared as they are")
         return self
 
     @property

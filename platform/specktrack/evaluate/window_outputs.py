@@ -39,7 +39,7 @@ class WindowRunner:
     def __init__(self, model: Model, *, input_wh: tuple[int, int] | None = None) -> None:
         config = model.config
         if not isinstance(config, WindowedConfig):
-            raise ConfigError(f"a {config.family} network sees no windows to count", model.card.name)
+            raise ConfigError(f"a {config.family} network has no windows to count", model.card.name)
         self._config = config
         windowing = Windowing(
             input_wh=input_wh, overlap=config.frames_in, candidates=1, decoding=config.published_decoding

@@ -42,7 +42,7 @@ def count_windows(
     """Count rows ``windows`` (columns window, frame, x, y, score) of each labelled video; ConfigError without any."""
     joined = [join_windows(uri, labels[uri], rows, videos[uri]) for uri, rows in windows.items() if uri in labels]
     if not sum(len(video.frame) for video in joined):
-        raise ConfigError("no window is about a labelled frame", [*windows][:1])
+        raise ConfigError("no window has a labelled frame", [*windows][:1])
     at = {}
     for tolerance in protocol.tolerances:
         total = sum((PointCounts.of(video.outcomes(tolerance)) for video in joined), PointCounts())
@@ -75,7 +75,7 @@ def _check(windows: pa.Table, place: str) -> None:
     frame, window = windows["frame"].to_numpy(), windows["window"].to_numpy()
     if (outside := np.flatnonzero((window > frame) | (window < 0))).size:
         i = int(outside[0])
-        raise ConfigError("a row before its window", f"frame {frame[i]}, window {window[i]}", f"{place}, row {i}")
+        raise ConfigError("a row lies before its window", f"frame {frame[i]}, window {window[i]}", f"{place}, row {i}")
     keys = windows.group_by(["video", "window", "frame"]).aggregate([([], "count_all")])
     twice = keys.filter(pc.greater(keys["count_all"], 1))
     if len(twice):

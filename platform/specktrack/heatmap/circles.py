@@ -20,7 +20,7 @@ SCALE = 2
 
 
 def only_circle(heatmap: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The circle's centre and the heatmap's maximum where there is exactly one circle; nothing where more or none."""
+    """The circle's centre and the heatmap's maximum if there is exactly one circle; nothing where more or none."""
     nothing = np.zeros((0, 2), np.float32), np.zeros(0, np.float32)
     grey = np.round(heatmap * 255)
     if grey.max() <= LEVEL:

@@ -234,7 +234,7 @@ def _is_box(boxes_xywh: np.ndarray) -> np.ndarray:
 
 
 def _complete(predicted: np.ndarray, label: np.ndarray, *, hold: bool) -> tuple[np.ndarray, int]:
-    """One prediction per label, the label itself in frame 0 (NaN where there is none), and how many were no boxes."""
+    """One prediction per label, the label itself in frame 0 (NaN if there is none), and how many were no boxes."""
     written = predicted[: len(label)].astype(float, copy=True)
     if len(written) and _is_box(label[:1])[0]:
         written[0] = label[0]

@@ -23,7 +23,7 @@ class EventCounts:
 
     @property
     def recall(self) -> float:
-        """Share of the true ones that were found; 0.0 where there are none."""
+        """Share of the true ones that were found; 0.0 if there are none."""
         return self.found_right / self.true if self.true else 0.0
 
 

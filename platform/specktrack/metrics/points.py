@@ -135,7 +135,7 @@ def average_precision(score: np.ndarray, hit: np.ndarray, *, positives: int) -> 
 
 
 def error_summary(errors: np.ndarray) -> dict[str, float | None]:
-    """Median, 90th and 99th percentile and mean of the errors that are not NaN; None where there are none."""
+    """Median, 90th and 99th percentile and mean of the errors that are not NaN; None if there are none."""
     known = errors[~np.isnan(errors)]
     if not len(known):
         return {"p50": None, "p90": None, "p99": None, "mean": None}

@@ -56,7 +56,7 @@ class Protocol:
         by, _, part = (split or "").partition("/")
         if by == wanted:
             if part != "test":
-                raise ConfigError("the protocol counts the test part only", split, remedy="use the protocol 'points'")
+                raise ConfigError("the protocol counts only the test part", split, remedy="use the protocol 'points'")
             return set(frames)
         if self.names_only:
             return {uri for uri in frames if BY_NAME[wanted](uri) in ("test", None)}

@@ -107,10 +107,10 @@ def load_model(name_or_path: str | Path) -> Model:
     card, tensors = load_weights(name_or_path)
     if card.part:
         what = f"only the part {card.part.rstrip('.')!r} of {card.network.name}"
-        raise CheckpointError(what, place=str(name_or_path), remedy="train the rest: give it to `train` as init")
+        raise CheckpointError(what, place=str(name_or_path), remedy="train the rest: use it as init in `train`")
     shapes, given = _shapes(card.network), {name: tensor.shape for name, tensor in tensors.items()}
     if different := sorted(name for name in shapes | given if shapes.get(name) != given.get(name)):
-        raise CheckpointError("the weights are of another network than their card", different[0], str(name_or_path))
+        raise CheckpointError("the weights do not fit the network in their card", different[0], str(name_or_path))
     network = build(card.network)
     network.load_state_dict(tensors)
     return Model(network.eval(), card)
@@ -134,7 +134,7 @@ def load_weights(name_or_path: str | Path) -> tuple[ModelCard, dict[str, torch.T
     path = model_path(name_or_path)
     tensors, metadata = load_tensors(path)
     if _CARD not in metadata:
-        raise CheckpointError("not a specktrack checkpoint: it holds no model card", str(path))
+        raise CheckpointError("not a specktrack checkpoint: it has no model card", str(path))
     try:
         values = from_json(metadata[_CARD])
         card = ModelCard.model_validate({**values, "network": network_config(values["network"])})
@@ -175,7 +175,7 @@ def _fetched(uri: str) -> Path:
         data = open_store(folder).get(name)
     except MissingError:
         raise CheckpointError(
-            "no such model", uri, remedy="give the place of a checkpoint or of a finished run"
+            "no such model", uri, remedy="give the path or URI of a checkpoint or of a finished run"
         ) from None
     kept = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "specktrack" / "models"
     path = kept / f"{sha256_hex(data)}.safetensors"

@@ -1,4 +1,4 @@
-"""What every network of the zoo says about itself, without loading torch."""
+"""Description of every network in the zoo, without loading torch."""
 
 import inspect
 from typing import ClassVar, Literal, Self
@@ -37,7 +37,7 @@ class NetworkConfig(Config):
         width, height = self.input_wh
         if min(width, height) < 1 or self.frames_in * width * height > MOST_INPUT_PX:
             seen = f"{self.frames_in} x {width} x {height}"
-            raise ValueError(f"frames_in x input_wh is {seen} px; from 1 to {MOST_INPUT_PX} can be seen at once")
+            raise ValueError(f"frames_in x input_wh is {seen} px; it must be between 1 and {MOST_INPUT_PX}")
         return self
 
     @property
@@ -47,5 +47,5 @@ class NetworkConfig(Config):
 
     @classmethod
     def about(cls) -> str:
-        """What the network is and where it comes from: its entry's docstring, on one line."""
+        """The network's description and origin: its entry's docstring, on one line."""
         return " ".join(inspect.cleandoc(cls.__doc__ or "").split())

@@ -45,7 +45,7 @@ CARD = "specktrack.card"
 Inputs = tuple[torch.Tensor, ...]
 
 Run = Callable[[Inputs], torch.Tensor]
-"""What an exported file makes of its inputs."""
+"""Runs an exported file on inputs."""
 
 
 class Parity(Config):
@@ -75,7 +75,7 @@ def export_model(
     """
     path = Path(destination)
     if path.suffix != SUFFIX[kind]:
-        raise ConfigError(f"a file of {kind} ends in {SUFFIX[kind]}", str(destination))
+        raise ConfigError(f"the name of a {kind} file must end in {SUFFIX[kind]}", str(destination))
     if missing := [name for name in NEEDS[kind] if importlib.util.find_spec(name) is None]:
         raise ConfigError(
             f"{kind} needs packages that are not installed", missing, remedy="pip install 'specktrack[export]'"
@@ -96,14 +96,14 @@ def export_model(
 
 @dataclass(frozen=True)
 class _Task:
-    """What is exported: a module, inputs to trace and check it with, names, and its output as positions."""
+    """The parts of an export: a module, inputs to trace and check it with, names, and its output as positions."""
 
     module: nn.Module
     example: Inputs
     inputs: tuple[str, ...]
     output: str
     positions: Callable[[torch.Tensor], torch.Tensor]
-    """From an output to positions [M, 2] in network px, NaN where there is none."""
+    """From an output to positions [M, 2] in network px, NaN if there is none."""
     ties: float = 0.0
     """Share of values that may differ: where the output is the likeliest of many levels, ties fall either way."""
     rendered: Callable[[], Iterator[Inputs]] | None = None
@@ -154,7 +154,7 @@ def _task(model: Model, input_wh: tuple[int, int]) -> _Task:
         fill[:, 5:9] = 1
         example = (path * (1 - fill[..., None]), fill)
         return _Task(network.eval(), example, ("positions", "fill"), "repaired", lambda xy: (xy * size).flatten(0, 1))
-    raise ConfigError(f"no export for networks of family {config.family!r}", model.card.name)
+    raise ConfigError(f"cannot export networks of family {config.family!r}", model.card.name)
 
 
 def _pictures(config: WindowedConfig, wh: tuple[int, int], *, clip: int, windows: int) -> torch.Tensor:
@@ -207,7 +207,7 @@ def _write_openvino_int8(task: _Task, path: Path, card: str) -> tuple[list[Path]
     import openvino
 
     if task.rendered is None:
-        raise ConfigError("int8 is for heatmap networks", path.name, remedy="export it as openvino")
+        raise ConfigError("int8 only works for heatmap networks", path.name, remedy="export it as openvino")
     nncf.set_log_level(logging.ERROR)
     windows = nncf.Dataset(task.rendered(), lambda inputs: [value.numpy() for value in inputs])
     subset = CALIBRATION_CLIPS * CALIBRATION_WINDOWS

@@ -36,7 +36,7 @@ def folder() -> Path:
         with tempfile.TemporaryFile(dir=wanted):
             return wanted
     except OSError as error:
-        log.warning("engines are prepared anew in every process", detail=str(error), remedy="set XDG_CACHE_HOME")
+        log.warning("engines are prepared again in every process", detail=str(error), remedy="set XDG_CACHE_HOME")
         passing = Path(tempfile.mkdtemp(prefix="specktrack-engines-"))
         atexit.register(shutil.rmtree, passing, ignore_errors=True)
         return passing

@@ -1,4 +1,4 @@
-"""What a network of any family is to the code that loads, saves and builds it."""
+"""The interface of networks of all families to the code that loads, saves and builds them."""
 
 from torch import nn
 

@@ -17,7 +17,7 @@ _NAMED = re.compile(r"mlflow:(?P<name>[^/@]+)(@(?P<alias>[^/@]+)|/(?P<version>\d
 
 
 class Registered(NamedTuple):
-    """What names one version."""
+    """The parts of a name of one version."""
 
     name: str
     alias: str | None
@@ -65,5 +65,5 @@ def fetched(text: str) -> Path:
             artifacts.download_artifacts(artifact_uri=f"{place.rstrip('/')}/{WEIGHTS_NAME}", dst_path=str(folder))
     except (MlflowException, OSError) as error:
         said = " ".join(str(error).split())[:300]
-        raise CheckpointError(f"the MLflow registry does not give it out: {said}", text) from None
+        raise CheckpointError(f"the MLflow registry refused: {said}", text) from None
     return folder / WEIGHTS_NAME

@@ -44,7 +44,7 @@ class PrepareConfig(VerbConfig):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What decides the packs beside the videos: those of equal settings are shared by all runs."""
+        """The settings that determine the packs, besides the videos: runs with equal settings share them."""
         size = {"input_wh": None if self.own_size else list(self.input_wh)}
         return {"format": PACK_FORMAT, **size, "pictures": self.pictures, "clip_s": self.clip_s}
 

@@ -1,4 +1,4 @@
-"""What a decoder gives, in one array, and which frames are missing of it."""
+"""A decoder's output in one array, and which frames are missing."""
 
 from collections.abc import Iterable
 

@@ -1,4 +1,4 @@
-"""What training reads of prepared data: an index of all clips, and the frames of a video as they are asked for."""
+"""Prepared data as training reads it: an index of all clips, and the frames of a video on demand."""
 
 import io
 import json
@@ -45,7 +45,7 @@ class PackedClip:
     pack: str | None
     """Key of the object; None where the clip was set aside."""
     missing: tuple[int, ...]
-    """Frames that could not be decoded, where there is a pack."""
+    """Frames that could not be decoded, if there is a pack."""
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,8 @@ class Prepared:
         made, wanted = (viewport_of(source_wh_px, wh) for wh in (self.settings["input_wh"], input_wh))
         if made != wanted:
             raise ConfigError(
-                f"the data are prepared at {_words(made)}, the network wants {_words(wanted)}", place=self.store.uri,
-                remedy="prepare them again at its size, into another place",
+                f"the data is prepared at {_words(made)}, but the network needs {_words(wanted)}", place=self.store.uri,
+                remedy="prepare the data again at that size, in another place",
             )  # fmt: skip
         return made
 
@@ -72,7 +72,7 @@ class Prepared:
         """The frames of a video; None where it could not be measured when it was prepared."""
         clips = self.clips.get(ref.key)
         if clips is None:
-            raise ConfigError("a labelled video is not among those prepared", ref.uri, self.store.uri, "prepare again")
+            raise ConfigError("a labelled video is not in the prepared data", ref.uri, self.store.uri, "prepare again")
         return PackedFrames(blocks, clips, wh) if clips[-1].stop else None
 
     def background(self, ref: VideoRef) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What happens to the ball: hits, bounces, net crossings and rallies, and how fast it flies, from rows alone.
+"""Events of the ball: hits, bounces, net crossings and rallies, and its speed, from rows alone.
 
 turns.py      where a flight turns: hits, serves and bounces, by a small network
 rallying.py   which turns make a rally, and when the ball is dead

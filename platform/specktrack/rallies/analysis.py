@@ -21,7 +21,7 @@ _FILLED = (Provenance.INTERPOLATED.value, Provenance.INPAINTED.value)
 
 @dataclass(frozen=True)
 class Found:
-    """What rows tell."""
+    """The results of an analysis of rows."""
 
     events: pa.Table
     """EVENTS, by video and object in the order of time."""
@@ -59,7 +59,7 @@ def _timed(track: Trajectory, fps: float | None, uri: str) -> Trajectory:
     if fps is not None:
         track = Trajectory(track.frame, track.frame / fps, *(getattr(track, name) for name in _OTHER_COLUMNS))
     if (np.diff(track.pts_s) <= 0).any():
-        raise ConfigError("the rows' times do not rise", place=uri, remedy="give the video's rate: --fps 30")
+        raise ConfigError("the times of the rows do not increase", place=uri, remedy="give the frame rate: --fps 30")
     return track
 
 
@@ -67,7 +67,7 @@ _OTHER_COLUMNS = ("xy_px", "score", "visibility", "provenance", "wh_px", "gap")
 
 
 class _Told:
-    """What one object's track tells."""
+    """The results for one object's track."""
 
     def __init__(self, track: Trajectory, court: Court | None, threshold: float) -> None:
         seen = track.present & ~np.isin(track.provenance, _FILLED)

@@ -46,7 +46,7 @@ COURTS: Mapping[str, Sport] = {
 
 
 class Lens(Config):
-    """What OpenCV's ``calibrateCamera`` gives."""
+    """The results of OpenCV's ``calibrateCamera``."""
 
     focal_px: tuple[float, float]
     centre_px: tuple[float, float]
@@ -80,7 +80,7 @@ class CourtView(Config):
     @model_validator(mode="after")
     def _some_frame(self) -> Self:
         if not self.corners_px:
-            raise ValueError("corners_px has no frame")
+            raise ValueError("corners_px has no frames")
         return self
 
     @classmethod
@@ -168,8 +168,8 @@ def _focal_px(plane: np.ndarray, corners_px: np.ndarray) -> float:
 
 def _no_court(corners_px: np.ndarray) -> ConfigError:
     return ConfigError(
-        "these corners are not those of a court that a camera sees", np.round(corners_px, 1).tolist(),
-        remedy="near left, near right, far right, far left, in px of the picture; a court seen from straight above "
+        "these corners cannot be those of a court", np.round(corners_px, 1).tolist(),
+        remedy="near left, near right, far right, far left, in px of the picture; a court seen from directly above "
         "needs the lens as well",
     )  # fmt: skip
 

@@ -132,7 +132,7 @@ def _linearised(parameters: np.ndarray, seen: Observed, sport: Sport) -> tuple[n
 
 
 def _beliefs(parameters: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """What is known of all flights."""
+    """The results for all flights."""
     strength = 1 / np.array([*_START_M, *[_SPEED_MPS] * 3]) ** 2
     off = np.array([0, 0, 1.0, 0, 0, 0]) - parameters
     return (strength * off**2).sum(axis=1), np.broadcast_to(np.diag(strength), (len(off), 6, 6)), strength * off

@@ -79,7 +79,7 @@ class Flights:
 
 @dataclass(frozen=True)
 class _Leg:
-    """What lies between two turns of a rally."""
+    """A flight: the part of a rally between two turns."""
 
     start_s: float
     stop_s: float

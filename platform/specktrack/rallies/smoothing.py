@@ -1,4 +1,4 @@
-"""Positions smoothed by what balls do: between turns velocity changes slowly, at a turn at once.
+"""Smoothing of positions by a model of motion: velocity changes slowly between turns, and at once at a turn.
 
 A Kalman filter and the smoother of Rauch, Tung and Striebel (1965) over position, velocity and acceleration in source
 px. What gravity and drag do to the picture depends on where the camera stands, which rows do not tell; but it is an
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 GAP_S = 0.5
-"""Over longer gaps nothing is said, and what comes after them begins anew."""
+"""No estimates within longer gaps; smoothing starts again after them."""
 UNSURE = 0.5
 """A velocity whose standard deviation is more than this share of the usual speed is not known: single rows at ends."""
 LEAST_SIGMA_PX = 0.2

@@ -73,7 +73,7 @@ def _peak(time_s: np.ndarray, likely: np.ndarray, n: int) -> float:
 
 
 def channels(time_s: np.ndarray, xy_px: np.ndarray) -> np.ndarray:
-    """What the network reads, float32 [N, 6]: velocity and position in the trajectory's own units, presence, rate."""
+    """The network's input, float32 [N, 6]: velocity and position in the trajectory's own units, presence, rate."""
     step_s = float(np.median(np.diff(time_s)))
     known = np.isfinite(xy_px[:, 0])
     xy = bridged(xy_px, known, most=max(1, round(FILL_S / step_s)))

@@ -23,7 +23,7 @@ SEQUENCES = "sequences.parquet"
 
 
 class ReportConfig(VerbConfig):
-    """Write an HTML report about rows or an evaluation."""
+    """Write a self-contained HTML report about rows or an evaluation."""
 
     verb: ClassVar[str] = "report"
 
@@ -51,7 +51,9 @@ def report(config: ReportConfig) -> ReportSummary:
     """Write the page; it appears when it is complete. ConfigError if the source is neither rows nor an evaluation."""
     output = to_uri(config.output)
     if not output.lower().endswith(".html"):
-        raise ConfigError("a report is written as .html", config.output, remedy="give a name that ends in .html")
+        raise ConfigError(
+            "the name of a report must end in .html", config.output, remedy="give a name that ends in .html"
+        )
     found = _evaluation(config.source)
     if found is None:
         about, text = (
@@ -97,5 +99,5 @@ def _evaluation(source: str) -> tuple[Store, dict[str, Any]] | None:
 def _sequences(store: Store) -> list[dict[str, Any]]:
     """The rows per sequence of an evaluation of box trackers."""
     if not store.exists(SEQUENCES):
-        raise ConfigError(f"the evaluation has lost its {SEQUENCES}", store.uri, remedy="evaluate again")
+        raise ConfigError(f"the evaluation's {SEQUENCES} is missing", store.uri, remedy="evaluate again")
     return pq.read_table(io.BytesIO(store.get(SEQUENCES))).to_pylist()

@@ -1,6 +1,6 @@
 """Drawings by matplotlib as SVG inside a page: text stays text, nothing is fetched, colours follow the page's theme.
 
-Every function takes numbers with NaN where there is nothing to draw, and gives "" where nothing is left.
+Every function takes numbers, with NaN where nothing is to be drawn, and returns "" if nothing is left.
 """
 
 import io
@@ -59,7 +59,7 @@ def line_plot(
     y_lim: tuple[float, float] | None = None,
     marks: Mapping[str, tuple[np.ndarray, str]] | None = None,
 ) -> str:
-    """Lines over a common grid, with a legend where there is more than one; ``marks`` are named times and colours."""
+    """Lines over a common grid, with a legend if there is more than one; ``marks`` are named times and colours."""
     if not any(np.isfinite(line.y).any() for line in lines):
         return ""
     with rc_context(_STYLE):

@@ -57,7 +57,7 @@ def document(title: str, subtitle: str, *parts: str) -> str:
 
 
 def section(heading: str, *parts: str, note: str = "") -> str:
-    """A heading with what belongs below it; nothing where there are no parts."""
+    """A heading with what belongs below it; nothing if there are no parts."""
     if not any(parts):
         return ""
     told = f'<p class="note">{escape(note)}</p>' if note else ""
@@ -81,7 +81,7 @@ def cards(values: Mapping[str, Any]) -> str:
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    """Rows below their heads; nothing where there are no rows."""
+    """Rows below their heads; nothing if there are no rows."""
     if not rows:
         return ""
     heads = "".join(f'<th scope="col">{escape(name) or "&nbsp;"}</th>' for name in head)
@@ -112,7 +112,7 @@ def short_names(uris: Sequence[str]) -> dict[str, str]:
 
 
 def figure(drawing: str, caption: str) -> str:
-    """A drawing with its caption; nothing where there is no drawing."""
+    """A drawing with its caption; nothing if there is no drawing."""
     return drawing and f"<figure>{drawing}<figcaption>{escape(caption)}</figcaption></figure>"
 
 
@@ -126,5 +126,5 @@ def picture(pixels: np.ndarray, caption: str, described: str) -> str:
 
 
 def strip(pictures: Sequence[str]) -> str:
-    """Pictures side by side; nothing where there are none."""
+    """Pictures side by side; nothing if there are none."""
     return f'<div class="strip">{"".join(pictures)}</div>' if pictures else ""

@@ -175,7 +175,7 @@ def _worst(frames: pa.Table, names: Mapping[str, str], *, pictures: bool) -> Ite
 
 
 def _pieces(rows: list[dict[str, Any]], names: Mapping[str, str]) -> Iterator[str]:
-    """What was in the picture where mistakes are."""
+    """Pictures of the mistakes."""
     wanted: dict[str, list[int]] = {}
     for row in rows:
         wanted.setdefault(row["video"], []).append(row["frame"])
@@ -191,7 +191,7 @@ def _pieces(rows: list[dict[str, Any]], names: Mapping[str, str]) -> Iterator[st
 
 
 def _thresholds(frames: pa.Table) -> Iterator[str]:
-    """What a higher threshold would have made of the rows: curves over the threshold, and precision over recall."""
+    """Effect of a higher threshold: curves over the threshold, and precision over recall."""
     score = frames["score"].to_numpy(zero_copy_only=False).astype(float)
     outcome = np.array(frames["outcome"].to_pylist(), object)
     found = np.isin(outcome, ("tp", "fp1", "fp2"))
@@ -245,7 +245,7 @@ def _compared_note(content: Mapping[str, Any]) -> str:
 
 
 def _folders(content: Mapping[str, Any], names: Mapping[str, str]) -> str:
-    """Counts by the folder that videos lie in, where there are several."""
+    """Counts by the folder that videos lie in, if there are several."""
     totals: dict[str, PointCounts] = {}
     for video in content["per_video"]:
         folder = names[video["video"]].rpartition("/")[0]

@@ -177,7 +177,7 @@ def _unsure_table(unsure: list[tuple[float, _Video, int]]) -> str:
 
 
 def _filmstrip(unsure: list[tuple[float, _Video, int]]) -> Iterator[str]:
-    """What was in the picture at the least certain moments, with a ring where the row is."""
+    """Pictures of the least certain moments, with a ring around the row's position."""
     chosen: list[tuple[float, _Video, int]] = []
     for score, video, i in unsure:
         times_s = [other.track.pts_s[k] for _, other, k in chosen if other is video]

@@ -1,4 +1,4 @@
-"""Who may call: keys compared in constant time, and never logged."""
+"""Access: keys, compared in constant time and never logged."""
 
 import hashlib
 import hmac
@@ -31,8 +31,8 @@ class Keys:
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError("cannot read the file of API keys", str(error), path) from None
         if not lines or min(map(len, lines)) < FEWEST_KEY_CHARACTERS:
-            what = f"a file of API keys holds one key of at least {FEWEST_KEY_CHARACTERS} characters per line"
-            raise ConfigError(what, place=path, remedy="make one with: openssl rand -hex 32")
+            what = f"a file of API keys needs one key of at least {FEWEST_KEY_CHARACTERS} characters per line"
+            raise ConfigError(what, place=path, remedy="create one with: openssl rand -hex 32")
         return cls(lines)
 
     def check(self, authorization: str | None) -> None:

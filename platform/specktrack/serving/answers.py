@@ -1,4 +1,4 @@
-"""What requests may choose, and the JSON that the routes answer with, as OpenAPI and the client show them."""
+"""Options of requests, and the JSON answers of the routes, as shown in OpenAPI and the client."""
 
 from enum import StrEnum
 from typing import Any, Literal, NamedTuple, Self
@@ -12,7 +12,7 @@ from specktrack.tracking.following import Reading
 
 
 class Row(Config):
-    """Where the object is in one frame."""
+    """Position of the object in one frame."""
 
     frame: int = Field(description=MEANINGS["frame"], examples=[118])
     pts_s: float = Field(description=MEANINGS["pts_s"], examples=[3.933])
@@ -31,17 +31,17 @@ class LiveRow(Row):
     """A row of a stream."""
 
     final: bool = True
-    """Whether no later picture can change it; one that is not is told again."""
+    """Whether the row is final; otherwise it is sent again."""
 
 
 class Facts(Config):
-    """What is known of a clip before its rows."""
+    """Facts about a clip, sent before its rows."""
 
     video: str
-    """The name the clip came under, or its URI."""
+    """Name of the clip, or its URI."""
     model: str
     model_sha256: str
-    """Of network and weights."""
+    """Hash of the network and weights."""
     fps: float
     """Frames per second."""
     width: int
@@ -49,74 +49,74 @@ class Facts(Config):
     height: int
     """Source px."""
     frames: int
-    """Of the whole video."""
+    """Frames in the whole video."""
 
 
 class Annotation(Facts):
     """One clip's rows."""
 
     decode_errors: int
-    """Errors that the decoder logged and went on after."""
+    """Errors that the decoder logged and recovered from."""
     rows: list[Row]
 
 
 class Event(Config):
-    """A line of an ``application/x-ndjson`` answer that is no row."""
+    """A line of an ``application/x-ndjson`` answer that is not a row."""
 
     event: Literal["clip", "progress", "end", "problem"]
     """clip comes first, with the fields of Facts; end or problem comes last."""
     done: int | None = None
-    """Frames whose rows were told."""
+    """Frames whose rows were sent."""
     frames: int | None = None
-    """Frames that are asked for."""
+    """Frames requested."""
     left_s: float | None = None
-    """Seconds that the rest will take at the pace so far."""
+    """Estimated seconds left at the current rate."""
 
 
 class Rows(Config):
-    """Rows of a session that are final now."""
+    """Rows of a session that are now final."""
 
     rows: list[Row]
 
 
 class OpenedSession(Config):
-    """A session that takes frames."""
+    """An open session."""
 
     id: str
     model: str
     idle_s: float
-    """Without a frame for so many seconds it is closed."""
+    """The session is closed after this many seconds without a frame."""
     rows: list[Row]
 
 
 class ModelInfo(Config):
-    """One model that requests may name."""
+    """A model that requests can choose."""
 
     name: str
-    """What a request calls it: the name in its card."""
+    """The name used in requests: the name in its card."""
     family: Family
     takes_prompt: bool = False
-    """Whether it follows only what a box shows: that of a session, or a clip's prompt."""
+    """Whether it needs a box, from a session or from a clip's prompt."""
     frames_in: int
-    """Frames that one forward pass sees."""
+    """Frames in the input of one forward pass."""
     frames_out: int
-    """Frames that it draws."""
+    """Frames in its output."""
     input_wh: tuple[int, int]
-    """Network px for a 16:9 video."""
+    """Input size for a 16:9 video, network px."""
     parameters: int
     sha256: str
-    """Of network and weights."""
+    """Hash of the network and weights."""
     description: str = ""
 
 
 class Asked(Reading):
-    """What a request may choose; the server's own settings stand for all that it leaves out."""
+    """Options of a request; the server's own settings apply to all that are not given."""
 
     model: str | None = Field(default=None, max_length=200)
-    """A name from GET /v1/models; the first by default."""
+    """A name from GET /v1/models; by default the first."""
 
     def over(self, other: Self) -> Self:
-        """What this request and ``other`` chose; this one wins."""
+        """The options of this request and of ``other``; this one wins."""
         names = set(type(self).model_fields)
         chosen = [asked.model_dump(include=names, exclude_unset=True) for asked in (other, self)]
         return type(self).model_validate(chosen[0] | chosen[1])
@@ -127,31 +127,31 @@ class Wanted(NamedTuple):
 
     start: int = 0
     stop: int | None = None
-    """One past the last frame; None: the end of the video."""
+    """One past the last frame; None means the end of the video."""
     prompts: tuple[Prompt, ...] = ()
-    """The objects to follow, in both directions from their boxes; none: whatever the model finds."""
+    """The objects to follow, in both directions from their boxes; if empty, whatever the model finds."""
 
 
 class ClipAsked(Asked):
-    """What a request for a clip may choose."""
+    """Options of a request for a clip."""
 
     start: int = Field(default=0, ge=0)
-    """First frame whose row is wanted; the rows are those of the whole video."""
+    """First frame to return; its rows are the same as when the whole video is returned."""
     stop: int | None = Field(default=None, ge=1)
-    """One past the last frame whose row is wanted; the end of the video by default."""
+    """One past the last frame to return; by default the end of the video."""
     prompt: tuple[str, ...] = Field(default=(), max_length=64)
-    """The object to follow: frame,cx,cy,w,h in source px and, where one object has several, its number. Several are
-    several objects. Models that take a box need one; to the others it says which object is meant."""
+    """The object to follow: frame,cx,cy,w,h in source px, and the object's number if it has several prompts. Several
+    prompts are several objects. Models that take a box need one; for the others it chooses between several objects."""
 
     @property
     def is_whole(self) -> bool:
-        """Whether all rows are wanted of what the model finds by itself, as a batch gives them."""
+        """Whether all rows are requested and no prompts, as in a batch."""
         return (self.start, self.stop, self.prompt) == (0, None, ())
 
     @field_validator("prompt", mode="before")
     @classmethod
     def _prompts(cls, value: Any) -> Any:
-        """One text, as a form has it."""
+        """Accept a single text, as in a form."""
         return (value,) if isinstance(value, str) else value
 
     @model_validator(mode="after")
@@ -162,18 +162,19 @@ class ClipAsked(Asked):
 
 
 class StreamAsked(Asked):
-    """The query of a stream."""
+    """Query parameters of a stream."""
 
     fps: float | None = Field(default=None, gt=0, le=1000)
-    """Pictures per second; by default they have the times of their arrival."""
+    """Pictures per second; by default their times are their times of arrival."""
     source: str | None = Field(default=None, max_length=4096)
-    """A camera that the server watches, in place of pictures that the client sends: an rtsp or http address of one of
-    its ``access.cameras``, or one of its ``access.devices``."""
+    """A camera that the server reads, instead of pictures from the client: an rtsp or http address of one of its
+    ``access.cameras``, or one of its ``access.devices``."""
     drop: Literal["none", "newest"] | None = None
-    """What happens to pictures that come faster than they are followed: none waits for them; newest keeps the newest,
-    so that rows stay near the present, and counts the others, which have no row. newest is the default for a source."""
+    """Handling of pictures that arrive faster than they are processed: none makes them wait; newest keeps the newest,
+    so that rows stay close to real time, and counts the dropped ones, which have no row. newest is the default for a
+    source."""
     provisional: bool = False
-    """Tell rows as soon as a window has seen their picture, and again when they are final."""
+    """Send rows as soon as a window has seen their picture, and again when they are final."""
 
     @property
     def drops(self) -> bool:
@@ -185,29 +186,29 @@ class AnnotateUri(ClipAsked):
     """A clip that the server fetches."""
 
     uri: str = Field(min_length=1, max_length=4096)
-    """https://, s3:// or a path below the server's sources; each only where the operator allowed it."""
+    """https://, s3:// or a path under the server's sources, each only if the operator allowed it."""
 
 
 class BatchAsked(Asked):
-    """What a request for a batch may choose."""
+    """Options of a request for a batch."""
 
     output: str | None = Field(default=None, min_length=1, max_length=1000)
-    """Folder or prefix below the server's ``access.outputs``; by default one of the batch's own."""
+    """Folder or prefix under the server's ``access.outputs``; by default one is created for the batch."""
     overlay: bool = False
-    """Also draw the trajectory onto each video."""
+    """Also write each video with the trajectory drawn on it."""
     webhook: str | None = Field(default=None, max_length=4096)
-    """https URL of one of the server's ``access.webhooks`` that is told when the batch has ended."""
+    """https URL on one of the server's ``access.webhooks`` hosts, called when the batch has ended."""
 
 
 class BatchRequest(BatchAsked):
     """Videos for a batch."""
 
     sources: tuple[str, ...] = Field(min_length=1, max_length=1000)
-    """Videos, folders, globs or s3:// prefixes below the server's ``access.sources``."""
+    """Videos, folders, globs or s3:// prefixes under the server's ``access.sources``."""
 
 
 class BatchState(StrEnum):
-    """Where a batch is."""
+    """State of a batch."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -218,40 +219,40 @@ class BatchState(StrEnum):
 
     @property
     def is_final(self) -> bool:
-        """Nothing more happens."""
+        """Whether the state is final."""
         return self in (BatchState.DONE, BatchState.FAILED, BatchState.CANCELLED)
 
 
 class Batch(Config):
-    """How far a batch is, or how it ended."""
+    """Progress of a batch, or its result."""
 
     id: str
     state: BatchState = BatchState.QUEUED
     sources: tuple[str, ...]
-    """As the request named them, or the names of the clips that it sent."""
+    """As named in the request, or the names of the uploaded clips."""
     output: str
-    """As the request named it."""
+    """As named in the request."""
     model: str
     reading: Reading | None = None
-    """How its videos are read; null in the record of a server that knew no choice, which read them by its default."""
+    """Reading settings; null in records of servers without this choice, which used their defaults."""
     overlay: bool = False
-    """Whether each video is drawn, too."""
+    """Whether videos with the trajectory are also written."""
     created_s: float
     """Seconds since 1970."""
     clips: int = 0
-    """Pieces of work, known once the videos are measured."""
+    """Number of clips, known once the videos are measured."""
     done: int = 0
-    """Clips with rows, or set aside."""
+    """Clips completed or set aside."""
     frames: int = 0
-    """Frames followed by the run at work; those of clips that an earlier one completed are not counted again."""
+    """Frames processed by the current run; clips completed by an earlier run are not counted again."""
     frames_planned: int = 0
-    """Frames that this run has to follow."""
+    """Frames that this run has to process."""
     quarantined: dict[str, int] = {}
     """Clips set aside, by reason."""
     rows: int = 0
-    """Rows in all, once the batch is done."""
+    """Total rows, once the batch is done."""
     error: str | None = None
-    """Why it failed."""
+    """Reason of the failure."""
 
 
 class Batches(Config):
@@ -274,12 +275,12 @@ class BoxesField(Config):
 
     @staticmethod
     def as_sent() -> dict[str, Any]:
-        """The schema of what a request holds."""
+        """The schema of a request's contents."""
         one = Box.model_json_schema()
         return {"anyOf": [one, {"type": "array", "items": one, "minItems": 1, "maxItems": 64}]}
 
 
 class Health(Config):
-    """Whether the server lives, or is ready."""
+    """Whether the server is alive or ready."""
 
     status: str

@@ -34,7 +34,7 @@ def build(args: dict[str, Any]) -> Application:
     handles: dict[str, Any] = {}
     # Template asks for no core: on two of them Windowed and one actor of a batch's Ray Data run must find room.
     if unserved := [model.name for model in models if model.family == "repair"]:
-        raise ConfigError("a network that repairs trajectories follows nothing by itself", unserved[0], "models")
+        raise ConfigError("a repair network cannot be served", unserved[0], "models")
     for name, takes_prompt, num_cpus in (("Windowed", False, 1), ("Template", True, 0)):
         served = tuple(model for model in models if model.takes_prompt is takes_prompt)
         if served or name == "Windowed":

@@ -1,4 +1,4 @@
-"""Batches as the ingress has them: taken in, begun by their deployment, watched over, told of."""
+"""Batches in the ingress: accepted, started in their deployment, watched and reported."""
 
 import asyncio
 import hashlib
@@ -64,7 +64,7 @@ class BatchControl:
         those that are not allowed, and for a name that stands for another request.
         """
         if model.takes_prompt:
-            what, remedy = "a batch needs a model that takes no box", "open a session with it"
+            what, remedy = "a batch needs a model that works without a box", "open a session with it"
             raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, what, model.name, remedy=remedy)
         batch = await asyncio.to_thread(self._accept, asked, model.name, reading, sources, clips, name)
         if not batch.state.is_final:
@@ -93,12 +93,12 @@ class BatchControl:
         return await asyncio.to_thread(self._rows, batch)
 
     async def overlay(self, key: str, video: str | None) -> str:
-        """The URI of a drawn video of a batch; Refusal(404) where there is none."""
+        """The URI of a drawn video of a batch; Refusal(404) if there is none."""
         batch = await self._known(key)
         return await asyncio.to_thread(self._overlay, batch, video)
 
     async def watch(self) -> None:
-        """For ever: have batches begun that nobody is at work on."""
+        """Forever: have batches begun that nobody is working on."""
         while True:
             try:
                 for key in tuple(self._dispatched):
@@ -153,7 +153,7 @@ class BatchControl:
         return await asyncio.to_thread(self._seen, found)
 
     def _seen(self, batch: BatchRecord) -> BatchRecord:
-        """With what is known beside the record: whoever is at work on it will find the mark."""
+        """With what is known beside the record: whoever is working on it will find the mark."""
         if batch.state.is_final or not self._records.is_to_stop(batch):
             return batch
         queued = batch.state is BatchState.QUEUED
@@ -187,7 +187,7 @@ class BatchControl:
         if name is None or name not in places:
             raise Refusal(HTTPStatus.NOT_FOUND, "no such video", name, remedy=f"?video= is one of: {', '.join(places)}")
         if not store.exists(places[name]):
-            remedy = "wait until the batch is done" if batch.overlay else "ask for it with the batch: overlay=true"
+            remedy = "wait until the batch is done" if batch.overlay else "request it with the batch: overlay=true"
             raise Refusal(HTTPStatus.NOT_FOUND, "this video is not drawn", name, remedy=remedy)
         return store.uri_of(places[name])
 

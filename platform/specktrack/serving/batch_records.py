@@ -33,7 +33,7 @@ FOLDER = "_batches"
 UPLOADS = "_uploads"
 """Beside it: the clips that came with a request, in a folder per batch."""
 LOST_AFTER_S = 30.0
-"""Without a heartbeat for so long, nobody is at work on a batch."""
+"""Without a heartbeat for so long, nobody is working on a batch."""
 _RECORD = re.compile(r"([0-9a-z]+)\.json")
 _TIME = re.compile(rb"\d{1,12}(\.\d*)?")
 
@@ -41,12 +41,12 @@ log = telemetry.get_logger()
 
 
 class BatchRecord(Batch):
-    """What the server knows of a batch; ``public`` is what it tells."""
+    """The server's record of a batch; ``public`` is the part it shows."""
 
     source_uris: tuple[str, ...]
     output_uri: str
     heartbeat_s: float
-    """When somebody last was at work on it."""
+    """When somebody last worked on it."""
     runs: int = 0
     """Replicas that began it."""
     inside: bool | None = None
@@ -165,7 +165,7 @@ class BatchRecords:
                 store.delete(f"{mark}/{batch.id}")
 
     def ask_to_stop(self, batch: BatchRecord) -> None:
-        """Leave the mark that whoever is at work on the batch looks for."""
+        """Leave the mark that whoever is working on the batch looks for."""
         self._store_of(batch.output_uri).put(f"cancel/{batch.id}", b"")
 
     def is_to_stop(self, batch: BatchRecord) -> bool:
@@ -173,7 +173,7 @@ class BatchRecords:
         return self._store_of(batch.output_uri).exists(f"cancel/{batch.id}")
 
     def forsaken(self) -> list[str]:
-        """Ids of batches that are not done, and that nobody is at work on or waits for.
+        """Ids of batches that are not done, and that nobody is working on or waits for.
 
         A record that is none is set aside; a root or a record that cannot be read now costs no other batch its turn.
         """
@@ -192,7 +192,7 @@ class BatchRecords:
         except MissingError:  # not written yet, or it ended just now
             return False
         except _DamagedError as error:
-            log.error("a batch is set aside", batch=key, error=str(error))
+            log.error("batch set aside", batch=key, error=str(error))
             store.put(f"damaged/{key}", str(error).encode())
             store.delete(f"open/{key}")
             return False
@@ -204,7 +204,7 @@ class BatchRecords:
         for root, store in self._stores:
             if is_below(output, root):
                 return store
-        raise ConfigError("no output of this server any more", output, remedy="name it in access.outputs again")
+        raise ConfigError("no longer an output of this server", output, remedy="add it to access.outputs again")
 
 
 class _DamagedError(StorageError):

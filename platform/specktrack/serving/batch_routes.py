@@ -1,4 +1,4 @@
-"""/v1/batches: many videos in the background, the list of batches, and what came of them."""
+"""/v1/batches: many videos in the background, the list of batches, and their results."""
 
 from http import HTTPStatus
 from pathlib import Path
@@ -19,19 +19,19 @@ from specktrack.storage import local_path, open_binary, stat
 
 
 class Page(Config):
-    """Which part of the list."""
+    """Page of the list."""
 
     after: str | None = None
-    """``next`` of the page before."""
+    """``next`` of the previous page."""
     limit: int = Field(default=50, ge=1, le=200)
-    """Batches on a page."""
+    """Batches per page."""
 
 
 class Drawn(Config):
-    """Which drawn video."""
+    """Choice of a drawn video."""
 
     video: str | None = None
-    """Its name as the rows say it; not needed where the batch has one."""
+    """Its name as in the rows; not needed if the batch has only one video."""
 
 
 def batch_routes(gateway: Gateway) -> APIRouter:
@@ -61,10 +61,10 @@ def batch_routes(gateway: Gateway) -> APIRouter:
         folder: OwnFolder,
         idempotency_key: Annotated[str | None, Header(max_length=200)] = None,
     ) -> Batch:
-        """Annotate many videos in the background: places that the server reads, or clips that the body brings.
+        """Annotate many videos in the background: places that the server reads, or uploaded clips.
 
-        The rows are written to ``output``, and GET .../rows hands them out. Sources that do not exist are refused. A
-        request that is repeated with the same ``Idempotency-Key`` gets the batch that the first one made.
+        The rows are written to ``output``, and GET .../rows returns them. Sources that do not exist are refused. A
+        repeated request with the same ``Idempotency-Key`` returns the batch of the first one.
         """
         name = idempotency_key and f"{request.headers.get('authorization')} {idempotency_key}"
         limits, kind = gateway.config.limits, uploads.media_type_of(request)
@@ -84,12 +84,12 @@ def batch_routes(gateway: Gateway) -> APIRouter:
 
     @routes.get("", response_model=Batches, responses=problems.responses(401, 422, 503))
     async def list_batches(page: Annotated[Page, Query()]) -> Batches:
-        """All batches that are known, newest first."""
+        """All batches, newest first."""
         return await gateway.batches.newest(page.after, page.limit)
 
     @routes.get("/{batch_id}", response_model=Batch, responses=problems.responses(401, 404, 422, 503))
     async def get_batch(batch_id: str) -> Batch:
-        """How far a batch is, or how it ended; known as long as its record lies in the output."""
+        """Progress of a batch, or its result; available as long as its record is in the output."""
         return await gateway.batches.batch(batch_id)
 
     @routes.get(
@@ -98,7 +98,7 @@ def batch_routes(gateway: Gateway) -> APIRouter:
         responses={200: {"content": rows}, **problems.responses(401, 404, 406, 409, 422, 503)},
     )
     async def get_batch_rows(batch_id: str, request: Request) -> Response:
-        """The rows that a batch has so far, in the formats of /v1/annotate; each names its video."""
+        """The rows of a batch so far, in the formats of /v1/annotate; each row names its video."""
         kind = formats.choose(request.headers.get("accept"))
         tables = await gateway.batches.rows(batch_id)
         return StreamingResponse(formats.FORMATS[kind](tables, {"batch": batch_id}), media_type=kind)
@@ -109,14 +109,14 @@ def batch_routes(gateway: Gateway) -> APIRouter:
         responses={200: {"content": {"video/mp4": {"schema": FILE}}}, **problems.responses(401, 404, 422, 503)},
     )
     async def get_batch_overlay(batch_id: str, drawn: Annotated[Drawn, Query()]) -> Response:
-        """A video with its trajectory drawn on it, of a batch that was asked for ``overlay``."""
+        """A video with the trajectory drawn on it, of a batch with ``overlay``."""
         return _video(await gateway.batches.overlay(batch_id, drawn.video))
 
     @routes.delete(
         "/{batch_id}", status_code=202, response_model=Batch, responses=problems.responses(401, 404, 422, 503)
     )
     async def cancel_batch(batch_id: str) -> Batch:
-        """Stop a batch soon; what it completed stays, and the same request goes on from there."""
+        """Cancel a batch soon; what it completed stays, and the same request resumes it."""
         return await gateway.batches.cancel(batch_id)
 
     return routes

@@ -1,7 +1,7 @@
-"""Batches: many videos in the background, on a deployment of their own.
+"""Batches: many videos in the background, in a separate deployment.
 
 The rows are those of ``specktrack annotate``, written through the same ledger: a batch that was interrupted, by
-anything, goes on where it stopped.
+anything, resumes where it stopped.
 """
 
 import asyncio
@@ -44,7 +44,7 @@ class BatchReplica:
         self._metrics = FollowMetrics()
 
     async def run(self, key: str) -> None:
-        """Bring a batch to its end; returns at once if it is there, or somebody else is at work on it."""
+        """Bring a batch to its end; returns at once if it is there, or somebody else is working on it."""
         replica = str(serve.get_replica_context().replica_tag)
         running = asyncio.ensure_future(asyncio.to_thread(self._run, key, replica))
         try:
@@ -78,15 +78,13 @@ class BatchReplica:
 
     def _annotate(self, batch: BatchRecord, heart: "_Heartbeat") -> dict[str, Any]:
         if batch.runs > MOST_RUNS:
-            raise ConfigError(
-                f"{MOST_RUNS} replicas died over this batch", batch.id, remedy="look into the server's log"
-            )
+            raise ConfigError(f"{MOST_RUNS} replicas died on this batch", batch.id, remedy="look at the server's log")
         videos = expand_sources(batch.source_uris)
         access = self._config.access
         own = [f"{root.rstrip('/')}/{UPLOADS}/{batch.id}" for root in access.outputs]
         for video in videos:
             if not any(is_below(video.uri, root) for root in (*access.sources, *own)):
-                raise ConfigError("a source leads out of the server's sources", video.uri)
+                raise ConfigError("a source lies outside the server's sources", video.uri)
         # A video that kills this process would kill it again: from the second run on actors take the blow.
         inside = batch.runs == 1 and len(videos) <= self._config.small_batch_videos
         heart.update(inside=inside)

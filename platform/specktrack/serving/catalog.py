@@ -20,7 +20,9 @@ def catalog(config: ServeConfig) -> tuple[ServedModel, ...]:
     entries = [_entry(path) for path in config.models]
     names = [entry.name for entry in entries]
     if len(set(names)) != len(names):
-        raise ConfigError("two models of one name", ", ".join(names), "models", "give their cards different names")
+        raise ConfigError(
+            "two models have the same name", ", ".join(names), "models", "give their cards different names"
+        )
     return tuple(entries)
 
 

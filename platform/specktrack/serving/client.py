@@ -1,4 +1,4 @@
-"""The client, for programs that call a server; it needs neither torch nor Ray.
+"""A client for programs that call a server, without torch and Ray.
 
     with Client("http://127.0.0.1:8000", key="...") as client:
         rows = client.annotate("clip.mp4")                  # pyarrow.Table of the row schema
@@ -54,18 +54,18 @@ PARQUET = "application/vnd.apache.parquet"
 END = '{"end": true}'
 LOOK_EVERY_S = 1.0
 TRIES = 8
-"""Of a call that may be repeated; with pauses up to MOST_PAUSE_S they outlast a replica that starts again."""
+"""Attempts of a repeatable call; with pauses up to MOST_PAUSE_S, they outlast a restarting replica."""
 MOST_PAUSE_S = 10.0
 
 Call = tuple[str, str, dict[str, Any]]
-"""Method, path and what httpx is given: what the two clients share."""
+"""Method, path and arguments for httpx, shared by the two clients."""
 AnyAsked = TypeVar("AnyAsked", bound=Asked)
 Steps = Generator[Call, httpx.Response, Any]
 """One exchange after another, written once and driven by either client."""
 
 
 class ServerError(SpecktrackError):
-    """The server refused a request, stayed busy, or was not reached: then the status is 503."""
+    """The server refused a request, stayed busy, or could not be reached (status 503)."""
 
     def __init__(self, status: int, detail: str, reason: str | None = None) -> None:
         super().__init__(detail)
@@ -75,22 +75,22 @@ class ServerError(SpecktrackError):
 
 
 class StillRunningError(SpecktrackError, TimeoutError):
-    """A batch that did not end while it was waited for; it goes on."""
+    """A batch did not end within the waiting time; it continues."""
 
 
 class LiveRows(list[LiveRow]):
-    """The rows of one message of a stream, and what it says of time."""
+    """The rows of one message of a stream, and its status."""
 
     def __init__(self, said: Mapping[str, Any]) -> None:
         super().__init__(LiveRow.model_validate(row) for row in said["rows"])
         self.frames: int = said["frames"]
-        """Pictures that the server has taken or dropped."""
+        """Pictures that the server has received or dropped."""
         self.lag_s: float | None = said.get("lag_s")
         """Age of the newest picture that has a row; None before the first."""
         self.behind: int = said.get("behind", 0)
-        """Pictures that wait."""
+        """Pictures waiting."""
         self.dropped: int = said.get("dropped", 0)
-        """Pictures that have no row, as too many came."""
+        """Pictures without a row, because too many arrived."""
         self.done: bool = said.get("done", False)
 
 
@@ -120,17 +120,17 @@ def _table(answer: httpx.Response) -> pa.Table:
     try:
         return pq.read_table(io.BytesIO(answer.content))
     except (pa.ArrowException, OSError):
-        raise ServerError(HTTPStatus.BAD_GATEWAY, "what came is no Parquet file, or broke off") from None
+        raise ServerError(HTTPStatus.BAD_GATEWAY, "the answer is not a Parquet file, or is incomplete") from None
 
 
 def _query(kind: type[Asked], given: Mapping[str, Any]) -> dict[str, str | list[str]]:
-    """What is asked for, as a query; ConfigError for what there is not."""
+    """The options as a query; ConfigError for unknown ones."""
     asked = _chosen(kind, given).model_dump(mode="json", exclude_unset=True)
     return {name: _as_sent(value) for name, value in asked.items()}
 
 
 def _as_sent(value: Any) -> str | list[str]:
-    """Texts are sent one by one, a pair of numbers as one text."""
+    """Texts are sent as separate values, a pair of numbers as one."""
     if not isinstance(value, list):
         return str(value)
     return value if value and isinstance(value[0], str) else ",".join(map(str, value))
@@ -146,7 +146,7 @@ def _models() -> Steps:
 
 
 def _start_batch(sources: Sequence[str | Path], output: str | None, asked: Mapping[str, Any]) -> Steps:
-    """Places are named; paths are sent. The key makes a repeated request the same batch."""
+    """Places are named, files are uploaded. The key makes a repeated request return the same batch."""
     given: dict[str, Any] = {"headers": {"Idempotency-Key": secrets.token_hex(16)}}
     asked = {"output": output, **asked}
     files = [Path(source) for source in sources if isinstance(source, Path)]
@@ -156,7 +156,9 @@ def _start_batch(sources: Sequence[str | Path], output: str | None, asked: Mappi
         )
         answer = yield "POST", "/v1/batches", {"json": request, **given}
     elif len(files) < len(sources):
-        raise ConfigError("a batch has places that the server reads, or files to send", str(sources[0]))
+        raise ConfigError(
+            "give a batch either places that the server reads or files to send, not both", str(sources[0])
+        )
     else:
         with ExitStack() as stack:
             sent = [("clip", (path.name, stack.enter_context(_opened(path)))) for path in files]
@@ -217,7 +219,7 @@ def _rows(said: Mapping[str, Any]) -> list[Row]:
 
 
 def _checked(answer: httpx.Response) -> httpx.Response:
-    """The answer, if it is none of a problem; ServerError otherwise."""
+    """The answer, unless it is a problem; then ServerError."""
     if answer.is_success:
         return answer
     try:
@@ -233,7 +235,7 @@ def _checked(answer: httpx.Response) -> httpx.Response:
 
 
 def _retry_after_s(said: str) -> float:
-    """Seconds that a Retry-After header asks for, be it a number or a date; 1 where it is neither."""
+    """Seconds requested by a Retry-After header, a number or a date; 1 if it is neither."""
     try:
         return float(said) if said.isdecimal() else max(0.0, parsedate_to_datetime(said).timestamp() - time.time())
     except ValueError:
@@ -241,7 +243,7 @@ def _retry_after_s(said: str) -> float:
 
 
 class _Patience:
-    """How often a busy or broken server is asked again, and after how long: twice as long each time, up to 10 s."""
+    """How often and when a busy or broken server is asked again: the pause doubles each time, up to 10 s."""
 
     def __init__(self, tries: int) -> None:
         self._tries, self._failed = tries, 0
@@ -256,15 +258,17 @@ class _Patience:
 
 
 def _until_next_look_s(batch: Batch, started: float, timeout_s: float | None) -> float:
-    """How long to wait before a batch is looked at again; TimeoutError if its time is up."""
+    """Seconds until the batch is checked again; TimeoutError if the time is up."""
     left_s = LOOK_EVERY_S if timeout_s is None else started + timeout_s - time.monotonic()
     if left_s <= 0:
-        raise StillRunningError(f"batch {batch.id} is still {batch.state} after {timeout_s:g} s; it goes on by itself")
+        raise StillRunningError(
+            f"batch {batch.id} is still {batch.state} after {timeout_s:g} s; it continues on its own"
+        )
     return min(LOOK_EVERY_S, left_s)
 
 
 def _whole(batch: Batch) -> None:
-    """ServerError for one that did not come to its end."""
+    """ServerError unless the batch completed."""
     if batch.state is not BatchState.DONE:
         raise ServerError(HTTPStatus.BAD_GATEWAY, f"the batch of the clip {batch.state}: {batch.error or ''}")
     if batch.quarantined:
@@ -277,7 +281,7 @@ def _client_arguments(url: str, key: str | None, timeout_s: float) -> dict[str, 
 
 
 class Client:
-    """Calls a server and waits for its answers; ServerError says what it refused."""
+    """Calls a server and waits for its answers; raises ServerError if it refuses."""
 
     def __init__(self, url: str, *, key: str | None = None, timeout_s: float = 600.0, tries: int = TRIES) -> None:
         self._url, self._key, self._tries = url, key, tries
@@ -290,7 +294,7 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Close its connections."""
+        """Close the connections."""
         self._http.close()
 
     def models(self) -> list[ModelInfo]:
@@ -298,10 +302,10 @@ class Client:
         return self._drive(_models())
 
     def annotate(self, clip: str | Path | bytes, *, model: str | None = None, **reading: Any) -> pa.Table:
-        """The rows of a clip: a local path, its bytes, or a URI that the server may read.
+        """Annotate a clip and return its rows. The clip is a local path, bytes, or a URI that the server may read.
 
-        ``reading`` are fields of ``ClipAsked``, such as ``overlap=1``; the server's own stand for the others. A clip
-        that the server makes a batch of, as it takes too long, is waited for.
+        ``reading`` are fields of ``ClipAsked``, such as ``overlap=1``; the server's settings apply to the others. If
+        the server turns a clip that takes too long into a batch, this waits for the batch.
         """
         found = self._drive(_annotate(clip, model, reading))
         if not isinstance(found, Batch):
@@ -310,34 +314,34 @@ class Client:
         return self.batch_rows(found.id)
 
     def start_batch(self, sources: Sequence[str | Path], output: str | None = None, **asked: Any) -> Batch:
-        """Have many videos annotated in the background: places that the server reads, or files, as Path, to send.
+        """Annotate many videos in the background: places that the server reads, or files (Path) to upload.
 
-        ``asked`` are the fields of ``BatchAsked``: model, overlay, webhook, and how the videos are read.
+        ``asked`` are the fields of ``BatchAsked``: model, overlay, webhook, and the reading settings.
         """
         return self._drive(_start_batch(sources, output, asked))
 
     def batches(self) -> list[Batch]:
-        """All batches that the server knows, newest first."""
+        """All batches on the server, newest first."""
         return self._drive(_batches())
 
     def batch_rows(self, key: str) -> pa.Table:
-        """The rows that a batch has so far."""
+        """The rows of a batch so far."""
         return self._drive(_batch_rows(key))
 
     def batch_overlay(self, key: str, video: str | None = None) -> bytes:
-        """A drawn video (MP4) of a batch that was asked for ``overlay``."""
+        """A video (MP4) with the trajectory drawn, of a batch with ``overlay``."""
         return self._drive(_batch_overlay(key, video))
 
     def batch(self, key: str) -> Batch:
-        """How far a batch is."""
+        """The state and progress of a batch."""
         return self._drive(_batch(key, "GET"))
 
     def cancel_batch(self, key: str) -> Batch:
-        """Stop a batch."""
+        """Cancel a batch."""
         return self._drive(_batch(key, "DELETE"))
 
     def wait(self, key: str, *, timeout_s: float | None = None) -> Batch:
-        """Look at a batch until it has ended; TimeoutError if that takes longer, and the batch goes on."""
+        """Wait until a batch has ended; TimeoutError if that takes longer, and the batch continues."""
         started = time.monotonic()
         while not (batch := self.batch(key)).state.is_final:
             time.sleep(_until_next_look_s(batch, started, timeout_s))
@@ -346,24 +350,26 @@ class Client:
     def open_session(
         self, frame: bytes, box: Box | Sequence[Box], *, model: str | None = None, fps: float = 30.0
     ) -> OpenedSession:
-        """Begin to follow what a box in an encoded picture holds."""
+        """Start a session that follows the object in a box in an encoded picture."""
         return self._drive(_open_session(frame, box, model, fps), tries=1)
 
     def push_frames(self, key: str, frames: Sequence[bytes]) -> list[Row]:
-        """The rows that are final after more encoded pictures; never repeated, since a repeated frame is another."""
+        """Send more encoded pictures and return the rows that are now final. Never retried, because a repeated frame
+        would be a new one."""
         return self._drive(_push_frames(key, frames), tries=1)
 
     def close_session(self, key: str) -> list[Row]:
-        """The remaining rows."""
+        """End the session and return the remaining rows."""
         return self._drive(_close_session(key), tries=1)
 
     def stream(
         self, pictures: Iterable[bytes], *, model: str | None = None, fps: float | None = None, **asked: Any
     ) -> Iterator[LiveRows]:
-        """Rows of a live stream, for pictures encoded as JPEG or PNG, which are sent in a thread of their own.
+        """Rows of a live stream of pictures encoded as JPEG or PNG; a separate thread sends them.
 
         ``asked`` are the fields of ``StreamAsked``: ``drop="newest"``, ``provisional=True``, ``overlap=1`` and so on.
-        What ``pictures`` raises ends the stream and is raised here; so is a ServerError where it ends before its end.
+        Exceptions raised by ``pictures`` end the stream and are raised here. So is a ServerError if the stream ends
+        early.
         """
         from websockets.sync.client import connect  # only streams need it
 
@@ -396,7 +402,7 @@ class Client:
 
 
 class AsyncClient:
-    """The same with ``await``."""
+    """The same client with ``await``."""
 
     def __init__(self, url: str, *, key: str | None = None, timeout_s: float = 600.0, tries: int = TRIES) -> None:
         self._url, self._key, self._tries = url, key, tries
@@ -409,7 +415,7 @@ class AsyncClient:
         await self.close()
 
     async def close(self) -> None:
-        """Close its connections."""
+        """Close the connections."""
         await self._http.aclose()
 
     async def models(self) -> list[ModelInfo]:
@@ -513,7 +519,7 @@ class AsyncClient:
 
 
 def _ours(error: ServerError | httpx.TransportError) -> ServerError:
-    """What the package says of a connection that failed."""
+    """The package's error for a failed connection."""
     if isinstance(error, ServerError):
         return error
     return ServerError(HTTPStatus.SERVICE_UNAVAILABLE, f"no answer from the server: {error or type(error).__name__}")
@@ -527,18 +533,18 @@ def _stream_at(url: str, key: str | None, asked: Mapping[str, Any]) -> tuple[str
 
 @contextmanager
 def _stream_errors() -> Iterator[None]:
-    """A ServerError for what ends a stream before its end."""
+    """A ServerError for anything that ends a stream early."""
     from websockets.exceptions import InvalidHandshake, InvalidStatus, WebSocketException
 
     try:
         yield
     except InvalidStatus as error:
         status = error.response.status_code
-        raise ServerError(status, "the server takes no stream from here; look at the key and the URL") from None
+        raise ServerError(status, "the server refused the stream; check the key and the URL") from None
     except InvalidHandshake as error:
         raise ServerError(HTTPStatus.BAD_GATEWAY, f"no stream from the server: {error}") from None
     except WebSocketException:
-        what = "the connection broke before the stream's end; open another one"
+        what = "the connection broke before the end of the stream; open a new one"
         raise ServerError(HTTPStatus.SERVICE_UNAVAILABLE, what) from None
     except _PicturesError as error:
         raise error.error from None
@@ -547,7 +553,7 @@ def _stream_errors() -> Iterator[None]:
 
 
 class _PicturesError(Exception):
-    """What the caller's own pictures raised: none of the stream's errors."""
+    """An exception raised by the caller's own pictures: not an error of the stream."""
 
     def __init__(self, error: BaseException) -> None:
         super().__init__(error)
@@ -561,7 +567,7 @@ def _live_rows(said: dict[str, Any]) -> LiveRows:
 
 
 class _Sending:
-    """A thread that sends pictures, beside the one that receives rows."""
+    """A thread that sends pictures while another receives rows."""
 
     def __init__(self, socket: Any, pictures: Iterable[bytes]) -> None:
         self._socket, self._pictures = socket, pictures
@@ -569,7 +575,7 @@ class _Sending:
         threading.Thread(target=self._send, name="pictures", daemon=True).start()
 
     def receive(self) -> dict[str, Any]:
-        """What the server says next; raises what ended the pictures."""
+        """The server's next message; raises the exception that ended the pictures."""
         from websockets.exceptions import ConnectionClosed
 
         try:
@@ -608,7 +614,7 @@ async def _send_all(socket: Any, pictures: Iterable[bytes] | AsyncIterator[bytes
 
 
 async def _next_message(socket: Any, sender: "asyncio.Task[None]") -> dict[str, Any]:
-    """What a stream's server says next; raises what ended the pictures."""
+    """The next message of a stream's server; raises the exception that ended the pictures."""
     receiving = asyncio.ensure_future(socket.recv())
     try:
         if not sender.done():

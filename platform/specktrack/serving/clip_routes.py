@@ -1,4 +1,4 @@
-"""POST /v1/annotate: a clip in, its rows out; at once, as they become final, or as a batch where it takes too long."""
+"""POST /v1/annotate: a clip in, its rows out: all at once, streamed, or as a batch if it takes too long."""
 
 import asyncio
 import time
@@ -52,13 +52,13 @@ def clip_routes(gateway: Gateway) -> APIRouter:
         },
     )
     async def annotate(request: Request, folder: OwnFolder, asked: Annotated[ClipAsked, Query()]) -> Response:
-        """One clip in, one row per frame out.
+        """Annotate a clip: one row per frame.
 
-        The clip is the body itself, the ``clip`` part of a multipart body, or ``{"uri": ...}``. The model, how the clip
-        is read and which of its frames are wanted are chosen in the query or in the body. Accept chooses JSON, CSV or
-        Parquet, which come when all rows are known; or ``application/x-ndjson`` or an Arrow stream, in which rows come
-        as they become final. Lines of NDJSON are rows, or have an ``event``: clip first, progress now and then, and end
-        or problem last. Where the rows would come later than the server allows, the answer is 202 with a batch.
+        The clip is the body itself, the ``clip`` part of a multipart body, or ``{"uri": ...}``. Choose the model, the
+        reading settings and the range of frames in the query or in the body. Accept chooses JSON, CSV or Parquet, which
+        are sent when all rows are known, or ``application/x-ndjson`` or an Arrow stream, which send rows as they become
+        final. Lines of NDJSON are rows, or have an ``event``: clip first, progress now and then, and end or problem
+        last. If the rows would take longer than the server allows, the answer is 202 with a batch.
         """
         kind = formats.choose(request.headers.get("accept"))
         path, video, also_asked = await _clip(request, folder, gateway)
@@ -100,7 +100,7 @@ async def _clip(request: Request, folder: Path, gateway: Gateway) -> tuple[Path,
 async def _as_batch(gateway: Gateway, path: Path, video: str, asked: ClipAsked, why: BaseException) -> Response:
     """202 with a batch of the clip; Refusal(413) where the server has none, for a part of a clip and for prompts."""
     if not gateway.batches.is_on or not asked.is_whole:
-        remedy = f"accept {formats.NDJSON}, in which rows come as they become final, or ask for fewer frames"
+        remedy = f"accept {formats.NDJSON}, which streams rows as they become final, or ask for fewer frames"
         raise Refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, str(why), remedy=remedy)
     own = BatchAsked.model_validate(asked.model_dump(include=set(Asked.model_fields), exclude_unset=True))
     if "/" not in video or is_fetched(video):
@@ -108,7 +108,7 @@ async def _as_batch(gateway: Gateway, path: Path, video: str, asked: ClipAsked, 
         batch = await gateway.start_batch(own, clips=[(name, path)])
     else:
         batch = await gateway.start_batch(own, sources=[video])
-    log.info("a clip becomes a batch", batch=batch.id, because=str(why))
+    log.info("clip becomes a batch", batch=batch.id, because=str(why))
     return JSONResponse(batch.model_dump(mode="json"), HTTPStatus.ACCEPTED, {"Location": f"/v1/batches/{batch.id}"})
 
 

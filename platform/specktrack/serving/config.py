@@ -1,4 +1,4 @@
-"""What a server is told: the application's settings, and those of ``specktrack serve`` around them."""
+"""Settings of a server: those of the application, and those of ``specktrack serve`` around them."""
 
 import ipaddress
 import math
@@ -89,13 +89,13 @@ class Access(Config):
         for text in value:
             parts = urlsplit(text)
             if parts.scheme not in ("http", "https") or text != f"{parts.scheme}://{parts.netloc}":
-                raise ValueError(f"an origin is https://host or https://host:port, not {text!r}")
+                raise ValueError(f"an origin must be https://host or https://host:port, not {text!r}")
         return value
 
     @model_validator(mode="after")
     def _webhooks_are_signed(self) -> Self:
         if self.webhooks and self.webhook_key_file is None:
-            raise ValueError("webhooks are signed: set webhook_key_file")
+            raise ValueError("webhooks must be signed: set webhook_key_file")
         return self
 
     @field_validator("networks")
@@ -187,7 +187,7 @@ def _check_passed_on(content: Mapping[str, Any], known: Mapping[str, Any], place
     for key, value in content.items():
         if key not in known or known[key] not in (None, value):
             what = f"`specktrack serve` does not pass on {above}{key}"
-            raise ConfigError(what, value, place, "leave it away, or give the file to `serve deploy`")
+            raise ConfigError(what, value, place, "leave it out, or use the file with `serve deploy`")
 
 
 def parse_args(args: Mapping[str, Any]) -> ServeConfig:
@@ -209,7 +209,7 @@ def check_cluster(address: str, environment: Mapping[str, str]) -> None:
     """ConfigError for a cluster elsewhere: its nodes listen for themselves, and nobody here sees whether they do."""
     named = environment.get("RAY_ADDRESS", "") if address == "auto" else address
     if named.startswith("ray://"):
-        what, remedy = "a server is begun on a node of its cluster", "run it there, or use: serve deploy FILE"
+        what, remedy = "a server must be started on a node of its cluster", "run it there, or use: serve deploy FILE"
         raise ConfigError(what, named, "address", remedy)
 
 

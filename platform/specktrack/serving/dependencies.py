@@ -1,4 +1,4 @@
-"""What routes ask of a request: a key, no parameter that is not known, a valid body, a folder of its own."""
+"""Dependencies of routes: a key, known parameters only, a valid body, a temporary folder."""
 
 import difflib
 import tempfile
@@ -27,7 +27,7 @@ OwnFolder = Annotated[Path, Depends(_own_folder)]
 
 
 def checked(gateway: Gateway) -> Callable[..., Coroutine[Any, Any, None]]:
-    """The dependency that asks for a key and refuses unknown parameters; the WebSocket does so by itself."""
+    """The dependency that asks for a key and refuses unknown parameters; the WebSocket does so itself."""
     bearer = HTTPBearer(auto_error=False, description="A key from the server's api_keys_file, if it has one.")
 
     async def check(request: Request, _: Annotated[Any, Depends(bearer)]) -> None:

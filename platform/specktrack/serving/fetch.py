@@ -43,7 +43,7 @@ def fetch(url: str, path: Path, access: Access, limits: Limits) -> None:
                 url = urljoin(url, place)
                 continue
             if answer.status != HTTPStatus.OK:
-                raise ConfigError("the host did not hand out the clip", answer.status, target.host, "check the URL")
+                raise ConfigError("the host did not return the clip", answer.status, target.host, "check the URL")
             _save(answer, path, limits, deadline)
             return
     raise Refusal(HTTPStatus.FORBIDDEN, f"more than {MOST_REDIRECTS} redirects", place=target.host)
@@ -116,7 +116,7 @@ def _refused(what: str, value: object = None) -> Refusal:
 def answered(
     target: Target, stall_s: float, *, sent: bytes | None = None, headers: Mapping[str, str] | None = None
 ) -> Iterator[http.client.HTTPResponse]:
-    """What a checked host answers to GET, or to POST of what is ``sent``; StorageError where it does not."""
+    """The answer of a checked host to GET, or to POST of what is ``sent``; StorageError if it fails."""
     connection = Pinned(target, stall_s)
     path = (target.url.path or "/") + (f"?{target.url.query}" if target.url.query else "")
     own = {"Accept-Encoding": "identity", "User-Agent": "specktrack", **(headers or {})}
@@ -126,8 +126,8 @@ def answered(
     except (OSError, http.client.HTTPException) as error:
         if isinstance(error, OSError) and error.errno in FULL:  # the fault is this machine's
             raise
-        what = "the host did not answer as it should"
-        raise StorageError(what, type(error).__name__, target.host, "try again, or send the clip itself") from None
+        what = "the host gave an invalid answer"
+        raise StorageError(what, type(error).__name__, target.host, "try again, or upload the clip") from None
     finally:
         connection.close()
 
@@ -146,7 +146,7 @@ def _save(answer: http.client.HTTPResponse, path: Path, limits: Limits, deadline
                 raise Refusal(HTTPStatus.GATEWAY_TIMEOUT, f"the clip did not come within {limits.upload_s:g} s")
             file.write(chunk)
     if announced.isdigit() and total < int(announced):
-        raise StorageError("the clip broke off", f"{total} of {announced} bytes", remedy="try again")
+        raise StorageError("the download broke off", f"{total} of {announced} bytes", remedy="try again")
 
 
 def too_large(most_bytes: int, what: str = "a clip", remedy: str = "cut it, or make it a batch") -> Refusal:

@@ -78,7 +78,7 @@ class ArrowStream:
         return self._sink.take()
 
     def end(self) -> bytes:
-        """What says that the stream is whole."""
+        """The end of the stream, which shows that it is complete."""
         self._writer.close()
         return self._sink.take()
 
@@ -146,7 +146,7 @@ def _described(facts: Facts) -> pa.Schema:
 
 
 class _Pipe(io.RawIOBase):
-    """What a writer of files has written since it was last asked."""
+    """The bytes written to a file-like object since the last call."""
 
     def __init__(self) -> None:
         super().__init__()

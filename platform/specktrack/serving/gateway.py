@@ -1,4 +1,4 @@
-"""What the ingress does: takes requests in and hands the work to the deployments that do it."""
+"""The ingress: accepts requests and passes the work to the deployments that do it."""
 
 import asyncio
 import contextlib
@@ -44,7 +44,7 @@ FETCHES = 64
 
 
 class Gateway:
-    """What the routes call."""
+    """The interface that the routes call."""
 
     def __init__(self, config: ServeConfig, models: tuple[ServedModel, ...], **handles: DeploymentHandle) -> None:
         check_public_bind(_get_global_client().http_config.host or "127.0.0.1", config)
@@ -60,7 +60,7 @@ class Gateway:
 
     @contextlib.asynccontextmanager
     async def lifespan(self, _: FastAPI) -> AsyncIterator[None]:
-        """Beside requests: load the first model, and take up batches that nobody is at work on."""
+        """Beside requests: load the first model, and take up batches that nobody is working on."""
         first = next(iter(self.models.values()))
         tasks = [asyncio.create_task(self.health.warm_up(self._handles[deployment_of(first)], first.name))]
         if self.batches.is_on:
@@ -84,7 +84,7 @@ class Gateway:
             name = self.boxed[0]
         model = self.model(name)
         if model.name not in self.boxed:
-            what = "a session with a box needs a model that takes one"
+            what = "a session with a box needs a model that takes a box"
             remedy = (
                 f"there are: {', '.join(self.boxed) or 'none here'}; clips go to /v1/annotate, frames to /v1/stream"
             )
@@ -119,7 +119,7 @@ class Gateway:
             raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, "the clip has no bytes", video)
         wanted = Wanted(asked.start, asked.stop, numbered([parse_prompt(text) for text in asked.prompt]))
         if model.takes_prompt and not wanted.prompts:
-            what, remedy = "this model follows what a box shows", "give prompt=frame,cx,cy,w,h, or open a session"
+            what, remedy = "this model needs a box around the object", "give prompt=frame,cx,cy,w,h, or open a session"
             raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, what, model.name, remedy=remedy)
         data = _bytes_of(clip)  # not in a thread: it waits for no disk, and a thread costs a millisecond
         handle = self._handles[deployment_of(model)].options(multiplexed_model_id=model.name)
@@ -176,7 +176,7 @@ class Gateway:
         return await self.batches.start(asked, self.model(asked.model), self.config.reading(asked), **what)
 
     async def _answer(self, response: Awaitable[Any]) -> Any:
-        """What a replica answers; Refusal(503) where none has room, with a time to wait, which Serve does not name."""
+        """A replica's answer; Refusal(503) if none has room, with a time to wait, which Serve does not give."""
         try:
             return await response
         except (BackPressureError, DeploymentUnavailableError):

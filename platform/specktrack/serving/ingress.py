@@ -14,7 +14,7 @@ from specktrack.serving.openapi import TAGS, Api
 
 
 class Ingress(Gateway):
-    """What Serve makes of the gateway."""
+    """The gateway as a Serve deployment."""
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Called by Serve once the replica stands."""

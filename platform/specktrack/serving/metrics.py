@@ -1,4 +1,4 @@
-"""What Prometheus is told. Ray exports it on every node as ``ray_specktrack_...``; GET /metrics collects it.
+"""Metrics for Prometheus. Ray exports them on every node as ``ray_specktrack_...``; GET /metrics collects them.
 
 Serve itself exports queue depths, batch sizes, latencies and replicas as ``ray_serve_...``.
 """

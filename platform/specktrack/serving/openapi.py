@@ -1,4 +1,4 @@
-"""What OpenAPI says of bodies and answers that FastAPI cannot see."""
+"""OpenAPI descriptions of bodies and answers that FastAPI cannot see."""
 
 from typing import Any
 
@@ -53,7 +53,7 @@ def ref(kind: type[BaseModel]) -> dict[str, str]:
 
 
 class Api(FastAPI):
-    """Its OpenAPI document has Problem in place of FastAPI's own error schemas, and every schema once, by its name."""
+    """Its OpenAPI document has Problem instead of FastAPI's own error schemas, and every schema once, by its name."""
 
     def openapi(self) -> dict[str, Any]:
         """The document."""

@@ -34,7 +34,7 @@ class Watchdog:
         if self._answer.done():
             self._asked_s, self._answer = now_s, self._executor.submit(int)
         elif now_s - self._asked_s > self._most_s:
-            raise RuntimeError(f"the network's thread has been at one thing for {now_s - self._asked_s:.0f} s")
+            raise RuntimeError(f"the network's thread has been busy with one pass for {now_s - self._asked_s:.0f} s")
 
 
 class QueuedDetector(Detector):

@@ -33,7 +33,7 @@ def allowed_place(place: str, roots: Sequence[str], what: str) -> str:
 
 
 def name_below(uri: str, roots: Sequence[str]) -> str:
-    """What a place is called outside of this server: by its path below the root that it lies in."""
+    """The public name of a place: its path below its root."""
     for root in roots:
         root_uri = to_uri(root).rstrip("/")
         if uri.startswith(f"{root_uri}/"):

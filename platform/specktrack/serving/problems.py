@@ -38,7 +38,7 @@ class Problem(Config):
     reason: str | None = None
     """Why a clip cannot be used: one of the reasons for quarantine."""
     request_id: str | None = None
-    """What the server's log calls the request."""
+    """The request's id in the server's log."""
     retry_after_s: int | None = None
     """Seconds after which a busy server is worth asking again, as measured; also in Retry-After."""
 
@@ -90,11 +90,11 @@ def problem_of(error: BaseException) -> Problem:
     elif status == HTTPStatus.SERVICE_UNAVAILABLE and not isinstance(error, SpecktrackError):
         detail = "the server is busy; try again shortly"
     elif isinstance(error, TimeoutError):
-        detail = "the clip took longer than the server allows; send a shorter one, or make it a batch"
+        detail = "the clip took longer than the server allows; send a shorter one, or submit it as a batch"
     elif status == HTTPStatus.INSUFFICIENT_STORAGE:
         detail = "the server's disk is full; try again later, or send a smaller clip"
     elif status == HTTPStatus.INTERNAL_SERVER_ERROR:
-        detail = "something went wrong in the server; its log has the details under the request's id"
+        detail = "internal server error; the server's log has the details under the request's id"
     phrase = HTTPStatus(status).phrase
     retry_after_s = None
     if status == HTTPStatus.SERVICE_UNAVAILABLE:

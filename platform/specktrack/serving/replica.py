@@ -67,7 +67,7 @@ class MakeTracker(Protocol):
 def trackers_of(
     config: ServeConfig, model: ServedModel, *, device: str, through: Callable[[Detector], Detector]
 ) -> MakeTracker:
-    """What makes the trackers of a model, which is loaded once, for each reading that a request comes to."""
+    """Makes the trackers of a model, which is loaded once, for each reading that a request asks for."""
     parts = load_parts(config.following(model.path, model.family))
     if parts.model.sha256 != model.sha256:
         raise CheckpointError("the model was replaced since the server started", model.path, remedy="restart it")
@@ -119,7 +119,7 @@ class ClipFollower:
         return result.decode_errors
 
     def _clip(self, ref: VideoRef, info: VideoInfo, wanted: Wanted) -> Clip:
-        """What is followed: the frames whose rows are wanted, or the whole video where a box may be in another."""
+        """The frames to follow: those whose rows are wanted, or the whole video if a box may be in another frame."""
         start, stop = wanted.start, min(wanted.stop or info.frames, info.frames)
         if start >= stop:
             raise ConfigError("the video ends before the first frame asked for", start, f"{info.frames} frames")
@@ -166,7 +166,7 @@ class TrackingReplica:
 
     @serve.multiplexed(max_num_models_per_replica=MODELS_PER_REPLICA)
     async def loaded(self, name: str) -> MakeTracker:
-        """What makes the trackers of a model, which is loaded if it is not there."""
+        """Makes the trackers of a model, which is loaded if necessary."""
         if name not in self._models:
             raise CheckpointError("no such model", name, remedy=f"there are: {', '.join(self._models)}")
         loop = asyncio.get_running_loop()
@@ -208,7 +208,7 @@ class TrackingReplica:
     async def follow_clip(
         self, data: np.ndarray | bytes, name: str, video: str, reading: Reading, wanted: Wanted
     ) -> AsyncIterator[dict[str, Any] | pa.Table]:
-        """What is known of a clip, its rows as they become final, and at last its decoding errors; MediaError."""
+        """The facts about a clip, its rows as they become final, and finally its decoding errors; MediaError."""
         async with aclosing(self._told(data, name, video, reading, wanted, None)) as told:
             async for each in told:
                 yield each
@@ -315,11 +315,11 @@ class TrackingReplica:
         self._pulse.check()
 
     def record_autoscaling_stats(self) -> dict[str, float]:
-        """What ``scaling`` decides by."""
+        """The load by which ``scaling`` decides."""
         return {"sessions": len(self._sessions), "resting": self._sessions.resting}
 
     def record_routing_stats(self) -> dict[str, int]:
-        """What ``routing`` chooses by."""
+        """The counts by which ``routing`` chooses."""
         return {"sessions": len(self._sessions)}
 
     def _load(self, model: ServedModel, loop: asyncio.AbstractEventLoop) -> MakeTracker:

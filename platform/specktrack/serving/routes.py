@@ -1,4 +1,4 @@
-"""The HTTP routes. What they mean is in the docstrings, which OpenAPI prints; what they do is in Gateway."""
+"""The HTTP routes. OpenAPI prints their docstrings; ``Gateway`` does the work."""
 
 import json
 from http import HTTPStatus
@@ -25,7 +25,7 @@ from specktrack.serving.problems import Refusal
 from specktrack.serving.streams import stream
 
 MOST_PICTURES_BYTES = 64_000_000
-"""Of all pictures of one request: they are held in memory."""
+"""Bytes of all pictures of one request, which are held in memory."""
 PLAYGROUND = Path(__file__).parent / "playground"
 
 
@@ -48,12 +48,12 @@ def _server_routes(gateway: Gateway) -> APIRouter:
 
     @routes.get("/healthz", response_model=Health)
     async def healthz() -> Health:
-        """Whether the process lives."""
+        """Whether the process is alive."""
         return Health(status="ok")
 
     @routes.get("/readyz", response_model=Health, responses=problems.responses(503))
     async def readyz() -> Health:
-        """Whether a clip can be answered: the first model is loaded and its replicas run."""
+        """Whether the server can process a clip: the first model is loaded and its replicas are running."""
         if reason := await gateway.health.not_ready():
             raise Refusal(HTTPStatus.SERVICE_UNAVAILABLE, f"not ready: {reason}")
         return Health(status="ready")
@@ -75,12 +75,12 @@ def _server_routes(gateway: Gateway) -> APIRouter:
         responses=problems.responses(401, 422),
     )
     async def models() -> Any:
-        """The models that requests may name."""
+        """The models that requests can choose."""
         return list(gateway.models.values())
 
     @routes.get("/v1/limits", dependencies=[Depends(checked(gateway))], responses=problems.responses(401, 422))
     async def limits() -> Limits:
-        """The server's ceilings; a request can stay below them and never raise them."""
+        """The server's limits; no request can raise them."""
         return gateway.config.limits
 
     return routes
@@ -91,7 +91,7 @@ def _stream_routes(gateway: Gateway) -> APIRouter:
 
     @routes.websocket("/v1/stream")
     async def live(socket: WebSocket) -> None:
-        """One JPEG or PNG picture per binary message in; rows out as they become final."""
+        """Send one JPEG or PNG picture per binary message; receive rows as they become final."""
         await stream(gateway, socket)
 
     return routes
@@ -112,12 +112,11 @@ def _session_routes(gateway: Gateway) -> APIRouter:
         ),
     )
     async def open_session(request: Request, folder: OwnFolder) -> OpenedSession:
-        """Begin to follow what a box in a first picture holds, or several.
+        """Start a session that follows the objects in one or several boxes in a first picture.
 
-        ``frame``: a JPEG or PNG picture; ``box``: JSON with cx_px, cy_px, w_px, h_px, no larger than the frame, or a
-        list of such boxes, whose objects are numbered as they come;
-        ``model``: one that takes a box, the first of them by default; ``fps``: the rate that gives
-        rows their times, 30 by default.
+        ``frame`` is a JPEG or PNG picture. ``box`` is JSON with cx_px, cy_px, w_px, h_px, no larger than the frame, or
+        a list of such boxes, whose objects are numbered in order. ``model`` is a model that takes a box, by default the
+        first. ``fps`` is the frame rate for the times of rows, by default 30.
         """
         form = await _pictures(request, folder, gateway)
         if len(form.files) != 1:
@@ -143,7 +142,7 @@ def _session_routes(gateway: Gateway) -> APIRouter:
         openapi_extra=multipart({"frame": frames}, ["frame"]),
     )
     async def push_frames(session_id: str, request: Request, folder: OwnFolder) -> Rows:
-        """The next pictures, in order; the rows that are now final."""
+        """Send the next pictures, in order; returns the rows that are now final."""
         form = await _pictures(request, folder, gateway)
         pictures = [path.read_bytes() for _, _, path in form.files]
         if not pictures:
@@ -152,7 +151,7 @@ def _session_routes(gateway: Gateway) -> APIRouter:
 
     @routes.delete("/{session_id}", responses=problems.responses(401, 404, 410, 422, 503))
     async def close_session(session_id: str) -> Rows:
-        """End a session; its remaining rows."""
+        """End a session; returns its remaining rows."""
         return Rows.model_validate({"rows": formats.plain_rows(await gateway.finish(session_id))})
 
     return routes

@@ -1,4 +1,4 @@
-"""``specktrack serve``: starts or joins Ray, deploys the application and waits until it is told to stop."""
+"""``specktrack serve``: starts or joins Ray, deploys the application and runs until it is stopped."""
 
 import logging
 import os
@@ -80,8 +80,10 @@ def deploy(config: ServerConfig) -> None:
     client = serve_start(http_options={"host": config.host, "port": config.port}, proxy_location="EveryNode")
     taken = client.http_config  # of a Serve that was there before: it keeps its own
     if (taken.host, taken.port) != (config.host, config.port):
-        where, remedy = f"{taken.host}:{taken.port}", "give these, or end it with: serve shutdown"
-        raise ConfigError("Serve on this cluster listens elsewhere", where, "host and port", remedy)
+        where, remedy = f"{taken.host}:{taken.port}", "use that address, or stop it with: serve shutdown"
+        raise ConfigError(
+            "Ray Serve on this cluster already listens on another address", where, "host and port", remedy
+        )
     client.deploy_apps(schema, _blocking=False)
     deadline = time.monotonic() + START_TIMEOUT_S
     while True:
@@ -125,12 +127,12 @@ def check_is_free(host: str, port: int) -> None:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # for what is left of a server that just ended
             probe.bind((host, port))
     except OSError as error:
-        what, remedy = f"cannot listen there: {error.strerror}", "choose another --port, or end what listens there"
+        what, remedy = f"cannot listen there: {error.strerror}", "choose another --port, or stop what listens there"
         raise ConfigError(what, f"{host}:{port}", "host and port", remedy) from None
 
 
 def serve_file(config: ServerConfig) -> dict[str, Any]:
-    """What ``serve deploy`` would be given: places absolute, since replicas run in folders of their own."""
+    """The configuration as for ``serve deploy``: with absolute places, because replicas run in their own folders."""
     args = placed(config.application).model_dump(mode="json")
     return {
         "proxy_location": "EveryNode",
@@ -148,7 +150,7 @@ def serve_file(config: ServerConfig) -> dict[str, Any]:
 
 
 def _why(status: Any) -> str:
-    """What the deployments that failed say, without the tracebacks above it."""
+    """The messages of the deployments that failed, without their tracebacks."""
     said = [deployment.message for deployment in status.deployments.values() if deployment.status == "DEPLOY_FAILED"]
     lines = [line for message in said or [status.message] for line in message.strip().splitlines() if line.strip()]
     return " ".join(lines[-3:])[-2000:]

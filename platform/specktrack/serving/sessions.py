@@ -41,7 +41,7 @@ class Sessions:
 
     @property
     def resting(self) -> int:
-        """Sessions that nobody is at work on just now."""
+        """Sessions that nobody is working on just now."""
         return sum(not live.calls for live in self._live.values())
 
     def add(self, session: Session, tracker: Tracker, *, model: str, fps: float) -> str:
@@ -49,7 +49,7 @@ class Sessions:
         for idle in self.idle():
             self.remove(idle)
         if len(self._live) >= self._limits.sessions:
-            what = f"this server follows {self._limits.sessions} streams and sessions at a time"
+            what = f"this server is limited to {self._limits.sessions} streams and sessions at a time"
             raise Refusal(HTTPStatus.SERVICE_UNAVAILABLE, what, remedy="try again shortly")
         key = f"{self._replica}.{secrets.token_urlsafe(12)}"
         decoder = DecoderProcess(self._decode_limits)
@@ -61,7 +61,7 @@ class Sessions:
         if key in self._live:
             return self._live[key]
         if home_of(key) != self._replica:
-            what = "the replica that held this session is gone, and its state with it"
+            what = "the replica of this session is gone, and the session's state with it"
             raise Refusal(HTTPStatus.GONE, what, remedy="open a new session from the object's present position")
         raise Refusal(HTTPStatus.NOT_FOUND, "no such session", key, remedy="it was closed, or idle for too long")
 

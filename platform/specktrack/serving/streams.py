@@ -57,7 +57,7 @@ class Arrival(NamedTuple):
 
 
 class Arrivals(asyncio.Queue[Arrival | None]):
-    """What waits for its turn, bounded in pictures and in bytes; None is the end."""
+    """Queue of waiting pictures, bounded in number and in bytes; None is the end."""
 
     def __init__(self, *, drops: bool = False) -> None:
         super().__init__(NEWEST if drops else MOST_WAITING)
@@ -87,7 +87,7 @@ class Arrivals(asyncio.Queue[Arrival | None]):
 
 
 class Told:
-    """What the messages of a stream say of time."""
+    """Times in the messages of a stream."""
 
     def __init__(self) -> None:
         self.first_s: float | None = None
@@ -124,7 +124,7 @@ async def stream(gateway: Gateway, socket: WebSocket) -> None:
         asked = validated(StreamAsked, dict(socket.query_params), "the query")
         served = gateway.model(asked.model)
         if served.takes_prompt:
-            what = "this model follows an object that a box names"
+            what = "this model needs a box around the object"
             raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, what, served.name, remedy="open a session with it")
         camera = await gateway.camera(asked.source) if asked.source else None
         key = await gateway.open(served, None, asked.fps or 30.0, asked)
@@ -172,7 +172,7 @@ async def _follow(gateway: Gateway, socket: WebSocket, key: str, asked: StreamAs
 
 
 async def _next(arrivals: Arrivals, reader: "asyncio.Task[None]") -> tuple[list[Arrival], bool]:
-    """What came since the last call, and whether that was the end; raises what ended the reader."""
+    """The items since the last call, and whether that was the end; raises the exception that ended the reader."""
     waiting = asyncio.ensure_future(arrivals.get())
     await asyncio.wait({waiting, reader}, return_when=asyncio.FIRST_COMPLETED)
     if not waiting.done():

@@ -36,7 +36,7 @@ PICTURES = ("image/jpeg", "image/png")
 
 @dataclass
 class Form:
-    """What a body held: text fields, and files that lie in a folder of the request's own."""
+    """The contents of a body: text fields, and files in a folder of the request."""
 
     fields: dict[str, str] = field(default_factory=dict)
     files: list[tuple[str, str, Path]] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""Telling a host of the server's list that a batch has ended.
+"""Webhooks: notify a host on the server's list that a batch has ended.
 
     POST <webhook>                                 the batch as GET /v1/batches/{id} says it
     Specktrack-Timestamp: 1764444000               seconds since 1970
@@ -41,10 +41,10 @@ def secret_in(place: str | None) -> bytes:
     try:
         secret = Path(place or "").read_bytes().strip()
     except OSError as error:
-        raise ConfigError("cannot read the secret of the webhooks", error.strerror, place or "") from None
+        raise ConfigError("cannot read the webhook secret", error.strerror, place or "") from None
     if len(secret) < FEWEST_KEY_CHARACTERS:
-        what = f"the secret of the webhooks has at least {FEWEST_KEY_CHARACTERS} characters"
-        raise ConfigError(what, place=place or "", remedy="make one with: openssl rand -hex 32")
+        what = f"the webhook secret needs at least {FEWEST_KEY_CHARACTERS} characters"
+        raise ConfigError(what, place=place or "", remedy="create one with: openssl rand -hex 32")
     return secret
 
 
@@ -64,8 +64,8 @@ def tell(url: str, batch: Batch, access: Access) -> None:
         except SpecktrackError as error:
             status, said = 0, str(error)
         if 200 <= status < 300:
-            log.info("webhook told", batch=batch.id)
+            log.info("webhook delivered", batch=batch.id)
             return
-        log.warning("webhook not told", batch=batch.id, error=said, again_in_s=pause_s)
+        log.warning("webhook not delivered", batch=batch.id, error=said, again_in_s=pause_s)
         if pause_s is not None:
             time.sleep(pause_s)

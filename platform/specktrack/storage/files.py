@@ -79,7 +79,7 @@ class FileStore:
             self._path(key).unlink(missing_ok=True)
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
-        """See Store. Neither temporary files of writers at work, or killed, nor pipes and devices are listed.
+        """See Store. Neither temporary files of active writers, or killed, nor pipes and devices are listed.
 
         A path below that cannot be looked at (a link to itself, a folder of another user) is left out, and said.
         """
@@ -148,7 +148,10 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
-_NO_LINKS = "check the permissions; on a file system without hard links use --single-writer, and let nobody else write"
+_NO_LINKS = (
+    "check the permissions; on a file system without hard links use --single-writer, and make sure that nobody else"
+    " writes"
+)
 _OS_REMEDIES = {
     errno.ENOENT: "check the path",
     errno.EACCES: "check the permissions",
@@ -205,7 +208,7 @@ def _files_below(start: Path) -> Iterator[Path]:
 
 
 def _leave_out(error: OSError) -> None:
-    """Say that a path is left out, unless it was removed meanwhile; what is not the path's own fault is raised."""
+    """Say that path skipped, unless it was removed meanwhile; what is not the path's own fault is raised."""
     path = str(error.filename)
     if error.errno in _ODD or (isinstance(error, FileNotFoundError) and Path(path).is_symlink()):
         _say_left_out(path, error.strerror or "")
@@ -215,13 +218,13 @@ def _leave_out(error: OSError) -> None:
 
 @lru_cache
 def _say_left_out(path: str, why: str) -> None:
-    log.warning("a path is left out", path=path, why=why)
+    log.warning("path skipped", path=path, why=why)
 
 
 def file_info(path: Path | int, key: str) -> ObjectInfo | None:
     """A file, or an open one's descriptor, as an object: its ETag is its time of change and its size.
 
-    None for what is no regular file: opening a pipe may wait for ever.
+    None for what is no regular file: opening a pipe may wait forever.
     """
     status = os.fstat(path) if isinstance(path, int) else path.stat()
     if not stat.S_ISREG(status.st_mode):

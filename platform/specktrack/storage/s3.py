@@ -88,7 +88,7 @@ class S3Store:
         return None
 
     def put_file(self, key: str, path: Path) -> None:
-        """See Store. Large files go up in parts, of which each is tried anew; a failed upload leaves none behind."""
+        """See Store. Large files go up in parts, of which each is tried again; a failed upload leaves none behind."""
         size_bytes = path.stat().st_size
         if size_bytes <= PART_BYTES:
             return self.put(key, path.read_bytes())
@@ -255,7 +255,7 @@ def _insist(place: str, call: Callable[[], T]) -> T:
 def _most_attempts() -> int:
     text = os.environ.get("AWS_MAX_ATTEMPTS", str(len(PAUSES_S) + 1))
     if re.fullmatch("0*[1-9][0-9]{0,8}", text) is None:
-        raise ConfigError("not a number of tries", text, "AWS_MAX_ATTEMPTS", "set it to 1 or more, or not at all")
+        raise ConfigError("not a number of attempts", text, "AWS_MAX_ATTEMPTS", "set it to 1 or more, or unset it")
     return int(text)
 
 

@@ -76,7 +76,7 @@ def _expand_path(path: Path) -> list[VideoRef]:
         matches = _matches(path)
         named = [match for match in matches if match.is_dir() or _wanted(path.name, match.name)]
         if not matches and (spelled := _as_spelled(path)):
-            log.info("found in another spelling", asked=str(path), found=str(spelled))
+            log.info("found with a different spelling", asked=str(path), found=str(spelled))
             named = [spelled]
         return [ref for match in sorted(named, key=Path.is_dir) for ref in _at(match)]
 
@@ -132,9 +132,9 @@ def _composed(text: str) -> str:
 def _expand_list(name: str, lists: tuple[str, ...], read: set[str]) -> list[VideoRef]:
     uri = to_uri(name)
     if uri in lists:
-        raise ConfigError("a list that contains itself", uri, remedy="take the line out")
+        raise ConfigError("the list contains itself", uri, remedy="remove the line")
     if len(lists) == MOST_NESTED:
-        raise ConfigError(f"lists are nested more than {MOST_NESTED} deep", uri, remedy="write one list")
+        raise ConfigError(f"lists are nested more than {MOST_NESTED} deep", uri, remedy="write a single list")
     if uri in read:
         return []
     read.add(uri)
@@ -161,7 +161,7 @@ def _lines(data: bytes, place: str) -> list[str]:
     try:
         text = data.decode(encoding)
     except UnicodeDecodeError:
-        raise ConfigError("a list of sources is UTF-8 text", place) from None
+        raise ConfigError("a list of sources must be UTF-8 text", place) from None
     lines = [line.strip() for line in re.split(r"\r\n|\r|\n", text)]
     lines = [line[1:-1] if len(line) > 2 and line[0] == line[-1] == '"' else line for line in lines]
     return [line for line in lines if line and not line.startswith("#")]

@@ -13,7 +13,9 @@ from specktrack.schema import VideoRef, sha256_hex
 
 PROBE_NAME = re.compile(r"_probe-[0-9a-f]{32}")
 """Of an object that is written to ask something of a store, and removed at once."""
-WITHOUT_CONDITIONS = "use one that heeds If-None-Match, or --single-writer and see that nobody else writes there"
+WITHOUT_CONDITIONS = (
+    "use one that supports If-None-Match, or use --single-writer and make sure that nobody else writes there"
+)
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,7 @@ class Store(Protocol):
     def clear_unfinished(self, *, older_than_s: float, uploads_below: str = "") -> int:
         """Remove what writers that died had begun and never finished; how many there were.
 
-        Younger ones may belong to a writer at work. Temporary files have names that nobody else gives; of uploads,
+        Younger ones may belong to an active writer. Temporary files have names that nobody else gives; of uploads,
         which others make as well, those are removed whose key begins with ``uploads_below``.
         """
 
@@ -101,7 +103,7 @@ def check_exclusive(store: Store) -> None:
     finally:
         store.delete(probe)
     raise StorageError(
-        "the server has no conditional writes: of two writers of one object both win",
+        "the server has no conditional writes: two writers of one object would both succeed",
         place=store.uri,
         remedy=WITHOUT_CONDITIONS,
     )
@@ -123,7 +125,7 @@ def verified(data: bytes, sha256: str | None, place: str) -> bytes:
     """The bytes, if they are the ones that were recorded; StorageError otherwise."""
     if sha256 is not None and sha256_hex(data) != sha256:
         raise StorageError(
-            "the object's bytes differ from its recorded SHA-256", sha256, place, "restore the object or make it anew"
+            "the object's bytes differ from its recorded SHA-256", sha256, place, "restore the object or recreate it"
         )
     return data
 

@@ -27,11 +27,11 @@ def to_uri(path_or_uri: str) -> str:
         path = absolute(os.fsdecode(unquote_to_bytes(path_or_uri.removeprefix("file://").removeprefix("localhost"))))
     elif scheme[1] == "s3" and (bucket := path_or_uri[5:].partition("/")[0]):
         if "@" in bucket:
-            raise ConfigError("an S3 URI carries no credentials", remedy="set AWS_PROFILE or the AWS_ variables")
+            raise ConfigError("an S3 URI must not contain credentials", remedy="set AWS_PROFILE or the AWS_ variables")
         return path_or_uri
     else:
         raise ConfigError(
-            "not a place to read from or write to",
+            "cannot read from or write to this",
             re.split(r"[?#]", path_or_uri)[0],
             remedy="give a path or s3://bucket/prefix",
         )

@@ -44,11 +44,11 @@ def _found(uri: str) -> VideoRef:
     if info := object_info(uri):
         return as_video(uri, info)
     if (path := local_path(uri)) is not None and path.exists() and not path.is_dir():
-        raise ConfigError("neither a file nor a folder", uri, remedy="copy what comes out of it to a file")
+        raise ConfigError("neither a file nor a folder", uri, remedy="copy its contents to a file")
     store = open_store(uri)
     frames = _frames_in(store)
     if not frames:
-        raise ConfigError("no such video", uri, remedy="give a video, or a folder that holds numbered images")
+        raise ConfigError("no such video", uri, remedy="give a video, or a folder of numbered images")
     return _frame_folder(store.uri + "/", frames)
 
 
@@ -107,7 +107,7 @@ def videos_below(store: Store) -> list[VideoRef]:
         unread.update(PurePosixPath(info.key).suffix.lower() for info in objects if info.key not in read)
     if unread:
         log.info(
-            "files that are no videos", place=store.uri, number_by_suffix=dict(unread.most_common(MOST_KINDS_SAID))
+            "files that are not videos", place=store.uri, number_by_suffix=dict(unread.most_common(MOST_KINDS_SAID))
         )
     return sorted(refs, key=lambda ref: ref.uri)
 

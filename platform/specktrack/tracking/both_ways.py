@@ -40,7 +40,7 @@ class Mirror:
         return FrameBatch(np.ascontiguousarray(batch.pixels[::-1]), frame, pts_s, batch.viewport, batch.background)
 
     def rows(self, rows: Trajectory) -> Trajectory:
-        """What a session said, in the video's order."""
+        """A session's rows, in the order of the video."""
         back = replace(rows, frame=self.frame - rows.frame, pts_s=self.pts_s - rows.pts_s)
         return back[np.lexsort((back.frame, back.object))]
 

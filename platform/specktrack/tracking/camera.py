@@ -1,4 +1,4 @@
-"""How the picture as a whole moves from one frame to the next, because the camera does.
+"""Camera motion: how the picture as a whole moves from one frame to the next.
 
 Phase correlation (Kuglin, Hines 1975) of the two pictures, reduced to about WIDE px: the shift that explains most of
 them. What moves by itself is small beside the background, and does not count.

@@ -17,7 +17,7 @@ from specktrack.schema import Box
 
 MOST_EVIDENCE = 4.0
 AGAINST = 0.75
-"""What it says against a place that a source which knows the object looked there and saw nothing."""
+"""Evidence against a place, if a source that knows the object looked there and saw nothing."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Expected:
-    """What is known of an object before a frame is looked at."""
+    """Prior knowledge about an object before a frame is looked at."""
 
     xy_px: np.ndarray
     """[2], source px: where its flight goes on to."""
@@ -56,7 +56,7 @@ class Expected:
 
 @dataclass(frozen=True)
 class Places:
-    """What a source proposes."""
+    """The proposals of a source."""
 
     xy_px: np.ndarray
     """[K, 2], source px."""
@@ -98,7 +98,7 @@ class Pool:
 
 
 def pooled(sources: Sequence[Places], trust: np.ndarray, *, within_px: float) -> Pool:
-    """What sources say together, each by how well it knows the object: ``trust`` [S] in [0, 1].
+    """The combined evidence of several sources, each weighted by how well it knows the object: ``trust`` [S] in [0, 1].
 
     Places nearer than ``within_px`` are one, at the place of the source that says most for it. A source that looked at
     a place and has none there speaks against it.
@@ -126,7 +126,7 @@ class Candidates(Protocol):
     """One source of proposals about one object."""
 
     def begin(self, picture: Picture, box: Box) -> float:
-        """What the object looks like and where it is: a prompt. How well the source knows it, in [0, 1]."""
+        """Learn the object's appearance and position from a prompt. Returns how well the source knows it, in [0, 1]."""
         ...
 
     def propose(self, picture: Picture, expected: Expected, hints_px: np.ndarray) -> Places:

@@ -23,7 +23,7 @@ class Motion(Config):
     pull_sizes: float = Field(default=20.0, gt=0)
     """Acceleration that is no surprise at rest, sizes of the object per s^2."""
     pull_speed: float = Field(default=6.0, ge=0)
-    """What speed adds to it, in px/s^2 per px/s: fast things are hit, thrown and slowed down faster."""
+    """Added per speed, in px/s^2 per px/s: fast things are hit, thrown and slowed down faster."""
     first_sizes: float = Field(default=20.0, gt=0)
     """Speed that is no surprise in a prompt's frame, sizes of the object per second, ..."""
     first_share: float = Field(default=0.3, ge=0)

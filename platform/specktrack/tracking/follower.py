@@ -34,7 +34,7 @@ class Choosing(Config):
     """How one of the places becomes a row."""
 
     weighing: Weighing = Weighing()
-    """What a path costs."""
+    """Costs of a path."""
     wait: int = Field(default=0, ge=0)
     """Frames that a row waits for, in which the path to it may still change."""
     claimed: float = Field(default=3.0, ge=0)
@@ -48,7 +48,7 @@ class Choosing(Config):
 
 
 class FollowerConfig(Config):
-    """What decides rows beside the networks."""
+    """Settings that decide rows, besides the networks."""
 
     choosing: Choosing
     sources: tuple[SerializeAsAny[Config], ...]
@@ -134,7 +134,7 @@ class FollowerSession:
         if late := [frame for target in self._targets for frame in target.prompted if frame >= self._next]:
             raise ConfigError(
                 "the video ends before the prompt's frame", late[0], f"{self._next} frames",
-                "give a frame that the video has",
+                "give a frame inside the video",
             )  # fmt: skip
         return rows
 

@@ -59,13 +59,13 @@ class Reading(Config):
     def _halved_four_times(cls, value: tuple[int, int] | None) -> tuple[int, int] | None:
         if value is not None and any(side < 16 or side % 16 for side in value):
             width, height = (max(1, round(side / 16)) * 16 for side in value)
-            raise ValueError(f"both sides must be multiples of 16: take {width},{height}")
+            raise ValueError(f"both sides must be multiples of 16: use {width},{height}")
         return value
 
     @model_validator(mode="after")
     def _pools_regions(self) -> Self:
         if self.ensemble == "pooled" and self.decoding != "components":
-            raise ValueError("ensemble=pooled chooses among regions: it takes decoding=components")
+            raise ValueError("ensemble=pooled needs decoding=components")
         return self
 
 

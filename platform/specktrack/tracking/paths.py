@@ -19,7 +19,7 @@ from specktrack.tracking.flight import Flight, Motion, together
 
 
 class Weighing(Config):
-    """What a path costs, in units of which one is a factor of e."""
+    """Costs of a path, in units in which one is a factor of e."""
 
     gap: int = Field(default=12, ge=1)
     """Frames that any path may leave out."""
@@ -28,7 +28,7 @@ class Weighing(Config):
     missed: float = Field(default=1.0, ge=0)
     """Each frame that is left out, up to as much as a jump costs."""
     jump: float = Field(default=10.0, gt=0)
-    """Most that a way costs: the object was hit, or is found anew somewhere else."""
+    """Most that a way costs: the object was hit, or is found again somewhere else."""
     noise_sizes: float = Field(default=0.25, gt=0)
     """How exact a place is, in sizes of the object, ..."""
     noise_px: float = Field(default=1.0, gt=0)
@@ -113,7 +113,7 @@ class Paths:
         )
 
     def _absence(self, frames: int, change: float) -> float:
-        """What it costs that the object was not seen in so many frames."""
+        """The cost of not having seen the object in so many frames."""
         return change + min(frames * self._weighing.missed, self._weighing.jump) if frames else 0.0
 
     def _reached(
@@ -156,7 +156,7 @@ class Paths:
 
 
 def _turned(flight: Flight, before: Flight, t_s: float, xy_px: np.ndarray, hit: np.ndarray) -> Flight:
-    """The flights with those that were ``hit`` [K] begun anew: at their place, as fast as the way to it."""
+    """The flights with those that were ``hit`` [K] restarted: at their place, as fast as the way to it."""
     dt = np.maximum(t_s - before.t_s, 1e-3)[:, None]
     mean, covariance = flight.mean.copy(), flight.covariance.copy()
     way_px = xy_px - before.xy_px

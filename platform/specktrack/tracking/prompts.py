@@ -17,14 +17,14 @@ def prompts_by_object(prompt: Prompt | Sequence[Prompt] | None, who: str) -> dic
     """
     given = [prompt] if isinstance(prompt, Prompt) else list(prompt or ())
     if not given:
-        what = "this model follows what a prompt shows"
+        what = "this model needs a prompt"
         raise ConfigError(what, who, remedy="give a frame and a box: --prompt frame,cx,cy,w,h")
     found: dict[int, list[Prompt]] = {}
     for each in sorted(given, key=lambda each: (each.object, each.frame)):
         mine = found.setdefault(each.object, [])
         if mine and mine[-1].frame == each.frame:
             what = f"two prompts of object {each.object} in one frame"
-            raise ConfigError(what, each.frame, remedy="give them numbers of their own: frame,cx,cy,w,h,object")
+            raise ConfigError(what, each.frame, remedy="give the objects different numbers: frame,cx,cy,w,h,object")
         mine.append(each)
     return found
 

@@ -244,7 +244,7 @@ def hidden_gaps(rows: Trajectory, *, margin_px: float) -> list[Gap]:
 
 
 def ensemble(windows: Callable[[np.ndarray], np.ndarray], mask: np.ndarray, T: int) -> np.ndarray:
-    """TrackNetV3's temporal ensemble: positions [N, 2] where ``mask`` [N], zeros elsewhere and where there is nothing.
+    """TrackNetV3's temporal ensemble: positions [N, 2] where ``mask`` [N], zeros elsewhere and if there is nothing.
 
     ``windows(starts)`` gives positions [len(starts), T, 2]. A frame that T windows see gets their triangular mean (a
     window's middle counts most), one near an end the plain mean of those that there are.
@@ -317,7 +317,7 @@ class RepairedTracker:
     def open(self, prompt: Prompt | Sequence[Prompt] | None = None) -> "RepairedSession":
         """A new session of the tracker, with its rows repaired; ConfigError for several objects."""
         if len(numbers := {each.object for each in prompt} if isinstance(prompt, Sequence) else set()) > 1:
-            raise ConfigError("gaps are filled of one object only", sorted(numbers), remedy="leave --repair away")
+            raise ConfigError("gaps can be filled for only one object", sorted(numbers), remedy="leave out --repair")
         return RepairedSession(self._tracker.open(prompt), self._repair)
 
 

@@ -1,4 +1,4 @@
-"""Sessions: objects followed through one clip. A tracker is a model made ready on a device; it opens sessions."""
+"""Sessions: objects followed through one clip. A tracker is a model loaded on a device; it opens sessions."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -24,10 +24,10 @@ from specktrack.tracking.windowed.session import WindowedTracker, Windowing
 
 
 class Session(Protocol):
-    """Live state of following one object, or several; rows do not depend on how the frames were cut into batches."""
+    """Live state of following one or several objects; rows do not depend on how the frames were split into batches."""
 
     def push(self, batch: FrameBatch) -> Trajectory:
-        """Take the next frames; return the rows that are now final."""
+        """Push the next frames; return the rows that are now final."""
         ...
 
     def finish(self) -> Trajectory:
@@ -35,16 +35,16 @@ class Session(Protocol):
         ...
 
     def provisional(self) -> Trajectory:
-        """Rows of frames that are not final yet, as they are known now; nothing changes by the question."""
+        """The current rows of frames that are not final yet, without changing the session."""
         ...
 
 
 class Tracker(Protocol):
-    """Opens any number of sessions of one model, one after the other or side by side."""
+    """Opens any number of sessions of one model, one after another or in parallel."""
 
     @property
     def config(self) -> Config:
-        """Settings that change its rows, beside the model; they are part of an output's identity."""
+        """Settings that change its rows, besides the model; part of an output's identity."""
         ...
 
     @property
@@ -54,32 +54,32 @@ class Tracker(Protocol):
 
     @property
     def lead(self) -> int | None:
-        """Frames before and after a clip that its rows depend on; None: on all since the prompt, so the video stays one
-        clip."""
+        """Frames before and after a clip that its rows depend on. None: all frames since the prompt, so the video stays
+        one clip."""
         ...
 
     @property
     def step_s(self) -> float | None:
-        """Seconds between the frames that it wants to see together; None: those that the video has. See ``at_rate``."""
+        """Seconds between the frames of a window; None: those of the video. See ``at_rate``."""
         ...
 
     @property
     def wants_background(self) -> bool:
-        """Whether its sessions see better with ``FrameBatch.background``."""
+        """Whether its sessions use ``FrameBatch.background``."""
         ...
 
     def viewport(self, source_wh_px: tuple[int, int]) -> Viewport:
-        """The viewport in which this tracker sees a video of ``source_wh_px``."""
+        """The viewport of this tracker for a video of ``source_wh_px``."""
         ...
 
     def open(self, prompt: Prompt | Sequence[Prompt] | None = None) -> Session:
-        """A new session; ConfigError if the model needs a prompt and there is none, or takes none and there is one."""
+        """A new session; ConfigError if the model needs a prompt and gets none, or the reverse."""
         ...
 
 
 @dataclass(frozen=True)
 class Parts:
-    """The models that a ``Following`` names, loaded: a driver loads them once and hands them to its actors."""
+    """The loaded models of a ``Following``: a driver loads them once and passes them to its actors."""
 
     model: Model
     repair: Repair | None = None
@@ -87,15 +87,15 @@ class Parts:
 
 
 def load_parts(following: Following, *, model: Model | None = None) -> Parts:
-    """Load the networks that ``following`` names; ``model`` is its model where that is loaded already.
+    """Load the networks that ``following`` names; ``model`` is its model if already loaded.
 
-    Raises CheckpointError for one that is not there or damaged, ConfigError for one that cannot do what is asked of it.
+    Raises CheckpointError if one is missing or damaged, ConfigError if one cannot do what is asked of it.
     """
     loaded = model or load_model(following.model)
     following.check(loaded.config.family, loaded.card.name)
     finder = load_model(following.finder) if following.finder else None
     if finder is not None and finder.config.family not in ("windowed", "search"):
-        what = f"a {finder.config.family} network finds nothing by itself"
+        what = f"a {finder.config.family} network cannot find an object on its own"
         raise ConfigError(
             what, finder.card.name, remedy="give a heatmap network, such as specknet, or a search network"
         )
@@ -112,7 +112,7 @@ def make_tracker(
     settle: bool = False,
     through: Callable[[Detector], Detector] | None = None,
 ) -> Tracker:
-    """The tracker of ``following``, on ``device`` or else on CUDA where there is one.
+    """The tracker of ``following``, on ``device`` or else on CUDA if there is one.
 
     ``parts`` are what it names, where they are loaded already. A heatmap network takes prompts if it is ``prompted``:
     its sessions then need one, and a video stays one clip. With ``best_point`` the rows of search and template
@@ -143,12 +143,12 @@ def make_tracker(
         case "search":
             tracker = SearchTracker(model, device=place, searching=Searching(threshold=0.0) if best_point else None)
         case _:
-            raise ConfigError(f"a {family} network follows nothing by itself", model.card.name)
+            raise ConfigError(f"a {family} network cannot follow an object on its own", model.card.name)
     return tracker if loaded.repair is None else RepairedTracker(tracker, loaded.repair)
 
 
 def _follower(head: TemplateTracker, finder: Model | None, device: torch.device, *, best_point: bool) -> Tracker:
-    """What follows by a template's head and, where there is one, a finder's places."""
+    """Follows by a template's head and, if there is one, the positions of a finder."""
     if finder is None:
         return FollowerTracker(
             Choosing(), looking=lambda: [head.candidates()], settings=[head.config], best_point=best_point
@@ -173,7 +173,7 @@ def _follower(head: TemplateTracker, finder: Model | None, device: torch.device,
 def tracker_of(
     model: str | Path | Model, *, device: str | None = None, prompted: bool = False, **settings: Any
 ) -> Tracker:
-    """The tracker of a model by name, path or as it is; ``settings`` are the other fields of ``Following``."""
+    """The tracker of a model, given by name, by path or loaded; ``settings`` are the other fields of ``Following``."""
     loaded = model if isinstance(model, Model) else load_model(model)
     following = Following.of(loaded.card.name if isinstance(model, Model) else str(model), settings)
     return make_tracker(following, device=device, parts=load_parts(following, model=loaded), prompted=prompted)
@@ -186,11 +186,11 @@ def open_session(
     device: str | None = None,
     **settings: Any,
 ) -> Session:
-    """A session of ``model``; for many clips make one tracker and open its sessions.
+    """A session of ``model``; for many clips, make one tracker and open its sessions.
 
-    ``settings`` are the other fields of ``Following``: overlap, repair and so on. Frames come as FrameBatch at the size
-    of the tracker's viewport, which ``video.read_clip`` delivers. A prompt says what to follow: template and
-    search networks need one (else ConfigError), for heatmap networks it says which of the objects they know. Several
-    prompts are several objects by their numbers.
+    ``settings`` are the other fields of ``Following``: overlap, repair and so on. Pass frames as FrameBatch at the size
+    of the tracker's viewport, as returned by ``video.read_clip``. A prompt says what to follow: template and search
+    networks need one (else ConfigError); for heatmap networks it chooses between several objects. Several prompts are
+    several objects, by their numbers.
     """
     return tracker_of(model, device=device, prompted=bool(prompt), **settings).open(prompt)

@@ -1,4 +1,4 @@
-"""The weights that were best in validation so far: what TrackNetV3's program keeps of a run, in place of the last."""
+"""The best weights in validation so far, which TrackNetV3's program keeps instead of the last."""
 
 import copy
 from typing import Generic

@@ -1,4 +1,4 @@
-"""Where a run is written down on Ray Train, and how it goes on from there."""
+"""Checkpoints of a run on Ray Train, and resuming from them."""
 
 import tempfile
 from collections.abc import Sequence
@@ -31,14 +31,14 @@ def restore_newest(state: TrainState[Any], checkpoints: Sequence[Checkpoint]) ->
                 state.restore(folder)
                 return
         except CheckpointError as error:
-            log.warning("checkpoint left out", reason=str(error))
+            log.warning("checkpoint skipped", reason=str(error))
             damaged = error
     assert damaged is not None
     raise damaged
 
 
 def newest_step(checkpoints: Sequence[Checkpoint]) -> int:
-    """The step that ``restore_newest`` goes on from; 0 without checkpoints, or where none of them is whole."""
+    """The step that ``restore_newest`` resumes from; 0 without checkpoints, or where none of them is whole."""
     for candidate in reversed(checkpoints):
         with suppress(CheckpointError), candidate.as_directory() as folder:
             return read_state(folder)[1]["step"]

@@ -133,7 +133,7 @@ class TrainConfig(VerbConfig):
     @model_validator(mode="after")
     def _registered_where_tracked(self) -> Self:
         if self.register_as is not None and self.mlflow is None:
-            raise ValueError("register_as goes with mlflow: name the experiment")
+            raise ValueError("register_as needs mlflow: name the experiment")
         return self
 
     @property
@@ -212,7 +212,7 @@ class TrainConfig(VerbConfig):
             return values
         needs = values["needs"]
         if not isinstance(needs, dict) or not all(isinstance(what, str) for what in needs.values()):
-            raise ValueError("needs is a mapping from a key to what to give there")
+            raise ValueError("needs must be a mapping from a key to what to give there")
         missing = [f"{key} ({what})" for key, what in needs.items() if not _at(values, key)]
         if missing:
             raise ValueError(f"this recipe needs {' and '.join(missing)}")
@@ -238,13 +238,13 @@ class TrainConfig(VerbConfig):
         if self.min_workers > self.workers:
             raise ValueError(f"min_workers {self.min_workers} is more than workers {self.workers}")
         if self.min_workers and (uneven := [n for n in range(self.min_workers, self.workers) if self.parts % n]):
-            raise ValueError(f"shards {self.parts} cannot be shared out evenly to {uneven[0]} workers")
+            raise ValueError(f"shards {self.parts} cannot be divided evenly among {uneven[0]} workers")
         if self.best_by and not self.measures:
-            raise ValueError(f"keep={self.keep} chooses by measuring: give {self.measured_on}")
+            raise ValueError(f"keep={self.keep} chooses by validation: give {self.measured_on}")
         if self.best_by and self.best_by not in self.measured_by:
-            raise ValueError(f"keep={self.keep} is not measured of such networks: take {' or '.join(self.measured_by)}")
+            raise ValueError(f"keep={self.keep} is not measured for such networks: use {' or '.join(self.measured_by)}")
         if (self.schedule == "steps") != bool(self.milestones):
-            raise ValueError("schedule=steps and milestones go together")
+            raise ValueError("schedule=steps and milestones must be given together")
         return self
 
 
@@ -291,12 +291,12 @@ def recipe_path(name: str) -> Path:
     path = RECIPES / f"{name}.yaml"
     if not path.is_file():
         shipped = ", ".join(sorted(file.stem for file in RECIPES.glob("*.yaml")))
-        raise ConfigError("no such recipe", name, remedy=f"shipped are: {shipped}")
+        raise ConfigError("no such recipe", name, remedy=f"available: {shipped}")
     return path
 
 
 def _at(values: Mapping[str, Any], dotted: str) -> Any:
-    """The value at a dotted key; None where there is none."""
+    """The value at a dotted key; None if there is none."""
     value: Any = values
     for part in dotted.split("."):
         value = value.get(part) if isinstance(value, Mapping) else None

@@ -37,7 +37,7 @@ class Course(Protocol[AnyNetwork, Batch]):
         return TrainState(network, self.config, self.device)
 
     def read(self, numbers: range) -> Tensors:
-        """What is read for those of the run's samples: a function of the numbers alone, whichever machine asks."""
+        """Read the data of these samples of the run: a function of their numbers alone, on any machine."""
         ...
 
     def batch(self, numbers: range, read: Tensors) -> Batch:

@@ -91,7 +91,7 @@ def _decode(ref: VideoRef, viewport: Viewport | None, path: Path) -> None:
                     fill(decoder.read_clip(whole, info=info, viewport=viewport), pixels, missing)
                 except MediaError as error:
                     lost = int(missing.sum())
-                    log.warning("video cached in part", missing=lost, frames=info.frames, reason=str(error))
+                    log.warning("video cached partly", missing=lost, frames=info.frames, reason=str(error))
                     if attempt == 1 and error.reason is QuarantineReason.CRASHED:
                         continue
                 break

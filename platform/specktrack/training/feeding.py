@@ -12,9 +12,7 @@ log = telemetry.get_logger()
 def settled(config: TrainConfig) -> TrainConfig:
     """With ``stream`` decided: always or never. ConfigError if data that were not prepared are to be streamed."""
     if config.stream == "always" and config.reads_ahead:
-        raise ConfigError(
-            "data that are mined cannot be streamed", place="stream", remedy="leave out mining and decoys"
-        )
+        raise ConfigError("mined data cannot be streamed", place="stream", remedy="leave out mining and decoys")
     if config.stream == "never" or (config.stream == "auto" and (config.reads_ahead or not config.sees_pictures)):
         return config.model_copy(update={"stream": "never"})
     unprepared = [uri for uri in config.data if prepared_at(uri) is None] if config.sees_pictures else []
@@ -26,7 +24,7 @@ def settled(config: TrainConfig) -> TrainConfig:
     size = 0 if unprepared else sum(decoded_bytes(uri) for uri in config.data)
     streamed = size > config.cache_bytes
     if streamed:
-        log.info("data are larger than cache_gb, so they are streamed", gb=round(size / 1e9, 1), most=config.cache_gb)
+        log.info("data is larger than cache_gb and will be streamed", gb=round(size / 1e9, 1), most=config.cache_gb)
     return config.model_copy(update={"stream": "always" if streamed else "never"})
 
 

@@ -1,4 +1,4 @@
-"""What labelled videos show, wherever their frames are: decoded whole in memory, or in packs until they are needed."""
+"""Frames of labelled videos, wherever they are: decoded whole in memory, or in packs until they are needed."""
 
 # N frames, H W network px
 

@@ -87,7 +87,7 @@ def _load(
     try:
         found = reading.footage(video, prepared, input_wh=input_wh, background=background)
     except MediaError as error:
-        log.warning("video left out", video=ref.name, reason=str(error))
+        log.warning("video skipped", video=ref.name, reason=str(error))
         found = None
     if found is None:
         return None, Omitted(len(label), missing=len(label))

@@ -8,7 +8,7 @@ from ray.util.metrics import Gauge
 
 
 def show(kind: str, numbers: Mapping[str, float], *, step: int, run: str) -> None:
-    """Set the number of the step, and one gauge for all figures, told apart by their names; where there is a Ray."""
+    """Set the number of the step, and one gauge for all figures, told apart by their names; if there is a Ray."""
     if not ray.is_initialized():
         return
     steps, figures = _gauges()

@@ -61,7 +61,7 @@ class Journal:
         self._staging.cleanup()
 
     def publish(self) -> None:
-        """Bring all that is written so far to the output: with every checkpoint, as a run goes on from there."""
+        """Bring all that is written so far to the output: with every checkpoint, as a run resumes from there."""
         if self._enabled and self._remote:
             self._board.flush()
             for path in self._folder.rglob("*"):

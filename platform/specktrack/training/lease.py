@@ -58,7 +58,7 @@ def _at_work(store: Store, key: str) -> bool:
     first, until_s = _read(store, key), time.monotonic() + STILL_S
     if first["ended"]:
         return False
-    log.info("waiting to see whether the run in this output is still at work", run=first["run"], seconds=STILL_S)
+    log.info("waiting to see whether the run in this output is still active", run=first["run"], seconds=STILL_S)
     while time.monotonic() < until_s:
         time.sleep(BEAT_S / 3)
         if (now := _read(store, key)) != first:
@@ -78,7 +78,7 @@ def _beat(store: Store, key: str, over: threading.Event) -> None:
         try:
             store.put(key, _mark(beat, ended=ended))
         except StorageError as error:
-            log.warning("the run's mark in its output is not renewed", error=str(error))
+            log.warning("the run's lease on its output is not renewed", error=str(error))
 
 
 def _mark(beat: int, *, ended: bool = False) -> bytes:

@@ -50,9 +50,9 @@ def check(parts: Iterable[Omitted], place: Iterable[str]) -> None:
     what = (
         f"{count} of {all_of_it.labels}: {all_of_it.missing} without a picture, {all_of_it.bad} with a label outside it"
     )
-    log.warning("labelled frames left out", frames=what)
+    log.warning("labelled frames skipped", frames=what)
     if count > max(1, int(all_of_it.labels * MOST)):
         raise ConfigError(
             "too many labelled frames cannot be used", what, ", ".join(place),
-            "look at them with 'specktrack data check', copy the videos again, or import the labels anew",
+            "look at them with 'specktrack data check', copy the videos again, or import the labels again",
         )  # fmt: skip

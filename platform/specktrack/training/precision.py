@@ -1,4 +1,4 @@
-"""In which arithmetic networks are trained."""
+"""The precision in which networks are trained."""
 
 import torch
 

@@ -23,8 +23,8 @@ Prepared = TypeVar("Prepared")
 def prefetched(make: Callable[[int], Prepared], steps: range) -> Iterator[Prepared]:
     """``make(step)`` for every step, in order; an error in it comes out here.
 
-    Raises StorageError where a batch does not come: on Ray Train the run then goes on from its last checkpoint, with
-    workers of its own, instead of waiting for ever.
+    Raises StorageError where a batch does not come: on Ray Train the run then resumes from its last checkpoint, with
+    workers of its own, instead of waiting forever.
     """
     pending = deque(_started(make, step) for step in steps[:AHEAD])
     for place, step in enumerate(steps):
@@ -32,8 +32,8 @@ def prefetched(make: Callable[[int], Prepared], steps: range) -> Iterator[Prepar
             yield pending.popleft().result(STALLED_S)
         except TimeoutError:
             raise StorageError(
-                "the next batch does not come", f"after {STALLED_S:g} s", f"step {step}",
-                "look at the disk under --cache and at the storage of the data",
+                "the next batch did not arrive", f"after {STALLED_S:g} s", f"step {step}",
+                "check the disk under --cache and the storage of the data",
             ) from None  # fmt: skip
         if place + AHEAD < len(steps):
             pending.append(_started(make, steps[place + AHEAD]))
@@ -61,8 +61,8 @@ def prefetched_in_order(make: Callable[[int], Prepared], steps: range) -> Iterat
             yield ready.get(timeout=patience_s).result()
         except queue.Empty:
             raise StorageError(
-                "the next batch does not come", f"after {patience_s:g} s", f"step {step}",
-                "see that the cluster has CPUs beside the workers' own, and look at the storage of the data",
+                "the next batch did not arrive", f"after {patience_s:g} s", f"step {step}",
+                "make sure that the cluster has CPUs besides the workers' own, and check the storage of the data",
             ) from None  # fmt: skip
 
 

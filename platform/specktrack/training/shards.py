@@ -1,4 +1,4 @@
-"""A step's batch in shards: what makes a run go on alike on another number of workers.
+"""A step's batch in shards, so that a run gives the same results on a different number of workers.
 
 The gradient of a step is the mean over its shards, and so are the batch statistics it leaves behind, whichever worker
 saw them. So only the order of additions depends on the number of workers.

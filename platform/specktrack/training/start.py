@@ -1,4 +1,4 @@
-"""How every run begins on a worker: data that is made once per node, and a network with its first weights."""
+"""The start of every run on a worker: data made once per node, and a network with its initial weights."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -55,8 +55,10 @@ def start_from(network: Network, weights: Mapping[str, torch.Tensor], *, name: s
         fit = network.load_state_dict(dict(weights), strict=False)
     except RuntimeError as error:
         first = str(error).partition("\n\t")[2].partition("\n")[0]
-        raise ConfigError("weights of another shape", first, place) from None
+        raise ConfigError("weights with the wrong shape", first, place) from None
     if fit.unexpected_keys:
-        raise ConfigError("weights that the network has no place for", fit.unexpected_keys[0], place)
+        raise ConfigError("weights that do not belong to the network", fit.unexpected_keys[0], place)
     if fit.missing_keys:
-        log.info("fresh weights beside those of init", names=fit.missing_keys[:5], tensors=len(fit.missing_keys))
+        log.info(
+            "random weights in addition to those of init", names=fit.missing_keys[:5], tensors=len(fit.missing_keys)
+        )

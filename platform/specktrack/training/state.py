@@ -1,4 +1,4 @@
-"""All that changes while training, and how it is written down and read back: no pickle."""
+"""All state that changes during training, and how it is saved and loaded, without pickle."""
 
 import copy
 import hashlib
@@ -73,7 +73,7 @@ class TrainState(Generic[AnyNetwork]):
         return [*self.network.parameters(), *self.extra.parameters()]
 
     def learning_rate(self) -> float:
-        """The learning rate of the next step; the highest, where there are several."""
+        """The learning rate of the next step; the highest, if there are several."""
         return max(self._peaks) * self.config.factor(self.step)
 
     def figures(self) -> dict[str, float]:
@@ -109,7 +109,7 @@ class TrainState(Generic[AnyNetwork]):
 
     def _skip(self) -> None:
         self.skipped += 1
-        log.warning("step left out: its gradient is not finite", step=self.step, skipped=self.skipped)
+        log.warning("step skipped: its gradient is not finite", step=self.step, skipped=self.skipped)
         if self.skipped > max(1, self.config.steps // 100):
             raise ConfigError(
                 "the gradient was not finite in too many steps", self.skipped, f"step {self.step}",
@@ -161,7 +161,7 @@ class TrainState(Generic[AnyNetwork]):
 
 
 def read_state(folder: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """What ``TrainState.save`` wrote: tensors and progress; CheckpointError if it is damaged."""
+    """Load what ``TrainState.save`` wrote: tensors and progress; CheckpointError if it is damaged."""
     tensors, metadata = load_tensors(Path(folder) / _FILE)
     if _sha256(tensors, metadata.get("progress", "")) != metadata.get("sha256"):
         raise CheckpointError("the checkpoint does not match its hash", str(folder))

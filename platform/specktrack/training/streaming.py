@@ -2,7 +2,7 @@
 
 The plan is the sampler's, a function of seed and number. Its unit is a shard of a step, one row of the dataset: the
 number of its first sample, and what was read for it. Rows are kept in order and dealt out in turn, so each worker gets
-the shards that are its own. Ray Train makes the dataset anew whenever it starts workers, on whichever number of them:
+the shards that are its own. Ray Train makes the dataset again whenever it starts workers, on whichever number of them:
 it begins at the step of the newest checkpoint that is whole, which is where the workers restore, too.
 """
 
@@ -40,7 +40,7 @@ log = telemetry.get_logger()
 
 
 def datasets_of(config: TrainConfig, run: str) -> dict[str, Callable[[], ray.data.Dataset]]:
-    """What a trainer of a streamed run is given as datasets; ``run`` is the folder of its checkpoints."""
+    """The datasets for the trainer of a streamed run; ``run`` is the folder of its checkpoints."""
     return {SAMPLES: partial(_dataset, config.model_dump_json(), run)}
 
 
@@ -59,7 +59,7 @@ def _dataset(settings: str, run: str) -> ray.data.Dataset:
     config = _course(settings).config
     first, parts = newest_step(_kept(run)), config.parts
     units = max(0, config.steps - first) * parts
-    log.info("data are streamed", first_step=first, shards=units)
+    log.info("data is streamed", first_step=first, shards=units)
     rows = ray.data.range(units, override_num_blocks=max(1, min(units, MOST_TASKS)))
     return rows.map_batches(
         read_units, batch_size=1, num_cpus=1, fn_kwargs={"settings": settings, "first": first * parts}
@@ -94,7 +94,8 @@ def _course(settings: str) -> Course:
 
 
 def streamed(mine: Callable[[int], list[range]]) -> Callable[[int], list[Tensors]]:
-    """What gives a worker its shards of a step, ``mine(step)``, as they were read; to be asked in order, once each."""
+    """A function that gives a worker its shards of a step, ``mine(step)``, as they were read; call it in order, once
+    for each step."""
     shard = ray.train.get_dataset_shard(SAMPLES)
     most = FETCHED * len(mine(0))
     rows = iter(shard.iter_batches(batch_size=1, batch_format="pyarrow", prefetch_batches=most))

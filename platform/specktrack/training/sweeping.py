@@ -1,4 +1,4 @@
-"""Many runs of one recipe on Ray Tune: every combination of some settings, of which the hopeless ones end early."""
+"""Many runs of one recipe on Ray Tune: every combination of some settings; poor ones stop early."""
 
 import itertools
 import json
@@ -71,14 +71,14 @@ def run(config: TrainConfig) -> TrainReport | SweepReport:
 
 
 def sweep(config: TrainConfig) -> SweepReport:
-    """Train every combination; the same call goes on where an earlier one stopped. The table is in ``sweep.json``, too.
+    """Train every combination; the same call resumes where an earlier one stopped. The table is in ``sweep.json``, too.
 
     ConfigError if the file is wrong, or a combination is no valid configuration.
     """
     plan = validated(SweepConfig, read_yaml(config.sweep), config.sweep)
     if plan.by not in config.measured_by or not config.measures:
         raise ConfigError(
-            "runs are compared by what is measured on validation data", plan.by, config.sweep,
+            "runs can only be compared by a metric of the validation data", plan.by, config.sweep,
             f"give {config.measured_on}, and one of {', '.join(config.measured_by)}",
         )  # fmt: skip
     trials = {trial.output: (settings, trial) for settings, trial in combinations(config, plan)}

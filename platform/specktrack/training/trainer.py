@@ -1,4 +1,4 @@
-"""Starting a training run on Ray Train, and what it leaves behind."""
+"""Start a training run on Ray Train, and collect its results."""
 
 import json
 import time
@@ -30,7 +30,8 @@ from specktrack.training.worker import train_worker
 def train(config: TrainConfig, *, callbacks: Sequence[UserCallback] = ()) -> TrainReport:
     """Train to the end, resuming the unfinished run in ``config.output`` if there is one.
 
-    Raises ConfigError if the output holds a run of another configuration, with the keys that differ, or one at work.
+    Raises ConfigError if the output has an active run, or a run with a different configuration (with the keys that
+    differ).
     """
     started = time.monotonic()
     for uri in config.datasets:
@@ -115,17 +116,17 @@ def _check_same(store: storage.Store, config: TrainConfig, values: dict[str, Any
         noted = dict(json.loads(store.get("config.json")))
     except (ValueError, TypeError):
         place, remedy = store.uri_of("config.json"), "restore it, or use another output"
-        raise StorageError("not the settings that a run notes in its output", place=place, remedy=remedy) from None
+        raise StorageError("not the settings that a run saves in its output", place=place, remedy=remedy) from None
     try:
         earlier = _deciding(TrainConfig.read(config.model_dump(mode="json", include=FREE) | noted))
     except ValidationError as error:
-        what = f"the output holds a run whose settings this version does not take: {explain(error, type(config))}"
+        what = f"the output has a run whose settings this version does not accept: {explain(error, type(config))}"
         raise ConfigError(what, place=store.uri, remedy="use another output") from None
     changed = sorted(key for key in values | earlier if values.get(key) != earlier.get(key))
     if changed:
         differences = ", ".join(f"{key}: {earlier.get(key)!r} -> {values.get(key)!r}" for key in changed)
         raise ConfigError(
-            "the output holds a run of another configuration", differences, store.uri, "use another output"
+            "the output has a run with a different configuration", differences, store.uri, "use another output"
         )
 
 

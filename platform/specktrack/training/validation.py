@@ -46,7 +46,7 @@ def validate_boxes(
 ) -> dict[str, float]:
     """Mean area under the success curves, and the share of frames whose point lies in the label's box.
 
-    A sequence is its boxes, float [N, 4] as cx, cy, w, h in source px with NaN where there is none, and its frames;
+    A sequence is its boxes, float [N, 4] as cx, cy, w, h in source px with NaN if there is none, and its frames;
     it is followed from its first box.
     """
     tracker = _tracker(network, device)

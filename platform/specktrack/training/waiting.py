@@ -1,4 +1,4 @@
-"""How much of a run's time goes by in waiting for data."""
+"""The share of a run's time spent waiting for data."""
 
 import time
 from collections.abc import Iterable, Iterator

@@ -1,4 +1,4 @@
-"""One worker of a training run, whatever the family of its network. It reads in the order in which things happen."""
+"""One worker of a training run, for networks of every family. It reads in the order in which things happen."""
 
 from collections.abc import Iterator
 from contextlib import nullcontext

@@ -1,1 +1,2 @@
-"""Verbs that are a configuration and a function: datasets, the zoo, rows, this machine. The others have packages."""
+"""Verbs that are just a configuration and a function: datasets, the zoo, rows, this machine. The others have
+packages."""

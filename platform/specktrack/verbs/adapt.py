@@ -1,4 +1,4 @@
-"""``specktrack adapt``: the archive adapts the model to itself, without labels.
+"""``specktrack adapt``: adapt the model to an archive, without labels.
 
 Every video is followed twice, as it is and with each picture's mirror image. Where both passes agree and the place
 fits the flight around it, the row becomes a label; where both see nothing, so does the absence; the rest is left
@@ -110,7 +110,7 @@ def adapt(config: AdaptConfig) -> AdaptReport:
 
 
 class _Run:
-    """The folder of a run, and what is done in it; every step goes on where it stopped."""
+    """The folder of a run, and what is done in it; every step resumes where it stopped."""
 
     def __init__(self, config: AdaptConfig) -> None:
         self.config, self.store = config, open_store(config.output)
@@ -140,8 +140,8 @@ class _Run:
         """The adapted weights. ConfigError if nothing is sure."""
         if not sum(rows.present.sum() for rows in labels.values()):
             raise ConfigError(
-                "the model is sure of nothing in these videos", self.config.model, self.config.output,
-                "give other videos, or label some frames and train with --recipe specknet-finetune",
+                "the model is not confident about anything in these videos", self.config.model, self.config.output,
+                "use other videos, or label some frames and train with --recipe specknet-finetune",
             )  # fmt: skip
         rows = pa.concat_tables([ROWS.empty_table(), *(of.to_rows(uri) for uri, of in labels.items())])
         videos = tuple(self.videos[uri] for uri in labels)

@@ -1,4 +1,4 @@
-"""How fast this machine turns video into rows, and where the time goes."""
+"""Speed of annotation on this machine, and where the time goes."""
 
 import os
 import tempfile
@@ -28,7 +28,7 @@ log = telemetry.get_logger()
 
 
 class BenchConfig(VerbConfig, Following):
-    """Measure the speed of annotation on this machine."""
+    """Measure the speed of annotation on this machine, with a model that follows without a prompt."""
 
     verb: ClassVar[str] = "bench"
 

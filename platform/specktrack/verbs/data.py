@@ -1,4 +1,4 @@
-"""``specktrack data ...``: bring labels in, look at them, divide them, render some."""
+"""``specktrack data ...``: import, check, split and render labels."""
 
 from typing import Any, ClassVar
 

@@ -1,4 +1,4 @@
-"""The main job in a minute: an archive of small videos, annotated on Ray, drawn, measured and exported."""
+"""The main task in a minute: an archive of small videos, annotated on Ray, drawn, evaluated and exported."""
 
 import time
 from pathlib import Path

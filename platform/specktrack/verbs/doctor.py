@@ -1,4 +1,4 @@
-"""Check that this machine can run specktrack."""
+"""Check that this machine can run specktrack; every failed check says what to do."""
 
 import os
 import shutil
@@ -110,10 +110,10 @@ def _decoder() -> Check:
         return Check(name="decoder", ok=False, detail=str(error), remedy="see the log above")
     if confined:
         known = landlock.version()
-        files = f"its own code alone by Landlock {known}" if known else "none, for this kernel has no Landlock"
-        detail = f"its own process, confined: limits, a filter for system calls; files to open: {files}"
+        files = f"only its own code, by Landlock {known}" if known else "none, because this kernel has no Landlock"
+        detail = f"its own process, confined: limits, a filter for system calls; files it can open: {files}"
         return Check(name="decoder", ok=True, detail=detail)
-    remedy = "decode what strangers send on Linux, x86_64 or aarch64, with seccomp in its kernel"
+    remedy = "decode untrusted video on Linux, x86_64 or aarch64, with seccomp in the kernel"
     return Check(name="decoder", ok=True, detail="its own process with limits, but no filter", remedy=remedy)
 
 

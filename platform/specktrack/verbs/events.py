@@ -1,4 +1,4 @@
-"""``specktrack events``: what happens to the ball, from rows."""
+"""``specktrack events``: events of the ball, from rows."""
 
 import io
 from collections import Counter
@@ -32,7 +32,7 @@ def check_court(court: str | None, corners: str | None) -> None:
     if court is not None and court not in COURTS:
         raise ValueError(f"no court {court!r}; there are: {', '.join(COURTS)}")
     if corners is not None and court is None:
-        raise ValueError("corners are those of a court: --court badminton corners.json")
+        raise ValueError("corners need a court: --court badminton corners.json")
 
 
 def read_court(court: str | None, corners: str | None) -> Court | None:
@@ -65,7 +65,7 @@ class EventsConfig(VerbConfig):
 
 
 class EventsReport(Config):
-    """What was found."""
+    """The events found."""
 
     rallies: int
     events: dict[str, int]

@@ -1,4 +1,4 @@
-"""``specktrack models ...``: the zoo, and weights that come in or go out."""
+"""``specktrack models ...``: the zoo, and import and export of weights."""
 
 from typing import Any, ClassVar
 
@@ -43,7 +43,7 @@ class ModelsShowConfig(VerbConfig):
 
 
 def models_show(config: ModelsShowConfig) -> dict[str, Any]:
-    """The zoo entry, and the card where there are weights. CheckpointError if there is neither."""
+    """The zoo entry, and the card if there are weights. CheckpointError if there is neither."""
     from specktrack.models.checkpoint import load_model  # torch takes seconds that `data check` need not wait for
 
     shown: dict[str, Any] = {}

@@ -1,4 +1,4 @@
-"""``specktrack render``: rows drawn onto their video."""
+"""``specktrack render``: rows drawn on their video."""
 
 import tempfile
 from pathlib import Path
@@ -42,7 +42,7 @@ class RenderConfig(VerbConfig, overlay.OverlayStyle):
     def _court_with_events(self) -> Self:
         check_court(self.court, self.corners)
         if self.court is not None and not self.events:
-            raise ValueError("court goes with events")
+            raise ValueError("court needs events")
         return self
 
 
@@ -59,7 +59,9 @@ def render_video(config: RenderConfig) -> RenderReport:
     """Render an overlay video; it appears when it is complete."""
     output = to_uri(config.output)
     if not output.lower().endswith(".mp4"):
-        raise ConfigError("an overlay is written as .mp4", config.output, remedy="give a name that ends in .mp4")
+        raise ConfigError(
+            "the name of an overlay must end in .mp4", config.output, remedy="give a name that ends in .mp4"
+        )
     video = stat(config.video, stream=config.stream)
     rows = rows_of(read_rows(config.annotations), config.video, config.annotations)
     check_frames(rows, probe(video).frames, config.annotations)

@@ -1,4 +1,4 @@
-"""``specktrack export``: rows as another tool's files."""
+"""``specktrack export``: rows in the formats of other tools."""
 
 from typing import Annotated, Any, ClassVar
 

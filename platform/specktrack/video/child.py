@@ -30,7 +30,7 @@ from specktrack.video.unconfined import ClipReader, probe, read_clip
 
 LATE = ("av.subtitles.stream", "numpy.ma", "PIL.GifImagePlugin", "PIL.MpoImagePlugin", "PIL.PpmImagePlugin")
 """Modules that are loaded by the first video or picture: here, once, for a child may not be able to."""
-UNFILTERED = "this system has no filter for system calls: what takes a decoder over may do what its user may"
+UNFILTERED = "this system has no filter for system calls: if a decoder is taken over, it can do whatever its user may"
 
 
 def main(number: int) -> None:

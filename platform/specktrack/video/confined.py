@@ -1,4 +1,4 @@
-"""The functions of ``specktrack.video`` in a decoder process, for callers that look at few videos."""
+"""The functions of ``specktrack.video``, run in a decoder process, for callers that read few videos."""
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager

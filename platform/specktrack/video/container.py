@@ -1,4 +1,4 @@
-"""Opening a video: which bytes, formats and sizes are let in, and its packets, one after another."""
+"""Opening a video: accepted bytes, formats and sizes, and its packets, one by one."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -122,7 +122,7 @@ def demuxed(ref: VideoRef) -> Iterator[tuple[InputContainer, Source]]:
 def _unreadable(ref: VideoRef, source: Source, error: av.FFmpegError) -> MediaError:
     source.seek(4)
     if source.read(4) in (b"ftyp", b"moov", b"mdat"):
-        what = "the MP4's index is missing: the bytes end before it, or it is damaged"
+        what = "the MP4's index is missing: the file ends before it, or it is damaged"
         return MediaError(QuarantineReason.TRUNCATED, what, ref.uri, remedy="copy the video again")
     return MediaError(QuarantineReason.NOT_A_VIDEO, f"no video format is recognised ({error.strerror})", ref.uri)
 

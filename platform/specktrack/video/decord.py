@@ -1,4 +1,4 @@
-"""Decoding by decord, on request, where it is right.
+"""Decoding by decord, on request, where it is correct.
 
 Measured against PyAV on the same files (``benchmarks/decoders.py``), decord's frame numbers are silently wrong on open
 groups of pictures, transport streams, edit lists and size changes, it hides damage, and it is not faster. It is kept
@@ -45,7 +45,7 @@ class DecordDecoder:
 
     def __init__(self, ref: VideoRef, info: VideoInfo, *, wh_px: tuple[int, int], threads: int = 1) -> None:
         if reason := objection(ref, info):
-            raise ConfigError(f"decord cannot read this video rightly: {reason}", ref.uri, remedy="use decoder=pyav")
+            raise ConfigError(f"decord cannot read this video correctly: {reason}", ref.uri, remedy="use decoder=pyav")
         self._ref, self._info, self._wh_px, self._threads = ref, info, wh_px, threads
         self.decode_errors = 0
         self.lost = 0
@@ -68,7 +68,7 @@ class DecordDecoder:
                 f"decord cannot open this video: {error}", self._ref.uri, remedy="use decoder=pyav"
             ) from None
         if len(reader) != self._info.frames:
-            what = f"decord counts {len(reader)} frames where there are {self._info.frames}"
+            what = f"decord counts {len(reader)} frames, but there are {self._info.frames}"
             raise ConfigError(what, place=self._ref.uri, remedy="use decoder=pyav")
         times_s = frame_times(self._ref, self._info)
         reader.seek_accurate(start)

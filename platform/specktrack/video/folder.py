@@ -78,9 +78,9 @@ class FolderDecoder:
     def _pixels(self, name: str) -> np.ndarray:
         size_wh_px, pixels = _decoded(self._ref, name, self._wh_px, self._decode)
         if size_wh_px != self._info.size_wh_px:
-            what = "an image has another size than the first of its folder"
+            what = "the image's size differs from that of the first image in its folder"
             place = f"{self._ref.uri}{name}"
-            raise MediaError(QuarantineReason.SIZE_CHANGED, what, size_wh_px, place, "keep one size in a folder")
+            raise MediaError(QuarantineReason.SIZE_CHANGED, what, size_wh_px, place, "use one size per folder")
         return pixels
 
 

@@ -1,4 +1,4 @@
-"""Landlock: a process gives up, for good, all files but some to read (Linux 5.13; userspace-api/landlock there)."""
+"""Landlock: a process permanently gives up reading any but a few files (Linux 5.13; userspace-api/landlock there)."""
 
 import ctypes
 import os

@@ -1,8 +1,8 @@
-"""Cameras: RTSP and HTTP addresses and local devices, picture by picture, as long as they give some.
+"""Cameras: RTSP and HTTP addresses and local devices, picture by picture.
 
-A name is resolved once by who allows it, and FFmpeg is led to the address that was found: over HTTP it is given the
-bytes of a connection that is made here; for RTSP it connects to a port of this machine that leads to the camera and
-nowhere else, and a camera that sends it to another place is left. A camera that falls silent is connected to again.
+The caller resolves a name once, and FFmpeg is connected to the checked address. Over HTTP it gets the bytes of a
+connection made here. For RTSP it connects to a port of this machine that leads only to the camera, and a camera that
+redirects elsewhere is not followed. If a camera falls silent, it is connected again.
 """
 
 import contextlib
@@ -122,7 +122,7 @@ class Camera:
             except (OSError, http.client.HTTPException, av.FFmpegError) as error:
                 what = getattr(error, "strerror", None) or type(error).__name__  # its text holds the URL
             if not self.connections or time.monotonic() - seen_s > AWAY_S:
-                raise StorageError("the camera gives no picture", what, self._name, "see whether it is on")
+                raise StorageError("the camera sends no picture", what, self._name, "check that it is on")
             log.warning("camera away", camera=self._name, error=what, attempt=failed + 1)
             self._ended.wait(PAUSES_S[min(failed, len(PAUSES_S) - 1)])
             failed += 1
@@ -199,7 +199,7 @@ class Relay:
                     return
                 if end is there:
                     if _ELSEWHERE.search(last + data):
-                        log.warning("a camera that leads elsewhere is left", camera=self._target.host)
+                        log.warning("a camera that redirects elsewhere is not followed", camera=self._target.host)
                         return
                     last = data[-32:]
                 other[end].sendall(data)

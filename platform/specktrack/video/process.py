@@ -1,8 +1,8 @@
-"""Decoding in a process of its own, whose death costs one attempt at one clip.
+"""Decoding in a separate process, whose death costs one attempt at one clip.
 
-Decoders are native code that reads bytes which anyone may have made: they crash, hang and outgrow memory. The decoder
-process is confined (``sandbox.py``): it gets bytes from its owner and gives pictures back, over one socket. What it
-says is checked, for it may have been taken over.
+Decoders are native code that reads untrusted bytes: they crash, hang and run out of memory. The decoder process is
+confined (``sandbox.py``): it gets bytes from its owner and returns pictures, over one socket. Its answers are checked,
+because it may have been taken over.
 
     owner                                  decoder process
     {"probe": ref}               ->
@@ -323,7 +323,7 @@ class DecoderProcess:
         except ClosedError:
             raise MediaError(QuarantineReason.CRASHED, "the decoder died", self._end(), place) from None
         except (ValidationError, _NonsenseError):
-            what = "the decoder gave an answer that cannot be"
+            what = "the decoder gave an impossible answer"
             raise MediaError(QuarantineReason.CRASHED, what, place=place) from None
         except TimeoutError:
             what = f"decoding is too slow: it did not move on within {self.limits.stall_s:g} s"
@@ -388,13 +388,13 @@ class DecoderProcess:
 @lru_cache
 def _log(said: str) -> None:
     """Log what a decoder process said, once: it is mostly the same."""
-    log.warning("a decoder process says", said=said)
+    log.warning("a decoder process reported", said=said)
 
 
 @lru_cache
 def _log_choice(video: str, stream: int, others: str) -> None:
-    """Log once which stream is read where there are several."""
-    log.info("one of several video streams is read; --stream chooses", video=video, stream=stream, others=others)
+    """Log once which stream is read if there are several."""
+    log.info("the file has several video streams; choose with --stream", video=video, stream=stream, others=others)
 
 
 class ProcessReader:

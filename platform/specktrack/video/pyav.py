@@ -177,10 +177,10 @@ class PyAVDecoder:
         check_size(frame.width, frame.height, self._ref.uri)
         width, height = self._info.coded_wh_px
         if abs(frame.width * height - frame.height * width) > SAME_ASPECT * frame.width * height:
-            what = f"the picture changes its shape inside the stream, from {width}x{height}"
+            what = f"the picture size changes within the stream, from {width}x{height}"
             raise MediaError(
                 QuarantineReason.SIZE_CHANGED, what, f"{frame.width}x{frame.height}", self._ref.uri,
-                "split the video where its shape changes",
+                "split the video where its size changes",
             )  # fmt: skip
 
 

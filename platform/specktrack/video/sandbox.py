@@ -1,4 +1,4 @@
-"""Limits of a decoding process: no sockets, no programs, no files but its own code, no more than its share.
+"""Limits of a decoding process: no sockets, no programs, no files except its own code, and limited resources.
 
 Media decoders are large C programs that read what strangers send. So they run in a process of their own which gives
 up, before it sees the first byte: address space, CPU time and open files beyond a limit, writing (FSIZE 0), core dumps

@@ -33,7 +33,7 @@ class Sound:
 
 
 def read_sound(ref: VideoRef) -> Generator[Sound]:
-    """The best audio stream from its first sample on, in pieces; none where there is nothing that can be decoded."""
+    """The best audio stream from its first sample on, in pieces; none if there is nothing that can be decoded."""
     with demuxed(ref) as (container, _):
         stream = cast(AudioStream | None, container.streams.best("audio"))
         if stream is None or stream.codec_context is None:

@@ -1,4 +1,4 @@
-"""Times that rise, where those of a stream do not: one doubled time is no reason to forget all the others."""
+"""Increasing times for a stream whose own times do not increase: one duplicate does not invalidate all the others."""
 
 import math
 from bisect import bisect_left
@@ -12,8 +12,8 @@ FEWEST_LATER = 8
 def mended(times_s: np.ndarray, *, step_s: float) -> np.ndarray:
     """Presentation times that rise from picture to picture, float64 [N]: all that can be kept are.
 
-    ``times_s`` are the pictures' own in the order in which they are shown, NaN where there is none. A clock that starts
-    again goes on from where it was. The fewest times that do not rise (doubles, strays) are replaced, evenly between
+    ``times_s`` are the pictures' own in the order in which they are shown, NaN if there is none. A clock that starts
+    again resumes from where it was. The fewest times that do not rise (doubles, strays) are replaced, evenly between
     their neighbours, and those that are missing at an end go on by the usual step; ``step_s`` is that where nothing
     tells.
     """

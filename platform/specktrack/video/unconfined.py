@@ -1,4 +1,4 @@
-"""Reading video in this very process: what decoder processes do, and nobody else with bytes that anyone may have made.
+"""Reading video in this process: only decoder processes do this with untrusted bytes.
 
 Which decoder reads a video follows from measured facts (``benchmarks/decoders.py``; frames per CPU-second, one thread,
 to 512x288 by area averaging, on two loaded cores, November 2026; "bilinear" is decord's own scaling, another picture):

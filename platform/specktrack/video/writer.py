@@ -1,4 +1,4 @@
-"""Writing video that every browser plays."""
+"""Writing video that every browser can play."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -151,7 +151,7 @@ def _stream(container: OutputContainer, rate: Fraction, wh: tuple[int, int]) -> 
 def _frame(pixels: np.ndarray, wh: tuple[int, int], path: str | Path) -> VideoFrame:
     width, height = wh
     if pixels.shape != (height, width, 3):
-        raise ConfigError("a picture has another size than the video", pixels.shape, str(path))
+        raise ConfigError("the picture's size differs from the video's", pixels.shape, str(path))
     even = np.pad(pixels, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
     return av.VideoFrame.from_ndarray(np.ascontiguousarray(even), format="rgb24")
 

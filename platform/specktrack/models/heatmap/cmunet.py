@@ -73,7 +73,7 @@ class _CrossStage(nn.Module):
         size = (stages[self.stage].shape[-2], stages[self.stage].shape[-1])
         total = torch.zeros_like(stages[self.stage])
         for conv, x in zip(self.to_width, stages, strict=True):
-            factor = x.shape[-2] // size[0]  # the 1x1 runs where there are fewer pixels
+            factor = x.shape[-2] // size[0]  # the 1x1 runs if there are fewer pixels
             total = total + (conv(F.max_pool2d(x, factor)) if factor > 1 else _grow(conv(x), size))
         return self.block(F.relu(total))
 

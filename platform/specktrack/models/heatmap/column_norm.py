@@ -1,6 +1,6 @@
 """The batch norm of the TrackNets' Keras programs, which normalises columns where it was meant to normalise channels.
 
-Keras normalises the last axis unless it is told otherwise; pictures were given as [C, H, W]. Weights trained so work
+Keras normalises the last axis unless set otherwise; pictures were given as [C, H, W]. Weights trained so work
 only so, and only at the width that they were trained at. New training has no reason to use it.
 """
 
@@ -24,10 +24,10 @@ class ColumnNorm(nn.Module):
         """The same shape; ConfigError at another width."""
         if x.shape[-1] != self.norm.num_features:
             raise ConfigError(
-                "weights of this network hold for one width alone",
+                "the weights of this network only work for one width",
                 x.shape[-1],
                 f"where {self.norm.num_features} columns were trained",
-                remedy="give pictures of its own aspect ratio, or train without column norm",
+                remedy="use pictures of the network's aspect ratio, or train without column norm",
             )
         return self.norm(x.transpose(1, 3)).transpose(1, 3)
 

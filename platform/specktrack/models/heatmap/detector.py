@@ -1,4 +1,4 @@
-"""A heatmap network at work: windows in, heatmaps and the candidates in them out."""
+"""Running a heatmap network: from windows to heatmaps and their candidates."""
 
 # B batch, T frames in window, N frames, K candidates, C channel, H W network px, H' W' heatmap px
 

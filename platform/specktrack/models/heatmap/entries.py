@@ -39,7 +39,7 @@ class WindowedConfig(NetworkConfig):
 
     family: ClassVar[Family] = "windowed"
     published_decoding: ClassVar[Decoding] = "peaks"
-    """Its paper's; sessions use the project's own unless they are told otherwise."""
+    """Its paper's; sessions use the project's own unless set otherwise."""
 
     frames_in: int = Field(default=3, ge=1)
     """Consecutive frames that one forward pass sees."""

@@ -28,7 +28,7 @@ def import_model(source: str | Path, destination: str | Path, *, network: str = 
     if the file cannot be read, is of no known layout, or lacks or adds a tensor; the first one is named.
     """
     if Path(destination).suffix != ".safetensors":
-        raise ConfigError("a checkpoint ends in .safetensors", str(destination))
+        raise ConfigError("the name of a checkpoint must end in .safetensors", str(destination))
     public, layout = read_public(source)
     config = network_config(layout.network(public) | _chosen(network))
     module = load_public(public, layout, config, str(source))
@@ -43,7 +43,7 @@ def import_model(source: str | Path, destination: str | Path, *, network: str = 
 
 
 def read_public(source: str | Path) -> tuple[Public, Layout]:
-    """What a public checkpoint holds and how it is laid out."""
+    """The contents and layout of a public checkpoint."""
     path = Path(source)
     if not path.is_file():
         raise CheckpointError("no such file", str(source))
@@ -54,7 +54,7 @@ def read_public(source: str | Path) -> tuple[Public, Layout]:
             return public, layout
     known = ", ".join(layout.origin for layout in (*TORCH_LAYOUTS, *KERAS_LAYOUTS))
     first = ", ".join(list(public.tensors)[:4])
-    raise CheckpointError("weights of no known layout", f"{first}, ...", str(source), remedy=f"known are: {known}")
+    raise CheckpointError("unknown layout of weights", f"{first}, ...", str(source), remedy=f"known are: {known}")
 
 
 def load_public(public: Public, layout: Layout, config: NetworkConfig, place: str) -> Network:

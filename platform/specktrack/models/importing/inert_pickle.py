@@ -16,7 +16,7 @@ class Inert:
     """Stands in for any class or function: takes everything, holds nothing."""
 
     def __new__(cls, *_: object, **__: object) -> Self:
-        """Whatever it is made from."""
+        """Accepts any arguments."""
         return super().__new__(cls)
 
     def __setstate__(self, state: object) -> None: ...
@@ -72,5 +72,5 @@ class Unpickler(pickle._Unpickler):
 
 
 def load(file: Any, **options: Any) -> Any:
-    """As ``pickle.load``: torch takes this module in place of ``pickle``."""
+    """As ``pickle.load``: torch takes this module instead of ``pickle``."""
     return Unpickler(file, **options).load()

@@ -27,7 +27,7 @@ MOST_BYTES = 2 * 10**9
 """Of all arrays of a file, as they are declared, and of what a .keras file, a zip archive, unfolds to: the largest
 network here has a hundredth of it."""
 _DAMAGED = (OSError, LookupError, RuntimeError, ValueError, TypeError, ArithmeticError, MemoryError, zipfile.BadZipFile)
-"""What h5py raises for a damaged file, according to where it stops making sense."""
+"""Exceptions that h5py raises for a damaged file, depending on the damage."""
 _WEIGHTS = "model.weights.h5"
 _KINDS = {"conv2d": "conv", "batch_normalization": "norm", "motion_prompt_layer": "prompt"}
 _LAYER = re.compile(rf"({'|'.join(_KINDS)})(?:_(\d+))?")
@@ -67,7 +67,7 @@ def _hdf5(path: Path) -> Any:
     with zipfile.ZipFile(path) as archive:
         size_bytes = archive.getinfo(_WEIGHTS).file_size  # zipfile reads no more than this, whatever unfolds
         if size_bytes > MOST_BYTES:
-            raise CheckpointError("the weights inside unfold to too much", f"{size_bytes:,} bytes", str(path))
+            raise CheckpointError("the weights inside expand to too much", f"{size_bytes:,} bytes", str(path))
         return io.BytesIO(archive.read(_WEIGHTS))
 
 
@@ -86,15 +86,15 @@ def _datasets(file: Any, path: Path) -> list[tuple[str, Any]]:
             if "optimizer" in name:
                 continue
             if not isinstance(group.get(name, getlink=True), h5py.HardLink):
-                raise CheckpointError("a link in the place of weights", f"{prefix}{name}", str(path))
+                raise CheckpointError("a link instead of weights", f"{prefix}{name}", str(path))
             item = group[name]
             if h5py.h5o.get_info(item.id).rc > 1:  # it may hold itself
-                raise CheckpointError("a link in the place of weights", f"{prefix}{name}", str(path))
+                raise CheckpointError("a link instead of weights", f"{prefix}{name}", str(path))
             if isinstance(item, h5py.Group):
                 groups.append((f"{prefix}{name}/", item))
             elif isinstance(item, h5py.Dataset) and item.dtype.kind in "fiu":
                 if item.external or item.is_virtual:
-                    raise CheckpointError("weights that are kept in another file", f"{prefix}{name}", str(path))
+                    raise CheckpointError("weights stored in another file", f"{prefix}{name}", str(path))
                 left_bytes -= max(item.nbytes, math.prod(item.chunks or ()) * item.dtype.itemsize)
                 if left_bytes < 0:
                     what = f"weights of more than {MOST_BYTES:,} bytes"

@@ -1,4 +1,4 @@
-"""What a public layout of weights is: which network it holds, and under which key each of its tensors lies."""
+"""Public layouts of weights: which network a layout is for, and the key of each of its tensors."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ class Public:
 
     tensors: dict[str, Tensor]
     settings: Mapping[str, Any] = field(default_factory=dict)
-    """What its program noted beside the weights, such as TrackNetV3's background mode."""
+    """Settings that its program saved with the weights, such as TrackNetV3's background mode."""
 
 
 def _as_they_are(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -29,7 +29,7 @@ _DAMAGED = (
     *(OverflowError, MemoryError, AssertionError, struct.error),
     SafetensorError,  # torch reads a file of that suffix with that library
 )
-"""What loading raises for a damaged or a hostile file, according to where it stops making sense."""
+"""Exceptions that loading raises for a damaged or hostile file, depending on the damage."""
 
 
 def read_torch(path: Path) -> Public:

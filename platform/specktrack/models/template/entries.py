@@ -99,7 +99,7 @@ class OnlineConfig(Config):
     distractor_learning_rate: float = Field(default=0.02, gt=0, lt=1)
     """The same, of a sample with a competing peak."""
     least_initial_weight: float = Field(default=0.25, ge=0, le=1)
-    """Share that the samples of the prompt keep for ever."""
+    """Share that the samples of the prompt keep forever."""
 
     softmax: bool = False
     """Scores are a density over cells (PrDiMP)."""

@@ -28,7 +28,7 @@ function item(batch) {
   const progress = batch.frames_planned ? `, ${batch.frames} of ${batch.frames_planned} frames` : "";
   made.append(element("b", batch.sources.join(", ")), element("span", ` ${batch.state}${batch.state === "running" ? progress : ""}`));
   if (batch.frames_planned && batch.state === "running") {
-    made.append(element("progress", "", { max: batch.frames_planned, value: batch.frames, ariaLabel: "Frames followed" }));
+    made.append(element("progress", "", { max: batch.frames_planned, value: batch.frames, ariaLabel: "Frames done" }));
   }
   if (batch.error) made.append(element("p", batch.error));
   const quarantined = Object.entries(batch.quarantined).map(([reason, clips]) => `${clips} ${reason}`);
@@ -36,9 +36,9 @@ function item(batch) {
   if (batch.state === "done") {
     made.append(button("CSV", () => take(batch, "rows", "text/csv", "csv")));
     made.append(button("Parquet", () => take(batch, "rows", "application/vnd.apache.parquet", "parquet")));
-    if (batch.overlay && batch.sources.length === 1) made.append(button("Drawn video", () => take(batch, "overlay", "video/mp4", "mp4")));
+    if (batch.overlay && batch.sources.length === 1) made.append(button("Video with trajectory", () => take(batch, "overlay", "video/mp4", "mp4")));
   }
-  if (!FINAL.includes(batch.state)) made.append(button("Stop", () => api(`/v1/batches/${batch.id}`, { method: "DELETE" }).then(look)));
+  if (!FINAL.includes(batch.state)) made.append(button("Cancel", () => api(`/v1/batches/${batch.id}`, { method: "DELETE" }).then(look)));
   return made;
 }
 

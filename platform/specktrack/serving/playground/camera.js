@@ -18,7 +18,7 @@ export async function listCameras() {
 
 export async function startCamera(mine, draw) {
   if (!navigator.mediaDevices) {
-    complain("Browsers hand the camera only to pages that come over https or from localhost.");
+    complain("Browsers only allow camera access on pages served over https or from localhost.");
     return;
   }
   const chosen = $("camera").value ? { deviceId: { exact: $("camera").value } } : {};
@@ -70,7 +70,7 @@ function hear(said, draw) {
   for (const { final, ...row } of said.rows) camera.rows.set(row.frame, row);
   for (const old of [...camera.rows.keys()].slice(0, -KEPT_ROWS)) camera.rows.delete(old);
   const lag = said.lag_s === null ? "–" : `${said.lag_s.toFixed(2)} s`;
-  $("live-text").textContent = `${lag} behind the present, ${said.dropped} of ${said.frames} pictures dropped`;
+  $("live-text").textContent = `${lag} behind, ${said.dropped} of ${said.frames} pictures dropped`;
   $("summary").textContent = `${said.frames - said.dropped} frames followed`;
   if (!said.rows.length) return;
   const rows = [...camera.rows.values()].slice(-600);

@@ -31,7 +31,7 @@ function absent() { label({ x: null, y: null, w: null, h: null, visibility: "abs
 
 function save() {
   const rows = shown.answer.rows.filter((row) => row.provenance === "labelled");
-  if (!rows.length) { complain("No row was looked at yet: accept it, click the object, or mark it absent."); return; }
+  if (!rows.length) { complain("No labels yet: accept a row, click the object, or mark it absent."); return; }
   const names = ["video", ...Object.keys(rows[0])];
   const lines = rows.map((row) => names.map((name) => name === "video" ? JSON.stringify(shown.clip.name) : row[name] ?? "").join(","));
   download(`${[names.join(","), ...lines].join("\n")}\n`, "text/csv", `${stem(shown.clip.name)}.labels.csv`);

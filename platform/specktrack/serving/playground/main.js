@@ -28,7 +28,7 @@ function begin() {  // nothing of what was open before goes on
 
 async function open(blob, name, asked = chosen(), at = null) {
   if (limits && blob.size > limits.body_bytes) {
-    complain(`This server takes clips of up to ${size(limits.body_bytes)}, and this one has ${size(blob.size)}: cut it, or make it a batch.`);
+    complain(`This clip is ${size(blob.size)}, and the limit is ${size(limits.body_bytes)}: trim it, or submit it as a batch.`);
     return;
   }
   const before = { clip: shown.clip, answer: shown.answer, kept, live: isLive() };
@@ -36,7 +36,7 @@ async function open(blob, name, asked = chosen(), at = null) {
   shown.clip = { blob, name };
   state("working");
   play(blob);
-  $("working-text").textContent = "Sending the clip";
+  $("working-text").textContent = "Uploading the clip";
   const started = performance.now();
   try {
     request = new AbortController();
@@ -57,7 +57,7 @@ function chosen() { return $("model").value ? { model: $("model").value } : {}; 
 function size(bytes) { return bytes < 1e9 ? `${Math.round(bytes / 1e6)} MB` : `${(bytes / 1e9).toFixed(1)} GB`; }
 
 function tellSent(share) {
-  $("working-text").textContent = share < 1 ? `Sending the clip, ${Math.floor(100 * share)} %` : "Following the object";
+  $("working-text").textContent = share < 1 ? `Uploading the clip, ${Math.floor(100 * share)} %` : "Following the object";
 }
 
 function tellProgress({ done, frames, left_s }) {
@@ -67,7 +67,7 @@ function tellProgress({ done, frames, left_s }) {
 
 async function reopen(id) {
   const found = await find(id);
-  if (!found) { forget(); complain("This result is no longer kept in this browser."); return; }
+  if (!found) { forget(); complain("This result is no longer saved in this browser."); return; }
   begin();
   show({ ...found, kept: id });
   history.replaceState(null, "", `#result=${id}`);
@@ -101,7 +101,7 @@ function show(result = null, at = null) {
 function tellIfUnplayable() {
   const unplayable = Boolean(video.error) && document.body.dataset.state === "done";
   $("play").disabled = unplayable;
-  if (unplayable && shown.clip.blob) complain("This browser cannot play this clip, so its trajectory is drawn on black.");
+  if (unplayable && shown.clip.blob) complain("This browser cannot play this clip, so the trajectory is drawn on a black background.");
 }
 
 // ---- drawing

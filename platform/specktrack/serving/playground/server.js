@@ -54,7 +54,7 @@ export async function annotate(clip, asked, signal, sent, tell) {
   });
   if (reply.status === 401 && await askForKey()) return annotate(clip, asked, signal, sent, tell);
   if (reply.status !== 200) throw new Error(JSON.parse(reply.responseText).detail);
-  if (fault || answer.decode_errors === undefined) throw new Error(fault || "The answer broke off; try again.");
+  if (fault || answer.decode_errors === undefined) throw new Error(fault || "The response was cut off; try again.");
   return answer;
 }
 
@@ -74,7 +74,7 @@ function post(path, body, accept, signal, sent, more) {
     request.upload.onprogress = ({ loaded, total }) => sent(total ? loaded / total : 1);
     request.onprogress = take;
     request.onload = () => { take(); done(request); };
-    request.onerror = () => failed(new Error("The connection broke; try again."));
+    request.onerror = () => failed(new Error("The connection was lost; try again."));
     request.onabort = () => failed(new DOMException("cancelled", "AbortError"));
     signal.addEventListener("abort", () => request.abort(), { once: true });
     request.send(body);

@@ -1,4 +1,4 @@
-"""What a template's head proposes: the peaks of its score maps, where the flight leads and where others point."""
+"""Proposals of a template's head: peaks of its score maps, near the trajectory and where other sources point."""
 
 from dataclasses import replace
 
@@ -80,7 +80,7 @@ class HeadCandidates:
         return look.region.side_net == self._network.config.input_wh[0]
 
     def _state(self, peak: Peak, look: Look) -> State:
-        """What to learn from a look: nothing where another peak competes, a distractor where one is weaker."""
+        """What to learn from an observation: nothing if another peak competes, a distractor if one is weaker."""
         rival = max((p.score for _, p, at in self._seen if at is look and p is not peak), default=0.0)
         if rival > self._online.competing_above * peak.score:
             return State.UNCERTAIN

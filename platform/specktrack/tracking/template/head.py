@@ -1,7 +1,7 @@
-"""A template network at work on one target: what it sees around a place, the target's box there, and what it learns.
+"""A template network following one target: what it sees around a place, the target's box there, and what it learns.
 
-Whoever follows decides where to look and what to believe: ``TemplateSession`` as published, ``tracking.follower`` by
-the target's flight and by other sources too.
+The caller decides where to look and what to believe: ``TemplateSession`` as published, ``tracking.follower`` also by
+the target's trajectory and by other sources.
 """
 
 # n samples, C channel, h w cells, H W network px
@@ -30,12 +30,12 @@ LEAST_INSIDE = 0.2
 
 @dataclass(frozen=True)
 class Look:
-    """What is seen of a frame in a search region."""
+    """The view of a frame in a search region."""
 
     region: Region
     features: Features
     seen: torch.Tensor
-    """What the target model sees, [C, h, w]."""
+    """The target model's input, [C, h, w]."""
     scores_HW: np.ndarray
     """The target model's, [h + 1, w + 1]."""
 

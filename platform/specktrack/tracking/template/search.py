@@ -85,7 +85,7 @@ class SearchTracker:
         """A session; ConfigError without a prompt."""
         told = prompt if isinstance(prompt, Prompt) else next(iter(prompt or ()), None)
         if told is None:
-            raise ConfigError("a search network needs a prompt: the frame and box of what to find")
+            raise ConfigError("a search network needs a prompt: the frame and box of the target")
         if isinstance(prompt, Sequence) and len(prompt) > 1:
             raise ConfigError("a search network takes one prompt", f"{len(prompt)} prompts")
         return SearchSession(self, told)
@@ -182,7 +182,7 @@ class Redetector:
     def candidates(self, pixels_HWC: np.ndarray, prior: TrajectoryPrior | None = None, *, count: int = 4) -> Found:
         """Places of the target in a frame, weighed by the prior. ConfigError before ``learn``."""
         if not self._templates:
-            raise ConfigError("nothing was learned to look for", remedy="call learn() with a frame and a box first")
+            raise ConfigError("no target was learned", remedy="call learn() with a frame and a box first")
         window = None if prior is None else self._window(pixels_HWC, prior)
         if window is not None:
             left, top, width, height = window

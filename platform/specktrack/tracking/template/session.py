@@ -48,14 +48,14 @@ class TemplateTracker:
         return Viewport(source_wh_px, source_wh_px)
 
     def candidates(self) -> HeadCandidates:
-        """What the network proposes for one object, to those who choose by more."""
+        """The network's proposals for one object, for callers that combine several sources."""
         return HeadCandidates(self._network, device=self._device)
 
     def open(self, prompt: Prompt | Sequence[Prompt] | None = None) -> "TemplateSession":
         """A new session; ConfigError unless there is one prompt."""
         told = [each for mine in prompts_by_object(prompt, self.model.card.name).values() for each in mine]
         if len(told) > 1:
-            what, remedy = "this tracker takes one prompt, as published", "give it a --finder, or take speckdimp"
+            what, remedy = "this tracker takes one prompt, as published", "give it a --finder, or use speckdimp"
             raise ConfigError(what, self.model.card.name, f"{len(told)} prompts", remedy)
         return TemplateSession(self._network, told[0], device=self._device, best_point=self._best_point)
 
@@ -96,7 +96,7 @@ class TemplateSession:
         if self._next is not None and self._next <= self._prompt.frame:
             raise ConfigError(
                 "the video ends before the prompt's frame", self._prompt.frame, f"{self._next} frames",
-                "give a frame that the video has",
+                "give a frame inside the video",
             )  # fmt: skip
         return Trajectory.empty()
 
@@ -108,7 +108,7 @@ class TemplateSession:
         if self._next is None:
             self._viewport, self._next = batch.viewport, int(batch.frame[0])
             if batch.viewport.source_wh_px != batch.viewport.network_wh_px:
-                raise ValueError(f"a template session wants frames at source size, got {batch.viewport}")
+                raise ValueError(f"a template session needs frames at source size, got {batch.viewport}")
             if self._next > self._prompt.frame:
                 raise ConfigError(
                     "the frames begin after the prompt's frame", self._prompt.frame, f"first frame {self._next}"

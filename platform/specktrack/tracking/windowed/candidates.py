@@ -1,7 +1,7 @@
-"""What a heatmap network proposes: the peaks of every frame, once its windows have seen it.
+"""Proposals of a heatmap network: the peaks of every frame, once its windows have seen it.
 
-Sessions of several objects share one feed. Where the network is a finder, frames come at source size and are resized
-here; where it follows alone they come as it wants them.
+Sessions of several objects share one feed. If the network is a finder, frames arrive at source size and are resized
+here; if it follows alone, they arrive at the network's size.
 """
 
 # K places
@@ -60,7 +60,7 @@ class HeatmapFeed:
         return self._ended or frame in self._found
 
     def of(self, frame: int) -> tuple[np.ndarray, np.ndarray]:
-        """Peaks [K, 2] in source px (NaN where there are fewer) and their scores [K]."""
+        """Peaks [K, 2] in source px (NaN if there are fewer) and their scores [K]."""
         return self._found[frame]
 
     def forget(self, before: int) -> None:

@@ -87,7 +87,7 @@ def reach(network: WindowedConfig, config: Windowing) -> int:
 
 
 Watch = Callable[[np.ndarray, np.ndarray, np.ndarray], None]
-"""Takes frames [N], their candidates [N, K, 2] in source px (NaN where there are fewer) and scores [N, K]."""
+"""Takes frames [N], their candidates [N, K, 2] in source px (NaN if there are fewer) and scores [N, K]."""
 
 
 class WindowedTracker:
@@ -144,7 +144,7 @@ class WindowedTracker:
     def open(self, prompt: Prompt | Sequence[Prompt] | None = None) -> "WindowedSession":
         """A new session; the first frames pushed say what their viewport is. ConfigError if there is a prompt."""
         if prompt:
-            what, remedy = "this tracker was made to follow without a prompt", "make it with prompted=True"
+            what, remedy = "this tracker was made for following without a prompt", "make it with prompted=True"
             raise ConfigError(what, self.model.card.name, remedy=remedy)
         return WindowedSession(self._detector, self.config, self.model.card.calibration)
 

@@ -51,7 +51,7 @@ class TrajectoryWindows:
             if len(good := window_starts(~np.isinf(track.truth[:, 0]), frames_in))
         ]
         if not starts:
-            raise ConfigError("no video has enough labelled frames in a row", frames_in, remedy="give other data")
+            raise ConfigError("no video has enough consecutive labelled frames", frames_in, remedy="use other data")
         self._windows = np.concatenate(starts)
 
     def __len__(self) -> int:

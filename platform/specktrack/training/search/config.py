@@ -28,7 +28,7 @@ class SearchSamplingConfig(Config):
     @model_validator(mode="after")
     def _rising(self) -> Self:
         if len(self.sizes_net) < 2 or list(self.sizes_net) != sorted(set(self.sizes_net)) or self.sizes_net[0] <= 0:
-            raise ValueError(f"sizes_net {self.sizes_net} must be positive and rise")
+            raise ValueError(f"sizes_net {self.sizes_net} must be positive and increasing")
         if any(side % 16 for side in self.crop_wh):
             raise ValueError(f"crop_wh {self.crop_wh} must be multiples of 16")
         return self

@@ -26,7 +26,7 @@ class SearchCourse(Course[GlobalSearch, SearchBatch]):
         self._held_out = [video for video in held_out if np.isfinite(boxes_px(video)).all(axis=1).any()]
         if config.validation and not self._held_out:
             raise ConfigError(
-                "no video to measure on has boxes", ", ".join(config.validation), "validation",
+                "no validation video has boxes", ", ".join(config.validation), "validation",
                 "give labels with w and h",
             )  # fmt: skip
         self._sampler = SearchSampler(videos, template_px=network.template_px, seed=config.seed, config=config.sampling)

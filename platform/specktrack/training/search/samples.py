@@ -156,7 +156,7 @@ class SearchSampler:
 
 
 def as_batch(read: Tensors, device: torch.device) -> SearchBatch:
-    """What a sampler has read, on the device."""
+    """A sampler's data on the device."""
 
     def pictures(name: str) -> torch.Tensor:
         return read[name].to(device, non_blocking=True).permute(0, 3, 1, 2).float() / 255

@@ -85,12 +85,12 @@ class TemplateTrainConfig(TrainConfig):
     @model_validator(mode="after")
     def _possible(self) -> Self:
         if not self.learning_rates:
-            raise ValueError("learning_rates names no parameter; '' stands for all")
+            raise ValueError("learning_rates matches no parameter; '' matches all")
         if self.batch_size < 2 * self.parts:
             raise ValueError(f"batch_size {self.batch_size}: the box head's norms need two sequences in every shard")
         if self.network.backbone.frozen_stages and not self.init:
             raise ValueError(
-                "the backbone's first stages are frozen and would stay random: give init weights to start from, or "
+                "the backbone's first stages are frozen and would stay random: give initial weights with init, or "
                 "train them too by network.backbone.frozen_stages=0"
             )
         if self.distill is not None and self.network.target_model.optimizer == "conjugate-gradient":

@@ -125,7 +125,7 @@ def load_teacher(name_or_path: str, student: TemplateConfig) -> Dimp:
     """The network that teaches; ConfigError if what it says cannot be laid beside what the student says."""
     teacher, place = load_model(name_or_path).network, f"distill.teacher {name_or_path}"
     if not isinstance(teacher, Dimp):
-        raise ConfigError("a template network learns from a template network only", teacher.config.name, place)
+        raise ConfigError("only a template network can teach a template network", teacher.config.name, place)
     for (what, theirs), ours in zip(_shared(teacher.config).items(), _shared(student).values(), strict=True):
         if theirs != ours:
             raise ConfigError(f"the teacher's {what} is not the student's, {ours}", str(theirs), place)

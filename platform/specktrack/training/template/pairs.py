@@ -161,7 +161,7 @@ class PairBatches:
                 )  # fmt: skip
             except MediaError as error:
                 self._skipped += 1
-                log.warning("sample left out: a picture cannot be read", reason=str(error), skipped=self._skipped)
+                log.warning("sample skipped: a picture cannot be read", reason=str(error), skipped=self._skipped)
                 if self._skipped > self._most_skipped:
                     raise ConfigError(
                         "too many samples cannot be read", self._skipped, error.place, "copy the pictures again"

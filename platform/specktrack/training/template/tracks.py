@@ -44,9 +44,7 @@ def load_tracks(uris: tuple[str, ...], *, reading: Reading) -> list[BoxTrack]:
             loaded = [item.result() for item in loading]
         found = [replace(track, dataset=uri) for track, _ in loaded if track is not None]
         if not found:
-            raise ConfigError(
-                "the dataset has no boxes", uri, remedy="template trackers learn from labels with w and h"
-            )
+            raise ConfigError("the dataset has no boxes", uri, remedy="template trackers need labels with w and h")
         tracks += found
         left_out += [part for _, part in loaded]
     omitted.check(left_out, uris)
@@ -62,7 +60,7 @@ def _track(
     try:
         found = _pictures(video, prepared, reading)
     except MediaError as error:
-        log.warning("video left out", video=video.ref.name, reason=str(error))
+        log.warning("video skipped", video=video.ref.name, reason=str(error))
         found = None
     if found is None:
         return None, Omitted(len(label), missing=len(label))

@@ -29,9 +29,9 @@ class DistillConfig(Config):
     @model_validator(mode="after")
     def _terms(self) -> Self:
         if bool(self.feature) != bool(self.stages):
-            raise ValueError("feature and stages go together")
+            raise ValueError("feature and stages must be given together")
         if not (self.heatmap or self.position or self.feature):
-            raise ValueError("all terms weigh 0: give heatmap, position or feature a weight")
+            raise ValueError("all weights are 0: set heatmap, position or feature")
         return self
 
 
@@ -94,14 +94,12 @@ class WindowedTrainConfig(EpochsConfig):
     @model_validator(mode="after")
     def _possible(self) -> Self:
         if self.mining and (self.augment.mix != "none" or self.network.target.kind != "disk"):
-            raise ValueError(
-                "mining softens disks of unmixed windows: it takes augment.mix=none and a target of kind disk"
-            )
+            raise ValueError("mining needs augment.mix=none and a target of kind disk")
         if bool(self.sampling.on_decoy) != bool(self.decoys):
-            raise ValueError("decoys, which names the model that falls for them, and sampling.on_decoy go together")
+            raise ValueError("decoys (the model to mine) and sampling.on_decoy must be given together")
         if self.sampling.shares and len(self.sampling.shares) != len(self.data):
             raise ValueError(
-                f"sampling.shares has {len(self.sampling.shares)} numbers for {len(self.data)} datasets of data"
+                f"sampling.shares has {len(self.sampling.shares)} numbers, but data has {len(self.data)} datasets"
             )
         crop_wh = self.sampling.crop_wh
         if any(side % 16 for side in crop_wh) and crop_wh != self.network.input_wh:

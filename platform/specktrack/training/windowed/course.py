@@ -95,7 +95,7 @@ def _videos(
         training = [video for index, video in enumerate(training) if (index + 1) % every]
     if config.best_by and not held_out:
         raise ConfigError(
-            f"keep={config.keep} has no video to measure on", every, "hold_out_every", "give a smaller one"
+            f"keep={config.keep} has no video to validate on", every, "hold_out_every", "use a smaller value"
         )
     return [video.to(device) for video in training], held_out
 

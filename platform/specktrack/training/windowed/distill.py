@@ -1,8 +1,8 @@
-"""Distillation: a frozen teacher beside the labels, wherever it is better than the student.
+"""Distillation: a frozen teacher in addition to the labels, wherever it is better than the student.
 
-Three terms, each with a weight: the teacher's heatmap as a label, its features through 1x1 adapters that only training
-knows, and its position by soft-argmax. Nothing asks who teacher and student are: the gate compares losses, the adapters
-join any two maps, and windows, sizes and strides are reconciled here.
+Three terms, each with a weight: the teacher's heatmap as a label, its features through 1x1 adapters used only in
+training, and its position by soft-argmax. Teacher and student can be any models: the gate compares losses, the adapters
+connect any two feature maps, and windows, sizes and strides are reconciled here.
 """
 
 # B batch, n frames of the training window, W windows of the teacher, K heatmaps of the student, C channel, H W px
@@ -63,7 +63,7 @@ class Taps:
         for name in names:
             if name not in modules or not name:
                 stages = ", ".join(module for module in modules if module and "." not in module)
-                raise ConfigError("no such stage", name, "distill.stages", f"stages are, among others: {stages}")
+                raise ConfigError("no such stage", name, "distill.stages", f"some stages are: {stages}")
             modules[name].register_forward_hook(self._keeper(name))
 
     def _keeper(self, name: str) -> Callable[[nn.Module, object, torch.Tensor], None]:
@@ -79,7 +79,7 @@ class Distillation(nn.Module):
     def __init__(self, student: HeatmapNetwork, teacher: Model, config: DistillConfig, device: torch.device) -> None:
         super().__init__()
         if not isinstance(teacher.network, HeatmapNetwork):
-            raise ConfigError("a heatmap network learns from a heatmap network only", teacher.card.name)
+            raise ConfigError("only a heatmap network can teach a heatmap network", teacher.card.name)
         self.config, self._student = config, student.config
         # In a list, so that it is neither trained nor saved nor sent to other workers.
         self._teacher = [teacher.network.to(device).eval().requires_grad_(False)]

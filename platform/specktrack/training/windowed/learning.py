@@ -1,4 +1,4 @@
-"""How a network on windows learns from a batch: pictures that vary, labels that follow them, and a teacher."""
+"""How a windowed network learns from a batch: augmented pictures, matching labels, and a teacher."""
 
 # B batch, T frames in window, C channel, H W network px
 

@@ -1,8 +1,8 @@
-"""The mistakes of an earlier model on the training videos: frames that it just misses, and decoys that it falls for.
+"""The mistakes of an earlier model on the training videos: frames that it just misses, and false positives (decoys).
 
-Frames just missed are learned with softer labels, as WASB does (BMVC 2023); decoys are what crops are placed on more
-often. Both are a function of the model, the videos and their labels, found once per node before training starts and
-kept beside the decoded frames, so that a run that is resumed goes on with the same ones.
+Frames just missed are learned with softer labels, as in WASB (BMVC 2023); crops are placed more often on decoys. Both
+are a function of the model, the videos and their labels. They are computed once per node before training starts and
+kept with the decoded frames, so a resumed run uses the same ones.
 """
 
 import hashlib
@@ -117,7 +117,7 @@ def across_gaps(xy: np.ndarray, frame: np.ndarray) -> np.ndarray:
 
 def _windowed(model: Model) -> WindowedConfig:
     if not isinstance(model.config, WindowedConfig):
-        raise ConfigError(f"a {model.config.family} network sees no windows to mine", model.card.name)
+        raise ConfigError(f"a {model.config.family} network has no windows to mine", model.card.name)
     return model.config
 
 

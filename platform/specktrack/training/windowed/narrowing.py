@@ -1,7 +1,7 @@
-"""First weights for a narrower SpeckNet: of every stage, the channels of a wider one that carry most.
+"""Initial weights for a narrower SpeckNet: from every stage of a wider one, the channels that carry most.
 
-A student that starts from a part of its teacher learns in minutes what takes hours from fresh weights. How much a
-channel carries is the spread that batch norm gives it where it is written, times how strongly it is read: data-free, as
+A student that starts from a part of its teacher learns in minutes what takes hours from random weights. A channel's
+weight is the spread that batch norm gives it where it is written, times how strongly it is read. This needs no data, as
 pruning by batch norm's scales (Liu et al., ICCV 2017) and by the norms of weights (Li et al., ICLR 2017).
 """
 

@@ -1,7 +1,7 @@
-"""Copy-paste of real objects: cut out of one window by what is still around it, laid into a window that shows none.
+"""Copy-paste of real objects: cut from one window and pasted into a window that shows none.
 
-Simple copy-paste (Ghiasi et al., CVPR 2021) made for tiny objects in video: the cutout is the difference to the scene
-behind it, so it needs no mask, and it keeps the blur and the course that its flight had.
+Simple copy-paste (Ghiasi et al., CVPR 2021), adapted to tiny objects in video: the cutout is the difference to the
+scene behind the object, so it needs no mask, and it keeps the blur and the path of the object's motion.
 """
 
 # T frames in window, S side of a patch

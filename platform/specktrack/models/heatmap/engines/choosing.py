@@ -49,7 +49,9 @@ def make(name: EngineName, model: Model, wh_px: tuple[int, int], device: torch.d
     """An engine by name; ConfigError if it is for other devices or its packages are not installed."""
     kind = ENGINES[name]
     if device.type not in kind.devices:
-        raise ConfigError(f"engine={name} is for {' and '.join(kind.devices)}", device.type, remedy="take engine=auto")
+        raise ConfigError(
+            f"engine={name} only runs on {' and '.join(kind.devices)}", device.type, remedy="use engine=auto"
+        )
     if absent := missing(name):
         raise ConfigError(
             f"engine={name} needs packages that are not installed",
@@ -67,7 +69,7 @@ def _tried(name: EngineName, model: Model, wh_px: tuple[int, int], device: torch
         engine = make(name, model, wh_px, device)
         engine(_noise(model, wh_px))
     except Exception as error:  # noqa: BLE001 -- runtimes raise what they like, and another engine does the same work
-        log.warning("an engine does not work here, another takes its place", engine=name, detail=str(error))
+        log.warning("an engine does not work here; using another", engine=name, detail=str(error))
         return None
     return engine
 

@@ -50,7 +50,7 @@ class CudaGraphs:
 
     def __init__(self, model: Model, wh_px: tuple[int, int], device: torch.device) -> None:
         if device.type != "cuda":
-            raise ConfigError("CUDA graphs need a CUDA device", device.type, remedy="take engine=auto")
+            raise ConfigError("CUDA graphs need a CUDA device", device.type, remedy="use engine=auto")
         network = channels_last(fold_batch_norm(_network(model)).to(device, torch.bfloat16))
         self._device, self._whole = device, _FromPictures(network, torch.bfloat16)
         self._recorded: dict[torch.Size, tuple[torch.cuda.CUDAGraph, torch.Tensor, torch.Tensor]] = {}

@@ -86,9 +86,11 @@ def _shuttlecock(uri: str) -> str | None:
 def _shuttlecock_2020(uri: str) -> str | None:
     """The same; matches that came after the papers are of the part ``later``."""
     place = _shuttlecock_place(uri)
-    if place is None or place[0] == "test":
-        return place and "test"
+    if place is None:
+        return None
     folder, match = place
+    if folder == "test":
+        return "test"
     amateur = folder == "amateur" or (folder == "train" and match in SHUTTLECOCK_AMATEUR)
     return "train" if amateur or match <= SHUTTLECOCK_2020_MATCHES else "later"
 

@@ -59,8 +59,8 @@ def tables() -> str:
         *_costs(costs),
         *_repairs(),
         "### Compared with the papers\n"
-        "Accuracy / precision / recall / F1 in per cent; a dash means that the paper prints none. Frames/s are from the\n"
-        "paper's machine. Ours are from the longest equal budget above, so budget and footage are always the main\n"
+        "Accuracy / precision / recall / F1 in per cent; a dash means that the paper prints none. Frames/s are from\n"
+        "the paper's machine. Ours are from the longest equal budget above, so budget and footage are always the main\n"
         "difference. An independent retraining of V1 to V5 for 30 epochs reached F1 75, 81, 84, 80 and 77 on the\n"
         "shuttlecock test split (github.com/AnInsomniacy/tracknet-series-pytorch): the papers are hard to reproduce.",
         _table("model|ours|published|frames/s|where|other differences", _beside(comparisons)),

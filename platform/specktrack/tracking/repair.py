@@ -11,7 +11,7 @@ the video stays one clip.
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
@@ -59,7 +59,7 @@ def make_repair(name: str, *, gap: int | None = None) -> Repair | None:
     ``gap`` is the longest gap to fill, in place of the repair's own; 0 sets no limit. Raises ConfigError if the weights
     are of a network that repairs nothing, CheckpointError if there are none.
     """
-    limit = {} if gap is None else {"max_gap": gap or None}
+    limit: dict[str, Any] = {} if gap is None else {"max_gap": gap or None}
     if name in REPAIRS:
         return Ballistic(BallisticConfig(**limit)) if name == "ballistic" else None
     model = load_model(name)

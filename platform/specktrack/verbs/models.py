@@ -143,7 +143,7 @@ def models_export(config: ModelsExportConfig) -> ModelsExportReport:
 
 def _entry(name: str) -> ZooEntry:
     weights = WEIGHTS / f"{name}.safetensors"
-    card = read_card(weights) if weights.is_file() else {"network": name, "metrics": {}}
+    card: dict[str, Any] = read_card(weights) if weights.is_file() else {"network": name, "metrics": {}}
     own, config = network_config(name), network_config(card["network"])
     gflop = GFLOP_PER_FRAME.get(name)
     area = math.prod(config.input_wh) / math.prod(own.input_wh)

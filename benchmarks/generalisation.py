@@ -167,7 +167,8 @@ def note(weights: Path, values: dict[str, Any]) -> None:
     """Write the counts over all domains but the known one into the card of ``weights``."""
     unseen = [counts for name, counts in values["domains"].items() if name != KNOWN]
     total = sum((PointCounts(**{f.name: at[f.name] for f in fields(PointCounts)}) for at in unseen), PointCounts())
-    where = f"{len(unseen)} kinds of object and place, {sum(at['clips'] for at in unseen)} clips, {values['date']}"
+    clips = sum(at["clips"] for at in unseen)
+    where = f"{len(unseen)} kinds of object, {clips} clips, those in the sky within their box, {values['date']}"
     card, tensors = load_weights(weights)
     metrics = card.metrics | {UNSEEN: {"measured_on": where, **total.as_dict()}}
     save_tensors(weights, tensors, {CARD: card.model_copy(update={"metrics": metrics}).model_dump_json()})

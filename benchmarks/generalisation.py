@@ -4,7 +4,8 @@
 
 DATA holds the folders badminton, tennis_frames, volleyball_frames, drone and drone_ir of labelled video. Only clips of
 LEFT_OUT are followed: of places or sports that ``specknet-anywhere`` does not train on, and test rallies of known
-courts beside them. Leaves its numbers in docs/results/generalisation.json.
+courts beside them. Leaves its numbers in docs/results/generalisation.json and, with ``--into FILE``, those of places
+left out in the card of the weights in FILE.
 """
 
 import argparse
@@ -13,8 +14,9 @@ import os
 import platform as machine
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,6 +25,8 @@ import specktrack
 from specktrack.evaluate.conditions import at_rest
 from specktrack.metrics.calibration import fitted, reliability
 from specktrack.metrics.points import PointCounts, classify_points
+from specktrack.models.cards import CARD, UNSEEN
+from specktrack.models.checkpoint import load_weights, save_tensors
 from specktrack.storage import stat
 from specktrack.video.unconfined import probe
 
@@ -45,8 +49,9 @@ def _numbered(beginning: str, *numbers: int) -> tuple[str, ...]:
     return tuple(f"{beginning}_{number:03}" for number in numbers)
 
 
+KNOWN = "badminton, known courts"
 LEFT_OUT = {
-    "badminton, known courts": Domain("badminton/test", ("00003", "00004", "00009", "00012", "00013")),
+    KNOWN: Domain("badminton/test", ("00003", "00004", "00009", "00012", "00013")),
     "tennis": Domain("tennis_frames", ("run0070", "run0496", "run0607", "run0789")),
     "beach volleyball": Domain("volleyball_frames", ()),
     "drones": Domain("drone", _numbered("V_DRONE", 46, 47, 48, 49, 50, 51, 53), boxes=True),
@@ -158,6 +163,17 @@ def counted(clips: list[Followed], *, boxes: bool) -> dict[str, object]:
     }
 
 
+def note(weights: Path, values: dict[str, Any]) -> None:
+    """Write the counts over all domains but the known one into the card of ``weights``."""
+    unseen = [counts for name, counts in values["domains"].items() if name != KNOWN]
+    total = sum((PointCounts(**{f.name: at[f.name] for f in fields(PointCounts)}) for at in unseen), PointCounts())
+    clips = sum(at["clips"] for at in unseen)
+    where = f"{len(unseen)} kinds of object, {clips} clips, those in the sky within their box, {values['date']}"
+    card, tensors = load_weights(weights)
+    metrics = card.metrics | {UNSEEN: {"measured_on": where, **total.as_dict()}}
+    save_tensors(weights, tensors, {CARD: card.model_copy(update={"metrics": metrics}).model_dump_json()})
+
+
 def main() -> None:
     """Follow what was left out, and count."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -165,6 +181,7 @@ def main() -> None:
     parser.add_argument("--model", default="specknet")
     parser.add_argument("--only", nargs="*", default=list(LEFT_OUT), choices=list(LEFT_OUT))
     parser.add_argument("--most-clips", type=int, help="of each domain, for a first look")
+    parser.add_argument("--into", type=Path, help="weights whose card is to say what was found")
     parser.add_argument("--output", type=Path, default=RESULT)
     options = parser.parse_args()
     domains, found = {}, []
@@ -185,6 +202,8 @@ def main() -> None:
         "date": time.strftime("%Y-%m-%d"),
     }
     options.output.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+    if options.into:
+        note(options.into, values)
 
 
 if __name__ == "__main__":

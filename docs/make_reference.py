@@ -54,14 +54,22 @@ def cli_page() -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
+MODELS = "name|family|parameters|frames|input|GFLOP per frame|weights|F1, known places|F1, unseen places"
+
+
+def _known(figure: float | None) -> str:
+    return "" if figure is None else f"{figure:.3g}"
+
+
 def models_page() -> str:
     """The zoo."""
     rows = [
         f"{entry.name}|{entry.family}|{entry.parameters or 0:,}|{entry.frames_in} in, {entry.frames_out} out|"
-        f"{entry.input_wh[0]}x{entry.input_wh[1]}|{_weights(entry)}"
+        f"{entry.input_wh[0]}x{entry.input_wh[1]}|{_known(entry.gflop_per_frame)}|{_weights(entry)}|"
+        f"{_known(entry.f1_known)}|{_known(entry.f1_unseen)}"
         for entry in models_list(ModelsListConfig())
     ]
-    return "# Models\n\n" + table("name|family|parameters|frames|input|weights", rows) + "\n"
+    return "# Models\n\n" + table(MODELS, rows) + "\n"
 
 
 def cards_page() -> str:

@@ -15,8 +15,10 @@ from typing import Any
 
 import yaml
 
+from specktrack.verbs.papers import FIGURES
+
 HERE = Path(__file__).parent
-PAGE, RESULTS, PUBLISHED = HERE / "results.md", HERE / "results", HERE / "published.yaml"
+PAGE, RESULTS, PUBLISHED = HERE / "results.md", HERE / "results", FIGURES
 BEGIN = "<!-- printed by docs/make_results.py from docs/results -->"
 END = "<!-- end of what docs/make_results.py prints -->"
 PAPER, SOURCE = "4 px at 512x288", "4 px"
@@ -57,11 +59,11 @@ def tables() -> str:
         *_costs(costs),
         *_repairs(),
         "### Compared with the papers\n"
-        "Accuracy / precision / recall / F1 in per cent; a dash means that the paper prints none. Ours are from the\n"
-        "longest equal budget above, so budget and footage are always the main difference. An independent retraining\n"
-        "of V1 to V5 for 30 epochs reached F1 75, 81, 84, 80 and 77 on the shuttlecock test split\n"
-        "(github.com/AnInsomniacy/tracknet-series-pytorch): the papers are hard to reproduce.",
-        _table("model|ours|published|where|other differences", _beside(comparisons)),
+        "Accuracy / precision / recall / F1 in per cent; a dash means that the paper prints none. Frames/s are from\n"
+        "the paper's machine. Ours are from the longest equal budget above, so budget and footage are always the main\n"
+        "difference. An independent retraining of V1 to V5 for 30 epochs reached F1 75, 81, 84, 80 and 77 on the\n"
+        "shuttlecock test split (github.com/AnInsomniacy/tracknet-series-pytorch): the papers are hard to reproduce.",
+        _table("model|ours|published|frames/s|where|other differences", _beside(comparisons)),
     ]
     return "\n\n".join(["", *parts, ""])
 
@@ -276,7 +278,8 @@ def _beside(comparisons: dict[tuple[str, int], list[dict[str, Any]]]) -> list[Ro
             ours = f"{_four(run, 100)} ({where})"
         for number, row in enumerate(entry["rows"]):
             first = number == 0
-            rows.append([name, ours if first else "", _four(row), row["where"], entry["difference"] if first else ""])
+            printed = [_four(row), row.get("fps", ""), row["where"]]
+            rows.append([name, ours if first else "", *printed, entry["difference"] if first else ""])
     return rows
 
 

@@ -24,6 +24,8 @@ from specktrack.cli.table import VERBS, Verb, find_verb
 from specktrack.cli.usage import usage
 from specktrack.config import Config, VerbConfig
 from specktrack.errors import ConfigError, MediaError, QuarantineReason, StorageError
+from specktrack.models.cards import read_card
+from specktrack.models.zoo import WEIGHTS
 
 ROOT = Path(__file__).parents[1]
 
@@ -422,10 +424,19 @@ def test_models_list_names_size_and_weights(capsys: pytest.CaptureFixture[str]) 
     entries = {entry["name"]: entry for entry in json.loads(out)}
     assert code == 0
     assert set(entries["tracknet-v2"]) == {
-        "name", "family", "parameters", "frames_in", "frames_out", "input_wh", "weights"
+        "name", "family", "parameters", "frames_in", "frames_out", "input_wh", "gflop_per_frame", "weights",
+        "f1_known", "f1_unseen",
     }  # fmt: skip
     assert entries["tracknet-v2"]["parameters"] == 11_334_147  # as counted in the WASB paper's code
     assert entries["tracknet-v2"]["input_wh"] == [512, 288]
+    assert [entries["tracknet-v2"][name] for name in ("weights", "f1_known", "f1_unseen")] == [None, None, None]
+    card = read_card(WEIGHTS / "specknet.safetensors")
+    width, height = card["network"]["input_wh"]
+    default = entries["specknet"]
+    assert default["input_wh"] == [width, height] and default["weights"] == "specknet.safetensors"
+    assert default["gflop_per_frame"] == pytest.approx(1.67 * width * height / (512 * 288), abs=0.01)
+    assert default["f1_known"] == card["metrics"]["4 px at 512x288"]["f1"]
+    assert default["f1_unseen"] == card["metrics"].get("unseen places", {}).get("f1")
 
 
 def test_models_show_prints_the_network(capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,6 +8,7 @@ from collections import OrderedDict
 from io import BytesIO
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -290,8 +291,8 @@ def test_of_mkdnets_release_the_student_is_taken(tmp_path):
         import_model(tmp_path / "p.pth.tar", tmp_path / "m.safetensors")
 
 
-def reference(public, frames, *, key, upsampled_first, norm_last):
-    """TrackNetV2's forward by the public tensors alone; ``key`` is (block, place) -> (convolution, norm)."""
+def reference(public, frames, *, key, upsampled_first=True, norm_last=True, skipping=True):
+    """TrackNetV1's or V2's forward by the public tensors alone; ``key`` is (block, place) -> (convolution, norm)."""
     x, skips = frames.flatten(1, 2), []
     for block, (_, count) in enumerate(VGG):
         if 0 < block < 4:
@@ -299,7 +300,8 @@ def reference(public, frames, *, key, upsampled_first, norm_last):
             x = F.max_pool2d(x, 2)
         elif block >= 4:
             x = F.interpolate(x, scale_factor=2.0)
-            x = torch.cat([x, skips.pop()] if upsampled_first else [skips.pop(), x], dim=1)
+            if skipping:
+                x = torch.cat([x, skips.pop()] if upsampled_first else [skips.pop(), x], dim=1)
         for place in range(count):
             c, n = key(block, place)
             x = F.conv2d(x, public[f"{c}.weight"], public.get(f"{c}.bias"), padding=1)
@@ -343,6 +345,60 @@ def test_tracknet_v3_computes_what_its_tensors_say(tmp_path):
                              ("conv", "bn")), upsampled_first=True, norm_last=False)  # fmt: skip
         wanted = F.conv2d(features, public["predictor.weight"], public["predictor.bias"])
         torch.testing.assert_close(network(pictures), wanted, rtol=0, atol=1e-4 * float(wanted.abs().max()))
+
+
+NUMBERS = {(block, place): number for number, block, place, _, _ in line(9)}
+"""Of the convolutions, from 1, by block and place."""
+
+
+def imported(public, tmp_path):
+    torch.save(public, tmp_path / "p.pt")
+    import_model(tmp_path / "p.pt", tmp_path / "m.safetensors")
+    return load_model(tmp_path / "m.safetensors").network
+
+
+def equal(ours, theirs):
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-4 * float(theirs.abs().max()))
+
+
+def test_the_other_ports_of_tracknet_compute_what_their_tensors_say(tmp_path):
+    frames = torch.rand(1, 3, 3, 16, 24)
+    with torch.inference_mode():
+        public = random(numbered_tracknet_v2())
+        features = reference(public, frames, key=lambda b, p: [f"conv2d_{NUMBERS[b, p]}.{x}" for x in ("conv", "bn")])
+        wanted = F.conv2d(features, public["conv2d_18.weight"], public["conv2d_18.bias"])
+        equal(imported(public, tmp_path)(frames), wanted)
+        public = random(tracknet_v1())
+        newest_first = frames.flip(1)
+        features = reference(
+            public,
+            newest_first.flip(2),
+            skipping=False,
+            key=lambda b, p: [f"conv{NUMBERS[b, p]}.block.{x}" for x in "02"],
+        )
+        x = F.relu(F.conv2d(features, public["conv18.block.0.weight"], public["conv18.block.0.bias"], padding=1))
+        leaves = ("running_mean", "running_var", "weight", "bias")
+        wanted = F.batch_norm(x, *(public[f"conv18.block.2.{leaf}"] for leaf in leaves))
+        equal(imported(public, tmp_path)(frames), wanted)
+
+
+def test_inpaintnet_computes_what_its_tensors_say(tmp_path):
+    torch.manual_seed(0)
+    public = {key: torch.randn(shape) * 0.1 for key, shape in inpaintnet().items()}
+
+    def step(name, x):
+        return F.leaky_relu(F.conv1d(x, public[f"{name}.conv.weight"], public[f"{name}.conv.bias"], padding=1), 0.01)
+
+    xy, fill = torch.rand(2, 16, 2), (torch.rand(2, 16) < 0.3).float()
+    with torch.inference_mode():
+        one = step("down_1", torch.cat([xy, fill[..., None]], dim=2).transpose(1, 2))
+        two = step("down_2", one)
+        three = step("down_3", two)
+        x = step("buttleneck.conv_2", step("buttleneck.conv_1", three))
+        for name, skip in (("up_1", three), ("up_2", two), ("up_3", one)):
+            x = step(name, torch.cat([x, skip], dim=1))
+        x = torch.sigmoid(F.conv1d(x, public["predictor.weight"], public["predictor.bias"], padding=1))
+        equal(imported(public, tmp_path)(xy, fill), x.transpose(1, 2))
 
 
 def test_the_first_wrong_tensor_is_named(tmp_path):
@@ -498,8 +554,11 @@ def test_the_verb_writes_a_checkpoint_that_a_tracker_takes(tmp_path, capsys):
 # Keras
 
 
-def keras_file(path, *, style, version, width, inputs=9):
-    """Weights of TrackNetV1, V2 or V4 as Keras 2 (``legacy``), a whole Keras 2 model or Keras 3 writes them."""
+def keras_file(path, *, style, version, width, inputs=9, draw=None):
+    """Weights of TrackNetV1, V2 or V4 as Keras 2 (``legacy``), a whole Keras 2 model or Keras 3 writes them.
+
+    Each tensor holds one number, or what ``draw(name, shape)`` gives.
+    """
     h5py = pytest.importorskip("h5py", reason="pip install 'specktrack[keras]'")
     convs = [(i, o, width >> [0, 1, 2, 3, 2, 1, 0][block], 3) for _, block, _, i, o in line(inputs, skips=version != 1)]
     convs.append((64, 256, width, 3) if version == 1 else (64, 3, None, 1))
@@ -510,7 +569,10 @@ def keras_file(path, *, style, version, width, inputs=9):
             for n, (name, shape) in enumerate(zip(names, shapes, strict=True)):
                 key = {"legacy": f"{layer}/{layer}/{name}:0", "model": f"model_weights/{layer}/{layer}/{name}:0",
                        "keras3": f"layers/{layer}/vars/{n}"}[style]  # fmt: skip
-                file.create_dataset(key, shape, "f4", fillvalue=number + (n + 1) / 10)
+                if draw is None:
+                    file.create_dataset(key, shape, "f4", fillvalue=number + (n + 1) / 10)
+                else:
+                    file.create_dataset(key, data=draw(f"{kind}{number}/{name}", shape))
 
         if version == 4:
             write("motion_prompt_layer", 0, ["a", "b"], [(), ()])
@@ -537,6 +599,52 @@ def test_keras_weights_find_their_places_and_normalise_columns(version, style, w
     assert ours[f"{body}up1.5.norm.running_var"].tolist() == pytest.approx([16.4] * width)
     assert ours["head.0.bias" if version == 1 else "head.bias"][0] == pytest.approx(17.2)
     assert version != 4 or (ours["prompt.a"].item(), ours["prompt.b"].item()) == pytest.approx((0.1, 0.2))
+
+
+@pytest.mark.parametrize("version", [2, 4])
+def test_keras_weights_compute_what_their_tensors_say(version, tmp_path):
+    """In the layout of Keras: kernels [height, width, in, out], and norms over the columns of [B, C, H, W]."""
+    draws, public = np.random.default_rng(0), {}
+
+    def draw(name, shape):
+        scale = (2 / np.prod(shape[:3])) ** 0.5 if len(shape) == 4 else 0.1
+        drawn = draws.normal(0, scale, shape) if "variance" not in name else draws.uniform(0.5, 1, shape)
+        public[name] = torch.from_numpy(np.asarray(drawn, np.float32))
+        return public[name].numpy()
+
+    def conv2d(number, x, padding="same"):
+        kernel = public[f"conv2d{number}/kernel"].permute(3, 2, 0, 1)
+        return F.conv2d(x, kernel, public[f"conv2d{number}/bias"], padding=padding)
+
+    def norm_columns(number, x):
+        gamma, beta, mean, variance = (
+            public[f"batch_normalization{number}/{leaf}"]
+            for leaf in ("gamma", "beta", "moving_mean", "moving_variance")
+        )
+        return (x - mean) / (variance + 1e-3).sqrt() * gamma + beta
+
+    keras_file(tmp_path / "w.h5", style="legacy", version=version, width=128, draw=draw)
+    import_model(tmp_path / "w.h5", tmp_path / "m.safetensors")
+    frames = torch.rand(1, 3, 3, 16, 128)
+    with torch.inference_mode():
+        x, skips, number = frames.flatten(1, 2), [], 0
+        for block, (_, count) in enumerate(VGG):
+            if 0 < block < 4:
+                skips.append(x)
+                x = F.max_pool2d(x, 2)
+            elif block >= 4:
+                x = torch.cat([F.interpolate(x, scale_factor=2.0), skips.pop()], dim=1)
+            for _ in range(count):
+                x = norm_columns(number, F.relu(conv2d(number, x)))
+                number += 1
+        x = conv2d(number, x)
+        if version == 4:
+            grey = (frames * torch.tensor([0.299, 0.587, 0.114])[:, None, None]).sum(dim=2)
+            steps = grey.diff(dim=1).abs() * 0.225  # the "de-normalisation" of pixels that were not normalised
+            a, b = (public[f"motion_prompt_layer0/{name}"] for name in "ab")
+            attention = torch.sigmoid(5 / (0.45 * a.tanh().abs() + 0.1) * (steps - 0.6 * b.tanh()))
+            x = torch.cat([x[:, :1], attention * x[:, 1:]], dim=1)
+        equal(load_model(tmp_path / "m.safetensors").network(frames), x)
 
 
 def test_a_variant_can_be_named_where_shapes_cannot_tell(tmp_path):

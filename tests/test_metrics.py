@@ -89,18 +89,19 @@ def test_errors_exist_only_where_both_positions_do() -> None:
 
 
 def test_the_truth_of_a_label_heatmap_is_its_truncated_centre() -> None:
-    labels = points((101, 99.9), (1279, 360), ABSENT)
+    labels = points((101, 99.9), (1279, 360), ABSENT, (2, 1), (2, 3))
     truth = heatmap_truth(labels, scale=(0.4, 0.4), wh=(512, 288))
     np.testing.assert_array_equal(truth[0], (40, 39))
     # At the right rim the disk is cut to x = 509..511: the box's middle is int(509 + 3 / 2) = 510.
     np.testing.assert_array_equal(truth[1], (510, 144))
-    assert np.isnan(truth[2]).all()
+    assert np.isnan(truth[2:4]).all(), "(0, 0) in whole px is how the programs write that there is none"
+    np.testing.assert_array_equal(truth[4], (1, 2))
 
 
 def test_a_disk_that_is_cut_off_moves_the_truth_and_one_outside_has_none() -> None:
-    truth = heatmap_truth(points((0, 0), (1, 10), (-2, 10), (-3, 10), (13, 10)), scale=(1, 1), wh=(12, 20))
-    # (0, 0): x and y 0..2 -> int(0 + 3 / 2) = 1.  (1, 10): x 0..3 -> 2.  (-2, 10): only x = 0, y 9..11.
-    np.testing.assert_array_equal(truth[:3], [(1, 1), (2, 10), (0, 10)])
+    truth = heatmap_truth(points((1, 0), (1, 10), (-2, 10), (-3, 10), (13, 10)), scale=(1, 1), wh=(12, 20))
+    # (1, 0): x 0..3, y 0..2 -> int(0 + 4 / 2) = 2, 1.  (1, 10): x 0..3 -> 2.  (-2, 10): only x = 0, y 9..11.
+    np.testing.assert_array_equal(truth[:3], [(2, 1), (2, 10), (0, 10)])
     assert np.isnan(truth[3]).all()
     np.testing.assert_array_equal(truth[4], (11, 10))
 

@@ -2,9 +2,10 @@
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from specktrack.models.heatmap.tsmnet import shift
-from specktrack.models.zoo import PARAMETERS, VARIANTS, ZOO, build, network_config
+from specktrack.models.zoo import GFLOP_PER_FRAME, PARAMETERS, VARIANTS, ZOO, build, network_config
 
 
 def parameters(name):
@@ -92,6 +93,26 @@ def test_tsmnet_hears_of_other_frames_by_the_shift_alone(shifted, heard):
 def test_the_zoo_says_how_many_parameters_there_are(name):
     assert name in PARAMETERS, f'a new network: add to PARAMETERS "{name}": {parameters(name):_},'
     assert PARAMETERS[name] == parameters(name)
+
+
+def gflop_per_frame(name):
+    config = network_config(name)
+    width, height = config.input_wh
+    with torch.device("meta"), FlopCounterMode(display=False) as counter, torch.inference_mode():
+        build(config).eval()(torch.empty(1, config.pictures_in, 3, height, width))
+    return counter.get_total_flops() / 1e9 / config.frames_out
+
+
+@pytest.mark.parametrize("name", ["specknet", "specknet-court", "tracknet-v1", "tracknet-v2-3in1out", "tracknet-v3"])
+def test_the_zoo_says_what_a_frame_costs(name):
+    assert gflop_per_frame(name) == pytest.approx(GFLOP_PER_FRAME[name], abs=0.005)
+
+
+def test_the_cost_of_every_heatmap_network_is_known():
+    windowed = {name for name in (*ZOO, *VARIANTS) if network_config(name).family == "windowed"}
+    if missing := windowed - GFLOP_PER_FRAME.keys():
+        pytest.fail(f"add to GFLOP_PER_FRAME { ({name: round(gflop_per_frame(name), 2) for name in missing}) }")
+    assert GFLOP_PER_FRAME.keys() == windowed
 
 
 def test_parameters_are_those_of_networks_that_there_are():

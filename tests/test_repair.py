@@ -195,6 +195,27 @@ def test_repaired_rows_do_not_depend_on_batches_nor_on_cuts(repair, seed):
         same(clip, whole.between(start, stop))
 
 
+@pytest.mark.parametrize("repair", [Ballistic(BallisticConfig(max_gap=None)), inpainting(max_gap=None)])
+def test_without_a_limit_the_longest_gap_is_filled_once_the_video_has_ended(repair):
+    xy = np.full((90, 2), 300.0)
+    xy[20:60] = NAN
+    rows = trajectory(xy)
+    whole = repair.fill(rows, WH)
+    assert whole.present.all() and (whole.gap[20:60] == 40).all() and repair.reach is None
+    session = RepairedSession(Replayed(rows), repair)
+    pixels = np.zeros((90, 16, 16, 3), np.uint8)
+    assert len(session.push(FrameBatch(pixels, rows.frame, rows.pts_s, Viewport(WH, (16, 16))))) == 0
+    np.testing.assert_array_equal(session.finish().xy_px, whole.xy_px)
+
+
+def test_the_limit_is_a_setting_of_how_a_video_is_followed():
+    assert make_repair("ballistic", gap=3).config.max_gap == 3 and make_repair("inpaintnet").config.max_gap == 16
+    tracker = tracker_of("specknet", repair="inpaintnet", repair_gap=0)
+    assert tracker.lead is None and tracker.config.repair.max_gap is None
+    with pytest.raises(ConfigError, match="repair_gap goes with repair: name what fills gaps"):
+        tracker_of("specknet", repair_gap=8)
+
+
 def test_a_session_without_frames_has_no_rows():
     assert len(RepairedSession(Replayed(trajectory(np.zeros((0, 2)))), Ballistic()).finish()) == 0
 

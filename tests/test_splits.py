@@ -74,6 +74,17 @@ def test_shuttlecock_validates_on_the_last_rally_of_each_match() -> None:
     assert short["test"] == ["Test/match1/video/1_05_02"]
 
 
+def test_the_badminton_set_of_2020_leaves_out_the_matches_that_came_later() -> None:
+    names = ["train/match15", "train/match16", "train/match23", "train/match24", "train/match26", "test/match1"]
+    names += ["Professional/match1", "Professional/match16", "Amateur/match3"]
+    parts = split_videos("shuttlecock-2020", {f"file:///d/{name}/video/1_01_00.mp4": 10 for name in names})
+    short = {part: {uri.split("/d/")[1].split("/video")[0] for uri in uris} for part, uris in parts.items()}
+    assert short == {
+        "train": {"train/match15", "train/match24", "train/match26", "Professional/match1", "Amateur/match3"},
+        "test": {"test/match1"},
+    }
+
+
 @pytest.mark.parametrize(
     ("by", "train", "test"),
     [

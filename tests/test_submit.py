@@ -115,7 +115,7 @@ def test_a_mistake_is_found_before_anything_is_sent(command: tuple[str, ...], me
 def test_training_of_every_family_is_sent_whole(monkeypatch: pytest.MonkeyPatch, recipe: str) -> None:
     needed = {
         "mkdnet": ["init=/m.safetensors", "distill.teacher=/m.safetensors"],
-        "inpaintnet": ["validation=[/v]"],
+        "inpaintnet": ["validation=[/v]", "rows=/r"],
     }.get(recipe, [])
     given = ["--recipe", recipe, "--data", "/d", "--output", "/o", "steps=7", *needed]
     there, _ = parse("train", sent_words(monkeypatch, "train", *given))

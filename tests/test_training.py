@@ -13,11 +13,12 @@ from specktrack.errors import CheckpointError, ConfigError
 from specktrack.models import zoo
 from specktrack.models.checkpoint import load_model
 from specktrack.models.heatmap.entries import SpeckNetConfig
+from specktrack.models.heatmap.network import HeatmapNetwork
 from specktrack.models.zoo import build, network_config
 from specktrack.training import train
 from specktrack.training.config import RECIPES, TrainConfig, recipe_path
 from specktrack.training.shards import shards_of
-from specktrack.training.start import start_from
+from specktrack.training.start import first_network, start_from
 from specktrack.training.state import TrainState
 from specktrack.training.windowed import course as windowed_course
 from specktrack.training.windowed.config import WindowedTrainConfig
@@ -232,6 +233,16 @@ def test_a_network_starts_from_the_weights_of_its_base():
     assert all(torch.equal(ours[name], tensor) for name, tensor in theirs.items())
     with pytest.raises(ConfigError, match=r"another shape: 'size mismatch for .*' \(init base for wasb\)"):
         start_from(build(network_config("wasb")), theirs, name="base")
+
+
+def test_fresh_weights_can_be_drawn_as_keras_does():
+    ours = first_network(recipe("tracknet-v2"), HeatmapNetwork)
+    weights = {name: tensor for name, tensor in ours.state_dict().items() if tensor.ndim == 4}
+    assert all(0.045 < float(tensor.abs().max()) <= 0.05 for tensor in weights.values()) and len(weights) == 18
+    assert float(weights["unet.bottom.0.weight"].std()) == pytest.approx(0.1 / 12**0.5, rel=0.01)
+    assert not any(ours.state_dict()[name.replace("weight", "bias")].any() for name in weights)
+    theirs = first_network(recipe("tracknet-v2", fresh_weights="own"), HeatmapNetwork).state_dict()
+    assert float(theirs["unet.bottom.0.weight"].abs().max()) < 0.03
 
 
 def learned(recipe, folder, *, steps):

@@ -150,6 +150,7 @@ def test_a_repair_network_learns_from_a_trackers_rows(tmp_path: Path) -> None:
 def test_a_repair_network_is_trained_by_the_same_command(tmp_path: Path, recipe: str) -> None:
     data = dataset(tmp_path / "data")
     options = {"data": [data], "validation": [data], "output": str(tmp_path / "run"), "workers": 0, "batch_size": 8}
+    options |= {"rows": rows_file(tmp_path / "rows.csv")} if recipe == "inpaintnet" else {}
     options |= {"steps": 40, "epochs": 0, "learning_rate": 3e-3, "warmup_steps": 2, "log_every": 1, "gpu": False}
     config = TrainConfig.parse(options, yaml_file=recipe_path(recipe), environment={})
     report = train(config)
@@ -196,5 +197,5 @@ def test_choosing_without_anything_to_measure_on_is_refused() -> None:
         TrainConfig.parse(given, environment={})
     with pytest.raises(ConfigError, match="keep"):
         TrainConfig.parse(given | {"validation": ["v"], "keep": "f1"}, environment={})
-    with pytest.raises(ConfigError, match=r"this recipe needs validation"):
+    with pytest.raises(ConfigError, match=r"this recipe needs rows \(the output of `annotate` .* and validation"):
         TrainConfig.parse({"data": ["d"], "output": "o"}, yaml_file=recipe_path("inpaintnet"), environment={})

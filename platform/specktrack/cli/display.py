@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from specktrack.evaluate import BoxReport, EvaluationReport
     from specktrack.evaluate.comparing import Comparison
     from specktrack.verbs.doctor import DoctorReport
+    from specktrack.verbs.reproduce import ReproduceReport
 
 _MAX_ITEMS = 6
 """Entries of a list or mapping that are written out before it is only counted."""
@@ -42,6 +43,26 @@ def show_evaluation(report: "EvaluationReport | BoxReport") -> None:
         _show_boxes(report)
     else:
         _show_points(report)
+
+
+def show_reproduction(report: "ReproduceReport") -> None:
+    """The paper's table with ours in it; the steps where nothing was done yet."""
+    names = ("accuracy", "precision", "recall", "f1")
+    columns = (f"{name}, {whose}" for name in names for whose in ("paper", "ours"))
+    title = f"{report.paper}, per cent, tolerance {report.tolerance}"
+    table = _table(("network", "left"), ("where", "left"), *((name, "right") for name in columns), title=title)
+    for row in report.rows:
+        figures = (of.get(name) for name in names for of in (row.published, row.ours))
+        table.add_row(row.network, row.where, *("-" if figure is None else f"{figure:.4g}" for figure in figures))
+    if not any(row.ours for row in report.rows):
+        steps = _table(("step", "left"), ("settings", "left"))
+        for step in report.steps:
+            settings = " ".join(f"{key}={_text(value)}" for key, value in step.settings.items())
+            steps.add_row(f"{step.verb} {step.recipe}", settings)
+        _print(steps)
+    _print(table)
+    if report.changed:
+        _print(f"not the published settings: {_text(report.changed)}")
 
 
 def _show_boxes(report: "BoxReport") -> None:

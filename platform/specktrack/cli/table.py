@@ -128,6 +128,13 @@ VERBS: Mapping[str, Verb] = {
         "specktrack.verbs.models:models_export",
         ("name", "destination"),
     ),
+    "reproduce": Verb(
+        "Make a paper's table on its data set: split, train, evaluate, beside the published figures.",
+        "specktrack.verbs.reproduce:ReproduceConfig",
+        "specktrack.verbs.reproduce:reproduce",
+        ("paper",),
+        show="specktrack.cli.display:show_reproduction",
+    ),
     "events": Verb(
         "Find hits, bounces, net crossings, rallies and ball speeds in rows.",
         "specktrack.verbs.events:EventsConfig",

@@ -6,6 +6,7 @@ window measures memory (TrackNetV5 was printed with one).
     tennis-game      TrackNetV4 i:  games 1, 4, 9 test
     tennis-clip      TrackNetV4 ii: whole clips, 70 % of all frames train; the published list where its clips are there
     shuttlecock      TrackNetV3: train (or Professional and Amateur) and Test; the last rally of each match validates
+    shuttlecock-2020 TrackNetV2 and V4: Professional matches 1 to 15 and Amateur train; those added later are left out
     wasb-SPORT       WASB: soccer, tennis, badminton, volleyball, basketball
     video, match     any dataset: videos or matches drawn by seed until each part has its share of the frames
 """
@@ -38,6 +39,11 @@ TENNIS_TEST_CLIPS = frozenset(
     for clip in clips
 )  # fmt: skip
 """TrackNetV4's clip-level test set as its authors published it: clips drawn at random by cumulative frames."""
+
+SHUTTLECOCK_2020_MATCHES = 15
+"""Professional matches of TrackNetV2's paper, 55,563 frames with the amateur ones; today's download has 23."""
+SHUTTLECOCK_AMATEUR = frozenset({24, 25, 26})
+"""Their numbers where TrackNetV3 keeps all training matches in one folder."""
 
 WASB_TEST: Mapping[str, frozenset[str]] = {
     "soccer": frozenset({"ID-5", "ID-6"}),
@@ -73,8 +79,26 @@ def _wasb_tennis(uri: str) -> str | None:
 
 def _shuttlecock(uri: str) -> str | None:
     """From ``train/match3/``, ``Professional/match3/``, ``Test/match1/`` or ``test_match1/``."""
-    found = re.search(r"(?:^|[/_])(train|professional|amateur|test)[/_]match_?\d+/", unquote(uri), re.IGNORECASE)
-    return None if found is None else "test" if found[1].lower() == "test" else "train"
+    place = _shuttlecock_place(uri)
+    return None if place is None else "test" if place[0] == "test" else "train"
+
+
+def _shuttlecock_2020(uri: str) -> str | None:
+    """The same; matches that came after the papers are of the part ``later``."""
+    place = _shuttlecock_place(uri)
+    if place is None:
+        return None
+    folder, match = place
+    if folder == "test":
+        return "test"
+    amateur = folder == "amateur" or (folder == "train" and match in SHUTTLECOCK_AMATEUR)
+    return "train" if amateur or match <= SHUTTLECOCK_2020_MATCHES else "later"
+
+
+def _shuttlecock_place(uri: str) -> tuple[str, int] | None:
+    """The folder in small letters, and the match."""
+    found = re.search(r"(?:^|[/_])(train|professional|amateur|test)[/_]match_?(\d+)/", unquote(uri), re.IGNORECASE)
+    return None if found is None else (found[1].lower(), int(found[2]))
 
 
 def _soccer(uri: str) -> str | None:
@@ -95,13 +119,14 @@ def _of_game(sport: str) -> Callable[[str], str | None]:
 BY_NAME: Mapping[str, Callable[[str], str | None]] = {
     "tennis-game": _tennis_game,
     "shuttlecock": _shuttlecock,
+    "shuttlecock-2020": _shuttlecock_2020,
     "wasb-soccer": _soccer,
     "wasb-tennis": _wasb_tennis,
     "wasb-badminton": _shuttlecock,
     "wasb-volleyball": _of_game("volleyball"),
     "wasb-basketball": _of_game("basketball"),
 }
-"""Splits in which a video's name says its part; None where the name says nothing."""
+"""Splits in which a video's name says its part, or that it is of none (any other word); None where it says nothing."""
 
 PUBLISHED = (*BY_NAME, "tennis-clip")
 DRAWN = ("match", "video")

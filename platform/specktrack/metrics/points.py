@@ -104,7 +104,7 @@ def heatmap_truth(xy_px: np.ndarray, *, scale: tuple[float, float], wh: tuple[in
 
     The centre is truncated, a disk of radius 2.5 is drawn around it, and the middle of the disk's bounding box is the
     truth: the truncated centre itself, but shifted where the disk is cut off at the picture's rim, and NaN where none
-    of it is inside.
+    of it is inside. A centre truncated to (0, 0) is how these programs write that there is none.
     """
     offsets = np.array([(x, y) for y in range(-2, 3) for x in range(-2, 3) if x * x + y * y <= 2.5**2])
     centre = np.trunc(np.asarray(xy_px, float) * scale)
@@ -112,7 +112,7 @@ def heatmap_truth(xy_px: np.ndarray, *, scale: tuple[float, float], wh: tuple[in
     outside = ~((disk >= 0) & (disk < np.array(wh))).all(axis=-1)
     low = np.where(outside[..., None], np.inf, disk).min(axis=1)
     high = np.where(outside[..., None], -np.inf, disk).max(axis=1)
-    lost = outside.all(axis=1) | np.isnan(centre).any(axis=1)
+    lost = outside.all(axis=1) | np.isnan(centre).any(axis=1) | (centre == 0).all(axis=1)
     with np.errstate(invalid="ignore"):  # inf - inf of the lost ones
         middle = np.floor((low + high + 1) / 2)
     return np.where(lost[:, None], np.nan, middle)

@@ -69,6 +69,8 @@ _V1_WH = (1280, 720)
 """The size at which TrackNetV1 measures: 5 px for tennis, 7.5 px for badminton."""
 _STRICT = Tolerance("< 4 px at 512x288", 4, PAPER_WH, strict=True)
 """TrackNetV5's program."""
+_WASB = Tolerance("< 4 px", 4, strict=True)
+"""WASB's, in the source."""
 _SOURCE = (Tolerance("4 px", 4), Tolerance("5 px", 5))
 _TENNIS = (_STRICT, Tolerance("5 px at 1280x720", 5, _V1_WH))
 _WASB_SPLITS = {
@@ -77,8 +79,8 @@ _WASB_SPLITS = {
 }  # fmt: skip
 
 PROTOCOLS: Mapping[str, Protocol] = {
-    # Every labelled frame once.
-    "points": Protocol((_PAPER, *_SOURCE)),
+    # Every labelled frame once, at the distances that tables print: V2 to V4's at their size, WASB's in the source.
+    "points": Protocol((_PAPER, *_SOURCE, _PUBLISHED, _WASB)),
     # TrackNetV2 and V3 on shuttlecocks: the test matches; V3's corrected labels and dropped frames come with the data.
     "shuttlecock": Protocol(
         (_PAPER, *_SOURCE, _PUBLISHED, Tolerance("7.5 px at 1280x720", 7.5, _V1_WH)),
@@ -89,7 +91,7 @@ PROTOCOLS: Mapping[str, Protocol] = {
     "tennis-clip": Protocol((_PAPER, *_SOURCE, _PUBLISHED, *_TENNIS), split="tennis-clip"),
     # WASB (BMVC 2023): strictly nearer than 4 px in the source; of the labels only clear and blurred ones are present.
     "wasb": Protocol(
-        (Tolerance("< 4 px", 4, strict=True), _PAPER),
+        (_WASB, _PAPER),
         split_by_format=_WASB_SPLITS, names_only=True, occluded_is_absent=True,
     ),
 }  # fmt: skip

@@ -21,6 +21,7 @@ from specktrack import __version__
 from specktrack.config import Config, explain
 from specktrack.errors import CheckpointError, ConfigError
 from specktrack.metrics.calibration import logit
+from specktrack.models.cards import CARD
 from specktrack.models.entry import NetworkConfig
 from specktrack.models.network import Network
 from specktrack.models.registry import fetched, is_registered
@@ -29,7 +30,6 @@ from specktrack.schema import sha256_hex
 from specktrack.storage import FileStore, MissingError, local_path, open_store
 from specktrack.storage.files import settle
 
-_CARD = "specktrack.card"
 _OF_A_RUN = "model.safetensors"
 
 
@@ -95,7 +95,7 @@ def save_model(path: str | Path, network: Network, card: ModelCard) -> ModelCard
     """Write weights and card as one safetensors file, atomically; return the card with the weights' hash."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in _state(network, card).items()}
     card = card.model_copy(update={"weights_sha256": tensors_sha256(tensors)})
-    save_tensors(path, tensors, {_CARD: card.model_dump_json()})
+    save_tensors(path, tensors, {CARD: card.model_dump_json()})
     return card
 
 
@@ -133,10 +133,10 @@ def load_weights(name_or_path: str | Path) -> tuple[ModelCard, dict[str, torch.T
     """The card and the tensors behind a model's name or path; CheckpointError if there are none, or damaged ones."""
     path = model_path(name_or_path)
     tensors, metadata = load_tensors(path)
-    if _CARD not in metadata:
+    if CARD not in metadata:
         raise CheckpointError("not a specktrack checkpoint: it has no model card", str(path))
     try:
-        values = from_json(metadata[_CARD])
+        values = from_json(metadata[CARD])
         card = ModelCard.model_validate({**values, "network": network_config(values["network"])})
     except ValidationError as error:
         raise CheckpointError(explain(error, ModelCard), place=str(path)) from None

@@ -114,6 +114,45 @@ PARAMETERS: dict[str, int] = {
 """Numbers that each network and variant learns: counting them takes building them, and torch."""
 
 
+GFLOP_PER_FRAME: dict[str, float] = {
+    "tracknet-v1": 367.61,
+    "tracknet-v2": 74.82,
+    "tracknet-v3": 28.45,
+    "tracknet-v4": 74.82,
+    "tracknet-v5": 82.90,
+    "wasb": 18.07,
+    "monotrack": 17.48,
+    "restracknet-v2": 10.64,
+    "cmu-net": 70.46,
+    "tsm-net": 7.24,
+    "specknet": 1.67,
+    "tracknet-v1-1in1out": 366.02,
+    "tracknet-v1-table": 537.48,
+    "tracknet-v1-unit": 367.61,
+    "tracknet-v2-3in1out": 224.42,
+    "tracknet-v2-by-v3": 74.82,
+    "tracknet-v3-no-background": 28.39,
+    "tracknet-v3-subtract": 28.05,
+    "tracknet-v3-subtract-concat": 28.56,
+    "tracknet-v3-16-frames": 14.49,
+    "tracknet-v3-32-frames": 7.51,
+    "tracknet-v4-fusion-2": 74.82,
+    "tracknet-v4-fusion-2-text": 74.82,
+    "tracknet-v4-denormalised": 74.82,
+    "tracknet-v4-on-v3": 28.45,
+    "tracknet-v5-roi": 82.90,
+    "tracknet-v2-by-v5": 74.82,
+    "tracknet-v4-by-v5": 74.82,
+    "tracknet-v5-no-refinement": 75.04,
+    "tracknet-v5-no-motion": 82.67,
+    "cmu-net-siso": 63.24,
+    "specknet-court": 3.76,
+    "specknet-wide": 3.13,
+}
+"""Work of a window, shared among the frames that it draws, at each heatmap network's own input size: a multiply and an
+add are two. A frame that several windows see (``overlap``) costs as many times that."""
+
+
 IMPORTABLE = frozenset({
     "tracknet-v1", "tracknet-v2", "tracknet-v3", "tracknet-v4", "wasb", "monotrack", "restracknet-v2", "inpaintnet",
     "atom", "dimp18", "dimp50", "prdimp50", "super-dimp", "mkdnet", "mkdnet-released",

@@ -74,11 +74,20 @@ class Manner(Reading):
 
     repair: ModelPlace = "none"
     """How gaps are filled: none, ballistic, inpaintnet, or the path of a repair network. Filled rows are marked."""
+    repair_gap: int | None = Field(default=None, ge=0)
+    """Longest gap that is filled, frames, in place of the repair's own (ballistic 8, inpaintnet 16). 0 sets no limit,
+    as InpaintNet is published: a row is then final when the video ends."""
     finder: ModelPlace | None = None
     """Search network (name or path) that finds the target again when a template model has lost it."""
     engine: EngineChoice = "auto"
     """Engine that runs a heatmap network: auto (the fastest on this machine that gives the same rows), eager,
     eager-bf16, compiled, openvino, openvino-bf16, onnx, cuda-graphs, or openvino-int8 (faster, with different rows)."""
+
+    @model_validator(mode="after")
+    def _fills_gaps(self) -> Self:
+        if self.repair_gap is not None and self.repair == "none":
+            raise ValueError("repair_gap goes with repair: name what fills gaps")
+        return self
 
     def for_family(self, family: Family) -> "Manner":
         """Without what a network of ``family`` cannot use, for those who set up several models at once."""

@@ -2,14 +2,16 @@
 
 A filled row has provenance ``interpolated`` or ``inpainted``, visibility ``occluded`` (nothing was seen there) and the
 length of its gap. Gaps longer than ``max_gap`` stay, so a row depends on frames at most ``reach`` away: repairing keeps
-the promise that rows do not depend on how a video is cut.
+the promise that rows do not depend on how a video is cut. Without a limit, as TrackNetV3 fills, they depend on all, so
+the video stays one clip.
 """
 
 # N frames, T frames in window
 
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
@@ -42,8 +44,8 @@ class Repair(Protocol):
         ...
 
     @property
-    def reach(self) -> int:
-        """Frames on either side that a filled row depends on."""
+    def reach(self) -> int | None:
+        """Frames on either side that a filled row depends on; None: on all."""
         ...
 
     def fill(self, rows: Trajectory, wh_px: tuple[int, int]) -> Trajectory:
@@ -51,17 +53,19 @@ class Repair(Protocol):
         ...
 
 
-def make_repair(name: str) -> Repair | None:
+def make_repair(name: str, *, gap: int | None = None) -> Repair | None:
     """The repair called ``none``, ``ballistic`` or ``inpaintnet``, or that of a checkpoint of a repair network.
 
-    Raises ConfigError if the weights are of a network that repairs nothing, CheckpointError if there are none.
+    ``gap`` is the longest gap to fill, in place of the repair's own; 0 sets no limit. Raises ConfigError if the weights
+    are of a network that repairs nothing, CheckpointError if there are none.
     """
+    limit: dict[str, Any] = {} if gap is None else {"max_gap": gap or None}
     if name in REPAIRS:
-        return Ballistic() if name == "ballistic" else None
+        return Ballistic(BallisticConfig(**limit)) if name == "ballistic" else None
     model = load_model(name)
     if model.config.family != "repair":
         raise ConfigError("this model does not repair trajectories", name, remedy="none, ballistic or inpaintnet")
-    return Inpainting(model)
+    return Inpainting(model, **limit)
 
 
 @dataclass(frozen=True)
@@ -74,6 +78,10 @@ class Gap:
     def __len__(self) -> int:
         return self.stop - self.start
 
+    def within(self, frames: int | None) -> bool:
+        """Whether it is no longer than so many; None: than any number."""
+        return frames is None or len(self) <= frames
+
 
 def gaps(present: np.ndarray) -> list[Gap]:
     """The gaps of a trajectory, in order; ``present`` is bool [N]."""
@@ -85,8 +93,8 @@ class BallisticConfig(Config):
     """Fills a gap with the smooth flight that continues both of its ends."""
 
     name: str = "ballistic"
-    max_gap: int = Field(default=8, ge=1)
-    """Longest gap that is filled, frames."""
+    max_gap: int | None = Field(default=8, ge=1)
+    """Longest gap that is filled, frames; None: any."""
     context: int = Field(default=3, ge=2)
     """Frames on either side that say how fast the object flies where the gap begins and ends."""
 
@@ -101,16 +109,16 @@ class Ballistic:
         self.config = config or BallisticConfig()
 
     @property
-    def reach(self) -> int:
-        """Frames on either side that a filled row depends on."""
-        return self.config.max_gap + self.config.context
+    def reach(self) -> int | None:
+        """See Repair."""
+        return None if self.config.max_gap is None else self.config.max_gap + self.config.context
 
     def fill(self, rows: Trajectory, wh_px: tuple[int, int]) -> Trajectory:
         """``rows`` with every inner gap of at most ``max_gap`` frames filled."""
         seen, filled = rows.xy_px.astype(float), []
         xy_px = seen.copy()
         for gap in gaps(rows.present):
-            if len(gap) <= self.config.max_gap and gap.start > 0 and gap.stop < len(rows):
+            if gap.within(self.config.max_gap) and gap.start > 0 and gap.stop < len(rows):
                 filled.append(gap)
                 xy_px[gap.start : gap.stop] = flight(seen, gap, self.config.context)
         return with_filled(rows, xy_px, filled, Provenance.INTERPOLATED)
@@ -158,8 +166,8 @@ class InpaintingConfig(Config):
     name: str
     """Name of the weights."""
     weights_sha256: str
-    max_gap: int = Field(default=16, ge=1)
-    """Longest gap that is filled, frames; the paper knows no such limit."""
+    max_gap: int | None = Field(default=16, ge=1)
+    """Longest gap that is filled, frames; None: any, as published."""
     margin_px: float = Field(default=30.0, ge=0)
     """A gap is filled if the object is lower than this, at a picture height of 288 px, where it begins and ends."""
 
@@ -167,7 +175,7 @@ class InpaintingConfig(Config):
 class Inpainting:
     """Gaps filled by a repair network: every window of T frames that sees a gap, and the mean of what they say."""
 
-    def __init__(self, model: Model, *, max_gap: int = 16, margin_px: float = 30.0) -> None:
+    def __init__(self, model: Model, *, max_gap: int | None = 16, margin_px: float = 30.0) -> None:
         assert isinstance(model.network, InpaintNet)
         self.config = InpaintingConfig(
             name=model.card.name, weights_sha256=model.card.weights_sha256, max_gap=max_gap, margin_px=margin_px
@@ -176,16 +184,16 @@ class Inpainting:
         self._T = model.config.frames_in
 
     @property
-    def reach(self) -> int:
-        """Frames on either side that a filled row depends on."""
-        return self.config.max_gap + self._T - 1
+    def reach(self) -> int | None:
+        """See Repair."""
+        return None if self.config.max_gap is None else self.config.max_gap + self._T - 1
 
     def fill(self, rows: Trajectory, wh_px: tuple[int, int]) -> Trajectory:
         """``rows`` with the gaps of hidden objects filled."""
         hidden = [
             gap
             for gap in hidden_gaps(rows, margin_px=self.config.margin_px * wh_px[1] / RULE_HEIGHT)
-            if len(gap) <= self.config.max_gap
+            if gap.within(self.config.max_gap)
         ]
         if not hidden:
             return rows
@@ -295,8 +303,8 @@ class RepairedTracker:
 
     @property
     def lead(self) -> int | None:
-        """The tracker's and the repair's together, in whole strides; None where the tracker needs all frames."""
-        if self._tracker.lead is None:
+        """The tracker's and the repair's together, in whole strides; None where one of them needs all frames."""
+        if self._tracker.lead is None or self._repair.reach is None:
             return None
         return -(-(self._tracker.lead + self._repair.reach) // self.stride) * self.stride
 
@@ -326,6 +334,7 @@ class RepairedSession:
 
     def __init__(self, session: "Session", repair: Repair) -> None:
         self._session, self._repair = session, repair
+        self._reach = sys.maxsize if repair.reach is None else repair.reach
         self._rows, self._given = Trajectory.empty(), 0
         self._wh_px: tuple[int, int] | None = None
 
@@ -333,7 +342,7 @@ class RepairedSession:
         """Take frames; return rows that no later frame can change."""
         self._wh_px = batch.viewport.source_wh_px
         self._rows = concat([self._rows, self._session.push(batch)])
-        return self._take(max(self._given, len(self._rows) - self._repair.reach))
+        return self._take(max(self._given, len(self._rows) - self._reach))
 
     def finish(self) -> Trajectory:
         """Return the remaining rows."""
@@ -351,6 +360,6 @@ class RepairedSession:
         if self._wh_px is None or stop == self._given:
             return Trajectory.empty()
         result = self._repair.fill(self._rows, self._wh_px)[self._given : stop]
-        drop = max(0, stop - self._repair.reach)
+        drop = max(0, stop - self._reach)
         self._rows, self._given = self._rows[drop:], stop - drop
         return result

@@ -99,7 +99,7 @@ def load_parts(following: Following, *, model: Model | None = None) -> Parts:
         raise ConfigError(
             what, finder.card.name, remedy="give a heatmap network, such as specknet, or a search network"
         )
-    return Parts(loaded, make_repair(following.repair), finder)
+    return Parts(loaded, make_repair(following.repair, gap=following.repair_gap), finder)
 
 
 def make_tracker(

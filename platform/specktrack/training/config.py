@@ -51,6 +51,9 @@ class TrainConfig(VerbConfig):
     """Model to take the initial weights from: a name or a path."""
     validation: tuple[Place, ...] = ()
     """Datasets to validate on during training; they are not trained on."""
+    fresh_weights: Literal["own", "uniform"] = "own"
+    """Distribution of the initial weights that no model gives: the network's own, or uniform within 0.05 with biases of
+    0, as in the Keras programs of TrackNetV2 and V4."""
     seed: int = 0
     """Seed for initial weights, order, crops and all other random choices."""
 

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 import ray.train
 import ray.train.collective
 import torch
+from torch import nn
 
 from specktrack import telemetry
 from specktrack.errors import ConfigError
@@ -17,6 +18,9 @@ from specktrack.models.zoo import build
 from specktrack.training.config import TrainConfig
 
 log = telemetry.get_logger()
+
+KERAS_UNIFORM = 0.05
+"""Bound of Keras' initialiser ``uniform``."""
 
 Cut = Callable[[Mapping[str, torch.Tensor], NetworkConfig, NetworkConfig], Mapping[str, torch.Tensor]]
 """From weights of one network to those of another one."""
@@ -38,10 +42,22 @@ def first_network(config: TrainConfig, kind: type[AnyNetwork], *, cut: Cut | Non
     torch.manual_seed(config.seed)  # initial weights: the one draw that torch offers no generator for
     network = build(config.network).train()
     assert isinstance(network, kind)
+    if config.fresh_weights == "uniform":
+        draw_uniform(network)
     if config.init:
         card, weights = load_weights(config.init)
         start_from(network, cut(weights, card.network, config.network) if cut else weights, name=card.name)
     return network
+
+
+@torch.no_grad()
+def draw_uniform(network: nn.Module) -> None:
+    """Draw the weights of all convolutions and linear layers within 0.05, and set their biases to 0."""
+    for layer in network.modules():
+        if isinstance(layer, (nn.Conv1d, nn.Conv2d, nn.ConvTranspose2d, nn.Linear)):
+            nn.init.uniform_(layer.weight, -KERAS_UNIFORM, KERAS_UNIFORM)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
 
 
 def start_from(network: Network, weights: Mapping[str, torch.Tensor], *, name: str) -> None:

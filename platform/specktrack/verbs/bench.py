@@ -15,7 +15,7 @@ from specktrack.frames import FrameBatch
 from specktrack.schema import Clip, VideoRef
 from specktrack.storage import expand_sources
 from specktrack.storage.places import SourcePlace
-from specktrack.tracking.following import Following
+from specktrack.tracking.following import Following, Reading
 from specktrack.video import VideoInfo, probe
 from specktrack.video.unconfined import read_clip
 
@@ -42,6 +42,8 @@ class BenchReport(Config):
     """Frames per second of one run; ratios hold better than absolute figures."""
 
     model: str
+    reading: Reading
+    """How heatmaps became positions: overlap, decoding and the like decide the rate."""
     cores: int
     device: str
     videos: int
@@ -84,9 +86,11 @@ def bench(config: BenchConfig) -> BenchReport:
             run = AnnotateConfig(sources=tuple(sources), output=f"{folder}/rows", **following)
             rates["annotate_on_ray"] = annotate(run).frames_per_s
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
+    reading = Reading(**{name: getattr(config, name) for name in Reading.model_fields})
     return BenchReport(
-        model=config.model, cores=os.cpu_count() or 1, device=device, videos=len(videos), frames=frames, **rates
-    )
+        model=config.model, reading=reading, cores=os.cpu_count() or 1, device=device, videos=len(videos),
+        frames=frames, **rates,
+    )  # fmt: skip
 
 
 def _rate(name: str, frames: int, action: Callable[[], object]) -> float:

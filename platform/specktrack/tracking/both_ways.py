@@ -37,7 +37,10 @@ class Mirror:
     def batch(self, batch: FrameBatch) -> FrameBatch:
         """Frames, the last one first."""
         frame, pts_s = self.frame - batch.frame[::-1], self.pts_s - batch.pts_s[::-1]
-        return FrameBatch(np.ascontiguousarray(batch.pixels[::-1]), frame, pts_s, batch.viewport, batch.background)
+        luma = None if batch.luma is None else batch.luma[::-1]
+        return FrameBatch(
+            np.ascontiguousarray(batch.pixels[::-1]), frame, pts_s, batch.viewport, batch.background, luma
+        )
 
     def rows(self, rows: Trajectory) -> Trajectory:
         """What a session said, in the video's order."""
@@ -89,6 +92,7 @@ def _between(one: Trajectory, other: Trajectory) -> Trajectory:
         mean[:, None], one.wh_px * (1 - share) + other.wh_px * share, _either(one.wh_px, other.wh_px, later)
     )
     score = np.where(later, other.score, one.score)
+    kind, kind_score = np.where(later, other.kind, one.kind), np.where(later, other.kind_score, one.kind_score)
     doubtful = ~mean & (at > first) & (at < last)
     present = ~np.isnan(xy_px).any(axis=1) & ~doubtful
     visibility, provenance = np.where(later, other.visibility, one.visibility), one.provenance.copy()
@@ -105,7 +109,8 @@ def _between(one: Trajectory, other: Trajectory) -> Trajectory:
     visibility[(visibility == Visibility.ABSENT.value) & ~np.isnan(xy_px).any(axis=1)] = Visibility.CLEAR.value
     return replace(
         one, xy_px=xy_px.astype(np.float32), wh_px=wh_px.astype(np.float32), score=score.astype(np.float32),
-        visibility=visibility, provenance=provenance, gap=gap,
+        visibility=visibility, provenance=provenance, gap=gap, kind=np.where(doubtful, None, kind),
+        kind_score=np.where(doubtful, np.nan, kind_score).astype(np.float32),
     )  # fmt: skip
 
 

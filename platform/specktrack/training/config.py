@@ -25,6 +25,7 @@ _KINDS: Mapping[Family, str] = {
     "repair": "specktrack.training.repair.config:RepairTrainConfig",
     "template": "specktrack.training.template.config:TemplateTrainConfig",
     "search": "specktrack.training.search.config:SearchTrainConfig",
+    "kind": "specktrack.training.kinds.config:KindTrainConfig",
 }
 
 

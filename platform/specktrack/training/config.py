@@ -189,7 +189,7 @@ class TrainConfig(VerbConfig):
         return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * progress))
 
     @classmethod
-    def kinds(cls) -> Mapping[str, type[Self]]:
+    def classes(cls) -> Mapping[str, type[Self]]:
         """The class of every family; a family's own class has no others."""
         return {family: lazy.load(place) for family, place in _KINDS.items()} if cls is TrainConfig else {}
 

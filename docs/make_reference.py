@@ -3,6 +3,8 @@
 import sys
 from pathlib import Path
 
+import pyarrow as pa
+
 from specktrack.cli.options import flag_of, sections_of
 from specktrack.cli.table import VERBS
 from specktrack.cli.usage import default_of, title_of
@@ -111,7 +113,7 @@ def rows_page() -> str:
     """The row schema."""
     words = {"visibility": Visibility, "provenance": Provenance}
     rows = [
-        f"`{field.name}`|{'one of ' + ', '.join(words[field.name]) if field.name in words else field.type}|"
+        f"`{field.name}`|{'one of ' + ', '.join(words[field.name]) if field.name in words else _type(field)}|"
         f"{'yes' if field.nullable else 'no'}|{cell(MEANINGS[field.name])}"
         for field in ROWS
     ]
@@ -119,6 +121,11 @@ def rows_page() -> str:
         "# Rows\n\nOne row per frame and object, including frames without the object; labels and predictions have"
         " the same schema.\n\n" + table("column|type|may be null|meaning", rows) + "\n"
     )
+
+
+def _type(field: pa.Field) -> str:
+    """The type as readers see it: words are kept as a dictionary of them."""
+    return "string" if pa.types.is_dictionary(field.type) else str(field.type)
 
 
 def table(head: str, rows: list[str]) -> str:

@@ -43,6 +43,7 @@ def tables() -> str:
     costs = _read(RESULTS / "costs.json") if (RESULTS / "costs.json").exists() else {"models": {}}
     parts = [
         *_generalisation(),
+        *_kinds(),
         *_by_speed(),
         "### Trained models\nThe shipped weights on the five test rallies, with the windows that annotate uses.",
         _accuracy_table(trained, costs),
@@ -206,6 +207,35 @@ def _generalisation() -> list[str]:
     )
     names = "F1 in play|recall at rest|frames at rest|false rows per minute of absence"
     return [head, _table(f"footage|clips|frames|TP|TN|FP1|FP2|FN|F1|precision|recall|{names}", rows)]
+
+
+def _kinds() -> list[str]:
+    path = RESULTS / "kinds.json"
+    if not path.exists():
+        return []
+    stored = _read(path)
+    kinds = stored["kinds"]
+    parts = [
+        f"### What flies there\n`--kinds {stored['model']}` on clips of places that its training left out"
+        " (`python benchmarks/kinds.py DATA`,\n"
+        f"{stored['date']}, {stored['machine']}), at the labelled places moved by 1.5 px. By row: each\n"
+        "row's kind, from its newest second; by track: what most rows of a clip say. True kinds down, told kinds\n"
+        "across, rows (clips)."
+    ]
+    summary: list[Row] = []
+    for light, at in stored["lights"].items():
+        error = at["calibration_error"]
+        shares = (at[name] for name in ("accuracy_by_row", "balanced_accuracy_by_row", "accuracy_by_track"))
+        summary.append([light, at["clips"], f"{at['rows']:,}", *map(_three, shares), _or_empty(error, _three)])
+    head = "light|clips|rows|right by row|mean of kinds|right by track|calibration error"
+    parts.append(_table(head, summary))
+    for light, at in stored["lights"].items():
+        rows = [
+            [kind, *(f"{n:,} ({clips})" for n, clips in zip(by_row, by_track, strict=True))]
+            for kind, by_row, by_track in zip(kinds, at["rows_by_kind"], at["tracks_by_kind"], strict=True)
+        ]
+        parts.append(_table("|".join([light, *kinds]), rows))
+    return parts
 
 
 def _or_empty(value: float | None, text: Callable[[float], str]) -> str:

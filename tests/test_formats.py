@@ -56,8 +56,10 @@ def tables(draw: st.DrawFn, *, objects: int, sized: bool) -> pa.Table:
         xy[gone] = np.nan
         wh[gone if sized else slice(None)] = np.nan
         provenance = np.full(n, Provenance.LABELLED.value, object)
+        kinds = np.array(draw(st.lists(st.sampled_from([None, "bird", "=drone"]), min_size=n, max_size=n)), object)
+        kinds[gone] = None
         track = Trajectory(
-            np.arange(n), np.arange(n) / 30, xy, np.full(n, np.nan, np.float32), said, provenance, wh
+            np.arange(n), np.arange(n) / 30, xy, np.full(n, np.nan, np.float32), said, provenance, wh, kind=kinds
         )  # fmt: skip
         parts.append(track.to_rows(URI, object_id=number))
     return pa.concat_tables(parts)
@@ -87,6 +89,7 @@ def assert_kept(found: pa.Table, sent: pa.Table, precision_px: float, lost: Sequ
             wanted[there] = POINT_BOX_PX
         np.testing.assert_allclose(column(found, name).astype(float), wanted, 1e-6, precision_px, err_msg=name)
     np.testing.assert_allclose(column(found, "pts_s"), column(sent, "pts_s"))
+    assert column(found, "kind").tolist() == ([None] * len(words) if "kinds" in lost else column(sent, "kind").tolist())
     assert set(column(found, "provenance")) == {"labelled"}
 
 

@@ -268,7 +268,7 @@ def test_every_network_of_the_zoo_has_its_recipe():
 @pytest.mark.parametrize("name", RECIPE_NAMES)
 def test_the_family_of_a_recipes_network_decides_what_validates_it(name):
     family = recipe(name).network.family
-    assert type(recipe(name)) is TrainConfig.kinds()[family]
+    assert type(recipe(name)) is TrainConfig.classes()[family]
     with pytest.raises(
         ConfigError, match=rf"unknown key 'stepz'; did you mean 'steps'.*\(configuration of 'train' for {family}"
     ):

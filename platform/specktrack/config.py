@@ -87,11 +87,11 @@ class VerbConfig(Config):
 
     @classmethod
     def kind_of(cls, settings: Mapping[str, Any]) -> type[Self]:
-        """The class that validates ``settings``: this one, or one of ``kinds``."""
+        """The class that validates ``settings``: this one, or one of ``classes``."""
         return cls
 
     @classmethod
-    def kinds(cls) -> Mapping[str, type[Self]]:
+    def classes(cls) -> Mapping[str, type[Self]]:
         """The classes that share the verb, by the word for what each is about; none where this is the only one."""
         return {}
 

@@ -21,6 +21,8 @@ class Viewport:
 
     source_wh_px: tuple[int, int]
     network_wh_px: tuple[int, int]
+    luma: bool = False
+    """Whether frames come with their luma at source size too, see ``FrameBatch.luma``."""
 
     def __post_init__(self) -> None:
         if min(*self.source_wh_px, *self.network_wh_px) < 1:
@@ -70,6 +72,8 @@ class FrameBatch:
     viewport: Viewport
     background: np.ndarray | None = None
     """uint8 [H, W, 3]: the still scene of the whole video, for trackers that want one."""
+    luma: np.ndarray | None = None
+    """uint8 [N, H, W], brightness at source size, as nothing has been resampled: where the viewport asks for it."""
 
     def __post_init__(self) -> None:
         n = len(self.frame)
@@ -80,6 +84,9 @@ class FrameBatch:
             )
         if len(self.pts_s) != n or (n > 1 and not (np.diff(self.frame) == 1).all()):
             raise ValueError("frame and pts_s need one entry per picture, and frame must increase by one")
+        source_w, source_h = self.viewport.source_wh_px
+        if self.luma is not None and (self.luma.shape != (n, source_h, source_w) or self.luma.dtype != np.uint8):
+            raise ValueError(f"luma must be uint8 {(n, source_h, source_w)}, got {self.luma.dtype} {self.luma.shape}")
 
     def __len__(self) -> int:
         return len(self.frame)
@@ -89,7 +96,8 @@ class FrameBatch:
         return f"FrameBatch(frames {span}, pixels {self.pixels.shape})"
 
     def __getitem__(self, rows: slice) -> "FrameBatch":
-        return FrameBatch(self.pixels[rows], self.frame[rows], self.pts_s[rows], self.viewport, self.background)
+        luma = None if self.luma is None else self.luma[rows]
+        return FrameBatch(self.pixels[rows], self.frame[rows], self.pts_s[rows], self.viewport, self.background, luma)
 
 
 _DERIVED = np.zeros(0)
@@ -118,6 +126,10 @@ class Trajectory:
     """int32 [N]: length of the gap that a filled row belongs to, else 0."""
     object: np.ndarray = field(default_factory=lambda: _DERIVED)
     """int32 [N]: which of several objects; 0 if not given."""
+    kind: np.ndarray = field(default_factory=lambda: _DERIVED)
+    """object [N]: the word for what it is, None where nobody knows."""
+    kind_score: np.ndarray = field(default_factory=lambda: _DERIVED)
+    """float32 [N] in [0, 1]: how probably; NaN where there is no kind, and for labels."""
 
     def __post_init__(self) -> None:
         n = len(self.frame)
@@ -133,6 +145,10 @@ class Trajectory:
             object.__setattr__(self, "gap", np.zeros(n, np.int32))
         if self.object is _DERIVED:
             object.__setattr__(self, "object", np.zeros(n, np.int32))
+        if self.kind is _DERIVED:
+            object.__setattr__(self, "kind", np.full(n, None, object))
+        if self.kind_score is _DERIVED:
+            object.__setattr__(self, "kind_score", np.full(n, np.nan, np.float32))
         columns = (
             self.pts_s,
             self.xy_px,
@@ -142,6 +158,8 @@ class Trajectory:
             self.wh_px,
             self.gap,
             self.object,
+            self.kind,
+            self.kind_score,
         )
         if any(len(column) != n for column in columns) or self.xy_px.shape != (n, 2):
             raise ValueError(f"a trajectory of {n} frames needs {n} entries in every column and xy_px [{n}, 2]")
@@ -152,10 +170,7 @@ class Trajectory:
         return len(self.frame)
 
     def __getitem__(self, rows: slice | np.ndarray) -> "Trajectory":
-        return Trajectory(
-            self.frame[rows], self.pts_s[rows], self.xy_px[rows], self.score[rows],
-            self.visibility[rows], self.provenance[rows], self.wh_px[rows], self.gap[rows], self.object[rows],
-        )  # fmt: skip
+        return Trajectory(*(getattr(self, column.name)[rows] for column in fields(self)))
 
     @property
     def present(self) -> np.ndarray:
@@ -188,7 +203,7 @@ class Trajectory:
             return pa.array(values.astype(np.float32), mask=np.isnan(values))
 
         def words(values: np.ndarray) -> pa.Array:
-            return pa.array([str(word) for word in values], pa.string()).dictionary_encode()
+            return pa.array([None if word is None else str(word) for word in values], pa.string()).dictionary_encode()
 
         columns = {
             "video": pa.array([video_uri] * n, pa.string()),
@@ -203,6 +218,8 @@ class Trajectory:
             "score": or_null(self.score),
             "provenance": words(self.provenance),
             "gap": pa.array(self.gap, pa.int32()),
+            "kind": words(self.kind),
+            "kind_score": or_null(self.kind_score),
         }
         return pa.table(columns).cast(ROWS)
 
@@ -228,6 +245,8 @@ class Trajectory:
             wh_px=floats("w", "h"),
             gap=rows["gap"].to_numpy().astype(np.int32),
             object=rows["object"].to_numpy().astype(np.int32),
+            kind=words("kind"),
+            kind_score=floats("kind_score")[:, 0],
         )
 
 

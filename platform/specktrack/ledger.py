@@ -37,7 +37,7 @@ from pydantic import ValidationError
 from specktrack import __version__
 from specktrack.config import sha_of
 from specktrack.errors import Conflict, QuarantineReason, StorageError
-from specktrack.schema import ROWS, Clip, ClipRecord, ClipStatus, VideoRef, sha256_hex
+from specktrack.schema import ROWS, Clip, ClipRecord, ClipStatus, VideoRef, as_rows, sha256_hex
 from specktrack.storage import MissingError, Store, open_store
 from specktrack.storage.store import PROBE_NAME
 
@@ -490,4 +490,4 @@ def _whole_rows(store: Store, record: ClipRecord) -> int:
 def _rows(store: Store, record: ClipRecord) -> pa.Table:
     assert record.data_uri is not None
     data = store.get(record.data_uri, sha256=record.sha256)
-    return pq.read_table(io.BytesIO(data)).replace_schema_metadata(None).cast(ROWS)
+    return as_rows(pq.read_table(io.BytesIO(data)).replace_schema_metadata(None))

@@ -355,7 +355,7 @@ class _Canvas:
 
 
 def _caption(trails: Sequence[Trajectory], frame: int, pts_s: float, told: Sequence[Told]) -> str:
-    """Frame, time, and of each object its score, its speed and, unless plainly detected, how it came to be."""
+    """Frame, time, and of each object its score, kind and speed and, unless plainly detected, how it came to be."""
     parts = [f"frame {frame}", f"{pts_s:.2f} s"]
     for trail, beside in zip(trails, told or [Told()] * len(trails), strict=True):
         if not len(trail) or trail.frame[-1] != frame:
@@ -366,6 +366,9 @@ def _caption(trails: Sequence[Trajectory], frame: int, pts_s: float, told: Seque
         score = float(trail.score[-1])
         words = [] if trail.provenance[-1] == Provenance.DETECTED.value else [str(trail.provenance[-1])]
         parts.append(" ".join(words + ([] if np.isnan(score) else [f"score {score:.2f}"])))
+        if trail.kind[-1] is not None:
+            sure = float(trail.kind_score[-1])
+            parts.append(str(trail.kind[-1]) + ("" if np.isnan(sure) else f" {sure:.2f}"))
         parts.append(beside.speed.get(frame, ""))
     return "   ".join(part for part in parts if part)
 

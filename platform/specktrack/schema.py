@@ -68,9 +68,13 @@ ROWS = pa.schema(
         pa.field("score", pa.float32()),
         pa.field("provenance", _WORD, nullable=False),
         pa.field("gap", pa.int32(), nullable=False),
+        pa.field("kind", _WORD),
+        pa.field("kind_score", pa.float32()),
     ]
 )
 """One row per frame and object, absent frames included. x, y, w, h in source px; null where absent or not known."""
+LATER = ("kind", "kind_score")
+"""Columns that rows of older versions lack: they are read as null."""
 
 MEANINGS: Mapping[str, str] = {
     "video": "The video's URI; over HTTP the name under which the client knows it.",
@@ -88,6 +92,9 @@ MEANINGS: Mapping[str, str] = {
     " a window, tracked from frame to frame, interpolated or inpainted. Of an absent row it says who looked: detected"
     " means that a network saw the frame and took no candidate. A filled position is never marked as detected.",
     "gap": "Length, in frames, of the gap that a filled position belongs to; 0 for all other rows.",
+    "kind": "What the object is (drone, bird, airplane, helicopter), by its newest frames together. Null where nobody"
+    " asked, where it is absent and where a position was filled; in older outputs.",
+    "kind_score": "Probability that the kind is right, in [0, 1]. Null where there is no kind, and for labels.",
 }
 """What each column says."""
 
@@ -268,14 +275,23 @@ class ClipRecord(Config):
         return f"{self.video.key}/{self.start:09d}-{self.stop:09d}"
 
 
+def as_rows(table: pa.Table) -> pa.Table:
+    """``table`` cast to ROWS; columns of later versions than the one that wrote it are null."""
+    for name in LATER:
+        if name not in table.column_names:
+            field = ROWS.field(name)
+            table = table.append_column(field, pa.nulls(len(table), field.type))
+    return table.select(ROWS.names).cast(ROWS)
+
+
 def check_rows(table: pa.Table, place: str) -> pa.Table:
     """Return ``table`` cast to ROWS; ConfigError names the column that is missing, unknown or of a wrong type."""
     unknown = sorted(set(table.column_names) - set(ROWS.names))
-    missing = sorted(set(ROWS.names) - set(table.column_names))
+    missing = sorted(set(ROWS.names) - set(table.column_names) - set(LATER))
     if unknown or missing:
         raise ConfigError(f"not the row schema: missing {missing}, unknown {unknown}", place=place)
     with arrow_errors("not the row schema", place):
-        return table.select(ROWS.names).cast(ROWS)
+        return as_rows(table)
 
 
 @contextmanager

@@ -40,6 +40,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, config in {
         "other": zoo.network_config({"name": "specknet", "frames_in": 2, "input_wh": WH, "widths": (4, 8, 8, 8)}),
         "search": zoo.network_config({"name": "global-search", "widths": (4, 4, 4, 4), "matches": (4, 4, 4)}),
+        "kinds": zoo.network_config({"name": "kindnet", "input_wh": (32, 32), "widths": (4, 4, 4), "features": 4}),
     }.items():
         save_model(folder / f"{name}.safetensors", zoo.build(config).eval(), ModelCard(name=name, network=config))
     boxes = tiny_template_model()
@@ -53,6 +54,7 @@ def changes(folder: Path) -> dict[str, Any]:
         "model": str(folder / "other.safetensors"), "repair": "ballistic", "finder": str(folder / "search.safetensors"),
         "input_wh": (192, 96), "overlap": 1, "ensemble": "average", "decoding": "largest-box",
         "threshold": 0.2, "flip": True, "time_step": 0.02, "delay": "low", "engine": "eager",
+        "kinds": str(folder / "kinds.safetensors"),
     }  # fmt: skip
     assert changed.keys() == Following.model_fields.keys()
     return changed

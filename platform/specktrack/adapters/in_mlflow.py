@@ -104,7 +104,7 @@ class _Follower:
     def predict(self, given: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
         """Rows of the videos in the column ``video``; ``params`` are settings of ``specktrack annotate``."""
         rows = annotate_here(given["video"].tolist(), model=self._model, **(params or {}))
-        return rows.to_pandas().astype({"visibility": str, "provenance": str})
+        return rows.to_pandas().astype({"visibility": str, "provenance": str, "kind": object})
 
 
 def _load_pyfunc(path: str) -> _Follower:

@@ -20,7 +20,7 @@ from specktrack.schema import ROWS, Visibility
 def detections(rows: pa.Table, *, box_px: float = POINT_BOX_PX) -> Iterator[tuple[int, sv.Detections]]:
     """(frame, what is present in it) for each frame of one video that has rows, in order. ConfigError for more videos.
 
-    ``data`` holds ``class_name``, ``visibility``, ``provenance`` and ``point`` of each.
+    ``data`` holds ``class_name`` (the kind, else ball), ``kind_score``, ``visibility``, ``provenance`` and ``point``.
     """
     videos = pc.unique(rows["video"]).to_pylist()
     if len(videos) > 1:
@@ -44,12 +44,14 @@ def _detections(rows: pa.Table, box_px: float) -> sv.Detections:
     wh[is_point] = box_px
     score = column("score").astype(np.float32)
     words = {name: np.array(rows[name].cast(pa.string()).to_pylist()) for name in ("visibility", "provenance")}
+    names = np.array([kind or "ball" for kind in rows["kind"].cast(pa.string()).to_pylist()])
+    sure = column("kind_score").astype(np.float32)
     return sv.Detections(
         xyxy=np.concatenate([xy + 0.5 - wh / 2, xy + 0.5 + wh / 2], axis=1),
         confidence=None if np.isnan(score).any() else score,
         class_id=np.zeros(len(xy), int),
         tracker_id=column("object").astype(int),
-        data={"class_name": np.full(len(xy), "ball"), "point": is_point, **words},
+        data={"class_name": names, "kind_score": sure, "point": is_point, **words},
     )
 
 

@@ -20,6 +20,7 @@ from specktrack.tracking.following import Following
 from specktrack.tracking.tracker import Session, Tracker, make_tracker
 from specktrack.tracking.windowed.interleaved import at_rate
 from specktrack.video.live import NEWEST, Camera, target_of
+from specktrack.video.pictures import decode_at
 from specktrack.video.process import DecoderProcess
 
 FPS = 30.0
@@ -56,10 +57,11 @@ class LiveSession:
             return Trajectory.empty()
         if self._viewport is None:
             self._viewport = self._tracker.viewport(self._decoder.picture(pictures[0])[0])
-        width, height = self._viewport.network_wh_px
-        pixels = np.empty((len(pictures), height, width, 3), np.uint8)
-        for i, picture in enumerate(pictures):
-            wh_px, pixels[i] = self._decoder.picture(picture, self._viewport.network_wh_px)
+        shown, lumas = [], []
+        for picture in pictures:
+            wh_px, pixels, luma = decode_at(picture, self._viewport, self._decoder.picture)
+            shown.append(pixels)
+            lumas += [] if luma is None else [luma]
             if wh_px != self._viewport.source_wh_px:
                 what = "the picture's size differs from that of the stream's first picture"
                 raise MediaError(QuarantineReason.SIZE_CHANGED, what, wh_px, remedy="send pictures of one size")
@@ -68,7 +70,8 @@ class LiveSession:
         own = frame if numbers is None else np.array(numbers)
         self._numbers = np.concatenate([self._numbers, own])
         times_s = own / self._fps if pts_s is None else np.array(pts_s, np.float64)
-        return self._ended(self._session.push(FrameBatch(pixels, frame, times_s, self._viewport)))
+        luma = np.stack(lumas) if lumas else None
+        return self._ended(self._session.push(FrameBatch(np.stack(shown), frame, times_s, self._viewport, luma=luma)))
 
     def provisional(self) -> Trajectory:
         """Rows that later pictures may still change, as they are known now."""

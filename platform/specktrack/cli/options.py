@@ -60,7 +60,7 @@ def options_of(config_class: type[VerbConfig]) -> Iterator[tuple[str, FieldInfo]
 
 def sections_of(config_class: type[VerbConfig]) -> list[tuple[tuple[str, ...], dict[str, FieldInfo]]]:
     """The options of each set of kinds that share them; first those of all, under no name."""
-    kinds = config_class.kinds()
+    kinds = config_class.classes()
     if not kinds:
         return [((), dict(_leaves(config_class)))]
     holders: dict[str, dict[str, FieldInfo]] = {}

@@ -33,7 +33,7 @@ class SchemaConfig(VerbConfig):
 def schema(config: SchemaConfig) -> dict[str, Any]:
     """The schema; nothing is required, since options may give what a file leaves out."""
     config_class: type[VerbConfig] = load(VERBS[config.of].config)
-    classes = tuple(config_class.kinds().values()) or (config_class,)
+    classes = tuple(config_class.classes().values()) or (config_class,)
     made: dict[str, Any] = TypeAdapter(_union(classes)).json_schema()
     for part in (made, *made.get("$defs", {}).values()):
         part.pop("required", None)

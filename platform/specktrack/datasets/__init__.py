@@ -22,6 +22,7 @@ from specktrack.datasets.dataset import (
     Dataset,
     DatasetCard,
     DatasetVideo,
+    all_of,
     make_dataset,
     read_dataset,
     save_dataset,
@@ -86,6 +87,7 @@ def import_dataset(
     label: str | None = None,
     missing: Missing | None = None,
     stream: int | None = None,
+    kind: str | None = None,
 ) -> DatasetCard:
     """Import labels of a format (or ``auto``) and save them as a dataset that refers to their videos.
 
@@ -93,11 +95,13 @@ def import_dataset(
     size for labels whose videos are not there at all; such videos are marked in the card. ``split`` takes only
     that part of a box benchmark, by the list beside its labels. ``label`` is the name of the ball in a file of several
     labels, ``missing`` what frames without a label are, where a file should have one for each, and ``stream`` the
-    one that was labelled in videos of several. Raises LabelError naming every problem, ConfigError for an unknown
-    format or split.
+    one that was labelled in videos of several. ``kind`` says what every labelled object is. Raises LabelError naming
+    every problem, ConfigError for an unknown format or split.
     """
     options = ImportOptions(videos, labels_only_wh_px, label, missing, split, stream)
     dataset = read_labels(layout, source, options)
+    if kind is not None:
+        dataset = all_of(kind, dataset)
     card = save_dataset(dataset, open_store(destination))
     log.info("dataset imported", source=card.source, format=card.format, videos=len(card.videos), rows=card.rows)
     return card

@@ -7,11 +7,13 @@
 An image for each frame that was looked at; one without an annotation is one without the object. ``videos``, and the
 ``video_id`` and ``frame_id`` (from 0) of images, are those of CocoVID; without them images of one folder are one video,
 and a frame is what the picture's name says. Boxes are measured from the picture's edge. A point has ``keypoints``
-beside its nominal box and is read back as one. Which category is the ball: see ``objects``.
+beside its nominal box and is read back as one. Which category is the ball: see ``objects``; a category whose
+``supercategory`` is the ball, and its keypoint the ``centre`` that we write, is a kind of it.
 """
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -24,6 +26,10 @@ from specktrack.schema import Visibility
 
 _POINT = {1: Visibility.OCCLUDED, 2: Visibility.CLEAR}
 """Meaning of a keypoint's flag; 0 is not labelled."""
+_LABEL = "ball"
+"""The category of what is of no kind that is known."""
+_POINTS = ["centre"]
+"""Keypoints of our categories; a project's name, which Roboflow makes the supercategory, may be ``ball`` as well."""
 
 
 def is_coco(data: bytes) -> bool:
@@ -43,7 +49,13 @@ def read_coco(data: bytes, place: str) -> tuple[list[Sheet], list[str]]:
 
 
 def _sheets(content: Mapping[str, Any]) -> list[Sheet]:
-    names = {item["id"]: str(item["name"]) for item in content.get("categories") or []}
+    listed = content.get("categories") or []
+    kinds = {
+        item["id"]: str(item["name"])
+        for item in listed
+        if item.get("supercategory") == _LABEL and item.get("keypoints") == _POINTS
+    }
+    names = {item["id"]: _LABEL if item["id"] in kinds else str(item["name"]) for item in listed}
     videos = {item["id"]: str(item.get("file_name") or item["name"]) for item in content.get("videos") or []}
     images = {item["id"]: item for item in content["images"]}
     if not images:
@@ -57,7 +69,7 @@ def _sheets(content: Mapping[str, Any]) -> list[Sheet]:
         if item["image_id"] not in images:
             raise ValueError(f"annotation {item.get('id')} belongs to image {item['image_id']}, which is not listed")
         drawn.setdefault(item["image_id"], []).append(item)
-    return [_sheet(name, frames, images, drawn, names) for name, frames in of_video.items()]
+    return [_sheet(name, frames, images, drawn, names, kinds) for name, frames in of_video.items()]
 
 
 def _place(image: Mapping[str, Any], videos: Mapping[Any, str]) -> tuple[str, int | str]:
@@ -76,6 +88,7 @@ def _sheet(
     images: Mapping[Any, Mapping[str, Any]],
     drawn: Mapping[Any, Sequence[Mapping[str, Any]]],
     names: Mapping[Any, str],
+    kinds: Mapping[Any, str],
 ) -> Sheet:
     lines: list[Line] = []
     tracks: dict[int, Track] = {}
@@ -92,7 +105,7 @@ def _sheet(
             tracks[track] = Track(label, identity)
             line = _line(item, frame, track)
             if line is not None:
-                lines.append(line)
+                lines.append(replace(line, kind=kinds.get(item["category_id"])))
     sizes = {(int(images[key]["width"]), int(images[key]["height"])) for key in frames if "width" in images[key]}
     if len(sizes) > 1:
         raise ValueError(f"has pictures of {len(sizes)} different sizes in one video, {video}")
@@ -124,13 +137,16 @@ def _line(item: Mapping[str, Any], frame: int | str, track: int) -> Line | None:
 
 
 def write_coco(videos: Sequence[VideoRows]) -> bytes:
-    """COCO instances: an image per frame with rows, one category, ``track_id`` and ``video_id`` as in CocoVID.
+    """COCO instances: an image per frame with rows, a category for the ball and one for each kind of it, ``track_id``
+    and ``video_id`` as in CocoVID.
 
     Image names are NAME/ and the picture's own, or NAME/000000.jpg, what ``ffmpeg -start_number 0`` makes of a video
     file. Scores are kept, so the list of annotations is also one of results.
     """
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
+    kinds = sorted({kind for video in videos for track in video.tracks.values() for kind in track.kind} - {None})
+    ids_of_kinds = {None: 1} | {kind: number for number, kind in enumerate(kinds, 2)}
     for video_id, video in enumerate(videos, 1):
         assert video.wh_px is not None
         width, height = video.wh_px
@@ -141,23 +157,35 @@ def write_coco(videos: Sequence[VideoRows]) -> bytes:
             for frame in video.listed
         ]  # fmt: skip
         for number in video.tracks:
-            annotations += _annotations(video, number, ids, first_id=len(annotations) + 1)
+            annotations += _annotations(video, number, ids, ids_of_kinds, first_id=len(annotations) + 1)
     listed = [{"id": i, "name": video.name, "file_name": video.uri} for i, video in enumerate(videos, 1)]
-    category = {"id": 1, "name": "ball", "supercategory": "object", "keypoints": ["centre"], "skeleton": []}
+    point = {"keypoints": _POINTS, "skeleton": []}
+    categories = [
+        {"id": number, "name": kind or _LABEL, "supercategory": _LABEL if kind else "object", **point}
+        for kind, number in ids_of_kinds.items()
+    ]
     content = {
         "info": {"description": "rows of specktrack", "point_box_px": videos[0].box_px}, "licenses": [],
-        "videos": listed, "categories": [category], "images": images, "annotations": annotations,
+        "videos": listed, "categories": categories, "images": images, "annotations": annotations,
     }  # fmt: skip
     return (json.dumps(content) + "\n").encode()
 
 
-def _annotations(video: VideoRows, number: int, image_ids: Mapping[int, int], *, first_id: int) -> list[dict[str, Any]]:
+def _annotations(
+    video: VideoRows,
+    number: int,
+    image_ids: Mapping[int, int],
+    ids_of_kinds: Mapping[str | None, int],
+    *,
+    first_id: int,
+) -> list[dict[str, Any]]:
     track, boxes = video.tracks[number], corners(video, number).round(3)
     written: list[dict[str, Any]] = []
     for i in np.flatnonzero(track.present):
         box = boxes[i].tolist()
         item = {
-            "id": first_id + len(written), "image_id": image_ids[int(track.frame[i])], "category_id": 1, "bbox": box,
+            "id": first_id + len(written), "image_id": image_ids[int(track.frame[i])],
+            "category_id": ids_of_kinds[track.kind[i]], "bbox": box,
             "area": round(box[2] * box[3], 3), "iscrowd": 0, "track_id": number + 1,
             "attributes": {"visibility": str(track.visibility[i])},
         }  # fmt: skip

@@ -10,7 +10,7 @@ centre: half a px is added and taken away. It knows no score, no time, and of vi
 Any shape is read by the centre of what encloses it, and all but points with its size. A skeleton is a track for each
 of its points. A project's file holds the tracks of many tasks, each with its own video and frames from 0. Which label
 is the ball, and which tracks are one object: see ``objects``. Where shapes have the attribute ``used_in_game`` (WASB's
-soccer), those that have not 1 are distractors.
+soccer), those that have not 1 are distractors. A row's kind is the attribute ``kind``, which the task's label needs.
 """
 
 import re
@@ -197,13 +197,14 @@ def _frame_of(image: ElementTree.Element, task: _Task | None) -> int | str:
 
 def _read_shape(shape: ElementTree.Element, frame: int | str) -> Line:
     word = Visibility.OCCLUDED if shape.get("occluded") == "1" else Visibility.CLEAR
+    kind = next((item.text for item in shape.iter("attribute") if item.get("name") == "kind" and item.text), None)
     left, top, right, bottom = _enclosing(shape, frame)
     x, y = (left + right) / 2, (top + bottom) / 2
     if shape.tag == "points":
-        return Line(frame, x, y, word)
+        return Line(frame, x, y, word, kind=kind)
     if right <= left or bottom <= top:
         raise ValueError(f"frame {frame} has a {shape.tag} without a size")
-    return Line(frame, x, y, word, 0, right - left, bottom - top)
+    return Line(frame, x, y, word, 0, right - left, bottom - top, kind=kind)
 
 
 def _enclosing(shape: ElementTree.Element, frame: int | str) -> tuple[float, float, float, float]:
@@ -326,6 +327,7 @@ def write_cvat_images(video: VideoRows) -> bytes:
         for i in np.flatnonzero(track.present):
             occluded = track.visibility[i] == Visibility.OCCLUDED.value
             shape = _shape(int(track.frame[i]), track.xy_px[i], track.wh_px[i], boxes=boxes, occluded=occluded)
+            _say_kind(shape, track.kind[i])
             for name in ("frame", "keyframe", "outside"):
                 del shape.attrib[name]
             shape.attrib |= {"label": label_of(number), "source": "auto"}
@@ -374,17 +376,24 @@ def _shapes(track: Trajectory, frames: int) -> list[ElementTree.Element]:
     boxes = _has_sizes(track)
     shapes: list[ElementTree.Element] = []
     last: tuple[int, np.ndarray, np.ndarray] | None = None  # the position that waits for what follows it
-    for frame, xy, wh, word in zip(track.frame, track.xy_px, track.wh_px, track.visibility, strict=True):
+    columns = track.frame, track.xy_px, track.wh_px, track.visibility, track.kind
+    for frame, xy, wh, word, kind in zip(*columns, strict=True):
         if last is not None and (word == Visibility.ABSENT.value or frame > last[0] + 1):
             shapes.append(_shape(last[0] + 1, last[1], last[2], boxes=boxes, outside=True))
             last = None
         if word != Visibility.ABSENT.value:
             occluded = word == Visibility.OCCLUDED.value
             shapes.append(_shape(int(frame), xy, wh, boxes=boxes, occluded=occluded))
+            _say_kind(shapes[-1], kind)
             last = int(frame), xy, wh
     if last is not None and last[0] + 1 < frames:  # or CVAT shows the last position to the end
         shapes.append(_shape(last[0] + 1, last[1], last[2], boxes=boxes, outside=True))
     return shapes
+
+
+def _say_kind(shape: ElementTree.Element, kind: str | None) -> None:
+    if kind is not None:
+        ElementTree.SubElement(shape, "attribute", {"name": "kind"}).text = xml_text(kind)
 
 
 def _shape(

@@ -8,7 +8,7 @@ that the folder can be moved.
 
 import io
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
 import pyarrow as pa
@@ -21,7 +21,7 @@ from specktrack import __version__
 from specktrack.config import Config, explain
 from specktrack.errors import ConfigError
 from specktrack.frames import Trajectory
-from specktrack.schema import EVENTS, VideoRef, check_rows, sha256_hex
+from specktrack.schema import EVENTS, ROWS, VideoRef, check_rows, sha256_hex
 from specktrack.storage import Store, local_path, stat
 
 CARD_NAME, ROWS_NAME, EVENTS_NAME = "dataset.json", "labels.parquet", "events.parquet"
@@ -91,6 +91,15 @@ def make_dataset(
         split=split, label_sha256=sha256_hex(_parquet(rows)), package_version=__version__,
     )  # fmt: skip
     return Dataset(card, rows, events)
+
+
+def all_of(kind: str, dataset: Dataset) -> Dataset:
+    """The dataset with every object that has a position labelled as of one kind."""
+    rows, present = dataset.rows, pc.is_valid(dataset.rows["x"])
+    words = pc.if_else(present, pa.scalar(kind), pa.scalar(None, pa.string()))
+    field = ROWS.field("kind")
+    rows = rows.set_column(rows.schema.get_field_index("kind"), field, words.cast(field.type))
+    return replace(dataset, rows=rows)
 
 
 def save_dataset(dataset: Dataset, store: Store) -> DatasetCard:

@@ -165,10 +165,11 @@ def _flat(rows: pa.Table) -> pa.Table:
 
 
 def to_csv(rows: pa.Table) -> bytes:
-    """Rows as CSV; a name that spreadsheets take for a formula gets an apostrophe before it, which is read away."""
+    """Rows as CSV; a text that spreadsheets take for a formula gets an apostrophe before it, which is read away."""
     sink, flat = io.BytesIO(), _flat(rows)
-    names = pc.replace_substring_regex(flat["video"], FORMULA, r"'\1")
-    flat = flat.set_column(flat.schema.get_field_index("video"), flat.schema.field("video"), names)
+    for name in ("video", "kind"):
+        texts = pc.replace_substring_regex(flat[name], FORMULA, r"'\1")
+        flat = flat.set_column(flat.schema.get_field_index(name), flat.schema.field(name), texts)
     pa_csv.write_csv(flat, sink, pa_csv.WriteOptions(quoting_style="needed"))
     return sink.getvalue()
 

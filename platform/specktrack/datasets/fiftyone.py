@@ -7,7 +7,7 @@
 
 Frames count from 1, corners are shares of the picture from its edge. A frame that is listed without an object is one
 without it. The format knows boxes: a point is the middle of its nominal box, has the attribute ``point``, and is read
-back as one; visibility is an attribute too. Videos are not copied: ``data`` is where they are.
+back as one; visibility and kind are attributes too. Videos are not copied: ``data`` is where they are.
 """
 
 import json
@@ -76,9 +76,10 @@ def _line(item: Mapping[str, Any], frame: int, track: int) -> Line:
     words = [word.value for word in Visibility if word is not Visibility.ABSENT]
     word = Visibility(said["visibility"]) if said.get("visibility") in words else Visibility.CLEAR
     (x, y), (w, h) = (low + high) / 2, high - low
+    kind = str(said["kind"]) if said.get("kind") else None
     if said.get("point") is True:
-        return Line(frame, x, y, word, track)
-    return Line(frame, x, y, word, track, w, h)
+        return Line(frame, x, y, word, track, kind=kind)
+    return Line(frame, x, y, word, track, w, h, kind=kind)
 
 
 def _video(place: str, files: Mapping[str, bytes]) -> str:
@@ -117,6 +118,8 @@ def _objects(video: VideoRows) -> Iterator[tuple[int, dict[str, Any]]]:
         for i in np.flatnonzero(track.present):
             left, top, width, height = shares[i].tolist()
             attributes = [_attribute("Categorical", "visibility", str(track.visibility[i]))]
+            if track.kind[i] is not None:
+                attributes.append(_attribute("Categorical", "kind", str(track.kind[i])))
             if np.isnan(track.wh_px[i]).any():
                 attributes.append(_attribute("Boolean", "point", True))
             item: dict[str, Any] = {

@@ -54,9 +54,10 @@ LOSSES = {
     "blurred": "blurred, which becomes clear",
     "times": "times: they are the video's",
     "scores": "scores",
+    "kinds": "what the object is",
 }
 """Kinds of information that a format may be unable to hold."""
-_POINTS, _BOXES = ("sizes", "times", "scores"), ("points", "visibility", "times", "scores")
+_POINTS, _BOXES = ("sizes", "times", "scores", "kinds"), ("points", "visibility", "times", "scores", "kinds")
 
 
 # --- what reads -----------------------------------------------------------------------------------------------------
@@ -132,7 +133,7 @@ FORMATS = {
         ),
         Format(
             "label-studio", "Label Studio's JSON of videos, whole or JSON_MIN", _layout("label-studio"), 0.002,
-            ("visibility", "times", "scores"),
+            ("visibility", "times", "scores", "kinds"),
         ),
         Format("coco", "one JSON of images, annotations and categories", _layout("coco"), 0.002, ("times", "scores")),
         Format(

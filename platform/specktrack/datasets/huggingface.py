@@ -36,6 +36,8 @@ _ABOUT = {
     "score": "the probability that the row is right; empty for labels",
     "provenance": "labelled, detected, tracked, interpolated or inpainted",
     "gap": "length of the gap that a filled row belongs to, else 0",
+    "kind": "what the object is, where somebody asked",
+    "kind_score": "the probability of that",
 }
 
 

@@ -376,12 +376,14 @@ def _track(
     xy[at], wh[at] = xy_px[chosen], wh_px[chosen]
     words = np.full(n, Visibility.ABSENT.value, object)
     words[at] = [lines[i].visibility.value for i in chosen]
+    kinds = np.full(n, None, object)
+    kinds[at] = [lines[i].kind for i in chosen]
     filled = np.zeros(n, bool)
     filled[at] = [lines[i].interpolated for i in chosen]
     provenance = np.where(filled, Provenance.INTERPOLATED.value, Provenance.LABELLED.value).astype(object)
     return Trajectory(
         frame=looked_at, pts_s=times_s[looked_at], xy_px=xy, score=np.full(n, np.nan, np.float32), visibility=words,
-        provenance=provenance, wh_px=wh, gap=_gaps(filled, looked_at),
+        provenance=provenance, wh_px=wh, gap=_gaps(filled, looked_at), kind=kinds,
     )  # fmt: skip
 
 

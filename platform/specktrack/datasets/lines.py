@@ -33,6 +33,8 @@ class Line:
     """The annotating tool put it between two positions that a person gave."""
     lasts: bool = False
     """The annotating tool shows it from here to the end of the video."""
+    kind: str | None = None
+    """The word for what the object is, where the file says it beside the label."""
 
 
 @dataclass(frozen=True)

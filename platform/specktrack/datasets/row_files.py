@@ -32,16 +32,17 @@ def _read_csv(data: io.BytesIO) -> pa.Table:
         pyarrow.csv.ReadOptions(use_threads=False),
         pyarrow.csv.ParseOptions(delimiter=mark),
         pyarrow.csv.ConvertOptions(
-            column_types={name: pa.string() for name in names if names[name] == "video"},  # 00003 is a name
+            # 00003 is a name, and an empty kind is none.
+            column_types={name: pa.string() for name in names if names[name] in ("video", "kind")},
             decimal_point="," if comma else ".",
         ),
     )
     if len(set(names.values())) == len(names):
         rows = rows.rename_columns([names.get(name, name) for name in rows.column_names])
-    if "video" not in rows.column_names:
-        return rows
-    videos = pc.replace_substring_regex(rows["video"], UNESCAPED, r"\1")
-    return rows.set_column(rows.column_names.index("video"), "video", videos)
+    for name in {"video", "kind"} & set(rows.column_names):
+        texts = pc.replace_substring_regex(rows[name], UNESCAPED, r"\1")
+        rows = rows.set_column(rows.column_names.index(name), name, texts)
+    return rows
 
 
 def _read_jsonl(data: io.BytesIO) -> pa.Table:
@@ -141,6 +142,9 @@ def _complete(table: pa.Table, place: str) -> pa.Table:
         columns[field.name] = column
     with arrow_errors("not rows", place):
         rows = pa.table(columns).cast(ROWS)
+    words = rows["kind"].cast(pa.string())
+    words = pc.if_else(pc.equal(words, ""), None, words)
+    rows = rows.set_column(ROWS.get_field_index("kind"), ROWS.field("kind"), words.cast(ROWS.field("kind").type))
     _refuse_impossible(rows, place)
     uris = {name: to_uri(name) for name in pc.unique(rows["video"]).to_pylist()}
     names = pa.chunked_array([pa.array([uris[name] for name in rows["video"].to_pylist()], pa.string())])

@@ -29,6 +29,7 @@ def labels_of_rows(rows: pa.Table, place: str, options: ImportOptions) -> Datase
         filled = pc.is_in(words, pa.array([Provenance.INTERPOLATED.value, Provenance.INPAINTED.value]))
         columns = {
             "video": pa.array([video.ref.uri] * len(table)), "score": pa.nulls(len(table), pa.float32()),
+            "kind_score": pa.nulls(len(table), pa.float32()),
             "provenance": pc.if_else(filled, words, Provenance.LABELLED.value),
         }  # fmt: skip
         tables.append(pa.table({name: columns.get(name, table[name]) for name in ROWS.names}).cast(ROWS))

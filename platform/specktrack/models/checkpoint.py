@@ -59,7 +59,8 @@ class ModelCard(Config):
     recipe: dict[str, Any] = {}
     """The resolved training configuration."""
     calibration: Calibration = Calibration()
-    """From a heatmap's peak to the score of a candidate: the choice weighs probabilities, and rows say them."""
+    """From a heatmap's peak to the score of a candidate: the choice weighs probabilities, and rows say them. Logits of
+    kinds are multiplied by its slope."""
     step_s: float = Field(default=1 / 30, gt=0)
     """Seconds between the frames of the windows that it was taught; video of 25 to 30 frames/s is what this field's
     networks learn from."""

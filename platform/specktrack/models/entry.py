@@ -7,9 +7,9 @@ from pydantic import Field, model_validator
 
 from specktrack.config import Config
 
-Family = Literal["windowed", "template", "search", "repair"]
-"""How a network is used: on windows of frames, on a search region with a template, on a whole frame with a template, or
-on a trajectory. Each family has one session in ``tracking``."""
+Family = Literal["windowed", "template", "search", "repair", "kind"]
+"""How a network is used: on windows of frames, on a search region with a template, on a whole frame with a template, on
+a trajectory, or on pictures cut around what was found. Each family has one session in ``tracking``."""
 
 
 MOST_INPUT_PX = 2**26

@@ -13,6 +13,7 @@ from specktrack.lazy import load
 from specktrack.models.entry import Family, NetworkConfig
 from specktrack.models.heatmap import entries as heatmap
 from specktrack.models.heatmap import tracknet_entries as tracknets
+from specktrack.models.kinds import entries as kinds
 from specktrack.models.registry import is_registered
 from specktrack.models.repair import entries as repair
 from specktrack.models.repair.entries import REPAIRS
@@ -29,7 +30,7 @@ DEFAULT_MODEL = "specknet"
 WEIGHTS = Path(__file__).parent / "weights"
 
 _ENTRIES: tuple[type[NetworkConfig], ...] = tuple(
-    entry for family in (tracknets, heatmap, repair, template, search) for entry in family.ENTRIES
+    entry for family in (tracknets, heatmap, repair, template, search, kinds) for entry in family.ENTRIES
 )
 ZOO = {entry.model_fields["name"].default: entry for entry in _ENTRIES}
 """Every network by name."""
@@ -86,6 +87,7 @@ PARAMETERS: dict[str, int] = {
     "mkdnet": 43_097_303,
     "speckdimp": 1_270_655,
     "global-search": 319_320,
+    "kindnet": 35_588,
     "tracknet-v1-1in1out": 10_704_576,
     "tracknet-v1-table": 15_723_840,
     "tracknet-v1-unit": 10_708_032,

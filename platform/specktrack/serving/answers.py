@@ -25,6 +25,8 @@ class Row(Config):
     score: float | None = Field(description=MEANINGS["score"], examples=[0.93])
     provenance: Provenance = Field(description=MEANINGS["provenance"])
     gap: int = Field(description=MEANINGS["gap"])
+    kind: str | None = Field(description=MEANINGS["kind"], examples=["drone"])
+    kind_score: float | None = Field(description=MEANINGS["kind_score"], examples=[0.97])
 
 
 class LiveRow(Row):

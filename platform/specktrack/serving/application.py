@@ -33,8 +33,9 @@ def build(args: dict[str, Any]) -> Application:
     models = catalog(config)
     handles: dict[str, Any] = {}
     # Template asks for no core: on two of them Windowed and one actor of a batch's Ray Data run must find room.
-    if unserved := [model.name for model in models if model.family == "repair"]:
-        raise ConfigError("a repair network cannot be served", unserved[0], "models")
+    if unserved := [model for model in models if model.family in ("repair", "kind")]:
+        what = f"a {unserved[0].family} network cannot be served"
+        raise ConfigError(what, unserved[0].name, "models")
     for name, takes_prompt, num_cpus in (("Windowed", False, 1), ("Template", True, 0)):
         served = tuple(model for model in models if model.takes_prompt is takes_prompt)
         if served or name == "Windowed":

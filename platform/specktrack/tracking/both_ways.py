@@ -37,7 +37,10 @@ class Mirror:
     def batch(self, batch: FrameBatch) -> FrameBatch:
         """Frames, the last one first."""
         frame, pts_s = self.frame - batch.frame[::-1], self.pts_s - batch.pts_s[::-1]
-        return FrameBatch(np.ascontiguousarray(batch.pixels[::-1]), frame, pts_s, batch.viewport, batch.background)
+        luma = None if batch.luma is None else batch.luma[::-1]
+        return FrameBatch(
+            np.ascontiguousarray(batch.pixels[::-1]), frame, pts_s, batch.viewport, batch.background, luma
+        )
 
     def rows(self, rows: Trajectory) -> Trajectory:
         """A session's rows, in the order of the video."""
@@ -89,10 +92,13 @@ def _between(one: Trajectory, other: Trajectory) -> Trajectory:
         mean[:, None], one.wh_px * (1 - share) + other.wh_px * share, _either(one.wh_px, other.wh_px, later)
     )
     score = np.where(later, other.score, one.score)
+    told = later ^ np.isnan(np.where(later, other.kind_score, one.kind_score))  # by the other pass where one says none
+    kind, kind_score = np.where(told, other.kind, one.kind), np.where(told, other.kind_score, one.kind_score)
     doubtful = ~mean & (at > first) & (at < last)
     present = ~np.isnan(xy_px).any(axis=1) & ~doubtful
     visibility, provenance = np.where(later, other.visibility, one.visibility), one.provenance.copy()
     gap = np.zeros(n, np.int32)
+    kind[doubtful], kind_score[doubtful] = None, np.nan
     if doubtful.any():
         for axis in range(2):
             xy_px[doubtful, axis] = np.interp(at[doubtful], at[present], xy_px[present, axis])
@@ -105,7 +111,7 @@ def _between(one: Trajectory, other: Trajectory) -> Trajectory:
     visibility[(visibility == Visibility.ABSENT.value) & ~np.isnan(xy_px).any(axis=1)] = Visibility.CLEAR.value
     return replace(
         one, xy_px=xy_px.astype(np.float32), wh_px=wh_px.astype(np.float32), score=score.astype(np.float32),
-        visibility=visibility, provenance=provenance, gap=gap,
+        visibility=visibility, provenance=provenance, gap=gap, kind=kind, kind_score=kind_score,
     )  # fmt: skip
 
 

@@ -79,6 +79,9 @@ class Manner(Reading):
     as InpaintNet is published: a row is then final when the video ends."""
     finder: ModelPlace | None = None
     """Search network (name or path) that finds the target again when a template model has lost it."""
+    kinds: ModelPlace | None = None
+    """A kind network (kindnet, or a path) that says what each object is, with a probability: drone, bird, airplane or
+    helicopter. It looks at the video's own pixels around the positions of the last second, in 1 ms per row."""
     engine: EngineChoice = "auto"
     """Engine that runs a heatmap network: auto (the fastest on this machine that gives the same rows), eager,
     eager-bf16, compiled, openvino, openvino-bf16, onnx, cuda-graphs, or openvino-int8 (faster, with different rows)."""
@@ -122,6 +125,7 @@ NOT_FOR: Mapping[Family, frozenset[str]] = {
     "template": _HEATMAPS,
     "search": _HEATMAPS | {"finder"},
     "repair": _HEATMAPS | {"finder"},
+    "kind": _HEATMAPS | {"finder"},
 }
 """Settings that mean nothing to a family's networks."""
 

@@ -17,6 +17,7 @@ from specktrack.schema import Prompt
 from specktrack.tracking.candidates import Candidates
 from specktrack.tracking.follower import Choosing, FollowerTracker
 from specktrack.tracking.following import Following
+from specktrack.tracking.kinds import KindTeller, KindTracker
 from specktrack.tracking.repair import Repair, RepairedTracker, make_repair
 from specktrack.tracking.template.search import SearchCandidates, Searcher, Searching, SearchTracker
 from specktrack.tracking.template.session import TemplateTracker
@@ -84,6 +85,7 @@ class Parts:
     model: Model
     repair: Repair | None = None
     finder: Model | None = None
+    kinds: Model | None = None
 
 
 def load_parts(following: Following, *, model: Model | None = None) -> Parts:
@@ -99,7 +101,8 @@ def load_parts(following: Following, *, model: Model | None = None) -> Parts:
         raise ConfigError(
             what, finder.card.name, remedy="give a heatmap network, such as specknet, or a search network"
         )
-    return Parts(loaded, make_repair(following.repair, gap=following.repair_gap), finder)
+    kinds = load_model(following.kinds) if following.kinds else None
+    return Parts(loaded, make_repair(following.repair, gap=following.repair_gap), finder, kinds)
 
 
 def make_tracker(
@@ -144,6 +147,8 @@ def make_tracker(
             tracker = SearchTracker(model, device=place, searching=Searching(threshold=0.0) if best_point else None)
         case _:
             raise ConfigError(f"a {family} network cannot follow an object on its own", model.card.name)
+    if loaded.kinds is not None:
+        tracker = KindTracker(tracker, KindTeller(loaded.kinds, place))
     return tracker if loaded.repair is None else RepairedTracker(tracker, loaded.repair)
 
 

@@ -25,6 +25,7 @@ _KINDS: Mapping[Family, str] = {
     "repair": "specktrack.training.repair.config:RepairTrainConfig",
     "template": "specktrack.training.template.config:TemplateTrainConfig",
     "search": "specktrack.training.search.config:SearchTrainConfig",
+    "kind": "specktrack.training.kinds.config:KindTrainConfig",
 }
 
 
@@ -191,7 +192,7 @@ class TrainConfig(VerbConfig):
         return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * progress))
 
     @classmethod
-    def kinds(cls) -> Mapping[str, type[Self]]:
+    def classes(cls) -> Mapping[str, type[Self]]:
         """The class of every family; a family's own class has no others."""
         return {family: lazy.load(place) for family, place in _KINDS.items()} if cls is TrainConfig else {}
 

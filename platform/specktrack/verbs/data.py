@@ -38,6 +38,8 @@ class DataImportConfig(VerbConfig):
     """Meaning of frames without a label, if a file should have one for each: absent, or unlabelled (no row)."""
     stream: NonNegativeInt | None = None
     """Number of the video stream that was labelled, if a file has several; by default the best."""
+    kind: str | None = Field(default=None, pattern=r"\S")
+    """What every labelled object is, such as bird: kind networks learn from it."""
     split: str | None = None
     """Box benchmarks: import only the train or test sequences, by the list beside the labels."""
 

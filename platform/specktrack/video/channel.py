@@ -31,10 +31,10 @@ class Channel:
         """Seconds that this side waits for the other from now on; waiting uses them up, and then TimeoutError comes."""
         end.setblocking(False)
 
-    def send(self, head: dict[str, Any], body: Any = b"") -> None:
-        """Send a message; ``body`` is bytes or a C-contiguous uint8 array. ClosedError if nobody reads it."""
-        view, text = memoryview(body).cast("B"), json.dumps(head).encode()
-        for part in (memoryview(_LENGTHS.pack(len(text), len(view)) + text), view):
+    def send(self, head: dict[str, Any], *body: Any) -> None:
+        """Send a message; each part of its body is bytes or a C-contiguous array. ClosedError if nobody reads it."""
+        views, text = [memoryview(part).cast("B") for part in body], json.dumps(head).encode()
+        for part in (memoryview(_LENGTHS.pack(len(text), sum(map(len, views))) + text), *views):
             left = part
             while left:
                 left = left[self._do(os.write, left, select.POLLOUT) :]

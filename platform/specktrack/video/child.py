@@ -155,12 +155,12 @@ def _answer(channel: Channel, request: dict[str, Any], body: bytearray) -> None:
 
 def _read(channel: Channel, request: dict[str, Any]) -> None:
     clip, info = Clip.model_validate(request["read"]), VideoInfo.model_validate(request["info"])
-    viewport = Viewport(tuple(request["source_wh_px"]), tuple(request["network_wh_px"]))
+    viewport = Viewport(tuple(request["source_wh_px"]), tuple(request["network_wh_px"]), request["luma"])
     frames = request["batch_frames"]
     with read_clip(clip, info=info, viewport=viewport, decoder="pyav", batch_frames=frames) as reader:
         for batch in reader:
             head = {"pictures": len(batch), "frame": int(batch.frame[0]), "pts_s": batch.pts_s.tolist()}
-            channel.send({**head, **_damage(reader)}, batch.pixels)
+            channel.send({**head, **_damage(reader)}, batch.pixels, *([] if batch.luma is None else [batch.luma]))
         channel.send(_damage(reader))
 
 

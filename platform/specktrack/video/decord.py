@@ -43,7 +43,11 @@ def objection(ref: VideoRef, info: VideoInfo) -> str | None:
 class DecordDecoder:
     """Pictures of one local video at one size; the bytes must be whole, because decord hides damage."""
 
-    def __init__(self, ref: VideoRef, info: VideoInfo, *, wh_px: tuple[int, int], threads: int = 1) -> None:
+    def __init__(
+        self, ref: VideoRef, info: VideoInfo, *, wh_px: tuple[int, int], luma: bool = False, threads: int = 1
+    ) -> None:
+        if luma:
+            raise ConfigError("decord gives no luma at source size", ref.uri, remedy="use decoder=pyav")
         if reason := objection(ref, info):
             raise ConfigError(f"decord cannot read this video correctly: {reason}", ref.uri, remedy="use decoder=pyav")
         self._ref, self._info, self._wh_px, self._threads = ref, info, wh_px, threads

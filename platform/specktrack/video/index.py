@@ -123,6 +123,8 @@ class Picture(NamedTuple):
     pts_s: float
     pixels: np.ndarray
     """uint8 [H, W, 3] RGB; valid until the next picture is asked for."""
+    luma: np.ndarray | None = None
+    """uint8 [H, W] at source size, where it was asked for."""
 
 
 @dataclass

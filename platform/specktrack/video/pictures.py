@@ -7,6 +7,7 @@ import numpy as np
 from PIL import BmpImagePlugin, Image, ImageOps, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
 
 from specktrack.errors import MediaError, QuarantineReason
+from specktrack.frames import Viewport
 from specktrack.video.container import check_size
 
 FORMATS = tuple(
@@ -43,8 +44,23 @@ def decode_picture(data: bytes | bytearray, wh_px: tuple[int, int] | None = None
         raise MediaError(QuarantineReason.DAMAGED, "not a readable picture") from None
     if wh_px == (0, 0):
         return upright.size, np.empty((0, 0, 3), np.uint8)
-    if wh_px is None or upright.size == wh_px:
-        return upright.size, np.asarray(upright)
-    shrinks = wh_px[0] < upright.width and wh_px[1] < upright.height
-    kernel = Image.Resampling.BOX if shrinks else Image.Resampling.BILINEAR
-    return upright.size, np.asarray(upright.resize(wh_px, kernel))
+    return upright.size, np.asarray(upright if wh_px is None else _resized(upright, wh_px))
+
+
+def decode_at(
+    data: bytes, viewport: Viewport, decode: PictureDecoder = decode_picture
+) -> tuple[tuple[int, int], np.ndarray, np.ndarray | None]:
+    """The upright size of an encoded picture, its pixels at network size, and its luma uint8 [H, W] (ITU-R BT.601, as
+    JPEG has it) at source size where the viewport asks for it; it is decoded once."""
+    if not viewport.luma:
+        return *decode(data, viewport.network_wh_px), None
+    wh_px, whole = decode(data, viewport.source_wh_px)
+    luma = (whole @ np.array([77, 150, 29], np.uint16) + 128) >> 8
+    return wh_px, np.asarray(_resized(Image.fromarray(whole), viewport.network_wh_px)), luma.astype(np.uint8)
+
+
+def _resized(image: Image.Image, wh_px: tuple[int, int]) -> Image.Image:
+    if image.size == wh_px:
+        return image
+    shrinks = wh_px[0] < image.width and wh_px[1] < image.height
+    return image.resize(wh_px, Image.Resampling.BOX if shrinks else Image.Resampling.BILINEAR)

@@ -13,6 +13,7 @@ because it may have been taken over.
                                  <-        {"pts_s": [...]}
     {"read": clip, "info": ...}  ->
                                  <-        {"pictures": 32, "frame": n, "pts_s": [...]} + pixels    per batch, then {}
+                                           and, where the viewport wants it, + luma
     {"sound": ref}               ->
                                  <-        {"channels": 2, "rate_hz": 48000, "start_s": t} + samples    each, then {}
     {"picture": [w, h]} + bytes  ->
@@ -235,8 +236,8 @@ class DecoderProcess:
         """Like ``video.read_clip``; of a folder of images this process reads the bytes, and has each image decoded."""
         if not clip.video.uri.endswith("/"):
             return ProcessReader(self, clip, info, viewport)
-        images = FolderDecoder(clip.video, info, wh_px=viewport.network_wh_px, decode=self.picture)
-        return ClipReader(clip, info, viewport, images, batch_frames_for(viewport.network_wh_px))
+        images = FolderDecoder(clip.video, info, wh_px=viewport.network_wh_px, luma=viewport.luma, decode=self.picture)
+        return ClipReader(clip, info, viewport, images, batch_frames_for(viewport))
 
     def read_sound(self, ref: VideoRef) -> Generator[Sound]:
         """Like ``video.sound.read_sound``."""
@@ -265,25 +266,34 @@ class DecoderProcess:
     def batches(self, reader: "ProcessReader") -> Generator[FrameBatch]:
         """A clip's frames, for its reader, who is told of damage."""
         clip, info, viewport = reader.clip, reader.info, reader.viewport
-        most, left = batch_frames_for(viewport.network_wh_px), frames_of(clip, info)
+        most, left = batch_frames_for(viewport), frames_of(clip, info)
+        source_w, source_h = viewport.source_wh_px
+        luma_bytes = source_w * source_h * viewport.luma
         request = {
             "read": clip.model_dump(mode="json"),
             "info": info.model_dump(mode="json"),
             "source_wh_px": viewport.source_wh_px,
             "network_wh_px": viewport.network_wh_px,
+            "luma": viewport.luma,
             "batch_frames": most,
         }
         asked = self._asked(request, clip.video.uri)
         same = unchanged(clip.video) if self._held is None else nullcontext()
         with same, self._bytes_of(clip.video) as source, asked as child:
             while True:
-                answer, pixels = self._answer(child, source, viewport.network_wh_px, min(most, len(left)))
+                answer, pixels = self._answer(
+                    child, source, viewport.network_wh_px, min(most, len(left)), beside_bytes=luma_bytes
+                )
                 if len(answer.pts_s) != len(pixels) or answer.frame != (left.start if len(pixels) else None):
                     raise _NonsenseError
                 reader.decode_errors, reader.lost_frames = answer.decode_errors, answer.lost_frames
                 if not len(pixels):
                     return
-                yield FrameBatch(pixels, np.array(left[: len(pixels)]), np.array(answer.pts_s, np.float64), viewport)
+                luma = np.empty((len(pixels), source_h, source_w), np.uint8) if viewport.luma else None
+                if luma is not None:
+                    child.channel.receive_into(luma)
+                frame, pts_s = np.array(left[: len(pixels)]), np.array(answer.pts_s, np.float64)
+                yield FrameBatch(pixels, frame, pts_s, viewport, luma=luma)
                 left = left[len(pixels) :]
                 frame_s = max(math.prod(info.size_wh_px) / SLOWEST_PIXELS_PER_S, 1 / SLOWEST_FRAMES_PER_S)
                 child.channel.patience_s += len(pixels) * frame_s
@@ -333,18 +343,25 @@ class DecoderProcess:
                 self._end()
 
     def _answer(
-        self, child: Child, source: BinaryIO | None = None, network_wh_px: tuple[int, int] = (0, 0), most: int = 0
+        self,
+        child: Child,
+        source: BinaryIO | None = None,
+        network_wh_px: tuple[int, int] = (0, 0),
+        most: int = 0,
+        *,
+        beside_bytes: int = 0,
     ) -> tuple[Answer, np.ndarray]:
         """The next answer and its pixels uint8 [N, H, W, 3], at most ``most``, or its samples int16 [N, C].
 
-        Bytes of ``source`` go out before.
+        Bytes of ``source`` go out before. ``beside_bytes`` of each picture follow, which the caller receives.
         """
         width, height = network_wh_px
         while True:
             head, body_bytes = child.channel.receive_head()
             answer = Answer.model_validate(head)
             samples = body_bytes // (2 * answer.channels) if answer.channels else 0
-            expected = samples * 2 * answer.channels if answer.channels else answer.pictures * height * width * 3
+            picture_bytes = height * width * 3 + beside_bytes
+            expected = samples * 2 * answer.channels if answer.channels else answer.pictures * picture_bytes
             if answer.pictures > most or samples > MOST_S * RATES_HZ[-1] or body_bytes != expected:
                 raise _NonsenseError
             if answer.said is not None:

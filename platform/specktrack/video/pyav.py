@@ -42,10 +42,13 @@ class PyAVDecoder:
     viewport could not map its positions.
     """
 
-    def __init__(self, ref: VideoRef, info: VideoInfo, *, wh_px: tuple[int, int], threads: int = 1) -> None:
-        self._ref, self._info, self._threads = ref, info, threads
+    def __init__(
+        self, ref: VideoRef, info: VideoInfo, *, wh_px: tuple[int, int], luma: bool = False, threads: int = 1
+    ) -> None:
+        self._ref, self._info, self._threads, self._luma = ref, info, threads, luma
         self._wh_px = wh_px if info.rotation_deg % 180 == 0 else (wh_px[1], wh_px[0])
-        self._reformatter = VideoReformatter()  # one scaler for all frames: a new one costs 1 ms per frame
+        # One scaler for all frames: a new one costs 1 ms per frame.
+        self._reformatter, self._luma_reformatter = VideoReformatter(), VideoReformatter()
         self.decode_errors = 0
         self.lost = 0
 
@@ -65,8 +68,8 @@ class PyAVDecoder:
             self.decode_errors += item.errors + (item.picture is None)
             waiting.append(item)
             if shown is not None:
-                pixels = self._pixels(shown)
-                yield from (Picture(each.frame, each.pts_s, pixels) for each in waiting)
+                pixels, luma = self._pixels(shown), self._luma_of(shown) if self._luma else None
+                yield from (Picture(each.frame, each.pts_s, pixels, luma) for each in waiting)
                 waiting.clear()
 
     def _from_before(self, start: int) -> Generator[_Numbered]:
@@ -168,10 +171,18 @@ class PyAVDecoder:
         scaled = self._reformatter.reformat(
             frame, width=width, height=height, format="rgb24", interpolation=Interpolation.AREA, threads=1
         )
-        plane = scaled.planes[0]
-        rows = np.frombuffer(memoryview(plane), np.uint8).reshape(height, plane.line_size)
-        pixels = np.rot90(rows[:, : width * 3].reshape(height, width, 3), self._info.rotation_deg // 90)
-        return pixels[:, ::-1] if self._info.mirrored else pixels
+        return self._upright(_plane(scaled, width * 3).reshape(height, width, 3))
+
+    def _luma_of(self, frame: av.VideoFrame) -> np.ndarray:
+        width, height = self._info.coded_wh_px
+        grey = self._luma_reformatter.reformat(
+            frame, width=width, height=height, format="gray", interpolation=Interpolation.AREA, threads=1
+        )
+        return self._upright(_plane(grey, width))
+
+    def _upright(self, pixels: np.ndarray) -> np.ndarray:
+        turned = np.rot90(pixels, self._info.rotation_deg // 90)
+        return turned[:, ::-1] if self._info.mirrored else turned
 
     def _check_shape(self, frame: av.VideoFrame) -> None:
         check_size(frame.width, frame.height, self._ref.uri)
@@ -182,6 +193,12 @@ class PyAVDecoder:
                 QuarantineReason.SIZE_CHANGED, what, f"{frame.width}x{frame.height}", self._ref.uri,
                 "split the video where its size changes",
             )  # fmt: skip
+
+
+def _plane(frame: av.VideoFrame, row_bytes: int) -> np.ndarray:
+    """uint8 [H, row_bytes] of a picture in one plane, without what pads its rows."""
+    plane = frame.planes[0]
+    return np.frombuffer(memoryview(plane), np.uint8).reshape(frame.height, plane.line_size)[:, :row_bytes]
 
 
 def _collect_errors() -> None:

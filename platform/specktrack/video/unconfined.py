@@ -16,6 +16,7 @@ PyAV is exact on all containers and codecs and nowhere slower for the same pixel
 one only where it is asked for and right (``decord.objection``). Folders of images are read by Pillow.
 """
 
+import math
 from collections.abc import Callable, Generator, Iterator
 from typing import Protocol, Self
 
@@ -79,8 +80,10 @@ def read_clip(
     """
     info = info or probe(clip.video)
     viewport = viewport or Viewport(info.size_wh_px, info.size_wh_px)
-    chosen = DECODERS[decoder or info.decoder](clip.video, info, wh_px=viewport.network_wh_px, threads=threads)
-    return ClipReader(clip, info, viewport, chosen, batch_frames or batch_frames_for(viewport.network_wh_px))
+    chosen = DECODERS[decoder or info.decoder](
+        clip.video, info, wh_px=viewport.network_wh_px, luma=viewport.luma, threads=threads
+    )
+    return ClipReader(clip, info, viewport, chosen, batch_frames or batch_frames_for(viewport))
 
 
 def frames_of(clip: Clip, info: VideoInfo) -> range:
@@ -88,9 +91,10 @@ def frames_of(clip: Clip, info: VideoInfo) -> range:
     return range(clip.start - clip.lead_in, max(clip.stop, min(clip.stop + clip.lead_out, info.frames)))
 
 
-def batch_frames_for(wh_px: tuple[int, int]) -> int:
+def batch_frames_for(viewport: Viewport) -> int:
     """Frames per batch: 32 small ones, fewer where 32 would be more than 64 MB."""
-    return max(1, min(32, BATCH_BYTES // (3 * wh_px[0] * wh_px[1])))
+    frame_bytes = 3 * math.prod(viewport.network_wh_px) + viewport.luma * math.prod(viewport.source_wh_px)
+    return max(1, min(32, BATCH_BYTES // frame_bytes))
 
 
 class ClipReader:
@@ -134,31 +138,36 @@ class ClipReader:
 
     def _read(self) -> Generator[FrameBatch]:
         wanted = frames_of(self.clip, self.info)
-        width, height = self.viewport.network_wh_px
+        (width, height), (source_w, source_h) = self.viewport.network_wh_px, self.viewport.source_wh_px
         delivered = 0
         pending: list[tuple[int, float]] = []
-        pixels = np.empty((0,))
+        pixels = luma = np.empty((0,))
         pictures = self._decoder.pictures(wanted.start, wanted.stop)
         try:
             for picture in pictures:
                 if not pending:
                     room = min(self._batch_frames, len(wanted) - delivered)
                     pixels = np.empty((room, height, width, 3), np.uint8)
+                    luma = np.empty((room, source_h, source_w), np.uint8) if self.viewport.luma else luma
                 pixels[len(pending)] = picture.pixels
+                if self.viewport.luma:
+                    luma[len(pending)] = picture.luma
                 pending.append((picture.frame, picture.pts_s))
                 delivered += 1
                 if len(pending) == len(pixels):
-                    yield self._batch(pixels, pending)
+                    yield self._batch(pixels, luma, pending)
                     pending = []
             if pending:
-                yield self._batch(pixels[: len(pending)], pending)
+                yield self._batch(pixels, luma, pending)
         finally:
             pictures.close()
         self._check(delivered, len(wanted))
 
-    def _batch(self, pixels: np.ndarray, pending: list[tuple[int, float]]) -> FrameBatch:
+    def _batch(self, pixels: np.ndarray, luma: np.ndarray, pending: list[tuple[int, float]]) -> FrameBatch:
         frames, pts_s = zip(*pending, strict=True)
-        return FrameBatch(pixels, np.array(frames, np.int64), np.array(pts_s, np.float64), self.viewport)
+        frame, times_s = np.array(frames, np.int64), np.array(pts_s, np.float64)
+        shown = luma[: len(frame)] if self.viewport.luma else None
+        return FrameBatch(pixels[: len(frame)], frame, times_s, self.viewport, luma=shown)
 
     def _check(self, delivered: int, wanted: int) -> None:
         if self._decoder.lost > MOST_LOST * wanted:

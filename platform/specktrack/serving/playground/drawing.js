@@ -32,6 +32,7 @@ export function drawFrame() {
   const score = row.score === null ? "–" : row.score.toFixed(3);
   const said = row.x === null ? [["object", "absent"], ["score", score]] : [
     ["x", `${row.x.toFixed(1)} px`], ["y", `${row.y.toFixed(1)} px`], ["score", score],
+    ...(row.kind ? [["kind", row.kind_score === null ? row.kind : `${row.kind} ${row.kind_score.toFixed(2)}`]] : []),
     ["found by", row.provenance], ["speed", speed()]];
   $("facts").replaceChildren(...said.flatMap(([name, value]) => [element("dt", name), element("dd", value)]));
   const where = row.x === null ? "the object is absent" : `the object at ${row.x.toFixed(0)}, ${row.y.toFixed(0)} px`;

@@ -83,8 +83,9 @@ class InterleavedSession:
         new = []
         for phase, session in enumerate(self._phases):
             own = batch.frame % every == phase
+            luma = None if batch.luma is None else batch.luma[own]
             frames = FrameBatch(
-                batch.pixels[own], batch.frame[own] // every, batch.pts_s[own], batch.viewport, batch.background
+                batch.pixels[own], batch.frame[own] // every, batch.pts_s[own], batch.viewport, batch.background, luma
             )
             new.append(self._final_of(phase, session.push(frames)))
         return self._take(new, min(self._final, default=0))

@@ -1,0 +1,1 @@
+"""Networks that tell what a followed object is, from pictures of it."""

@@ -316,5 +316,5 @@ def test_the_model_of_a_server_is_none_of_kinds(tmp_path: Path) -> None:
 
     kinds = tiny_kinds()
     save_model(tmp_path / "kinds.safetensors", kinds.network, kinds.card)
-    with pytest.raises(ConfigError, match="a kind network follows nothing by itself"):
+    with pytest.raises(ConfigError, match="a kind network cannot be served"):
         application({"models": [str(tmp_path / "kinds.safetensors")]})

@@ -83,12 +83,11 @@ class FolderDecoder:
 
     def _shown(self, name: str) -> tuple[np.ndarray, np.ndarray | None]:
         """The pixels of an image, and its luma where that is wanted."""
-        size_wh_px, *shown = _decoded(self._ref, name, lambda data: decode_at(data, self._viewport, self._decode))
+        size_wh_px, pixels, luma = _decoded(self._ref, name, lambda data: decode_at(data, self._viewport, self._decode))
         if size_wh_px != self._info.size_wh_px:
             what = "the image's size differs from that of the first image in its folder"
             place = f"{self._ref.uri}{name}"
             raise MediaError(QuarantineReason.SIZE_CHANGED, what, size_wh_px, place, "use one size per folder")
-        pixels, luma = shown
         return pixels, luma
 
 

@@ -38,7 +38,7 @@ def load_sights(uris: Sequence[str], network: KindNetConfig) -> list[Sight]:
         remedy = f"import labels with --kind, which is one of {', '.join(network.kinds)}"
         raise ConfigError("no label says what the object is", place=", ".join(uris), remedy=remedy)
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        loaded = list(pool.map(lambda each: _sights(*each, network), videos))
+        loaded = list(pool.map(lambda each: _sights(each[0], each[1], each[2], network), videos))
     omitted.check((left_out for _, left_out in loaded), uris)
     return [sight for sights, _ in loaded for sight in sights]
 

@@ -27,8 +27,8 @@ demo: .venv/.runtime
 # libraries are loaded by a process of their own. pytest ends with 5 where TESTS names none of a kind.
 test: .venv/.dev
 	@said=$$(mktemp); \
-	$(BIN)/python -m pytest -m "ray and $(QUICK)" $(TESTS) >$$said 2>&1 & ray=$$!; \
-	$(BIN)/python -m pytest -m "not ray and not engines and $(QUICK)" $(TESTS); others=$$?; \
+	$(BIN)/python -m pytest --durations=12 -m "ray and $(QUICK)" $(TESTS) >$$said 2>&1 & ray=$$!; \
+	$(BIN)/python -m pytest --durations=12 -m "not ray and not engines and $(QUICK)" $(TESTS); others=$$?; \
 	$(BIN)/python -m pytest -m "engines and $(QUICK)" $(TESTS); engines=$$?; \
 	wait $$ray; ray=$$?; cat $$said; rm $$said; \
 	for ended in $$ray $$others $$engines; do case $$ended in 0|5) ;; *) exit $$ended;; esac; done

@@ -161,8 +161,8 @@ BAD_CVAT = {
     "number": (file_of(track(NO_NUMBER)), r"track 0 frame 0 has points 'a,b', not 'x,y'"),
     "twice": (file_of(track(points(3, 1, 1), points(3, 1, 1))), r"track 0 has frame 3 a second time"),
     "box": (file_of(track(FLAT)), r"frame 1 has a box without a size"),
-    "beyond": (file_of(track(points(9, 1, 1))), r"labels frame 9, its video has 6 frames"),
-    "longer": (file_of(track(points(0, 1, 1)), meta=NINE), r"a\.xml goes to frame 8, its video has 6 frames"),
+    "beyond": (file_of(track(points(9, 1, 1))), r"labels frame 9, but its video has 6 frames"),
+    "longer": (file_of(track(points(0, 1, 1)), meta=NINE), r"a\.xml goes to frame 8, but its video has 6 frames"),
     "outside": (file_of(track(points(0, 900, 1))), r"frame 0 lies at \(899\.5, 0\.5\) px, outside"),
 }
 

@@ -158,8 +158,8 @@ BAD_LINES = {
     "frame": (["0.5,1,0.1,0.1"], r"00001\.csv:2 Frame is '0\.5', not a whole number"),
     "word": (["0,7,0.1,0.1"], r"00001\.csv:2 Ball is '7', not one of 0, 1, 2, 3"),
     "outside": (["0,1,1.5,0.1", *(f"{i},0,-1,-1" for i in (1, 2, 3))], r"frame 0 lies at \(96, 4\.8\) px, outside"),
-    "beyond": (["0,1,0.1,0.1", "1,0,-1,-1", "2,0,-1,-1", "9,0,-1,-1"], r"labels frame 9, its video has 4 frames"),
-    "count": (["0,1,0.1,0.1"], r"00001\.csv has 1 labels, its video has 4 frames"),
+    "beyond": (["0,1,0.1,0.1", "1,0,-1,-1", "2,0,-1,-1", "9,0,-1,-1"], r"labels frame 9, but its video has 4 frames"),
+    "count": (["0,1,0.1,0.1"], r"00001\.csv has 1 labels, but its video has 4 frames"),
     "nothing": ([""], r"00001\.csv holds no labels"),
 }
 

@@ -224,7 +224,7 @@ def test_cvat_for_images_has_an_image_for_each_frame(folder: Folder) -> None:
     folder.text("video.xml", cvat(*images[2:5], meta=" "))
     assert load_dataset(str(folder.path)).rows["frame"].to_pylist() == [2, 3, 4], "others were never opened"
     folder.text("video.xml", cvat(*(image.replace("width='64'", "width='640'") for image in images)))
-    with pytest.raises(LabelError, match="was made on pictures of 640x48, its video has 64x48"):
+    with pytest.raises(LabelError, match="was made on pictures of 640x48, but its video has 64x48"):
         load_dataset(str(folder.path))
 
 
@@ -329,7 +329,7 @@ def test_rows_that_are_missing_need_a_word(folder: Folder) -> None:
     folder.video("match1/video/r1.mp4")
     folder.table("match1/csv/r1_ball.csv", "Frame,Visibility,X,Y", "{},1,{},{}".format, range(2, N - 1))
     message = folder.refused(
-        "r1_ball.csv has 9 labels, its video has 12 frames; --missing absent or --missing unlabelled"
+        "r1_ball.csv has 9 labels, but its video has 12 frames; say what the others are with --missing absent or --missing unlabelled"
     )
     assert message.count(";") == 2
     absent = folder.given(missing="absent")[1].rows
@@ -341,7 +341,7 @@ def test_rows_that_are_missing_need_a_word(folder: Folder) -> None:
 def test_one_line_says_that_pictures_are_missing(folder: Folder) -> None:
     folder.pictures("game1/Clip1", n=3)
     folder.table("game1/Clip1/Label.csv", "file name,visibility,x-coordinate,y-coordinate", "{:04d}.jpg,1,{},{}".format)
-    message = folder.refused(r"Label.csv has 12 labels, its video has 3 pictures; correct the files")
+    message = folder.refused(r"Label.csv has 12 labels, but its video has 3 pictures; correct the files")
     assert message.count(";") == 1
 
 
@@ -531,7 +531,7 @@ def test_yolo_that_lacks_frames_needs_a_word_and_knows_its_classes(folder: Folde
     for n in range(N - 2):
         path = folder.path / f"labels/v_{n}.txt"
         path.write_text(f"0 0.5 0.5 0.5 0.5\n{path.read_text()}")
-    folder.refused("labels/v_0.txt has 10 labels, its video has 12 frames; --missing")
+    folder.refused("labels/v_0.txt has 10 labels, but its video has 12 frames; say what the others are with --missing")
     folder.refused("several labels, none of them known as a ball: 0, 1", missing="absent")
     folder.text("data.yaml", "names: [player, ball]\n")
     dataset = folder.given(missing="absent")[1]
@@ -565,7 +565,7 @@ def test_numbers_from_1_are_told(folder: Folder) -> None:
 def test_names_that_do_not_tell_where_they_begin_are_refused(folder: Folder) -> None:
     folder.video("v.mp4")
     yolo(folder, "labels/v_{}.txt", frames=range(2, 9))
-    folder.refused("names images 2 to 8 of a video of 12 frames, which does not tell whether", missing="absent")
+    folder.refused("names images 2 to 8 of a video of 12 frames, so it is unclear whether", missing="absent")
 
 
 @pytest.mark.real

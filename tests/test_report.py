@@ -84,7 +84,11 @@ def test_a_page_about_rows_tells_what_was_found(tmp_path: Path) -> None:
     assert "20" in found.text[at : at + 30] and "0.123" in found.text[at : at + 30]
     assert found.text.count("b.mp4") >= 2, "the folder that all videos share is left out"
     assert "y, filled in" in found.text
-    for caption in ("where the object was, bright where often", "speed, smoothed", "when the object was found"):
+    for caption in (
+        "positions of the object; brighter is more frequent",
+        "speed, smoothed",
+        "when the object was found",
+    ):
         assert caption in found.text
 
 

@@ -134,6 +134,7 @@ def test_a_killed_worker_of_two_resumes_to_the_losses_of_an_undisturbed_run_of_o
     assert_same_run(torn, calm)
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_is_left_out_for_the_one_before(archive, tmp_path):
     run = config(archive, tmp_path, precision="fp32")
     train(run)
@@ -165,6 +166,7 @@ def test_data_that_is_no_dataset_is_refused_before_anything_starts(archive, tmp_
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_two_workers_learn_from_a_teacher_and_keep_their_adapters(archive, tmp_path):
     teacher = network_config({"name": "specknet", "frames_in": 3, "widths": [8, 16, 16, 16], "input_wh": [320, 192]})
     save_model(tmp_path / "teacher.safetensors", build(teacher), ModelCard(name="teacher", network=teacher))
@@ -232,6 +234,7 @@ def test_two_workers_then_one_then_two_see_the_same_samples(packs, archive, tmp_
     assert_same_run(run, calm)
 
 
+@pytest.mark.slow
 def test_the_commands_of_the_how_to_on_archives_run_on_a_small_bucket(archive, tmp_path, s3):
     page = (Path(__file__).parents[2] / "docs/training.md").read_text(encoding="utf-8")
     commands = re.search(r"## A terabyte.*?```\n(.*?)```", page, re.S)[1].splitlines()

@@ -15,7 +15,7 @@ def overview() -> str:
         [
             "usage: specktrack VERB ... [--config FILE] [--json | --plain] [--quiet | --verbose] [key=value ...]",
             "",
-            "Follow tiny, fast objects (shuttlecocks, balls, drones) through video archives, on Ray.",
+            "Track tiny, fast objects (shuttlecocks, balls, drones) in video archives, on Ray.",
             "",
             columns({name: verb.summary for name, verb in VERBS.items()}),
             "",

@@ -13,11 +13,11 @@ from specktrack.config import types_in, wants_two
 from specktrack.lazy import load
 
 _SHARED = {
-    "--config FILE": "YAML file with any of these settings; options win over it",
-    "--recipe NAME": "a configuration that comes with the package, instead of --config",
+    "--config FILE": "YAML file with any of these settings; options override it",
+    "--recipe NAME": "a configuration shipped with the package, instead of --config",
     "--json": "print the report as one JSON value, last on stdout",
-    "--plain": "print it as lines of tab-separated fields; no colours, no bars",
-    "--quiet": "log warnings alone, and print no report without --json or --plain",
+    "--plain": "print the report as lines of tab-separated fields, without colours or bars",
+    "--quiet": "log only warnings, and print no report without --json or --plain",
     "--verbose": "log more",
     "-h, --help": "show this",
 }

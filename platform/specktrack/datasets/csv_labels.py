@@ -172,7 +172,7 @@ def read_csv(data: bytes, place: str, *, columns: CsvColumns) -> tuple[list[Shee
         problems.append(f"{place} holds no labels")
     notes += [f"{count} rows say visible {doubt}: they are absent" for doubt, count in doubted.items()]
     if not columns.shares and _are_shares(table):
-        notes.append(f"all positions lie below {SHARE_LIMIT} px: are they shares of the picture, as in badminton?")
+        notes.append(f"all positions lie below {SHARE_LIMIT} px: are they fractions of the picture, as in badminton?")
     return [Sheet(lines, notes=tuple(notes))], problems
 
 
@@ -193,7 +193,7 @@ def _believed(table: Table) -> tuple[bool, list[str]]:
         return True, []  # said when its row is read
     if seen or not placed:
         return True, []
-    return False, ["the column of visibility says of no frame that the object can be seen: positions are believed"]
+    return False, ["the visibility column never says visible: the positions are used"]
 
 
 def _read_row(table: Table, fields: Sequence[str], columns: CsvColumns, *, believed: bool) -> tuple[Line, str]:

@@ -47,12 +47,12 @@ class Format:
 
 
 LOSSES = {
-    "objects": "objects but object 0",
+    "objects": "all objects except object 0",
     "sizes": "sizes: boxes become points",
-    "points": "that a point has no size: points become boxes",
-    "visibility": "visibility: only present or absent",
-    "blurred": "blurred, which becomes clear",
-    "times": "times: they are the video's",
+    "points": "points: they become boxes",
+    "visibility": "visibility, except present or absent",
+    "blurred": "blurred: it becomes clear",
+    "times": "times: the video's are used",
     "scores": "scores",
     "kinds": "what the object is",
 }
@@ -110,11 +110,11 @@ FORMATS = {
         ),
         Format("multiball", "NAME.csv with a column Object", _layout("multiball"), 0.011, _POINTS),
         Format(
-            "volleyball", "`csvs/NAME.csv` and `images/NAME/` or `videos/`; shares of width and height",
+            "volleyball", "`csvs/NAME.csv` and `images/NAME/` or `videos/`; fractions of width and height",
             _layout("volleyball"), 0.01, ("objects", "visibility", *_POINTS),
         ),
         Format(
-            "badminton", "NAME.csv beside NAME.mp4; shares of width and height", _layout("badminton"), 0.01,
+            "badminton", "NAME.csv beside NAME.mp4; fractions of width and height", _layout("badminton"), 0.01,
             ("objects", "visibility", *_POINTS),
         ),
         Format("wasb-soccer", "`annos/ID-1.xml`, CVAT with used_in_game", _layout("wasb-soccer")),

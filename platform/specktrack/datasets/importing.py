@@ -92,7 +92,7 @@ def read_layout(name: str, store: Store, options: ImportOptions) -> Dataset:
     labelled = tuple(part.video for part in parts if part.video is not None)
     notes = [*_notes(files, parts), *unread(store, layout, files, [video.ref.uri for video in labelled], finder)]
     for note in notes:
-        telemetry.get_logger().warning("about the labels", note=note)
+        telemetry.get_logger().warning("note about the labels", note=note)
     return make_dataset(
         pa.concat_tables([part.rows for part in parts]).combine_chunks(),
         labelled,
@@ -111,11 +111,11 @@ def _twice(parts: Sequence[_Part]) -> list[str]:
 def _notes(files: Sequence[LabelFile], parts: Sequence[_Part]) -> list[str]:
     notes = [note for part in parts for note in part.notes]
     if dropped := [file for file in files if file.keep is not None]:
-        notes.append(f"drop_frame.json: frames outside the kept range are left out in {len(dropped)} videos")
+        notes.append(f"drop_frame.json: frames outside the kept range are dropped in {len(dropped)} videos")
     if corrected := [file for file in files if is_corrected(file.key)]:
         notes.append(f"corrected labels in {len(corrected)} videos")
     if alone := [part for part in parts if part.video is not None and part.video.labels_only]:
-        notes.append(f"labels only: {len(alone)} videos are not there; their size was given by hand")
+        notes.append(f"labels only: {len(alone)} videos are missing; their size was given")
     return notes
 
 
@@ -302,14 +302,14 @@ def _misfits(sheet: Sheet, video: DatasetVideo, missing: Missing | None) -> list
     n, counted = len(listed), _counted(video)
     if sheet.wh_px is not None and sheet.wh_px != (video.width_px, video.height_px):
         made = f"{sheet.wh_px[0]}x{sheet.wh_px[1]}"
-        return [f"was made on pictures of {made}, its video has {video.width_px}x{video.height_px}: label the video"]
+        return [f"was made on pictures of {made}, but its video has {video.width_px}x{video.height_px}: label the video"]
     if n == video.frames and _is_whole(sheet) and listed == set(range(1, n + 1)):
         return [f"counts frames from 1 to {n}; in this format they count from 0"]
     if _is_whole(sheet) and n > video.frames:
-        return [f"has {n} labels, its video has {counted}"]
+        return [f"has {n} labels, but its video has {counted}"]
     if _is_whole(sheet) and n < video.frames and missing is None:
         remedy = "say what the others are with --missing absent or --missing unlabelled"
-        return [f"has {n} labels, its video has {counted}; {remedy}"]
+        return [f"has {n} labels, but its video has {counted}; {remedy}"]
     if sheet.frames is not None and sheet.frames != video.frames:
         return [
             f"counts {sheet.frames} frames in {file_name(sheet.video) or 'its video'}, which has {video.frames}:"
@@ -317,14 +317,14 @@ def _misfits(sheet: Sheet, video: DatasetVideo, missing: Missing | None) -> list
         ]
     last = sheet.looked_at.stop - 1 if isinstance(sheet.looked_at, range) else -1
     if video.frames <= last < ALL_FRAMES.stop - 1:
-        return [f"goes to frame {last}, its video has {counted}"]
+        return [f"goes to frame {last}, but its video has {counted}"]
     if video.labels_only or video.ref.uri.endswith("/"):
         return []
     known = [number for name in listed if isinstance(name, str) and (number := _number_in(name)) is not None]
     if known and min(known) > 0 and max(known) < video.frames:
         return [
-            f"names images {min(known)} to {max(known)} of a video of {counted}, which does not tell whether they count"
-            " from 0 or from 1: --videos names the folder of the pictures"
+            f"names images {min(known)} to {max(known)} of a video of {counted}, so it is unclear whether they"
+            " count from 0 or from 1: give the folder of the pictures with --videos"
         ]
     return []
 
@@ -339,7 +339,7 @@ def _impossible(
     outside = np.flatnonzero(np.any(np.abs(xy_px - (size - 1) / 2) > size * (0.5 + OVERHANG), axis=1)).tolist()
     problems = []
     if lost:
-        problems.append(f"labels frame {lost[0]}, its video has {_counted(video)}{_more(lost)}")
+        problems.append(f"labels frame {lost[0]}, but its video has {_counted(video)}{_more(lost)}")
     if len(outside):
         place = f"frame {lines[outside[0]].frame} lies at {_pair(xy_px[outside[0]])} px"
         problems.append(f"{place}, outside the {_pair(size)} picture{_more(outside)}")

@@ -46,10 +46,10 @@ def evaluation_page(store: Store, content: Mapping[str, Any], *, drawn: int, pic
         ),
         page.section("Position errors", *_errors(content, frames)),
         page.section("Thresholds", *([] if frames is None else _thresholds(frames)),
-                     note="Rows below the threshold count as absent. Rows that were never written cannot come back."),
-        page.section("Scores", *_reliability(content), note="Of rows with score s a share s should be right."),
-        page.section("Conditions", _conditions(content), note="A frame may be under several."),
-        page.section("Folders", _folders(content, names), note="Videos that lie together, as domains often do."),
+                     note="Rows below the threshold count as absent. Rows that were never written stay absent."),
+        page.section("Scores", *_reliability(content), note="Of the rows with score s, a share s should be right."),
+        page.section("Conditions", _conditions(content), note="A frame may be in several."),
+        page.section("Folders", _folders(content, names), note="Videos in one folder, which is often one domain."),
         page.section("Videos", _videos(content, ordered, names), note="Worst accuracy first."),
         page.section("Trajectories", *([] if frames is None else _drawings(frames, ordered[:drawn], names)),
                      note=f"{min(drawn, len(ordered))} of {len(ordered)} videos, in the order of the table."),
@@ -103,7 +103,7 @@ def _errors(content: Mapping[str, Any], frames: pa.Table | None) -> Iterator[str
     if frames is not None:
         errors = frames["error_px"].to_numpy(zero_copy_only=False).astype(float)
         drawn = drawing.histogram(errors, edges=np.linspace(0, 25, 51), x_label="source px", wh_px=(620, 220))
-        yield page.figure(drawn, "distance between prediction and label, where both are present")
+        yield page.figure(drawn, "distance between prediction and label, if both are present")
         known = np.sort(errors[~np.isnan(errors)])
         if len(known):
             share = 100 * np.arange(1, len(known) + 1) / len(known)
@@ -112,7 +112,7 @@ def _errors(content: Mapping[str, Any], frames: pa.Table | None) -> Iterator[str
             drawn = drawing.line_plot(
                 [line], x_label="source px", y_label="% of positions", x_lim=limit, y_lim=(0, 100)
             )
-            yield page.figure(drawn, "share of positions that are nearer, up to the 99th percentile")
+            yield page.figure(drawn, "share of positions within a distance, up to the 99th percentile")
 
 
 def _reliability(content: Mapping[str, Any]) -> Iterator[str]:
@@ -238,9 +238,8 @@ def _compared_note(content: Mapping[str, Any]) -> str:
     if not found:
         return ""
     return (
-        f"Against {found['against']}, on {found['frames']} frames of {found['videos']} videos that both have. "
-        f"95 % intervals of paired differences, by {found['draws']} draws of videos (bootstrap). "
-        "What became worst first."
+        f"Compared with {found['against']}, on {found['frames']} frames of {found['videos']} videos in both. "
+        f"95 % intervals of paired differences, by {found['draws']} bootstrap draws of videos. Worst changes first."
     )
 
 

@@ -98,14 +98,14 @@ def rows_page(rows: pa.Table, source: str, *, drawn: int, pictures: bool = True)
         ),
         page.section(
             "Least certain moments", page.strip(list(_filmstrip(unsure if pictures else []))), _unsure_table(unsure),
-            note="Where a wrong row is most likely.",
+            note="Where a row is most likely to be wrong.",
         ),
-        page.section("How sure, how fast, how long away", *_histograms(videos, scores, speeds)),
+        page.section("Scores, speeds and gaps", *_histograms(videos, scores, speeds)),
         page.section(
             "Gaps", _gap_timeline(worst[:drawn]), note="Blue: a position was found; yellow: one was filled in."
         ),
-        page.section("Time", _stages(source), note="Seconds that each stage took, added up over the workers."),
-        page.section("Videos", _table(worst), note="The smallest share of frames with a position comes first."),
+        page.section("Time", _stages(source), note="Seconds per stage, summed over the workers."),
+        page.section("Videos", _table(worst), note="Videos with the smallest share of frames with a position first."),
         page.section(
             "Trajectories and rallies", *(part for video in worst[:drawn] for part in _drawings(video)),
             note=f"{min(drawn, len(worst))} of {len(worst)}, in the order of the table. Early is dark, late is bright. "
@@ -237,7 +237,9 @@ def _drawings(video: _Video) -> Iterator[str]:
     yield page.subsection(
         video.name,
         page.figure(drawing.path_plot([track.xy_px], video.size_wh_px), "path in the picture"),
-        page.figure(drawing.heatmap(track.xy_px, video.size_wh_px), "where the object was, bright where often"),
+        page.figure(
+            drawing.heatmap(track.xy_px, video.size_wh_px), "positions of the object; brighter is more frequent"
+        ),
         page.figure(drawing.line_plot(_positions(video), x_label="frame", y_label="source px"), "position by frame"),
         _speed_profile(video),
         *_rallies(video),

@@ -121,7 +121,7 @@ def _model(name: str) -> Check:
     try:
         model = load_model(name)
     except SpecktrackError as error:
-        return Check(name="model", ok=False, detail=str(error), remedy="name another with --model")
+        return Check(name="model", ok=False, detail=str(error), remedy="choose another with --model")
     width, height = model.config.input_wh
     viewport = Viewport((width, height), (width, height))
     pixels = np.zeros((2 * model.config.frames_in, height, width, 3), np.uint8)

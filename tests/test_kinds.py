@@ -221,7 +221,7 @@ def test_annotated_rows_are_the_same_but_for_their_kinds(folder: Path, tmp_path:
 
 
 def test_rows_of_older_versions_have_no_kinds(tmp_path: Path) -> None:
-    rows = flown(4)[1].to_rows("file:///v.mp4")
+    rows = flown()[1].to_rows("file:///v.mp4")
     old = rows.drop_columns(LATER)
     pq.write_table(old, tmp_path / "old.parquet")
     pa.csv.write_csv(old.set_column(8, "visibility", old["visibility"].cast(pa.string())).set_column(
@@ -292,14 +292,15 @@ def test_samples_are_drawn_by_their_numbers(labelled: Path) -> None:
     course = course_of(training(labelled), CPU)
     whole, half = course.read(range(4)), course.read(range(2, 4))
     assert all(torch.equal(half[name], whole[name][2:]) for name in whole)
-    assert whole["luma_BTSS"].shape == (4, 4, 32, 32) and course.read(range(64))["kind_B"].float().mean() == 0.5
+    assert whole["luma_BTSS"].shape == (4, 4, 32, 32)
+    assert 0.4 < course.read(range(64))["kind_B"].float().mean() < 0.6
 
 
 def test_labels_without_kinds_are_refused(labelled: Path, tmp_path: Path) -> None:
     known = load_dataset(str(labelled))
     only = make_dataset(all_of("bird", known).rows, known.card.videos, name="t", layout="rows", source="here")
     save_dataset(only, open_store(str(tmp_path)))
-    with pytest.raises(ConfigError, match=r"no label is of this kind: 'drone'.*data import"):
+    with pytest.raises(ConfigError, match=r"no label is of this kind: 'drone'.*import labels with --kind"):
         course_of(training(tmp_path), CPU)
     with pytest.raises(ConfigError, match=r"no label says what the object is.*one of cat, dog"):
         course_of(training(labelled, network={**SMALL, "kinds": ["cat", "dog"]}), CPU)

@@ -54,7 +54,7 @@ def changes(folder: Path) -> dict[str, Any]:
         "model": str(folder / "other.safetensors"), "repair": "ballistic", "finder": str(folder / "search.safetensors"),
         "input_wh": (192, 96), "overlap": 1, "ensemble": "average", "decoding": "largest-box",
         "threshold": 0.2, "flip": True, "time_step": 0.02, "delay": "low", "engine": "eager",
-        "kinds": str(folder / "kinds.safetensors"),
+        "kinds": str(folder / "kinds.safetensors"), "repair_gap": 3,
     }  # fmt: skip
     assert changed.keys() == Following.model_fields.keys()
     return changed
@@ -179,7 +179,8 @@ def test_a_finder_is_followed_or_refused(folder: Path, tmp_path: Path, route: st
 
 @pytest.mark.parametrize("field", sorted(Following.model_fields.keys() - {"engine"}))  # which decides no row
 def test_the_tracker_follows_what_comes_to_the_door(folder: Path, field: str) -> None:
-    usual = Following(model=str(folder / ("boxes" if field == "finder" else "tiny")) + ".safetensors")
+    model = str(folder / ("boxes" if field == "finder" else "tiny")) + ".safetensors"
+    usual = Following(model=model, repair="ballistic" if field == "repair_gap" else "none")
     changed = usual.model_copy(update={field: changes(folder)[field]})
     one, other = (door.make_tracker(following, device="cpu") for following in (usual, changed))
     if field == "model":

@@ -38,7 +38,7 @@ def load_sights(uris: Sequence[str], network: KindNetConfig) -> list[Sight]:
         remedy = f"import labels with --kind, which is one of {', '.join(network.kinds)}"
         raise ConfigError("no label says what the object is", place=", ".join(uris), remedy=remedy)
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        loaded = list(pool.map(lambda each: _sights(each[0], each[1], each[2], network), videos))
+        loaded = list(pool.map(lambda each: _sights(network, *each), videos))
     omitted.check((left_out for _, left_out in loaded), uris)
     return [sight for sights, _ in loaded for sight in sights]
 
@@ -54,7 +54,7 @@ def _labelled(
 
 
 def _sights(
-    dataset: int, video: DatasetVideo, tracks: list[Trajectory], network: KindNetConfig
+    network: KindNetConfig, dataset: int, video: DatasetVideo, tracks: list[Trajectory]
 ) -> tuple[list[Sight], Omitted]:
     """What one video shows: the objects, each with the kind that most of its labels name."""
     size, labels = (video.width_px, video.height_px), sum(map(len, tracks))

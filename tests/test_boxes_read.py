@@ -113,7 +113,7 @@ def test_rows_hold_centres_and_sizes(tmp_path: Path) -> None:
         ({"a.mp4": ""}, "no labels of a tracking benchmark"),
         ({"a/a.txt": "1,2,3\n"}, r"a box has 4 numbers per line, these have: 3 \(file:.*a/a.txt\)"),
         ({"a/a.txt": ""}, "a sequence without a box: 'a'"),
-        ({"x/a/a.txt": lines(BOXES), "y/a/a.txt": lines(BOXES)}, "two sequences of one name: 'a'"),
+        ({"x/a/a.txt": lines(BOXES), "y/a/a.txt": lines(BOXES)}, "two sequences with the same name: 'a'"),
         (
             {"a/groundtruth.txt": lines(BOXES), "a/out_of_view.txt": "0,0", "a/full_occlusion.txt": ""},
             "flags for 3 boxes",
@@ -156,7 +156,7 @@ def test_a_benchmark_is_imported_as_a_dataset(tmp_path: Path) -> None:
     ]:
         card = import_dataset("latot", both, str(tmp_path / f"s{split}"), split=split, labels_only_wh_px=(64, 48))
         assert [video.ref.uri.rstrip("/")[-5:] for video in card.videos] == names and note in card.notes
-    with pytest.raises(ConfigError, match="no list of that split is there: 'val'"):
+    with pytest.raises(ConfigError, match="the list of that split is missing: 'val'"):
         import_dataset("latot", both, str(tmp_path / "v"), split="val", labels_only_wh_px=(64, 48))
     with pytest.raises(ConfigError, match="only box benchmarks have split lists: 'tennis'"):
         import_dataset("tennis", both, str(tmp_path / "v"), split="train")

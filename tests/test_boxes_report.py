@@ -106,10 +106,10 @@ def test_the_test_split_counts_its_sequences_only(latot: tuple[str, str]) -> Non
     assert isinstance(report, BoxReport)
     assert (report.sequences, report.frames) == (2, 80)
     Path(data, "dataset-split/test.txt").write_text("a1\nz9\n")
-    with pytest.raises(ConfigError, match="1 of the 2 sequences of the test split are not there: 'z9'"):
+    with pytest.raises(ConfigError, match="1 of the 2 sequences of the test split are missing: 'z9'"):
         evaluate(EvaluateConfig(data=data, predictions=results, protocol="latot-test"))
     Path(data, "dataset-split/test.txt").unlink()
-    with pytest.raises(ConfigError, match="no list of that split is there: 'test'"):
+    with pytest.raises(ConfigError, match="the list of that split is missing: 'test'"):
         evaluate(EvaluateConfig(data=data, predictions=results, protocol="latot-test"))
 
 

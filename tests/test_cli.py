@@ -502,7 +502,7 @@ def test_rows_of_another_video_of_the_same_name_are_not_drawn(
     video = str(tmp_path / "short" / "videos" / "0000.mp4")
     code, _, err = run(capsys, "render", video, str(tmp_path / "long"), str(tmp_path / "o.mp4"))
     assert code == 2
-    assert "rows of another video: they reach frame 5, the video has 3 frames" in err
+    assert "these rows belong to another video: they reach frame 5, but the video has 3 frames" in err
 
 
 @pytest.mark.parametrize(

@@ -153,7 +153,7 @@ def test_labels_without_videos_need_a_size_and_are_marked(tmp_path: Path) -> Non
 BAD_LINES = {
     "not a number": (["0,1,0.1,0.1", "1,1,abc,0.1"], r"00001\.csv:3 x is 'abc', not a number"),
     "not finite": (["0,1,0.1,0.1", "1,1,nan,0.1"], r"00001\.csv:3 x is 'nan', not finite"),
-    "twice": (["0,1,0.1,0.1", "0,1,0.2,0.2"], r"00001\.csv:3 has frame 0 a second time"),
+    "twice": (["0,1,0.1,0.1", "0,1,0.2,0.2"], r"00001\.csv:3 has frame 0 twice"),
     "fields": (["0,1,0.1,0.1", "1,1"], r"00001\.csv:3 has not 4 fields"),
     "frame": (["0.5,1,0.1,0.1"], r"00001\.csv:2 Frame is '0\.5', not a whole number"),
     "word": (["0,7,0.1,0.1"], r"00001\.csv:2 Ball is '7', not one of 0, 1, 2, 3"),
@@ -195,7 +195,7 @@ def test_unknown_layouts_and_formats_name_the_known_ones(tmp_path: Path) -> None
     write(tmp_path / "a.csv", "t,u,v")
     with pytest.raises(LabelError, match=r"no dataset\.json and no label files.*shuttlecock: Frame,Visibility,X,Y"):
         load_dataset(str(tmp_path))
-    with pytest.raises(ConfigError, match=r"no such format of labels: 'soccer'.*one of auto, tennis"):
+    with pytest.raises(ConfigError, match=r"no such label format: 'soccer'.*one of auto, tennis"):
         import_dataset("soccer", str(tmp_path), str(tmp_path / "set"))
 
 
@@ -229,7 +229,7 @@ def test_a_dataset_beside_its_videos_moves_with_them(tmp_path: Path) -> None:
     assert dataset.card.videos[0].ref.uri == (tmp_path / "new" / "00001.mp4").as_uri()
     np.testing.assert_allclose(positions(dataset), XY, atol=2e-3)
     (tmp_path / "new" / "00001.mp4").write_bytes(b"other")
-    with pytest.raises(ConfigError, match=r"has 5 bytes, its card says \d+"):
+    with pytest.raises(ConfigError, match=r"has 5 bytes, but its card says \d+"):
         load_dataset(str(tmp_path / "new"))
 
 
@@ -285,7 +285,7 @@ def test_exports_refuse_what_they_cannot_hold(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"no such export: 'xls'.*csv, jsonl"):
         export_rows(rows, "xls", str(tmp_path))
     second = rows.set_column(3, ROWS.field("object"), pa.array([1] * 4, pa.int32()))
-    with pytest.raises(ConfigError, match=r"shuttlecock holds one object per video: \[0, 1\]"):
+    with pytest.raises(ConfigError, match=r"shuttlecock can hold only one object per video: \[0, 1\]"):
         export_rows(pa.concat_tables([rows, second]), "tracknet-csv", str(tmp_path / "out"))
 
 

@@ -139,7 +139,7 @@ def test_adapters_are_trained_but_the_teacher_is_no_part_of_the_state():
 
 
 def test_an_unknown_stage_is_answered_with_the_stages():
-    with pytest.raises(ConfigError, match=r"no such stage: 'enc5' \(distill.stages\); stages are, .*enc4"):
+    with pytest.raises(ConfigError, match=r"no such stage: 'enc5' \(distill.stages\); some stages are: .*enc4"):
         pair(feature=1.0, stages=[["enc5", "enc4"]])
 
 

@@ -175,7 +175,7 @@ def test_an_engine_that_does_not_work_is_replaced_with_a_word(model, monkeypatch
 
 
 def test_an_engine_that_is_asked_for_and_cannot_be_is_an_error(model, monkeypatch):
-    with pytest.raises(ConfigError, match=r"engine=cuda-graphs is for cuda: 'cpu'; use engine=auto"):
+    with pytest.raises(ConfigError, match=r"engine=cuda-graphs only runs on cuda: 'cpu'; use engine=auto"):
         make("cuda-graphs", model, WH, CPU)
     monkeypatch.setattr(choosing, "missing", lambda _: ["openvino"])
     with pytest.raises(

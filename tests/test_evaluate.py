@@ -252,7 +252,7 @@ def test_csv_rows_with_only_the_columns_that_matter(tmp_path: Path) -> None:
         ("rows.csv", b"video,frame,x,y,visibility\na,0,1,1,absent\n", "visibility and position disagree"),
         ("rows.csv", b"video,frame,x,y\na,0,one,1\n", "not rows: .*'one'"),
         ("rows.jsonl", b"{", "not a JSON Lines file"),
-        ("rows.txt", b"", r"no rows there: .*; give an output of annotate, or a .parquet, .csv or .jsonl file"),
+        ("rows.txt", b"", r"no rows found: .*; give an output of annotate, or a .parquet, .csv or .jsonl file"),
     ],
 )
 def test_files_that_are_no_rows(tmp_path: Path, name: str, content: bytes, message: str) -> None:
@@ -281,7 +281,7 @@ def test_predictions_of_another_video_of_the_same_name_are_refused(tmp_path: Pat
 
     write_archive(SynthConfig(videos=1, frames=3, width_px=64, height_px=48), str(tmp_path / "archive"))
     found = predictions(tmp_path / "rows.parquet", {"s3://other/0000.mp4": track({0: (1, 1), 9: (1, 1)})})
-    with pytest.raises(ConfigError, match=r"they reach frame 9, the video has 3 frames: 's3://other/0000.mp4'"):
+    with pytest.raises(ConfigError, match=r"they reach frame 9, but the video has 3 frames: 's3://other/0000.mp4'"):
         evaluate(EvaluateConfig(data=str(tmp_path / "archive"), predictions=found))
 
 
@@ -341,7 +341,7 @@ def test_every_output_of_every_window_is_counted_by_hand(tmp_path: Path) -> None
     ("rows", "message"),
     [
         ([(0, 0, 1), (0, 0, 2)], r"a window has two rows for one frame: 0"),
-        ([(3, 1, 1)], r"a row before its window: 'frame 1, window 3'.*row 0"),
+        ([(3, 1, 1)], r"a row lies before its window: 'frame 1, window 3'.*row 0"),
     ],
 )
 def test_rows_that_cannot_be_of_windows(tmp_path: Path, rows: list[tuple[int, int, float]], message: str) -> None:
@@ -452,5 +452,5 @@ def test_the_shuttlecock_protocol_counts_the_10836_frames_that_its_authors_keep(
 
 
 def test_how_heatmaps_are_read_goes_with_a_model():
-    with pytest.raises(ConfigError, match="decoding goes with model"):
+    with pytest.raises(ConfigError, match="decoding needs a model"):
         EvaluateConfig.parse({"data": "d", "predictions": "p", "decoding": "hough"}, environment={})

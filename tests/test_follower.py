@@ -244,7 +244,7 @@ def test_a_prompted_tracker_sees_the_network_s_size_and_needs_all_frames(windowe
     assert tracker.lead is None and tracker.viewport((1280, 768)).network_wh_px == WH
     with pytest.raises(ConfigError, match="needs a prompt"):
         tracker.open()
-    with pytest.raises(ConfigError, match="made to follow without a prompt: 'red'; make it with prompted=True"):
+    with pytest.raises(ConfigError, match="made for following without a prompt: 'red'; make it with prompted=True"):
         tracker_of(windowed, device="cpu", engine="eager").open(prompt(line(1, (5, 5), (0, 0))))
 
 

@@ -219,10 +219,10 @@ def test_a_table_is_recognised_by_its_columns(header: str, row: str, name: str |
 
 def test_what_differs_is_told_of_a_table_that_is_nearly_one(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("Frame,Visibility,X\n0,1,2\n")
-    with pytest.raises(LabelError, match=r"a\.csv is nearest to shuttlecock: it has columns .*the y"):
+    with pytest.raises(LabelError, match=r"a\.csv is closest to shuttlecock: it has columns .*the y"):
         load_dataset(str(tmp_path))
     (tmp_path / "a.csv").write_text("frame,x,y,w,h\n0,1,2,3,4\n")
-    with pytest.raises(LabelError, match=r"a\.csv is nearest to shuttlecock, but has x and y beside w and h"):
+    with pytest.raises(LabelError, match=r"a\.csv is closest to shuttlecock, but has x and y as well as w and h"):
         load_dataset(str(tmp_path))
     (tmp_path / "a.csv").unlink()
     (tmp_path / "b.txt").write_text("one two three\n")

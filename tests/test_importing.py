@@ -705,7 +705,7 @@ def test_column_norm_is_keras_batch_norm_over_the_last_axis():
     x = torch.rand(2, 3, 4, 6)
     wanted = (x - norm.running_mean) / (norm.running_var + 1e-3).sqrt() * norm.weight + norm.bias
     torch.testing.assert_close(layer(x), wanted)
-    with pytest.raises(ConfigError, match="hold for one width alone: 8"):
+    with pytest.raises(ConfigError, match="only work for one width: 8"):
         layer(torch.rand(1, 3, 4, 8))
 
 

@@ -329,7 +329,8 @@ def test_rows_that_are_missing_need_a_word(folder: Folder) -> None:
     folder.video("match1/video/r1.mp4")
     folder.table("match1/csv/r1_ball.csv", "Frame,Visibility,X,Y", "{},1,{},{}".format, range(2, N - 1))
     message = folder.refused(
-        "r1_ball.csv has 9 labels, but its video has 12 frames; say what the others are with --missing absent or --missing unlabelled"
+        "r1_ball.csv has 9 labels, but its video has 12 frames;"
+        " say what the others are with --missing absent or --missing unlabelled"
     )
     assert message.count(";") == 2
     absent = folder.given(missing="absent")[1].rows

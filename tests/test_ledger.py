@@ -486,7 +486,7 @@ class TestFaults:
         ledger.store.put(f"records/{torn.key}.json", record[: len(record) // 2])
         faults = find_faults(ledger.store)
         assert set(faults) == {each.key for each in (lost, cut, changed, few, torn)}
-        assert "SHA-256" in faults[cut.key] and faults[few.key] == "4 rows are there of 9"
+        assert "SHA-256" in faults[cut.key] and faults[few.key] == "4 of 9 rows exist"
         ledger.store.put("_SUCCESS", b"{}")
         for key in faults:
             ledger.discard(key)

@@ -33,7 +33,7 @@ def test_an_http_camera_s_own_pictures_come_and_it_is_connected_to_again() -> No
     assert found[:3] == [jpeg(0), jpeg(1), jpeg(2)] and found[-1] in {jpeg(number) for number in range(4)}
     with running(HttpCamera(pictures=4)) as server:
         url = server.url.replace("/video", "/gone")
-        with pytest.raises(StorageError, match="gives no picture: 'status 404'"):
+        with pytest.raises(StorageError, match="sends no picture: 'status 404'"):
             next(Camera(url, target_of(url)).pictures())
 
 

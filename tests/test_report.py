@@ -215,7 +215,7 @@ def test_an_evaluation_is_compared_with_another(tmp_path: Path) -> None:
     assert text[at : at + 4] == ["accuracy", "100.00 %", "86.67 %", "13.33 %"]
     with pytest.raises(ConfigError, match="no evaluation of points found"):
         evaluate(config.model_copy(update={"against": data}))
-    with pytest.raises(ConfigError, match="protocol points, this one is under wasb"):
+    with pytest.raises(ConfigError, match="protocol points, this one uses wasb"):
         evaluate(config.model_copy(update={"protocol": "wasb"}))
 
 

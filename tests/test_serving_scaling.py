@@ -46,7 +46,7 @@ class TestPulse:
             clock.now_s += 9
             pulse.check()
             clock.now_s += 2
-            with pytest.raises(RuntimeError, match="has been at one thing for 11 s"):
+            with pytest.raises(RuntimeError, match="has been busy with one pass for 11 s"):
                 pulse.check()
             release.set()
         with pytest.raises(RuntimeError):

@@ -129,7 +129,7 @@ def test_a_share_that_cannot_be_had_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"no such split: 'window'; one of tennis-game"):
         split_videos("window", flat)
     assert "window" not in SPLITS
-    with pytest.raises(ConfigError, match=r"not a video of the shuttlecock split, by its name: 'file:///clips/0.mp4'"):
+    with pytest.raises(ConfigError, match=r"its name does not belong to the shuttlecock split: 'file:///clips/0.mp4'"):
         split_videos("shuttlecock", flat)
     with pytest.raises(ConfigError, match=r"no video belongs to the part 'train': 'tennis-game'"):
         split_videos("tennis-game", {"s3://b/game1/Clip1/": 5})

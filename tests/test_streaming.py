@@ -105,7 +105,7 @@ def test_data_that_fit_are_held_and_others_streamed(places):
 
 def test_packs_of_another_size_than_the_network_sees_are_refused(places):
     wrong = config(places, "windowed", "archive-packs", network={**SPECKNET, "input_wh": [256, 160]})
-    with pytest.raises(ConfigError, match=r"prepared at 128x80, the network wants 256x160"):
+    with pytest.raises(ConfigError, match=r"prepared at 128x80, but the network needs 256x160"):
         samples_of(wrong)
 
 
@@ -125,7 +125,7 @@ def test_batches_that_depend_on_their_order_come_in_it_and_an_error_in_its_turn(
     assert asked == [0, 1, 2, 3]
     monkeypatch.setattr(prefetch, "START_S", 0.05)
     with pytest.raises(
-        StorageError, match=r"the next batch did not arrive: 'after 0.05 s' \(step 0\); see that the clu"
+        StorageError, match=r"the next batch did not arrive: 'after 0.05 s' \(step 0\); make sure that the clu"
     ):
         next(prefetched_in_order(lambda step: time.sleep(1), range(2)))
 

@@ -394,7 +394,7 @@ def test_a_target_model_follows_even_on_untrained_features(name, video):
 
 def test_a_session_without_a_prompt_or_with_an_impossible_one_says_so(video):
     model = tiny()
-    with pytest.raises(ConfigError, match=r"follows what a prompt shows: 'random'; give a frame and a box"):
+    with pytest.raises(ConfigError, match=r"needs a prompt: 'random'; give a frame and a box"):
         open_session(model, device="cpu")
     outside = Prompt(frame=0, box=Box(cx_px=500, cy_px=10, w_px=5, h_px=5))
     with pytest.raises(ConfigError, match=r"lies outside the frame: .*frame 0 of 96x72"):

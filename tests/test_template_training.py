@@ -511,7 +511,7 @@ def test_a_sequence_is_followed_from_its_first_box_and_counted_where_it_has_one(
 
 @pytest.mark.parametrize(("options", "message"), [
     ({"keep": "f1", "validation": ["v"]}, "keep=f1 is not measured for such networks: use success_auc or pointing"),
-    ({"keep": "pointing"}, "keep=pointing chooses by measuring: give validation"),
+    ({"keep": "pointing"}, "keep=pointing chooses by validation: give validation"),
     ({"validate_every": 0}, "validate_every"),
     ({"shards": 4, "batch_size": 4}, "two sequences in every shard"),
     ({"batch_size": 7, "workers": 2}, "batch_size 7 must be a multiple of workers 2"),
@@ -527,7 +527,7 @@ def test_impossible_settings_are_refused(options, message):
 
 
 @pytest.mark.parametrize(("teacher", "student", "message"), [
-    ("specknet", "speckdimp", r"learns from a template network only: 'specknet'"),
+    ("specknet", "speckdimp", r"only a template network can teach a template network: 'specknet'"),
     ("speckdimp", "mkdnet", r"the teacher's input_wh is not the student's, \(352, 352\): '\(144, 144\)'"),
     ("speckdimp", {"name": "speckdimp", "target_model": {"features": 96, "iterations": 3}}, "teacher's target_model"),
 ])  # fmt: skip

@@ -329,5 +329,5 @@ def test_a_video_seen_at_another_size_has_its_rows_in_the_same_pixels(tmp_path):
 
 
 def test_an_input_size_that_no_network_can_halve_four_times_is_refused():
-    with pytest.raises(ValidationError, match="both sides must be multiples of 16: take 640,368"):
+    with pytest.raises(ValidationError, match="both sides must be multiples of 16: use 640,368"):
         Reading(input_wh=(640, 361))

@@ -231,7 +231,7 @@ def test_a_network_starts_from_the_weights_of_its_base():
     start_from(network, base.state_dict(), name="base")
     ours, theirs = network.state_dict(), base.state_dict()
     assert all(torch.equal(ours[name], tensor) for name, tensor in theirs.items())
-    with pytest.raises(ConfigError, match=r"another shape: 'size mismatch for .*' \(init base for wasb\)"):
+    with pytest.raises(ConfigError, match=r"the wrong shape: 'size mismatch for .*' \(init base for wasb\)"):
         start_from(build(network_config("wasb")), theirs, name="base")
 
 
@@ -407,7 +407,7 @@ def test_blended_windows_are_judged_by_blended_labels():
 
 
 def test_an_unknown_recipe_is_answered_with_the_shipped_ones():
-    with pytest.raises(ConfigError, match=r"no such recipe: 'nosuch'; shipped are: .*fast, "):
+    with pytest.raises(ConfigError, match=r"no such recipe: 'nosuch'; available: .*fast, "):
         recipe_path("nosuch")
 
 
@@ -416,7 +416,7 @@ def test_an_unknown_recipe_is_answered_with_the_shipped_ones():
     ({"sampling.crop_wh": "[100, 96]"}, "must be multiples of 16"),
     ({"learning_rat": 1}, "unknown key 'learning_rat'; did you mean 'learning_rate'"),
     ({"network": {"name": "nosuch"}}, "no such network"),
-    ({"keep": "f1"}, "keep=f1 chooses by measuring: give validation or hold_out_every"),
+    ({"keep": "f1"}, "keep=f1 chooses by validation: give validation or hold_out_every"),
     ({"network": {"name": "specknet", "width": 1}}, "unknown key 'width'"),
 ])  # fmt: skip
 def test_impossible_settings_are_refused(options, message):

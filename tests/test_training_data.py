@@ -215,7 +215,7 @@ def test_windows_without_shares_are_drawn_as_if_of_one_dataset():
 
 
 def test_a_share_for_each_dataset_and_windows_for_each_share():
-    with pytest.raises(ValueError, match=r"sampling.shares has 2 numbers for 1 datasets"):
+    with pytest.raises(ValueError, match=r"sampling.shares has 2 numbers, but data has 1 datasets"):
         TrainConfig.read({"data": ["a"], "output": "b", "network": "specknet", "sampling": {"shares": [1, 1]}})
     with pytest.raises(ConfigError, match="dataset 1 of data"):
         WindowSampler([of_dataset(0, 20)], frames_in=4, seed=0, config=SamplingConfig(shares=(1, 1)))

@@ -150,7 +150,7 @@ def test_a_run_of_an_older_version_goes_on(tmp_path):
     del noted["sampling"]["mirror"]
     (tmp_path / "config.json").write_text(json.dumps(noted))
     claim(store, run)
-    with pytest.raises(ConfigError, match=r"of another configuration: .keep: 'last' -> 'f1', validate_every: "):
+    with pytest.raises(ConfigError, match=r"with a different configuration: .keep: 'last' -> 'f1', validate_every: "):
         claim(store, config(tmp_path, keep="f1", validation=["v"]))
     with pytest.raises(ConfigError, match=r"another configuration: .*network: "):
         claim(store, config(tmp_path, network="inpaintnet"))
@@ -159,5 +159,5 @@ def test_a_run_of_an_older_version_goes_on(tmp_path):
 def test_a_run_with_settings_that_are_not_known_is_refused(tmp_path):
     run, store = config(tmp_path), open_store(str(tmp_path))
     store.put("config.json", json.dumps({**trainer._deciding(run), "novelty": 1}).encode())
-    with pytest.raises(ConfigError, match=r"settings this version does not take: unknown key 'novelty'"):
+    with pytest.raises(ConfigError, match=r"settings this version does not accept: unknown key 'novelty'"):
         claim(store, run)

@@ -193,7 +193,7 @@ def test_repair_counts_a_hidden_frame_as_found_within_4_px() -> None:
 
 def test_choosing_without_anything_to_measure_on_is_refused() -> None:
     given = {"data": ["d"], "output": "o", "network": "inpaintnet", "keep": "accuracy"}
-    with pytest.raises(ConfigError, match="keep=accuracy chooses by measuring: give validation"):
+    with pytest.raises(ConfigError, match="keep=accuracy chooses by validation: give validation"):
         TrainConfig.parse(given, environment={})
     with pytest.raises(ConfigError, match="keep"):
         TrainConfig.parse(given | {"validation": ["v"], "keep": "f1"}, environment={})

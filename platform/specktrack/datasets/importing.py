@@ -302,7 +302,9 @@ def _misfits(sheet: Sheet, video: DatasetVideo, missing: Missing | None) -> list
     n, counted = len(listed), _counted(video)
     if sheet.wh_px is not None and sheet.wh_px != (video.width_px, video.height_px):
         made = f"{sheet.wh_px[0]}x{sheet.wh_px[1]}"
-        return [f"was made on pictures of {made}, but its video has {video.width_px}x{video.height_px}: label the video"]
+        return [
+            f"was made on pictures of {made}, but its video has {video.width_px}x{video.height_px}: label the video"
+        ]
     if n == video.frames and _is_whole(sheet) and listed == set(range(1, n + 1)):
         return [f"counts frames from 1 to {n}; in this format they count from 0"]
     if _is_whole(sheet) and n > video.frames:

@@ -152,7 +152,7 @@ def test_a_run_of_an_older_version_goes_on(tmp_path):
     claim(store, run)
     with pytest.raises(ConfigError, match=r"with a different configuration: .keep: 'last' -> 'f1', validate_every: "):
         claim(store, config(tmp_path, keep="f1", validation=["v"]))
-    with pytest.raises(ConfigError, match=r"another configuration: .*network: "):
+    with pytest.raises(ConfigError, match=r"a different configuration: .*network: "):
         claim(store, config(tmp_path, network="inpaintnet"))
 
 

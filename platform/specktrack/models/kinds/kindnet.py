@@ -37,7 +37,6 @@ class KindNet(Network):
             _conv(2, first, 2), _conv(first, half), _conv(half, half), _conv(half, quarter, 2), _conv(quarter, quarter)
         )
         self.project = nn.Linear(2 * quarter, config.features)
-        self.drop = nn.Dropout(0.2)
         self.head = nn.Linear(2 * config.features, len(config.kinds))
 
     def features(self, luma_BSS: torch.Tensor) -> torch.Tensor:
@@ -54,7 +53,7 @@ class KindNet(Network):
         """Logits [B, K] of features of T frames."""
         mean = features_BTD.mean(dim=1)
         spread = (features_BTD - mean[:, None]).abs().mean(dim=1)
-        return self.head(self.drop(torch.cat([mean, spread], dim=1)))
+        return self.head(torch.cat([mean, spread], dim=1))
 
     def forward(self, luma_BTSS: torch.Tensor) -> torch.Tensor:
         """Logits [B, K] of pictures uint8 [B, T, S, S]."""

@@ -534,7 +534,7 @@ def test_help_says_which_settings_belong_to_which_networks(capsys: pytest.Captur
     _, text, _ = run(capsys, "train", "--help")
     sections = dict(part.split(":\n", 1) for part in text.split("\n\n") if ":\n" in part)
     assert "--output" in sections["options"] and "50 [100]" in " ".join(sections["options"].split())
-    assert "--learning-rate N" in sections["options for windowed, repair and search networks"]
+    assert "--learning-rate N" in sections["options for windowed, repair, search and kind networks"]
     assert "--pairs.templates" in sections["options for template networks"]
     assert "--hiding.frames" in sections["options for repair networks"]
 

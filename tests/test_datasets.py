@@ -154,7 +154,7 @@ BAD_LINES = {
     "not a number": (["0,1,0.1,0.1", "1,1,abc,0.1"], r"00001\.csv:3 x is 'abc', not a number"),
     "not finite": (["0,1,0.1,0.1", "1,1,nan,0.1"], r"00001\.csv:3 x is 'nan', not finite"),
     "twice": (["0,1,0.1,0.1", "0,1,0.2,0.2"], r"00001\.csv:3 has frame 0 twice"),
-    "fields": (["0,1,0.1,0.1", "1,1"], r"00001\.csv:3 has not 4 fields"),
+    "fields": (["0,1,0.1,0.1", "1,1"], r"00001\.csv:3 does not have 4 fields"),
     "frame": (["0.5,1,0.1,0.1"], r"00001\.csv:2 Frame is '0\.5', not a whole number"),
     "word": (["0,7,0.1,0.1"], r"00001\.csv:2 Ball is '7', not one of 0, 1, 2, 3"),
     "outside": (["0,1,1.5,0.1", *(f"{i},0,-1,-1" for i in (1, 2, 3))], r"frame 0 lies at \(96, 4\.8\) px, outside"),
@@ -272,7 +272,7 @@ def test_plain_csv_and_jsonl_hold_every_column(tmp_path: Path) -> None:
     export_rows(rows, "csv", str(tmp_path / "rows.csv"))
     header, first, _, absent, _ = (tmp_path / "rows.csv").read_text().splitlines()
     assert header.replace('"', "") == ",".join(ROWS.names)
-    assert first.endswith(',0,0,0,10,20,,,"clear",,"labelled",0')
+    assert first.endswith(',0,0,0,10,20,,,"clear",,"labelled",0,,')
     assert ",2,0.0666" in absent and ',,,,,"absent",' in absent
     (tmp_path / "folder").mkdir()
     assert export_rows(rows, "jsonl", str(tmp_path / "folder")) == [(tmp_path / "folder" / "rows.jsonl").as_uri()]

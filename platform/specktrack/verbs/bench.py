@@ -111,13 +111,14 @@ def _decode(videos: list[tuple[VideoRef, VideoInfo]], tracker: "Tracker") -> Non
 
 def _track(info: VideoInfo, tracker: "Tracker") -> None:
     """Noise, at the size in which the tracker sees the video."""
-    viewport = tracker.viewport(info.size_wh_px)
-    width, height = viewport.network_wh_px
-    pixels = np.random.default_rng(0).integers(0, 255, (32, height, width, 3), dtype=np.uint8)
+    viewport, noise = tracker.viewport(info.size_wh_px), np.random.default_rng(0)
+    (width, height), (source_w, source_h) = viewport.network_wh_px, viewport.source_wh_px
+    pixels = noise.integers(0, 255, (32, height, width, 3), dtype=np.uint8)
+    luma = noise.integers(0, 255, (32, source_h, source_w), dtype=np.uint8) if viewport.luma else None
     session = tracker.open()
     for first in range(0, TRACKED_FRAMES, len(pixels)):
         frame = np.arange(first, first + len(pixels))
-        session.push(FrameBatch(pixels, frame, frame / 30, viewport))
+        session.push(FrameBatch(pixels, frame, frame / 30, viewport, luma=luma))
     session.finish()
 
 

@@ -257,7 +257,7 @@ class TestClips:
         assert follow(stream_url(server, fps=30, overlap=1), encoded_pictures(video)) == expected
         for given, said in (
             ({"overlap": 9}, "at most 8"), ({"input_wh": "1600x912"}, "at most 1,000,000 pixels"),
-            ({"input_wh": "640,361"}, "take 640,368"), ({"overlp": 1}, "overlp"),
+            ({"input_wh": "640,361"}, "use 640,368"), ({"overlp": 1}, "overlp"),
         ):  # fmt: skip
             answer = http.post("/v1/annotate", params=given, json={"uri": "v0.mp4"})
             assert answer.status_code == 422 and said in answer.json()["detail"], answer.text

@@ -309,11 +309,11 @@ def test_a_probe_that_hangs_is_ended(video):
 class Slow(DecoderProcess):
     """Each answer costs 50 s of patience, in no time; where none is left, the next comes from one that stands still."""
 
-    def _answer(self, child, *request):
+    def _answer(self, child, *request, **beside):
         child.channel.patience_s -= 50
         if child.channel.patience_s <= 0:
             os.kill(child.pid, signal.SIGSTOP)
-        return super()._answer(child, *request)
+        return super()._answer(child, *request, **beside)
 
 
 def test_a_video_that_moves_on_and_is_too_slow_over_all_is_given_up(video, monkeypatch):

@@ -195,7 +195,7 @@ class TestSessions:
     def test_one_that_idles_is_closed_and_says_so(self, tracker: Tracker, clock: Clock) -> None:
         sessions = self.sessions(sessions=1)
         key = sessions.add(tracker.open(), tracker, model="specknet", fps=25)
-        with pytest.raises(Refusal, match="follows 1 streams and sessions"):
+        with pytest.raises(Refusal, match="limited to 1 streams and sessions"):
             sessions.add(tracker.open(), tracker, model="specknet", fps=25)
         clock.now_s += 59
         assert sessions.idle() == [] and (len(sessions), sessions.resting) == (1, 1)

@@ -159,9 +159,9 @@ def test_every_setting_says_by_its_type_whether_it_names_a_place() -> None:
     """A new setting with a path in it that stayed relative would be read in the wrong folder."""
     no_place = {
         "access.cameras", "access.hosts", "access.networks", "access.origins", "access.webhooks", "address",
-        "by", "command", "court", "description", "distill.stages", "format", "host", "label", "learning_rates",
-        "licence", "mlflow", "name", "network", "of", "protocol", "recipe", "register_as", "split", "sport",
-        "submission_id", "to",
+        "by", "command", "court", "description", "distill.stages", "format", "host", "kind", "label",
+        "learning_rates", "licence", "mlflow", "name", "network", "of", "paper", "protocol", "recipe",
+        "register_as", "split", "sport", "submission_id", "to",
     }  # fmt: skip
     for name, verb in VERBS.items():
         for key, field in options_of(load(verb.config)):

@@ -97,7 +97,7 @@ def test_a_file_that_gives_other_results_is_not_kept(tiny, tmp_path, monkeypatch
 
 
 def test_a_wrong_suffix_a_missing_package_and_a_missing_model_are_told(tiny, tmp_path, monkeypatch):
-    with pytest.raises(ConfigError, match=r"a file of onnx ends in \.onnx: '.*m.pt'"):
+    with pytest.raises(ConfigError, match=r"export to onnx must end in \.onnx: '.*m.pt'"):
         export_model(tiny, tmp_path / "m.pt", "onnx")
     monkeypatch.setitem(exporting.NEEDS, "onnx", ("no_such_package",))
     with pytest.raises(ConfigError, match=r"not installed.*no_such_package.*specktrack\[export\]"):

@@ -75,7 +75,7 @@ def export_model(
     """
     path = Path(destination)
     if path.suffix != SUFFIX[kind]:
-        raise ConfigError(f"the name of a {kind} file must end in {SUFFIX[kind]}", str(destination))
+        raise ConfigError(f"the file name of an export to {kind} must end in {SUFFIX[kind]}", str(destination))
     if missing := [name for name in NEEDS[kind] if importlib.util.find_spec(name) is None]:
         raise ConfigError(
             f"{kind} needs packages that are not installed", missing, remedy="pip install 'specktrack[export]'"

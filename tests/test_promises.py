@@ -12,7 +12,7 @@ NAMED = sorted(set(re.findall(r"`(tests/[^`]+\.py::[^`]+)`", DOCUMENT)))
 ROWS = [line for line in DOCUMENT.splitlines() if re.match(r"\| [BTX]-\d", line)]
 
 
-@pytest.mark.parametrize(("letter", "last"), [("B", 19), ("T", 10), ("X", 15)])
+@pytest.mark.parametrize(("letter", "last"), [("B", 20), ("T", 10), ("X", 15)])
 def test_every_promise_has_its_row(letter: str, last: int) -> None:
     there = {int(number) for row in ROWS for number in re.findall(rf"{letter}-(\d+)", row.split("|")[1])}
     assert there == set(range(1, last + 1))

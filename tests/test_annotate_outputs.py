@@ -5,18 +5,24 @@ from functools import partial
 from pathlib import Path
 
 import boto3
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 import torch
+from PIL import Image
 from tests.annotating import WH, make_video, run, tiny_model, two_videos
 
 from specktrack.annotating import AnnotateConfig, annotate_here, job
 from specktrack.annotating.job import Progress
+from specktrack.datasets.patches import PatchesConfig, load_scenes, render_patches
 from specktrack.errors import ConfigError, StorageError
-from specktrack.ledger import read_annotations
+from specktrack.ledger import read_annotations, read_records
 from specktrack.models import zoo
 from specktrack.models.checkpoint import ModelCard, save_model
+from specktrack.schema import ClipStatus
 from specktrack.storage import open_store, stat
+from specktrack.video import write_video
 from specktrack.video.unconfined import probe
 
 annotate = partial(job.annotate, inside=True)
@@ -183,3 +189,55 @@ def test_quarantined_clips_are_left_so_until_a_retry_is_asked_for(archive: Path,
     assert annotate(config).quarantined == {"not_a_video": 1}
     report = annotate(config.model_copy(update={"retry_quarantined": True}))
     assert (report.committed, report.rows, report.exit_code) == (1, 50, 0)
+
+
+def test_a_prompts_file_follows_the_targets_of_a_video_and_of_a_folder_of_pictures(tmp_path: Path) -> None:
+    archive = tmp_path / "archive"
+    (archive / "pictures").mkdir(parents=True)
+    config = PatchesConfig(frames=8, width_px=96, height_px=64, size_px=(9, 12), distractors=0)
+    (first, target), (second, other) = (render_patches(config, i, load_scenes(config)) for i in range(2))
+    write_video(archive / "match.mp4", first, fps=30, wh=(96, 64))
+    for i, pixels in enumerate(second):
+        Image.fromarray(pixels).save(archive / "pictures" / f"{i:04d}.png")
+    lines = ["video,frame,cx,cy,w,h"]
+    for video, frame, label in (("match.mp4", 0, target), ("pictures", 2, other)):
+        box = (*label.xy_px[frame], *label.wh_px[frame])
+        lines.append(f"{video},{frame}," + ",".join(f"{value:.2f}" for value in box))
+    prompts = tmp_path / "prompts.csv"
+    prompts.write_text("\n".join(lines))
+
+    report = annotate(run("speckdimp", tmp_path / "out", archive, prompt=str(prompts)))
+    assert (report.videos, report.clips, report.committed, report.rows) == (2, 2, 2, 16)
+    rows = read_annotations(str(tmp_path / "out"))
+    assert rows.equals(annotate_here(archive, model="speckdimp", prompt=str(prompts), device="cpu"))
+    pictures = rows.filter(pc.equal(rows["video"], (archive / "pictures").as_uri() + "/"))
+    followed = np.column_stack([pictures[c].to_numpy(zero_copy_only=False) for c in ("x", "y")])
+    assert rows["w"].null_count == 0  # the frames before the prompt are followed backwards
+    assert np.abs(followed - other.xy_px).max() < 5
+
+    with pytest.raises(ConfigError, match=r"1 of 2 videos have no prompt"):
+        prompts.write_text("\n".join(lines[:2]))
+        annotate(run("speckdimp", tmp_path / "other", archive, prompt=str(prompts)))
+
+
+def test_bad_videos_are_set_aside_with_their_reason_and_the_others_complete(archive: Path, model: str, s3: str) -> None:
+    source, output = open_store(f"s3://{s3}/in"), f"s3://{s3}/out"
+    whole = (archive / "a long one.mp4").read_bytes()
+    source.put("good.mp4", whole)
+    source.put("empty.mp4", b"")
+    source.put("text.mp4", b"this is no video\n" * 100)
+    source.put("cut.mp4", whole[: len(whole) // 2])
+    report = annotate(run(model, output, source.uri))
+    assert report.exit_code == 5 and report.quarantined["empty"] == 1 and report.quarantined["not_a_video"] == 1
+    assert report.quarantined["truncated"] >= 1
+    records = read_records(output)
+    good = [record for record in records if record.video.uri.endswith("good.mp4")]
+    assert len(good) == 5 and all(record.status is ClipStatus.COMMITTED for record in good)
+    prefix = read_annotations(output).filter(pa.compute.field("video") == source.uri_of("cut.mp4"))
+    assert 0 < prefix.num_rows < 220 and prefix["frame"].to_pylist() == list(range(prefix.num_rows))
+    assert all(record.detail for record in records if record.reason)
+    source.put("cut.mp4", whole)
+    source.delete("empty.mp4")
+    source.delete("text.mp4")
+    mended = annotate(run(model, output, source.uri, retry_quarantined=True))
+    assert mended.exit_code == 0 and mended.committed == 5

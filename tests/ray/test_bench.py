@@ -8,6 +8,7 @@ from specktrack.verbs.bench import BenchConfig, bench
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 @pytest.mark.usefixtures("ray_local")
 def test_every_stage_has_a_rate(tmp_path):
     video = make_video(tmp_path / "in" / "a.mp4", 60)

@@ -36,6 +36,7 @@ def test_the_cluster_and_one_process_agree(ray_local: None, tmp_path: Path) -> N
     assert here.sequences == 7
 
 
+@pytest.mark.slow
 def test_a_model_and_its_finder_follow_on_the_cluster_as_in_one_process(ray_local: None, tmp_path: Path) -> None:
     torch.manual_seed(0)
     template, search = tiny(), network_config("global-search")

@@ -150,6 +150,7 @@ def test_a_damaged_checkpoint_is_left_out_for_the_one_before(archive, tmp_path):
         torch.testing.assert_close(tensor, wanted[name], rtol=0, atol=1e-6, msg=name)
 
 
+@pytest.mark.slow
 def test_training_to_s3_leaves_the_model_there(archive, tmp_path, s3):
     run = config(archive, tmp_path, output=f"s3://{s3}/run", steps=2)
     train(run)

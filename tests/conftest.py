@@ -9,10 +9,15 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import boto3
+import hypothesis
 import pytest
 
 # torch's threads wait by spinning: beside a decoding thread or another test they make everything ten times slower.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# A busy machine takes longer for an example, which is no fault.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 ROOT = Path(__file__).parents[1]
 S3_ENVIRONMENT = {

@@ -299,7 +299,7 @@ def arrow_errors(what: str, place: str) -> Iterator[None]:
     """ConfigError with ``what`` for values that Arrow cannot bring into their column's type."""
     try:
         yield
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, ValueError) as error:
+    except (pa.ArrowNotImplementedError, ValueError) as error:  # ArrowInvalid is a ValueError
         raise ConfigError(f"{what}: {error}", place=place) from None
 
 

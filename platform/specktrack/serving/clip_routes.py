@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from http import HTTPStatus
 from pathlib import Path
@@ -100,7 +100,7 @@ async def _clip(request: Request, folder: Path, gateway: Gateway) -> tuple[Path,
 async def _as_batch(gateway: Gateway, path: Path, video: str, asked: ClipAsked, why: BaseException) -> Response:
     """202 with a batch of the clip; Refusal(413) where the server has none, for a part of a clip and for prompts."""
     if not gateway.batches.is_on or not asked.is_whole:
-        remedy = f"accept {formats.NDJSON}, which streams rows as they become final, or ask for fewer frames"
+        remedy = f"accept {formats.NDJSON}, which streams rows as they become final, or send a shorter clip"
         raise Refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, str(why), remedy=remedy)
     own = BatchAsked.model_validate(asked.model_dump(include=set(Asked.model_fields), exclude_unset=True))
     if "/" not in video or is_fetched(video):
@@ -121,17 +121,17 @@ async def _streamed(gateway: Gateway, kind: str, path: Path, video: str, asked: 
     return StreamingResponse(body, media_type=kind)
 
 
-async def _ndjson(facts: dict[str, Any], wanted: int, told: AsyncIterator[Any]) -> AsyncIterator[bytes]:
+async def _ndjson(facts: dict[str, Any], wanted: int, told: AsyncGenerator[Any]) -> AsyncIterator[bytes]:
     done, started, told_s = 0, time.monotonic(), time.monotonic()
     yield formats.lines([{"event": "clip", **facts}])
-    async with aclosing(told):  # type: ignore[type-var]  # an asynchronous generator
+    async with aclosing(told):
         try:
             async for each in told:
                 if isinstance(each, dict):
                     yield formats.lines([{"event": "end", **each}])
                     return
                 yield formats.lines(formats.plain_rows(each))
-                done, now = done + each.num_rows, time.monotonic()
+                done, now = done + len(each["frame"].unique()), time.monotonic()
                 if now - told_s >= PROGRESS_EVERY_S:
                     told_s, left_s = now, round((now - started) * (wanted - done) / done, 1)
                     yield formats.lines([{"event": "progress", "done": done, "frames": wanted, "left_s": left_s}])
@@ -139,9 +139,9 @@ async def _ndjson(facts: dict[str, Any], wanted: int, told: AsyncIterator[Any]) 
             yield formats.lines([{"event": "problem", **problem_of(error).model_dump(exclude_none=True)}])
 
 
-async def _arrow(facts: dict[str, Any], told: AsyncIterator[Any]) -> AsyncIterator[bytes]:
+async def _arrow(facts: dict[str, Any], told: AsyncGenerator[Any]) -> AsyncIterator[bytes]:
     stream = formats.ArrowStream(facts)
-    async with aclosing(told):  # type: ignore[type-var]  # an asynchronous generator
+    async with aclosing(told):
         async for each in told:
             if not isinstance(each, dict):
                 yield stream.more(each)

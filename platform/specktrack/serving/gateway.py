@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import mmap
 import time
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from http import HTTPStatus
@@ -100,7 +100,7 @@ class Gateway:
         self.pace.add(time.monotonic() - started)
         return rows, facts
 
-    async def follow_clip(self, clip: Path, video: str, asked: ClipAsked) -> AsyncIterator[dict[str, Any] | pa.Table]:
+    async def follow_clip(self, clip: Path, video: str, asked: ClipAsked) -> AsyncGenerator[dict[str, Any] | pa.Table]:
         """The same as it becomes known: facts, rows that are final, and at last the decoding errors."""
         handle, order = self._clip(clip, video, asked)
         answers = handle.options(stream=True).follow_clip.remote(*order)

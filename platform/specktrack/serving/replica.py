@@ -94,7 +94,6 @@ class ClipFollower:
         self._tracker, self._decoder, self._video = tracker, decoder, video
         self._tell, self._most_s = tell, most_s
         self._started_s = time.perf_counter()
-        self._start = self._stop = self._frames = 0
         self.done = 0
         """Frames that were followed."""
 
@@ -103,51 +102,52 @@ class ClipFollower:
         ref = VideoRef(uri="file:///clip", etag="", size_bytes=size_bytes)
         with self._decoder:
             try:
-                info = self._decoder.probe(ref)
-                clip = self._clip(ref, info, wanted)
-                facts = {"fps": info.fps, "width": info.width_px, "height": info.height_px, "frames": info.frames}
-                self._tell({**facts, "wanted": self._stop - self._start})
-                back = goes_back(clip.prompts, clip.start)  # then rows are final when both ways are known
-                told = self._count if back else self._take
-                result = annotate_clip(self._tracker, clip, info, self._decoder, told=told)
-                if result.error is not None:
-                    raise result.error
-                if back:
-                    self._tell_rows(result.trajectory)
+                return self._follow(ref, self._decoder.probe(ref), wanted)
             except MediaError as fault:  # a path of ours is nobody's business
                 raise MediaError(fault.reason, fault.what, place=self._video, remedy=fault.remedy) from None
-        return result.decode_errors
 
-    def _clip(self, ref: VideoRef, info: VideoInfo, wanted: Wanted) -> Clip:
-        """The frames to follow: those whose rows are wanted, or the whole video if a box may be in another frame."""
+    def _follow(self, ref: VideoRef, info: VideoInfo, wanted: Wanted) -> int:
         start, stop = wanted.start, min(wanted.stop or info.frames, info.frames)
         if start >= stop:
             raise ConfigError("the video ends before the first frame asked for", start, f"{info.frames} frames")
-        self._start, self._stop, self._frames = start, stop, stop - start
-        if wanted.prompts:
-            for prompt in wanted.prompts:
-                check_prompt(prompt, info.frames, info.size_wh_px, self._video)
-            self._frames = info.frames
-            return Clip(video=ref, start=0, stop=info.frames, prompts=wanted.prompts)
+        clip = self._clip(ref, info, start, stop, wanted.prompts)
+        facts = {"fps": info.fps, "width": info.width_px, "height": info.height_px, "frames": info.frames}
+        self._tell({**facts, "wanted": stop - start})
+        back = goes_back(clip.prompts, clip.start)  # then no row is final before both directions are known
+
+        def tell(rows: Trajectory) -> None:
+            if len(rows := rows.between(start, stop)):
+                self._tell(rows.to_rows(self._video))
+
+        def take(rows: Trajectory) -> None:
+            self._count(rows, clip.stop - clip.start)
+            if not back:
+                tell(rows)
+
+        result = annotate_clip(self._tracker, clip, info, self._decoder, told=take)
+        if result.error is not None:
+            raise result.error
+        if back:
+            tell(result.trajectory)
+        return result.decode_errors
+
+    def _clip(self, ref: VideoRef, info: VideoInfo, start: int, stop: int, prompts: tuple[Prompt, ...]) -> Clip:
+        """The frames to follow: those whose rows are wanted, or the whole video if a box may be in another frame."""
+        for prompt in prompts:
+            check_prompt(prompt, info.frames, info.size_wh_px, self._video)
+        if prompts:
+            return Clip(video=ref, start=0, stop=info.frames, prompts=prompts)
         lead = at_rate(self._tracker, info.fps).lead or info.frames
         return Clip(video=ref, start=start, stop=stop, lead_in=min(lead, start), lead_out=lead)
 
-    def _take(self, rows: Trajectory) -> None:
-        self._count(rows)
-        self._tell_rows(rows)
-
-    def _count(self, rows: Trajectory) -> None:
+    def _count(self, rows: Trajectory, frames: int) -> None:
+        """Note progress; LongerThanAllowed as soon as the pace so far says that all ``frames`` will take too long."""
         self.done += rows.frames
         spent_s = time.perf_counter() - self._started_s
         if self._most_s is not None and spent_s > PROJECTED_AFTER_S:
-            estimate_s = spent_s * self._frames / self.done
+            estimate_s = spent_s * frames / self.done
             if estimate_s > self._most_s:
                 raise LongerThanAllowed(estimate_s, self._most_s)
-
-    def _tell_rows(self, rows: Trajectory) -> None:
-        rows = rows.between(self._start, self._stop)
-        if len(rows):
-            self._tell(rows.to_rows(self._video))
 
 
 class TrackingReplica:

@@ -23,6 +23,7 @@ from specktrack.frames import FrameBatch, Trajectory, Viewport
 from specktrack.models.checkpoint import Model
 from specktrack.models.kinds.kindnet import KindNet
 from specktrack.schema import Prompt
+from specktrack.tracking.wrapper import TrackerWrapper
 
 if TYPE_CHECKING:
     from specktrack.tracking.tracker import Session, Tracker
@@ -101,39 +102,18 @@ class _Track:
         return np.stack([each for *_, each in self.seen])
 
 
-class KindTracker:
+class KindTracker(TrackerWrapper):
     """A tracker whose rows say what the object is."""
 
     def __init__(self, tracker: "Tracker", teller: KindTeller) -> None:
-        self._tracker, self._teller = tracker, teller
+        super().__init__(tracker, reach=teller.config.frames_in)
+        self._teller = teller
         card = teller.model.card
         self.config = KindsConfig(tracking=tracker.config, kinds=card.name, weights_sha256=card.weights_sha256)
 
-    @property
-    def stride(self) -> int:
-        """That of the tracker."""
-        return self._tracker.stride
-
-    @property
-    def lead(self) -> int | None:
-        """The tracker's and the newest frames' together, in whole strides; None where the tracker needs all frames."""
-        if self._tracker.lead is None:
-            return None
-        return -(-(self._tracker.lead + self._teller.config.frames_in) // self.stride) * self.stride
-
-    @property
-    def step_s(self) -> float | None:
-        """That of the tracker."""
-        return self._tracker.step_s
-
-    @property
-    def wants_background(self) -> bool:
-        """Whether the tracker does."""
-        return self._tracker.wants_background
-
     def viewport(self, source_wh_px: tuple[int, int]) -> Viewport:
         """That of the tracker, with luma."""
-        return replace(self._tracker.viewport(source_wh_px), luma=True)
+        return replace(super().viewport(source_wh_px), luma=True)
 
     def open(self, prompt: Prompt | Sequence[Prompt] | None = None) -> "KindSession":
         """A new session of the tracker, whose rows say what the object is."""

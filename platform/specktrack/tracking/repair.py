@@ -19,11 +19,12 @@ from pydantic import Field, SerializeAsAny
 
 from specktrack.config import Config
 from specktrack.errors import ConfigError
-from specktrack.frames import FrameBatch, Trajectory, Viewport, concat
+from specktrack.frames import FrameBatch, Trajectory, concat
 from specktrack.models.checkpoint import Model, load_model
 from specktrack.models.repair.entries import REPAIRS
 from specktrack.models.repair.inpaint import InpaintNet
 from specktrack.schema import Prompt, Provenance, Visibility
+from specktrack.tracking.wrapper import TrackerWrapper
 
 if TYPE_CHECKING:
     from specktrack.tracking.tracker import Session, Tracker
@@ -289,38 +290,13 @@ class RepairedConfig(Config):
     repair: SerializeAsAny[Config]
 
 
-class RepairedTracker:
+class RepairedTracker(TrackerWrapper):
     """A tracker whose rows pass through a repair."""
 
     def __init__(self, tracker: "Tracker", repair: Repair) -> None:
-        self._tracker, self._repair = tracker, repair
+        super().__init__(tracker, reach=repair.reach)
+        self._repair = repair
         self.config = RepairedConfig(tracking=tracker.config, repair=repair.config)
-
-    @property
-    def stride(self) -> int:
-        """That of the tracker."""
-        return self._tracker.stride
-
-    @property
-    def lead(self) -> int | None:
-        """The tracker's and the repair's together, in whole strides; None where one of them needs all frames."""
-        if self._tracker.lead is None or self._repair.reach is None:
-            return None
-        return -(-(self._tracker.lead + self._repair.reach) // self.stride) * self.stride
-
-    @property
-    def step_s(self) -> float | None:
-        """That of the tracker."""
-        return self._tracker.step_s
-
-    @property
-    def wants_background(self) -> bool:
-        """Whether the tracker does."""
-        return self._tracker.wants_background
-
-    def viewport(self, source_wh_px: tuple[int, int]) -> Viewport:
-        """That of the tracker."""
-        return self._tracker.viewport(source_wh_px)
 
     def open(self, prompt: Prompt | Sequence[Prompt] | None = None) -> "RepairedSession":
         """A new session of the tracker, with its rows repaired; ConfigError for several objects."""

@@ -35,7 +35,7 @@ from specktrack.metrics.calibration import reliability
 from specktrack.models.checkpoint import Calibration, Model, load_model, save_model
 from specktrack.schema import Clip
 from specktrack.storage import open_store, stat
-from specktrack.tracking.kinds import KindTeller, KindTracker, cut
+from specktrack.tracking.kinds import KindClassifier, KindTracker, cut
 from specktrack.video.process import DecoderProcess
 
 RESULT = Path(__file__).parents[1] / "docs" / "results" / "kinds.json"
@@ -133,12 +133,12 @@ class _Labelled:
         return Trajectory.empty()
 
 
-def told(sighting: Sighting, teller: KindTeller) -> Trajectory:
+def told(sighting: Sighting, classifier: KindClassifier) -> Trajectory:
     """Rows of a clip at its labelled places, with kinds."""
     ref = stat(str(sighting.video))
     with DecoderProcess() as decoder:
         info = decoder.probe(ref)
-        tracker = KindTracker(_Labelled(sighting.labels(info.size_wh_px)), teller)
+        tracker = KindTracker(_Labelled(sighting.labels(info.size_wh_px)), classifier)
         session, clip = tracker.open(), Clip(video=ref, start=0, stop=info.frames)
         with closing(decoder.read_clip(clip, info=info, viewport=tracker.viewport(info.size_wh_px))) as batches:
             rows = concat([*(session.push(batch) for batch in batches), session.finish()])
@@ -187,8 +187,8 @@ def counted(found: Sequence[tuple[Sighting, Trajectory]], kinds: tuple[str, ...]
 
 def fitted(data: Path, model: Model) -> float:
     """What the logits are to be multiplied by, so that probabilities of the clips FITTED are right."""
-    teller = KindTeller(model, torch.device("cpu"))
-    network = teller.model.network
+    classifier = KindClassifier(model, torch.device("cpu"))
+    network = classifier.model.network
     logits, true = [], []
     for sighting in sightings(data, only=FITTED):
         ref = stat(str(sighting.video))
@@ -198,14 +198,14 @@ def fitted(data: Path, model: Model) -> float:
             clip, view = Clip(video=ref, start=0, stop=info.frames), Viewport(info.size_wh_px, (16, 16), luma=True)
             with closing(decoder.read_clip(clip, info=info, viewport=view)) as batches:
                 features = np.concatenate([
-                    teller.features([cut(batch.luma[n - batch.frame[0]], xy, teller.side) for n, xy in zip(
+                    classifier.features([cut(batch.luma[n - batch.frame[0]], xy, classifier.side) for n, xy in zip(
                         now.frame, now.xy_px, strict=True)])
                     for batch in batches if len(now := rows.push(batch)) and (now := now[now.present])
                 ])  # fmt: skip
             for stop in range(1, len(features) + 1, 8):
-                newest = torch.from_numpy(features[max(0, stop - teller.config.frames_in) : stop])
+                newest = torch.from_numpy(features[max(0, stop - classifier.config.frames_in) : stop])
                 logits.append(network.decide(newest[None])[0])
-                true.append(teller.config.kinds.index(sighting.kind))
+                true.append(classifier.config.kinds.index(sighting.kind))
     weight = 1 / np.bincount(true)[true]  # every kind counts alike
     all_logits, all_true = torch.stack(logits), torch.tensor(true)
 
@@ -236,20 +236,22 @@ def main() -> None:
         calibration = Calibration(slope=fitted(options.data, model))
         save_model(options.fit, model.network, model.card.model_copy(update={"calibration": calibration}))
         return None
-    teller = KindTeller(load_model(options.kinds), torch.device("cpu"))
+    classifier = KindClassifier(load_model(options.kinds), torch.device("cpu"))
     lights: dict[str, object] = {}
     for light in LIGHTS:
         clips = [
             each for each in sightings(options.data, only=set(options.clips or TESTED) & TESTED) if each.light == light
         ]
-        found = [(each, followed(each, options.kinds) if options.followed else told(each, teller)) for each in clips]
+        found = [
+            (each, followed(each, options.kinds) if options.followed else told(each, classifier)) for each in clips
+        ]
         if found := [(each, rows) for each, rows in found if len(rows)]:
-            lights[light] = counted(found, teller.config.kinds)
+            lights[light] = counted(found, classifier.config.kinds)
             print(light, json.dumps(lights[light]), flush=True)
     where = f"{os.cpu_count()} cores, {machine.machine()}, torch {torch.__version__}"
     content = {
-        "model": teller.model.card.name, "kinds": teller.config.kinds, "followed": options.followed, "lights": lights,
-        "machine": where, "date": time.strftime("%Y-%m-%d"),
+        "model": classifier.model.card.name, "kinds": classifier.config.kinds, "followed": options.followed,
+        "lights": lights, "machine": where, "date": time.strftime("%Y-%m-%d"),
     }  # fmt: skip
     options.output.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     return None

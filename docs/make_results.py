@@ -219,7 +219,7 @@ def _kinds() -> list[str]:
         f"### What flies there\n`--kinds {stored['model']}` on clips of places that its training left out"
         " (`python benchmarks/kinds.py DATA`,\n"
         f"{stored['date']}, {stored['machine']}), at the labelled places moved by 1.5 px. By row: each\n"
-        "row's kind, from its newest second; by track: what most rows of a clip say. True kinds down, told kinds\n"
+        "row's kind, from its newest second; by track: what most rows of a clip say. True kinds down, predicted kinds\n"
         "across, rows (clips)."
     ]
     summary: list[Row] = []

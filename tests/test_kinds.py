@@ -23,7 +23,7 @@ from specktrack.models.checkpoint import Calibration, Model, ModelCard, load_mod
 from specktrack.models.zoo import build, network_config
 from specktrack.schema import LATER, ROWS, Clip
 from specktrack.storage import open_store, stat
-from specktrack.tracking.kinds import KindTeller, KindTracker, cut
+from specktrack.tracking.kinds import KindClassifier, KindTracker, cut
 from specktrack.training import TrainConfig
 from specktrack.training.course import course_of
 from specktrack.training.shards import shards_of
@@ -156,7 +156,7 @@ def followed(tracker: KindTracker, luma: np.ndarray, batch_frames: int) -> Traje
 
 def test_rows_say_kinds_and_nothing_else_changes_however_frames_come() -> None:
     luma, known = flown()
-    tracker = KindTracker(_Known(known), KindTeller(tiny_kinds(slope=0.5), CPU))
+    tracker = KindTracker(_Known(known), KindClassifier(tiny_kinds(slope=0.5), CPU))
     assert tracker.viewport(SOURCE) == Viewport(SOURCE, (48, 32), luma=True) and tracker.lead == 10
     rows, other = followed(tracker, luma, 7), followed(tracker, luma, 1)
     told = rows.present & (rows.gap == 0)
@@ -171,22 +171,22 @@ def test_rows_say_kinds_and_nothing_else_changes_however_frames_come() -> None:
 def test_a_kind_is_that_of_the_newest_frames_of_one_track() -> None:
     luma, known = flown()
     model = tiny_kinds()
-    teller = KindTeller(model, CPU)
-    rows = followed(KindTracker(_Known(known), teller), luma, 5).of(0)
+    classifier = KindClassifier(model, CPU)
+    rows = followed(KindTracker(_Known(known), classifier), luma, 5).of(0)
 
     def alone(first: int, last: int) -> float:
         pictures = [cut(luma[n], known.of(0).xy_px[n], 32) for n in range(first, last + 1) if not 10 <= n < 13]
-        return teller.told(teller.features(pictures))[1]
+        return classifier.classify(classifier.features(pictures))[1]
 
     for row, first in {0: 0, 5: 0, 8: 3, 14: 9, 20: 20, 23: 20, 35: 30}.items():  # six frames, and none before the jump
         assert rows.kind_score[row] == pytest.approx(alone(first, row), abs=1e-6), row
-    session = KindTracker(_Known(known), teller).open()
+    session = KindTracker(_Known(known), classifier).open()
     view, frame = Viewport(SOURCE, (48, 32), luma=True), np.arange(9)
     batch = FrameBatch(np.zeros((9, 32, 48, 3), np.uint8), frame, frame / 30, view, luma=luma[:9])
     session.push(batch)
     waiting = session.provisional().of(0)
     np.testing.assert_array_equal(waiting.kind_score, rows.kind_score[6:9])
-    with pytest.raises(ConfigError, match="kinds are told from luma at source size"):
+    with pytest.raises(ConfigError, match="a kind network needs luma at source size"):
         session.push(FrameBatch(batch.pixels, frame + 9, frame / 30, view))
 
 
@@ -216,7 +216,7 @@ def test_annotated_rows_are_the_same_but_for_their_kinds(folder: Path, tmp_path:
     assert cut_up["kind_score"].to_pylist() == told["kind_score"].to_pylist()
     with pytest.raises(ConfigError, match=r"made by another model or configuration"):
         annotate(AnnotateConfig(**settings), inside=True)
-    with pytest.raises(ConfigError, match=r"a windowed network tells no kinds: 'tiny'"):
+    with pytest.raises(ConfigError, match=r"a windowed network does not classify objects: 'tiny'"):
         annotate_here(folder / "v.mp4", model=model, kinds=model)
 
 
@@ -279,13 +279,13 @@ def test_a_network_learns_to_tell_what_it_is_shown(labelled: Path) -> None:
     for step in range(60):
         learn(learner, state, tuple(map(course.samples, shards_of(step, batch_size=8, parts=1))))
     assert course.measure(state.network.eval())["accuracy"] > 0.9
-    teller = KindTeller(Model(state.network.eval(), ModelCard(name="t", network=state.network.config)), CPU)
+    classifier = KindClassifier(Model(state.network.eval(), ModelCard(name="t", network=state.network.config)), CPU)
     for kind in ("bird", "drone"):
         pictures, places = drawn(kind, seed=7)
         luma = np.stack(pictures)[..., 0]
         frame = np.arange(len(places))
         known = Trajectory(frame, frame / 30, places, np.full(len(frame), 0.9, np.float32))
-        assert (followed(KindTracker(_Known(known), teller), luma, 8).kind == kind).mean() > 0.8
+        assert (followed(KindTracker(_Known(known), classifier), luma, 8).kind == kind).mean() > 0.8
 
 
 def test_samples_are_drawn_by_their_numbers(labelled: Path) -> None:
@@ -302,7 +302,7 @@ def test_labels_without_kinds_are_refused(labelled: Path, tmp_path: Path) -> Non
     save_dataset(only, open_store(str(tmp_path)))
     with pytest.raises(ConfigError, match=r"no label is of this kind: 'drone'.*import labels with --kind"):
         course_of(training(tmp_path), CPU)
-    with pytest.raises(ConfigError, match=r"no label says what the object is.*one of cat, dog"):
+    with pytest.raises(ConfigError, match=r"no label has one of the network's kinds.*one of cat, dog"):
         course_of(training(labelled, network={**SMALL, "kinds": ["cat", "dog"]}), CPU)
 
 

@@ -9,7 +9,7 @@ import os
 import pickle
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from tests.clock import Clock
 
 from specktrack.errors import ConfigError, StorageError
 from specktrack.frames import Trajectory
-from specktrack.serving import formats, uploads
+from specktrack.serving import clip_routes, formats, uploads
 from specktrack.serving.access import Keys
 from specktrack.serving.answers import Wanted
 from specktrack.serving.config import (
@@ -133,6 +133,21 @@ class TestFollowing:
             self.follow(clip, most_s=1e-3)
         assert pickle.loads(pickle.dumps(LongerThanAllowed(700.0, 600.0))).args == (700.0, 600.0)
         assert problem_of(LongerThanAllowed(700.0, 600.0)).status == 413
+
+
+def test_progress_counts_frames_however_many_objects_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clip_routes, "PROGRESS_EVERY_S", 0.0)
+    two = pa.concat_tables([rows(), rows()])
+
+    async def told() -> AsyncGenerator[Any]:
+        yield two
+        yield {"decode_errors": 0}
+
+    async def lines() -> list[dict[str, Any]]:
+        return [json.loads(line) async for part in clip_routes._ndjson({}, 10, told()) for line in part.splitlines()]
+
+    (progress,) = [line for line in asyncio.run(lines()) if line.get("event") == "progress"]
+    assert (progress["done"], progress["frames"]) == (rows().num_rows, 10) and progress["left_s"] >= 0
 
 
 class TestPace:

@@ -9,8 +9,8 @@ A commit writes the rows, then the record. Whoever dies in between leaves rows t
 sees and which are removed once they are old. Two writers of one clip both write rows; one record wins, and the loser
 takes its own rows back. There is no rename, and no listing of data is ever taken for the truth.
 
-Reading many small objects takes long. So a record that was not touched since a run was finished, by its name and ETag,
-is taken from ``_records.parquet``; without that, or where it is damaged, every record is read.
+Reading many small objects is slow, so a finished run also leaves all records in ``_records.parquet``. A record whose
+name and ETag have not changed since is taken from there. If that object is missing or damaged, every record is read.
 
 Rows are checked against their record, a record against the checksum it ends with, and the records of a finished run
 against ``_SUCCESS``. The output may lie in a folder that holds other things: only objects with names as above are read
@@ -378,7 +378,7 @@ def _place(key: str) -> str:
 
 
 class _Known(NamedTuple):
-    """Which content of which object a record is."""
+    """Name and ETag of a record's object."""
 
     place: str
     etag: str
@@ -409,7 +409,7 @@ def _to_index(listed: Sequence[tuple[_Known, ClipRecord]]) -> bytes:
 
 
 def _index(store: Store) -> dict[_Known, ClipRecord | None]:
-    """The records that a finished run left in one object; none of them if that is damaged, or was never written."""
+    """The records in ``_records.parquet``; empty if it is missing or damaged."""
     try:
         data = io.BytesIO(store.get(INDEX))
     except MissingError:

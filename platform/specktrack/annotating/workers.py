@@ -88,7 +88,7 @@ class _First:
 
 
 class Counter:
-    """How often each key was begun, for an actor that all workers of a cluster ask."""
+    """Counts how often each key was begun; runs as an actor that all workers of a cluster share."""
 
     def __init__(self) -> None:
         self._begun: collections.Counter[str] = collections.Counter()

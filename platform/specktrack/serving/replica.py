@@ -60,7 +60,7 @@ class MakeTracker(Protocol):
     """Makes the trackers of one model."""
 
     def __call__(self, reading: Reading, *, prompted: bool = False) -> Tracker:
-        """One that is read so, and follows what prompts show."""
+        """A tracker with these reading settings; its sessions need prompts if it is ``prompted``."""
         ...
 
 

@@ -1,8 +1,8 @@
-"""What a followed object is: its pictures, cut at source size where it was found, and the word for them in each row.
+"""Classifies followed objects: crops at source size around the found positions become a kind for each row.
 
-A row's kind is that of the newest frames of its track together: wing beat and turning show in time, and one blurred
-frame does not make a bird of a drone. A track ends where the object jumps: what is found there is another one. Rows
-wait for nothing that they would not wait for anyway, as no later frame is looked at.
+A row's kind is predicted from the latest frames of its track together: wing beats and turns show over time, and a
+single blurred frame does not turn a drone into a bird. A track ends where the position jumps. No later frame is used,
+so rows are not delayed.
 """
 
 # N rows, S side of a picture (source px), D features, K kinds
@@ -35,7 +35,7 @@ AT_ONCE = 8
 
 
 class KindsConfig(Config):
-    """A tracker's settings, and the network that says what it follows."""
+    """Settings of a tracker and its kind classifier."""
 
     tracking: SerializeAsAny[Config]
     kinds: str
@@ -44,27 +44,27 @@ class KindsConfig(Config):
 
 
 def cut(luma: np.ndarray, xy_px: np.ndarray, side: int) -> np.ndarray:
-    """uint8 [S, S] of ``luma`` [H, W] around a position, resampled by nothing; its edge is continued outside."""
+    """uint8 [S, S]: the crop of ``luma`` [H, W] around a position, not resampled; edge pixels repeat outside."""
     x, y = np.floor(xy_px + 0.5).astype(int) - side // 2
     rows = np.clip(np.arange(y, y + side), 0, luma.shape[0] - 1)
     columns = np.clip(np.arange(x, x + side), 0, luma.shape[1] - 1)
     return luma[np.ix_(rows, columns)]
 
 
-class KindTeller:
-    """A network of kinds made ready on a device."""
+class KindClassifier:
+    """A kind network on a device."""
 
     def __init__(self, model: Model, device: torch.device) -> None:
         if not isinstance(model.network, KindNet):
-            what = f"a {model.config.family} network tells no kinds"
-            raise ConfigError(what, model.card.name, remedy="give a network of kinds, such as kindnet")
+            what = f"a {model.config.family} network does not classify objects"
+            raise ConfigError(what, model.card.name, remedy="give a kind network, such as kindnet")
         self.model, self.config = model, model.network.config
         self.side = self.config.input_wh[0]
         self._network, self._device = model.network.eval().to(device), device
 
     @torch.inference_mode()
     def features(self, pictures: Sequence[np.ndarray]) -> np.ndarray:
-        """Float [N, D] of pictures uint8 [S, S]."""
+        """Float [N, D]: features of N crops, uint8 [S, S]."""
         found = []
         for start in range(0, len(pictures), AT_ONCE):
             some = np.zeros((AT_ONCE, self.side, self.side), np.uint8)
@@ -74,8 +74,8 @@ class KindTeller:
         return np.concatenate(found)
 
     @torch.inference_mode()
-    def told(self, features_ND: np.ndarray) -> tuple[str, float]:
-        """The likeliest kind by the features of N pictures of one track, and how probable it is."""
+    def classify(self, features_ND: np.ndarray) -> tuple[str, float]:
+        """The most probable kind, and its probability, from the features [N, D] of N crops of one track."""
         logits = self._network.decide(torch.from_numpy(features_ND)[None].to(self._device))[0].double()
         probability = torch.softmax(logits * self.model.card.calibration.slope, dim=0)
         best = int(probability.argmax())
@@ -84,14 +84,14 @@ class KindTeller:
 
 @dataclass
 class _Track:
-    """The newest pictures of one object."""
+    """The latest crops of one object."""
 
     frames: int
     seen: deque[tuple[int, np.ndarray, np.ndarray]] = field(default_factory=deque)
     """Frame, position in source px, and features of its picture."""
 
     def add(self, frame: int, xy_px: np.ndarray, features: np.ndarray, *, jump_px: float) -> np.ndarray:
-        """Take a picture in; the features [N, D] of those that go with it."""
+        """Add a crop; returns the features [N, D] of all crops that it is classified with."""
         if self.seen:
             before, place, _ = self.seen[-1]
             if np.linalg.norm(xy_px - place) > jump_px * (frame - before):
@@ -103,12 +103,12 @@ class _Track:
 
 
 class KindTracker(TrackerWrapper):
-    """A tracker whose rows say what the object is."""
+    """A tracker whose rows have a kind."""
 
-    def __init__(self, tracker: "Tracker", teller: KindTeller) -> None:
-        super().__init__(tracker, reach=teller.config.frames_in)
-        self._teller = teller
-        card = teller.model.card
+    def __init__(self, tracker: "Tracker", classifier: KindClassifier) -> None:
+        super().__init__(tracker, reach=classifier.config.frames_in)
+        self._classifier = classifier
+        card = classifier.model.card
         self.config = KindsConfig(tracking=tracker.config, kinds=card.name, weights_sha256=card.weights_sha256)
 
     def viewport(self, source_wh_px: tuple[int, int]) -> Viewport:
@@ -116,22 +116,22 @@ class KindTracker(TrackerWrapper):
         return replace(super().viewport(source_wh_px), luma=True)
 
     def open(self, prompt: Prompt | Sequence[Prompt] | None = None) -> "KindSession":
-        """A new session of the tracker, whose rows say what the object is."""
-        return KindSession(self._tracker.open(prompt), self._teller)
+        """A new session of the tracker, whose rows have a kind."""
+        return KindSession(self._tracker.open(prompt), self._classifier)
 
 
 class KindSession:
-    """Live state: luma of frames whose rows are not final, and the newest pictures of each object."""
+    """Live state: luma of the frames whose rows are not final, and the latest crops of each object."""
 
-    def __init__(self, session: "Session", teller: KindTeller) -> None:
-        self._session, self._teller = session, teller
+    def __init__(self, session: "Session", classifier: KindClassifier) -> None:
+        self._session, self._classifier = session, classifier
         self._luma: dict[int, np.ndarray] = {}
         self._tracks: dict[int, _Track] = {}
 
     def push(self, batch: FrameBatch) -> Trajectory:
         """Take frames; return rows that no later frame can change. ConfigError for frames without luma."""
         if batch.luma is None:
-            what = "kinds are told from luma at source size"
+            what = "a kind network needs luma at source size"
             raise ConfigError(what, place=repr(batch), remedy="read frames at the viewport that the tracker gives")
         self._luma.update(zip(batch.frame.tolist(), batch.luma, strict=True))
         return self._final(self._session.push(batch))
@@ -141,25 +141,25 @@ class KindSession:
         return self._final(self._session.finish())
 
     def provisional(self) -> Trajectory:
-        """The rows that wait, with their kinds as they would be if they were final."""
-        return self._told(self._session.provisional(), copy.deepcopy(self._tracks))
+        """The rows that are not final yet, with the kinds they would have now."""
+        return self._with_kinds(self._session.provisional(), copy.deepcopy(self._tracks))
 
     def _final(self, rows: Trajectory) -> Trajectory:
-        told = self._told(rows, self._tracks)
+        told = self._with_kinds(rows, self._tracks)
         for frame in rows.frame.tolist():
             self._luma.pop(frame, None)
         return told
 
-    def _told(self, rows: Trajectory, tracks: dict[int, _Track]) -> Trajectory:
-        """``rows`` with their kinds; ``tracks`` take their pictures in."""
+    def _with_kinds(self, rows: Trajectory, tracks: dict[int, _Track]) -> Trajectory:
+        """``rows`` with kinds; adds their crops to ``tracks``."""
         seen = np.flatnonzero(rows.present & (rows.gap == 0))
         if not len(seen):
             return rows
         kind, kind_score = rows.kind.copy(), rows.kind_score.copy()
-        teller = self._teller
-        pictures = [cut(self._luma[int(rows.frame[i])], rows.xy_px[i], teller.side) for i in seen]
-        for i, features in zip(seen.tolist(), teller.features(pictures), strict=True):
-            track = tracks.setdefault(int(rows.object[i]), _Track(teller.config.frames_in))
-            newest = track.add(int(rows.frame[i]), rows.xy_px[i], features, jump_px=JUMP_SHARE * teller.side)
-            kind[i], kind_score[i] = teller.told(newest)
+        classifier = self._classifier
+        pictures = [cut(self._luma[int(rows.frame[i])], rows.xy_px[i], classifier.side) for i in seen]
+        for i, features in zip(seen.tolist(), classifier.features(pictures), strict=True):
+            track = tracks.setdefault(int(rows.object[i]), _Track(classifier.config.frames_in))
+            newest = track.add(int(rows.frame[i]), rows.xy_px[i], features, jump_px=JUMP_SHARE * classifier.side)
+            kind[i], kind_score[i] = classifier.classify(newest)
         return replace(rows, kind=kind, kind_score=kind_score)

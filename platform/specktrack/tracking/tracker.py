@@ -17,7 +17,7 @@ from specktrack.schema import Prompt
 from specktrack.tracking.candidates import Candidates
 from specktrack.tracking.follower import Choosing, FollowerTracker
 from specktrack.tracking.following import Following
-from specktrack.tracking.kinds import KindTeller, KindTracker
+from specktrack.tracking.kinds import KindClassifier, KindTracker
 from specktrack.tracking.repair import Repair, RepairedTracker, make_repair
 from specktrack.tracking.template.search import SearchCandidates, Searcher, Searching, SearchTracker
 from specktrack.tracking.template.session import TemplateTracker
@@ -148,7 +148,7 @@ def make_tracker(
         case _:
             raise ConfigError(f"a {family} network cannot follow an object on its own", model.card.name)
     if loaded.kinds is not None:
-        tracker = KindTracker(tracker, KindTeller(loaded.kinds, place))
+        tracker = KindTracker(tracker, KindClassifier(loaded.kinds, place))
     return tracker if loaded.repair is None else RepairedTracker(tracker, loaded.repair)
 
 

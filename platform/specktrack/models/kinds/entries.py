@@ -1,4 +1,4 @@
-"""Zoo entries of the networks that tell what a followed object is."""
+"""Zoo entries of the networks that classify followed objects."""
 
 from typing import ClassVar, Literal, Self
 
@@ -7,27 +7,27 @@ from pydantic import Field, model_validator
 from specktrack.models.entry import Family, NetworkConfig
 
 SKY = ("drone", "bird", "airplane", "helicopter")
-"""What flies there."""
+"""The classes of the shipped weights."""
 
 
 class KindNetConfig(NetworkConfig):
-    """The project's own: pictures of an object at source size, several frames of it, and what it is."""
+    """The project's own: classifies an object from crops at source size in several frames."""
 
     family: ClassVar[Family] = "kind"
     module: ClassVar[str] = "specktrack.models.kinds.kindnet:KindNet"
 
     name: Literal["kindnet"] = "kindnet"
     kinds: tuple[str, ...] = Field(default=SKY, min_length=2)
-    """The words it chooses from."""
+    """The classes."""
     frames_in: int = Field(default=32, ge=1)
-    """Newest frames of a track that are looked at together."""
+    """Latest frames of a track that are classified together."""
     input_wh: tuple[int, int] = (96, 96)
-    """Size of the luma that is cut around a position, source px: multiples of 16. Its middle half is seen as it is, the
-    whole at half the size beside it."""
+    """Size of the crop, source px: a square, multiple of 16. Its central half is seen at full size, the whole crop at
+    half size."""
     widths: tuple[int, int, int] = (12, 24, 40)
     """Channels of the first layer and the later ones at half size, and of those at quarter size."""
     features: int = Field(default=48, ge=1)
-    """Numbers that one picture becomes."""
+    """Features per crop."""
 
     @model_validator(mode="after")
     def _can_be_cut(self) -> Self:

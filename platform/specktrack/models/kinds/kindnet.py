@@ -1,9 +1,9 @@
-"""KindNet, the project's own: what a small flying thing is, from luma cut around it in several frames.
+"""KindNet, the project's own: classifies a small flying object from crops of its luma in several frames.
 
-A picture becomes features alone; their mean and their spread over the frames decide. So wing beat and turning count,
-frames may be missing, and each is computed once. The middle is seen at source size, as a drone of 10 px has no pixel to
-lose, and twice as much around it at half the size, as an airplane of 90 px has no place in the middle. A picture is
-seen relative to its own mean and contrast, so visible light and heat, dawn and noon are alike.
+Each crop is encoded once; the mean and the mean absolute deviation of its features over the frames go to the
+classifier. So motion such as wing beats counts, and frames may be missing. The centre is seen at source size, because a
+drone of 10 px has no pixel to lose, and the whole crop at half that size, because an airplane of 90 px does not fit
+into the centre. Crops are normalised by their own mean and contrast, so that visible and thermal video look alike.
 """
 
 # B batch, T frames, S side of a picture (source px), D features, K kinds
@@ -16,7 +16,7 @@ from specktrack.models.kinds.entries import KindNetConfig
 from specktrack.models.network import Network
 
 LEAST_CONTRAST = 4.0
-"""Grey levels that count as contrast at least: noise of an empty sky is not blown up."""
+"""Grey levels added to the contrast, so that the noise of an empty sky is not amplified."""
 
 
 def _conv(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
@@ -61,7 +61,7 @@ class KindNet(Network):
         return self.decide(features.unflatten(0, luma_BTSS.shape[:2]))
 
     def loss(self, luma_BTSS: torch.Tensor, kind_B: torch.Tensor) -> dict[str, torch.Tensor]:
-        """``loss`` to minimise, and the share of samples told rightly (``accuracy``), detached."""
+        """``loss`` to minimise, and the detached ``accuracy``, the share of samples classified correctly."""
         logits = self(luma_BTSS)
         accuracy = (logits.detach().argmax(dim=1) == kind_B).float().mean()
         return {"loss": F.cross_entropy(logits, kind_B, label_smoothing=0.05), "accuracy": accuracy}

@@ -1,4 +1,4 @@
-"""Settings for training a network that tells what an object is."""
+"""Settings for training a kind network."""
 
 from typing import ClassVar
 
@@ -10,20 +10,20 @@ from specktrack.training.config import OneRateConfig
 
 
 class KindSamplingConfig(Config):
-    """How pictures of an object are drawn and varied."""
+    """How crops of an object are drawn and augmented."""
 
     frames: int = Field(default=4, ge=1)
-    """Pictures in a sample, from a run of 1 to ``frames_in`` frames of one track."""
+    """Crops in a sample, taken from 1 to ``frames_in`` consecutive frames of one track."""
     jitter_px: float = Field(default=2.5, ge=0)
-    """Standard deviation by which each picture's centre is off, as a tracker's is, and again for all of them alike."""
+    """Standard deviation of the shift of each crop, as trackers are off, and of a second shift common to the sample."""
     scale: float = Field(default=0.25, ge=0, lt=0.9)
-    """Largest share by which all are shown larger or smaller."""
-    turn_deg: float = Field(default=8.0, ge=0)
-    """Largest turn of all."""
+    """Largest relative change of size of a sample."""
+    rotation_deg: float = Field(default=8.0, ge=0)
+    """Largest rotation of a sample."""
     gamma: float = Field(default=0.4, ge=0)
-    """Largest logarithm of the exponent that bends brightness."""
+    """Range of the logarithm of the gamma exponent."""
     inverted: float = Field(default=0.1, ge=0, le=1)
-    """Share of samples with dark and bright exchanged: a hot motor on cold sky is a dark drone on bright sky."""
+    """Share of samples with inverted brightness: thermal video shows bright objects on a dark sky."""
     blurred: float = Field(default=0.3, ge=0, le=1)
     """Share of samples that are blurred."""
     noise: float = Field(default=3.0, ge=0)
@@ -31,13 +31,13 @@ class KindSamplingConfig(Config):
 
 
 class KindTrainConfig(OneRateConfig):
-    """Everything that decides the trained weights of a network that tells kinds, and where they go."""
+    """Settings of a kind network's training run."""
 
     scope: ClassVar[str] = " for kind networks"
     course: ClassVar[str] = "specktrack.training.kinds.course:KindCourse"
     measured_by: ClassVar[tuple[str, ...]] = ("accuracy",)
     sees_pictures: ClassVar[bool] = False
-    """It does, but all that it sees of them is cut when a run begins."""
+    """It does, but its crops are cut once, when a run begins."""
 
     network: SerializeAsAny[KindNetConfig] = KindNetConfig()
     """Network of the zoo: its name, or a mapping of name and fields."""

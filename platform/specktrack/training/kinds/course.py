@@ -1,4 +1,4 @@
-"""Training a network that tells what an object is."""
+"""Training a kind network."""
 
 import torch
 
@@ -6,16 +6,16 @@ from specktrack.errors import ConfigError
 from specktrack.models.kinds.kindnet import KindNet
 from specktrack.training.course import Course, Tensors
 from specktrack.training.kinds.config import KindTrainConfig
+from specktrack.training.kinds.crops import load_crops
 from specktrack.training.kinds.samples import KindBatch, KindSampler
-from specktrack.training.kinds.sights import load_sights
 from specktrack.training.start import first_network
 
 VALIDATED = 512
-"""Samples that are measured on."""
+"""Samples in a validation."""
 
 
 class KindCourse(Course[KindNet, KindBatch]):
-    """Pictures of labelled objects, and the words for them."""
+    """Crops of labelled objects and their kinds."""
 
     def __init__(self, config: KindTrainConfig, device: torch.device) -> None:
         self.config, self.device = config, device
@@ -56,6 +56,6 @@ class KindCourse(Course[KindNet, KindBatch]):
 def _sampler(config: KindTrainConfig, uris: tuple[str, ...]) -> KindSampler:
     network = config.network
     return KindSampler(
-        load_sights(uris, network), side=network.input_wh[0], run=network.frames_in, config=config.sampling,
+        load_crops(uris, network), side=network.input_wh[0], run=network.frames_in, config=config.sampling,
         seed=config.seed,
     )  # fmt: skip

@@ -1,7 +1,7 @@
-"""Samples for networks of kinds: pictures of one labelled object from a run of its frames, varied alike.
+"""Training samples for kind networks: crops of one labelled object from consecutive frames, augmented alike.
 
-Every draw is a function of (seed, sample number). Kinds are drawn as often as one another, then datasets that have the
-kind, then videos: a long clip counts no more than a short one.
+Every draw is a function of (seed, sample number). A kind is drawn first, then a dataset that has it, then an object,
+each uniformly, so a long clip counts no more than a short one.
 """
 
 # B batch, T frames in a sample, S side of a picture, M side of what is cut for it (source px), N frames of a video
@@ -23,8 +23,8 @@ MARGIN = 1 / 6
 
 
 @dataclass(frozen=True)
-class Sight:
-    """One labelled object of one video."""
+class ObjectCrops:
+    """Crops of one labelled object of one video."""
 
     kind: int
     """Which of the network's kinds it is."""
@@ -43,12 +43,14 @@ class KindBatch(NamedTuple):
 class KindSampler:
     """The endless list of samples."""
 
-    def __init__(self, sights: Sequence[Sight], *, side: int, run: int, config: KindSamplingConfig, seed: int) -> None:
+    def __init__(
+        self, crops: Sequence[ObjectCrops], *, side: int, run: int, config: KindSamplingConfig, seed: int
+    ) -> None:
         """``side`` is S, ``run`` the most frames that a sample's pictures come from."""
         self._side, self._run, self._config, self._seed = side, run, config, seed
-        self._groups: dict[int, dict[int, list[Sight]]] = {}
-        for sight in sights:
-            self._groups.setdefault(sight.kind, {}).setdefault(sight.dataset, []).append(sight)
+        self._groups: dict[int, dict[int, list[ObjectCrops]]] = {}
+        for crop in crops:
+            self._groups.setdefault(crop.kind, {}).setdefault(crop.dataset, []).append(crop)
 
     @property
     def kinds(self) -> set[int]:
@@ -64,12 +66,12 @@ class KindSampler:
         """Pictures uint8 [T, S, S] and their kind."""
         draw = np.random.default_rng([self._seed, number])
         kind = _one(draw, sorted(self._groups))
-        sights = self._groups[kind]
-        sight = _one(draw, sights[_one(draw, sorted(sights))])
-        run = min(len(sight.luma), round(self._run ** draw.random()))
-        start = draw.integers(0, len(sight.luma) - run + 1)
+        crops = self._groups[kind]
+        crop = _one(draw, crops[_one(draw, sorted(crops))])
+        run = min(len(crop.luma), round(self._run ** draw.random()))
+        start = draw.integers(0, len(crop.luma) - run + 1)
         chosen = start + np.sort(draw.integers(0, run, self._config.frames))
-        return _varied(sight.luma[chosen], self._side, self._config, draw), kind
+        return _varied(crop.luma[chosen], self._side, self._config, draw), kind
 
 
 def _one(draw: np.random.Generator, among: Sequence[T]) -> T:
@@ -79,7 +81,7 @@ def _one(draw: np.random.Generator, among: Sequence[T]) -> T:
 def _varied(luma: np.ndarray, side: int, config: KindSamplingConfig, draw: np.random.Generator) -> torch.Tensor:
     """Pictures uint8 [T, S, S] of what was cut, uint8 [T, M, M]: all shown alike, each a little off its centre."""
     pixels = torch.from_numpy(_seen(luma, config, draw))[:, None]
-    angle = np.deg2rad(draw.uniform(-config.turn_deg, config.turn_deg))
+    angle = np.deg2rad(draw.uniform(-config.rotation_deg, config.rotation_deg))
     zoom = np.exp(draw.uniform(-1, 1) * np.log1p(config.scale))
     mirrored = -1.0 if draw.random() < 0.5 else 1.0
     cosine, sine = np.cos(angle) / zoom, np.sin(angle) / zoom

@@ -1,4 +1,4 @@
-"""Labelled objects as a network of kinds sees them, cut once from the source's own pixels and held in memory."""
+"""Crops of labelled objects for kind networks, cut once at source size and held in memory."""
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +14,7 @@ from specktrack.models.kinds.entries import KindNetConfig
 from specktrack.schema import Clip
 from specktrack.tracking.kinds import cut
 from specktrack.training import omitted
-from specktrack.training.kinds.samples import MARGIN, Sight
+from specktrack.training.kinds.samples import MARGIN, ObjectCrops
 from specktrack.training.omitted import Omitted, usable
 from specktrack.video.process import DecoderProcess
 
@@ -26,8 +26,8 @@ AT_ONCE = 2
 log = telemetry.get_logger()
 
 
-def load_sights(uris: Sequence[str], network: KindNetConfig) -> list[Sight]:
-    """Every object of the datasets that is labelled as one of the network's kinds; ConfigError if there is none."""
+def load_crops(uris: Sequence[str], network: KindNetConfig) -> list[ObjectCrops]:
+    """Crops of every object that is labelled with one of the network's kinds; ConfigError if there is none."""
     datasets = [load_dataset(uri) for uri in uris]
     videos = [
         (number, video, tracks)
@@ -36,26 +36,26 @@ def load_sights(uris: Sequence[str], network: KindNetConfig) -> list[Sight]:
     ]
     if not videos:
         remedy = f"import labels with --kind, which is one of {', '.join(network.kinds)}"
-        raise ConfigError("no label says what the object is", place=", ".join(uris), remedy=remedy)
+        raise ConfigError("no label has one of the network's kinds", place=", ".join(uris), remedy=remedy)
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        loaded = list(pool.map(lambda each: _sights(network, *each), videos))
+        loaded = list(pool.map(lambda each: _crops_of(network, *each), videos))
     omitted.check((left_out for _, left_out in loaded), uris)
-    return [sight for sights, _ in loaded for sight in sights]
+    return [crop for crops, _ in loaded for crop in crops]
 
 
 def _labelled(
     videos: Sequence[DatasetVideo], rows: dict[str, dict[int, Trajectory]], kinds: tuple[str, ...]
 ) -> Iterator[tuple[DatasetVideo, list[Trajectory]]]:
-    """Videos with the tracks in them that are of a kind, as far as they are."""
+    """Videos, each with the parts of its tracks that are labelled with one of the kinds."""
     for video in videos:
         tracks = [track[np.isin(track.kind, kinds) & track.present] for track in rows.get(video.ref.uri, {}).values()]
         if not video.labels_only and (tracks := [track for track in tracks if len(track)]):
             yield video, tracks
 
 
-def _sights(
+def _crops_of(
     network: KindNetConfig, dataset: int, video: DatasetVideo, tracks: list[Trajectory]
-) -> tuple[list[Sight], Omitted]:
+) -> tuple[list[ObjectCrops], Omitted]:
     """What one video shows: the objects, each with the kind that most of its labels name."""
     size, labels = (video.width_px, video.height_px), sum(map(len, tracks))
     side = round(network.input_wh[0] * (1 + 2 * MARGIN))
@@ -79,7 +79,7 @@ def _sights(
         log.warning("video left out", video=video.ref.name, reason=str(error))
         return [], Omitted(labels, missing=labels)
     return [
-        Sight(network.kinds.index(_commonest(track.kind)), dataset, np.stack(mine))
+        ObjectCrops(network.kinds.index(_commonest(track.kind)), dataset, np.stack(mine))
         for track, mine in zip(tracks, pictures, strict=True)
         if mine
     ], left_out

@@ -216,11 +216,11 @@ def _kinds() -> list[str]:
     stored = _read(path)
     kinds = stored["kinds"]
     parts = [
-        f"### What flies there\n`--kinds {stored['model']}` on clips of places that its training left out"
+        f"### Kinds of flying objects\n`--kinds {stored['model']}` on clips of places held out of its training"
         " (`python benchmarks/kinds.py DATA`,\n"
-        f"{stored['date']}, {stored['machine']}), at the labelled places moved by 1.5 px. By row: each\n"
-        "row's kind, from its newest second; by track: what most rows of a clip say. True kinds down, predicted kinds\n"
-        "across, rows (clips)."
+        f"{stored['date']}, {stored['machine']}), at the labelled positions moved by 1.5 px. By row: each\n"
+        "row's kind, from the last second of its track; by track: the most frequent kind of a clip. Confusion matrices: true\n"
+        "kinds down, predicted kinds across, rows (clips)."
     ]
     summary: list[Row] = []
     for light, at in stored["lights"].items():

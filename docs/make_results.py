@@ -219,8 +219,8 @@ def _kinds() -> list[str]:
         f"### Kinds of flying objects\n`--kinds {stored['model']}` on clips of places held out of its training"
         " (`python benchmarks/kinds.py DATA`,\n"
         f"{stored['date']}, {stored['machine']}), at the labelled positions moved by 1.5 px. By row: each\n"
-        "row's kind, from the last second of its track; by track: the most frequent kind of a clip. Confusion matrices: true\n"
-        "kinds down, predicted kinds across, rows (clips)."
+        "row's kind, from the last second of its track; by track: the most frequent kind of a clip. Confusion\n"
+        "matrices: true kinds down, predicted kinds across, rows (clips)."
     ]
     summary: list[Row] = []
     for light, at in stored["lights"].items():
